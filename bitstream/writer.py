@@ -1,0 +1,139 @@
+"""Writes an .rvc stream front to back: header, META, AUDIO chunks, INDEX, END, trailer (SPEC section 3).
+
+Nothing is ever patched, so any object with `write` will do, pipes included. `reader` mirrors this file. Errors of the
+file object itself (OSError) pass through unchanged.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ravecodec.bitstream import limits as lim
+from ravecodec.bitstream.container import (
+    CRC_BYTES,
+    INDEX_THRESHOLD,
+    ByteCount,
+    ChunkType,
+    StreamInfo,
+    encode_audio,
+    encode_chunk,
+    encode_header,
+    encode_index,
+    encode_index_entry,
+    encode_trailer,
+)
+from ravecodec.bitstream.entropy import Profile, as_symbols, encode_raw, encode_symbols, raw_size
+from ravecodec.bitstream.meta import encode_meta
+from ravecodec.bitstream.static import StaticModel
+from ravecodec.bitstream.varint import encode_uvarint
+from ravecodec.errors import ModelError, UsageError
+
+
+class SupportsWrite(Protocol):
+    """A binary file object that can be written."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """Writes some or all of data; returns how much, or None for all."""
+
+
+class StreamWriter:
+    """One stream into `fileobj`. Call write_meta at most once and first, write_chunk any number of times, then close.
+
+    static: the model's tables; None codes every chunk with the raw profile. The file object is left open. UsageError
+    for calls out of order or values that the format cannot hold.
+    """
+
+    def __init__(self, fileobj: SupportsWrite, info: StreamInfo, static: StaticModel | None = None) -> None:
+        if static is not None and static.dims < info.dims:
+            raise ModelError(f"the model has tables for {static.dims} dims, the stream shall code {info.dims}")
+        self.info = info
+        self.frames = 0
+        self.bytes = ByteCount()
+        self._fileobj = fileobj
+        self._static = static
+        self._chain = 0  # CRC-32 over the CRCs of header and chunks so far
+        self._entries = bytearray()
+        self._chunks = 0
+        self._last_audio = 0  # offset of the last AUDIO chunk
+        self._closed = False
+        self._put(encode_header(info))
+
+    def write_meta(self, meta: Mapping[str, Any]) -> None:
+        """Metadata, a JSON object; must come before the first chunk."""
+        self._check_open()
+        if self.frames or self.bytes.meta:
+            raise UsageError("metadata comes once and before the first chunk")
+        data = encode_chunk(ChunkType.META, 0, encode_meta(meta))
+        self._put(data, meta=len(data))
+
+    def write_chunk(self, symbols: ArrayLike, step_index: int | None = None) -> int:
+        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes.
+
+        step_index and a smaller number of dims than the stream's may be given per chunk (rate control). The static
+        profile is used unless raw is smaller, which only happens far outside what the tables were fitted to.
+        InputError for |symbol| > 32767; nothing is written then.
+        """
+        self._check_open()
+        array = as_symbols(symbols)
+        step_index = self.info.step_index if step_index is None else step_index
+        self._check_chunk(array, step_index)
+        profile, payload = self._smaller(array, step_index)
+        body = encode_audio(self.info, profile, step_index, array, payload)
+        offset = self.bytes.total
+        size = self._put(encode_chunk(ChunkType.AUDIO, self.frames, body), payload=len(payload))
+        self._entries += encode_index_entry(offset - self._last_audio, len(array))
+        self._last_audio = offset
+        self._chunks += 1
+        self.frames += len(array)
+        return size
+
+    def close(self, total_samples: int) -> None:
+        """INDEX and trailer if there are more than 8 chunks, and END with the samples of the original audio."""
+        self._check_open()
+        most = min(self.info.max_samples(self.frames), lim.MAX_TOTAL_SAMPLES)
+        if not 0 <= total_samples <= most:
+            raise UsageError(f"{total_samples} samples for {self.frames} frames, expected at most {most}")
+        distance = self.bytes.total
+        index = encode_index(distance, self._chunks, bytes(self._entries))
+        indexed = self._chunks > INDEX_THRESHOLD and len(index) <= lim.MAX_BODY
+        if indexed:
+            self._put(encode_chunk(ChunkType.INDEX, self.frames, index))
+        self._put(encode_chunk(ChunkType.END, self.frames, encode_uvarint(total_samples), self._chain))
+        if indexed:
+            self._put(encode_trailer(self.bytes.total - distance))
+        self._closed = True
+
+    def _smaller(self, symbols: NDArray[np.int32], step_index: int) -> tuple[Profile, bytes]:
+        """The profile with fewer bytes, static if equal."""
+        if self._static is not None:
+            payload = encode_symbols(symbols, self._static.rows(step_index, symbols.shape[1]))
+            if len(payload) <= raw_size(symbols):
+                return Profile.STATIC, payload
+        return Profile.RAW, encode_raw(symbols)
+
+    def _check_chunk(self, symbols: NDArray[np.int32], step_index: int) -> None:
+        frames, dims = symbols.shape
+        if not 1 <= frames <= lim.MAX_CHUNK_FRAMES or dims > self.info.dims or symbols.size > lim.MAX_CHUNK_SYMBOLS:
+            raise UsageError(
+                f"a chunk of {frames} frames of {dims} dims, expected 1 to {lim.MAX_CHUNK_FRAMES} frames of at most "
+                f"{self.info.dims} dims and {lim.MAX_CHUNK_SYMBOLS} symbols"
+            )
+        if abs(step_index) > lim.MAX_STEP_INDEX:
+            raise UsageError(f"step index {step_index}, expected at most {lim.MAX_STEP_INDEX} either way")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the stream is closed already")
+
+    def _put(self, data: bytes, payload: int = 0, meta: int = 0) -> int:
+        """Write all of data, whose last 4 bytes are its CRC, and account for it."""
+        view = memoryview(data)
+        while view:
+            written = self._fileobj.write(bytes(view))
+            view = view[len(view) if written is None else written :]
+        self._chain = zlib.crc32(data[-CRC_BYTES:], self._chain)
+        self.bytes.add(len(data), payload, meta)
+        return len(data)

@@ -1,0 +1,93 @@
+"""Latent analysis: which directions of the latent space carry information, how many a fidelity needs, how fine they must be.
+
+RAVE, section 3.2 and eq. 11: centre the posterior means of the training data, take their SVD, keep the first r_f directions. With
+`whiten`, every latent is first divided by its RMS posterior spread: in these coordinates the noise that the generator was trained
+with has the same size in every direction, so directions are ranked by what stands out of the noise, not by variance alone
+(docs/design.md has the measurement).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ravecodec.errors import ModelError
+
+CONVENTIONS = ("singular", "variance")  # share of sum(sigma_i), paper eq. 11; share of sum(sigma_i^2), RAVE's released code
+
+
+@dataclass(frozen=True)
+class LatentSpace:
+    """An affine change of coordinates: y = analysis @ (z - mean), z = synthesis @ y + mean; y is called an axis vector.
+
+    mean [latent], analysis and synthesis [latent, latent], float64; `deviation` [latent] is the standard deviation of the means
+    along each axis, falling; `spread` [latent] the RMS posterior spread along each axis; `frames` how many frames were seen.
+    """
+
+    mean: np.ndarray
+    analysis: np.ndarray
+    synthesis: np.ndarray
+    deviation: np.ndarray
+    spread: np.ndarray
+    frames: int
+
+    @cached_property
+    def prior(self) -> np.ndarray:
+        """Standard deviation [latent] along each axis of what the generator was fed in training: means plus posterior noise."""
+        return np.sqrt(self.deviation**2 + self.spread**2)
+
+    def project(self, z: np.ndarray) -> np.ndarray:
+        """[..., latent] -> axis vectors [..., latent]."""
+        return (z - self.mean) @ self.analysis.T
+
+    def unproject(self, y: np.ndarray) -> np.ndarray:
+        """Axis vectors [..., latent] -> latents [..., latent]."""
+        return y @ self.synthesis.T + self.mean
+
+    def fidelity(self, dims: int, convention: str = "singular") -> float:
+        """Share of the mass that the first `dims` axes carry, in [0, 1]; 1 if there is no mass at all."""
+        mass = self._mass(convention)
+        total = mass.sum()
+        return float(mass[:dims].sum() / total) if total > 0 else 1.0
+
+    def dims_for(self, fidelity: float, convention: str = "singular") -> int:
+        """r_f: the smallest number of axes, at least 1, whose share of the mass is >= `fidelity`."""
+        if not 0 <= fidelity <= 1:
+            raise ModelError(f"fidelity is {fidelity}; expected 0 to 1")
+        mass = self._mass(convention)
+        left_out = np.concatenate([np.cumsum(mass[::-1])[::-1][1:], [0.0]])  # mass beyond the first r axes, exact 0 at the end
+        enough = left_out <= (1 - fidelity) * mass.sum()
+        return int(np.argmax(enough)) + 1
+
+    def _mass(self, convention: str) -> np.ndarray:
+        if convention not in CONVENTIONS:
+            raise ModelError(f"fidelity convention is {convention!r}; expected one of {CONVENTIONS}")
+        negligible = self.deviation <= 1e-9 * self.deviation[0]
+        sigma = np.where(negligible, 0.0, self.deviation)
+        return sigma if convention == "singular" else sigma**2
+
+
+def analyse(means: np.ndarray, spreads: np.ndarray, whiten: bool = True) -> LatentSpace:
+    """LatentSpace of posterior means and spreads [frames, latent] over training data; any number of frames >= 1.
+
+    Axes are sorted by deviation; the sign of each is fixed by making its largest entry positive, so files are reproducible.
+    """
+    means, spreads = means.astype(np.float64), spreads.astype(np.float64)
+    if means.ndim != 2 or means.shape != spreads.shape or len(means) == 0:
+        raise ModelError(f"latent analysis: means of shape {means.shape}, spreads {spreads.shape}; expected equal [frames >= 1, latent]")
+    if not (np.isfinite(means).all() and np.isfinite(spreads).all()):
+        raise ModelError("latent analysis: latents hold NaN or infinity; the training run has diverged")
+    mean = means.mean(axis=0)
+    noise = np.sqrt(np.mean(spreads**2, axis=0))
+    unit = noise if whiten else np.ones_like(noise)
+    centred = (means - mean) / unit
+    _, vectors = np.linalg.eigh(centred.T @ centred / len(means))  # the right singular vectors of `centred`, orthonormal
+    rotation = vectors[:, ::-1].T
+    rotation = rotation * np.sign(rotation[np.arange(len(rotation)), np.abs(rotation).argmax(axis=1)])[:, None]
+    deviation = np.sqrt(np.mean((centred @ rotation.T) ** 2, axis=0))
+    order = np.argsort(-deviation, kind="stable")
+    rotation, deviation = rotation[order], deviation[order]
+    spread = np.sqrt(rotation**2 @ (noise / unit) ** 2)
+    return LatentSpace(mean, rotation / unit, unit[:, None] * rotation.T, deviation, spread, len(means))

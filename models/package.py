@@ -1,0 +1,178 @@
+"""The model package: one .safetensors file that is a model.
+
+Weights (float16 by default, weight norm and batch norm folded), the latent space, the quantiser's units and the row indices of the
+entropy tables; config, provenance and licence as JSON in the file's metadata. No pickle. Its identity is the SHA-256 of the file:
+two files with one bit of difference are two models.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval, parametrize
+
+from ravecodec.errors import ModelError
+from ravecodec.models.config import ModelConfig
+from ravecodec.models.latent import LatentSpace
+from ravecodec.models.rave import Rave
+
+FORMAT = "ravecodec-model"
+VERSION = 1
+WEIGHTS = "weights."
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How axis vectors become symbols; all arrays are [latent].
+
+    base: float64, quantiser step of each axis at step index 0; shapes, scales: row of the frozen table family for each axis at
+    step index 0; dims, step_index: the default operating point. `fill` says whether cropped axes are filled from the prior.
+    """
+
+    base: np.ndarray
+    shapes: np.ndarray
+    scales: np.ndarray
+    dims: int
+    step_index: int
+    fill: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded package: network in eval mode, latent space, coding, and who it is."""
+
+    network: Rave
+    latent: LatentSpace
+    coding: Coding
+    name: str
+    digest: bytes  # SHA-256 of the file
+    info: Mapping[str, Any] = field(default_factory=dict)  # provenance, licence, credits
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.network.config
+
+    @property
+    def id(self) -> bytes:
+        """The 8 bytes that a stream header carries."""
+        return self.digest[:8]
+
+
+def fold(network: Rave) -> Rave:
+    """A copy in eval mode whose weight norm is multiplied out and whose batch norms are merged into the convolutions before them."""
+    folded = copy.deepcopy(network).eval()
+    for module in folded.modules():
+        if parametrize.is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, name)
+    for sequence in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
+        for i in range(len(sequence) - 1):
+            conv, norm = sequence[i], sequence[i + 1]
+            if isinstance(conv, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
+                sequence[i] = fuse_conv_bn_eval(conv, norm)
+                sequence[i + 1] = nn.Identity()
+    return folded
+
+
+def load_weights(network: Rave, weights: Mapping[str, Tensor]) -> None:
+    """Puts folded weights into an unfolded network: the inverse of `fold`, up to the statistics that were merged away.
+
+    Weight norm takes the weight as its direction and length; batch norms become the identity. ModelError if they do not fit.
+    """
+    named = dict(network.named_modules())
+    for module in named.values():
+        if isinstance(module, nn.BatchNorm1d):
+            module.reset_parameters()
+            nn.init.constant_(module.running_var, 1 - module.eps)  # type: ignore[arg-type]
+    owned = {name for name, _ in fold(network).named_parameters()}
+    if owned != set(weights):
+        odd = sorted(owned ^ set(weights))
+        raise ModelError(f"weights do not fit this model config: {len(odd)} names differ, the first is {odd[0]}")
+    with torch.no_grad():
+        for name, value in weights.items():
+            owner, _, leaf = name.rpartition(".")
+            target = getattr(named[owner], leaf)
+            if target.shape != value.shape:
+                raise ModelError(f"weights do not fit this model config: {name} is {list(value.shape)}, expected {list(target.shape)}")
+            if parametrize.is_parametrized(named[owner], leaf):
+                setattr(named[owner], leaf, value.to(target.device))
+            else:
+                target.copy_(value)
+
+
+def save_package(
+    path: Path, network: Rave, latent: LatentSpace, coding: Coding, name: str, info: Mapping[str, Any], dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes a package; `info` is any JSON: provenance, licence, credits, numbers."""
+    tensors: dict[str, Tensor] = {
+        WEIGHTS + key: value.to(dtype).contiguous() for key, value in fold(network).state_dict().items()
+    }
+    for key in ("mean", "analysis", "synthesis", "deviation", "spread"):
+        tensors[f"latent.{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(latent, key), dtype=np.float64))
+    tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
+    tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
+    tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
+    point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "frames": latent.frames}
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "name": name,
+        "config": network.config.to_json(),
+        "point": json.dumps(point),
+        "info": json.dumps(dict(info)),
+    }
+    save_file(tensors, path, metadata)
+
+
+def _checked_metadata(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
+    found = metadata or {}
+    if found.get("format") != FORMAT:
+        raise ModelError(f"{path}: not a ravecodec model package (format {found.get('format')!r}; expected {FORMAT!r})")
+    if found.get("version") != str(VERSION):
+        raise ModelError(f"{path}: model package version {found.get('version')}; this ravecodec reads version {VERSION}")
+    return found
+
+
+def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
+    """Reads a package; ModelError if it is missing, damaged or of another version."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model package")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = _checked_metadata(path, file.metadata())
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read as a model package ({error})") from error
+    try:
+        return _assemble(path, metadata, tensors, torch.device(device))
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: model package is incomplete or inconsistent ({error})") from error
+
+
+def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor], device: torch.device) -> Model:
+    config = ModelConfig.from_json(metadata["config"])
+    network = fold(Rave(config))
+    weights = {k.removeprefix(WEIGHTS): v.float() for k, v in tensors.items() if k.startswith(WEIGHTS)}
+    network.load_state_dict(weights)
+    network.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
+    point = json.loads(metadata["point"])
+    arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(WEIGHTS)}
+    latent = LatentSpace(
+        *(arrays[f"latent.{key}"] for key in ("mean", "analysis", "synthesis", "deviation", "spread")), frames=point["frames"]
+    )
+    coding = Coding(
+        arrays["coding.base"], arrays["coding.shapes"], arrays["coding.scales"], point["dims"], point["step_index"], point["fill"]
+    )
+    digest = hashlib.sha256(path.read_bytes()).digest()
+    return Model(network, latent, coding, metadata["name"], digest, json.loads(metadata["info"]))

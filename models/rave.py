@@ -1,0 +1,65 @@
+"""Rave: the whole autoencoder, one interface for every preset.
+
+    encode(audio) -> mean, spread          decode(z, clock) -> audio, by way of 16 PQMF bands per channel
+
+All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at `config.sample_rate`, its length a multiple of
+`config.hop`. Beyond both ends a network sees zeros; `encoder_reach` and `decoder_reach` say how many frames that touches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ravecodec.errors import UsageError
+from ravecodec.models.config import ModelConfig
+from ravecodec.models.conv import ConvGenerator
+from ravecodec.models.istft import Clock, IstftGenerator
+from ravecodec.models.multiband import MultibandEncoder
+from ravecodec.models.pqmf import PQMF
+from ravecodec.models.reach import Reach
+from ravecodec.models.spectrogram import SpectrogramEncoder
+
+
+class Rave(nn.Module):
+    """Encoder, generator and filter bank of a `ModelConfig`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pqmf = PQMF()
+        self.encoder: MultibandEncoder | SpectrogramEncoder
+        self.generator: ConvGenerator | IstftGenerator
+        self.encoder = MultibandEncoder(config, self.pqmf) if config.encoder == "multiband" else SpectrogramEncoder(config)
+        self.generator = ConvGenerator(config) if config.generator == "conv" else IstftGenerator(config)
+
+    def encode(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and spread (standard deviation), each [batch, latent, samples / hop]."""
+        if audio.shape[1] != self.config.channels or audio.shape[2] % self.config.hop:
+            raise UsageError(
+                f"encode: audio of shape {tuple(audio.shape)}; expected [batch, {self.config.channels}, n * {self.config.hop}]"
+            )
+        mean, spread = self.encoder(audio)
+        return mean, spread
+
+    def decode_bands(self, z: Tensor, clock: Clock) -> Tensor:
+        """Latents [batch, latent, frames] -> bands [batch, channels * 16, frames * hop / 16]."""
+        bands: Tensor = self.generator(z, clock)
+        return bands
+
+    def decode(self, z: Tensor, clock: Clock) -> Tensor:
+        """Latents [batch, latent, frames] -> audio [batch, channels, frames * hop]."""
+        return self.pqmf.synthesis(self.decode_bands(z, clock))
+
+    @property
+    def encoder_reach(self) -> Reach:
+        return self.encoder.reach
+
+    @property
+    def decoder_reach(self) -> Reach:
+        return self.generator.reach(self.pqmf.synthesis_layer)
+
+
+def sample_posterior(mean: Tensor, spread: Tensor) -> Tensor:
+    """Reparametrised sample (Kingma & Welling 2014)."""
+    return mean + spread * torch.randn_like(spread)

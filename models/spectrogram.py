@@ -1,0 +1,132 @@
+"""The default preset's encoder: a warped log spectrogram in, latents out.
+
+Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/training.md has the measurement), so each
+latent frame sees an image of `lines` rows on a scale that is linear below 500 Hz and logarithmic above. Below 3 kHz the rows
+come from 8192-sample windows (5.9 Hz bins), above from 2048; 1024-sample windows add onsets. Mid and side are coded, not left
+and right: most music is nearly mono. The encoder mirrors `istft.py`, level by level.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ravecodec.models.blocks import RowBias, SpectralBlock
+from ravecodec.models.config import ModelConfig
+from ravecodec.models.reach import Layer, Reach, encoder_reach, same
+
+LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
+CROSSOVER_HZ = 3000.0
+LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
+COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per latent frame
+FLOOR = 1e-8  # power: -80 dB of a full-scale sine
+
+
+def warped_frequencies(rows: int) -> np.ndarray:
+    """Centre frequencies in Hz, float64 [rows]: equal steps of log(f + KNEE_HZ)."""
+    return (LOWEST_HZ + KNEE_HZ) * ((HIGHEST_HZ + KNEE_HZ) / (LOWEST_HZ + KNEE_HZ)) ** np.linspace(0, 1, rows) - KNEE_HZ
+
+
+def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
+    """float32 [window // 2 + 1, rows]: triangles around each row's frequency, at least one FFT bin wide, each of sum 1."""
+    centres = warped_frequencies(rows)
+    width = np.maximum(np.gradient(centres), rate / window)
+    bins = np.arange(window // 2 + 1)[:, None] * rate / window
+    weights = np.maximum(0, 1 - np.abs(bins - centres) / width)
+    return (weights / weights.sum(axis=0)).astype(np.float32)
+
+
+class WarpedSpectrum(nn.Module):
+    """Audio [batch, channels, samples] -> image [batch, features, lines, frames]; features: mid (and side) by column."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.hop = config.hop
+        self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
+        self.features = config.channels * (COLUMNS + ONSET_COLUMNS)
+        for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
+            matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
+            self.register_buffer(f"{name}_warp", matrix, persistent=False)
+            self.register_buffer(f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False)
+
+    def _power(self, audio: Tensor, window: Tensor, columns: int) -> Tensor:
+        """Power spectra [batch, channels, frames * columns, bins], windows centred on the middle of each column."""
+        step, size = self.hop // columns, len(window)
+        padding = (size - step) // 2
+        frames = F.pad(audio, (padding, padding)).unfold(-1, size, step)
+        spectrum = torch.fft.rfft(frames * window)
+        return spectrum.real.square() + spectrum.imag.square()
+
+    def forward(self, audio: Tensor) -> Tensor:
+        if audio.shape[1] == 2:
+            audio = torch.stack([audio.mean(1), (audio[:, 0] - audio[:, 1]) / 2], 1)
+        low, cut = self.low, LONG // 8  # bins of the long window that matter below the crossover
+        long = self._power(audio, self.long_window, COLUMNS)[..., :cut] @ self.long_warp[:cut, :low]
+        short = self._power(audio, self.short_window, COLUMNS) @ self.short_warp[:, low:]
+        onset = self._power(audio, self.onset_window, ONSET_COLUMNS) @ self.onset_warp
+        images = [self._fold(torch.cat([long, short], -1), COLUMNS), self._fold(onset, ONSET_COLUMNS)]
+        return torch.cat(images, 1)
+
+    @staticmethod
+    def _fold(power: Tensor, columns: int) -> Tensor:
+        """[batch, channels, frames * columns, rows] -> log image [batch, channels * columns, rows, frames], roughly in -1..1."""
+        batch, channels, steps, rows = power.shape
+        image = (torch.log10(power + FLOOR) + 5) / 2
+        image = image.reshape(batch, channels, steps // columns, columns, rows)
+        return image.permute(0, 1, 3, 4, 2).reshape(batch, channels * columns, rows, steps // columns)
+
+
+def widths(config: ModelConfig) -> list[int]:
+    """Channels per level: capacity, 2 capacity, 3 capacity, ..."""
+    return [config.capacity * (i + 1) for i in range(len(config.frequency_ratios))]
+
+
+def rows(config: ModelConfig) -> list[int]:
+    """Frequency rows per level."""
+    counts, left = [], config.lines
+    for ratio in config.frequency_ratios:
+        left //= ratio
+        counts.append(left)
+    return counts
+
+
+class SpectrogramEncoder(nn.Module):
+    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; samples a multiple of the hop."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.spectrum = WarpedSpectrum(config)
+        layers: list[nn.Module] = []
+        inputs = self.spectrum.features
+        for level, (ratio, width, count) in enumerate(zip(config.frequency_ratios, widths(config), rows(config), strict=True)):
+            layers += [nn.Conv2d(inputs, width, (2 * ratio - 1, 1), (ratio, 1), (ratio - 1, 0)), RowBias(width, count)]
+            layers += [SpectralBlock(width, time) for time in self._times(level)]
+            inputs = width
+        self.levels = nn.Sequential(*layers)
+        self.head = nn.Conv1d(inputs * rows(config)[-1], 2 * config.latent, 1)
+
+    def _times(self, level: int) -> list[int]:
+        """Time kernels of a level's blocks: one block with 3 frames in each of the two deepest levels, all others look at one frame."""
+        deep = level >= len(self.config.blocks) - 2
+        return [3 if deep and i == 0 else 1 for i in range(self.config.blocks[level])]
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(audio.device.type, enabled=False):
+            image = self.spectrum(audio)
+        x = self.levels(image.contiguous(memory_format=torch.channels_last))  # several times faster on a CPU
+        mean, spread = self.head(x.flatten(1, 2)).float().chunk(2, 1)
+        return mean, F.softplus(spread) + 1e-4
+
+    @property
+    def reach(self) -> Reach:
+        """Context in frames: the longest window, then the time kernels."""
+        hop = self.config.hop
+        window = Layer(LONG, hop, padding=(LONG - hop // COLUMNS) // 2)
+        last_column = Layer(LONG, hop, padding=(LONG - hop // COLUMNS) // 2 - hop // COLUMNS)
+        kernels = [same(t) for level in range(len(self.config.blocks)) for t in self._times(level)]
+        first = encoder_reach([window, *kernels], hop)
+        last = encoder_reach([last_column, *kernels], hop)
+        return Reach(first.past, last.future)

@@ -1,0 +1,42 @@
+"""Audio in and out, one door: `open_input`, `Resampler`, `open_output`.
+
+    with open_input("x.flac") as source:
+        for block in resample_blocks(source.blocks(65536), source.sample_rate, 48000, source.channels):
+            ...                                             # float32 [channels, n]
+
+The work is done in `audio_in.py`, `resample.py`, `audio_out.py` and `wav.py`. None of them knows a model, a bitstream
+or torch.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ravecodec.audio_in import MAX_CHANNELS, READABLE, AudioInput, open_input
+from ravecodec.audio_out import WRITABLE, AudioOutput, open_output
+from ravecodec.resample import Resampler, resample_blocks, resampled_length
+
+__all__ = [
+    "MAX_CHANNELS",
+    "READABLE",
+    "WRITABLE",
+    "AudioInput",
+    "AudioOutput",
+    "Resampler",
+    "match_channels",
+    "open_input",
+    "open_output",
+    "resample_blocks",
+    "resampled_length",
+]
+
+
+def match_channels(block: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """float32 [1 or 2, n] -> [channels, n]: mono is sent to both sides, stereo becomes its mean.
+
+    Mono -> stereo -> mono is exact, bit for bit.
+    """
+    if block.shape[0] == channels:
+        return block
+    if channels == 1:
+        return block.mean(axis=0, keepdims=True, dtype=np.float32)
+    return np.repeat(block, channels, axis=0)

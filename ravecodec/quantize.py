@@ -1,0 +1,105 @@
+"""Latents <-> symbols: project on the model's axes, divide by the step, round; and back, at centroids.
+
+The step of axis i is base_i * 2^(g / 8), g the stream's step index; base_i = sqrt(12) * (posterior spread along the axis), so that
+at g = 0 rounding adds as much noise as the generator was trained with. Training (stage 2) and the codec call the same functions.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ravecodec.bitstream import SHAPES, SIGMAS, StaticModel
+from ravecodec.bitstream.limits import MAX_SYMBOL
+from ravecodec.errors import ModelError
+from ravecodec.models import noise
+from ravecodec.models.latent import LatentSpace
+from ravecodec.models.package import Coding
+
+CENTROIDS = 32  # symbols of larger magnitude are reconstructed at the middle of their cell
+GRID = 64  # points of numerical integration per cell
+
+
+def base_steps(latent: LatentSpace) -> NDArray[np.float64]:
+    """Steps at step index 0, float64 [latent]."""
+    return np.sqrt(12) * latent.spread
+
+
+def _density(shape: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit-variance density, up to a constant factor, of a shape of the format's table family (SPEC section 6)."""
+    x = np.abs(x)
+    if shape == "gaussian":
+        return np.exp(-(x**2) / 2)
+    if shape == "logistic":
+        return 1 / np.cosh(np.pi / np.sqrt(12) * x) ** 2
+    if shape == "laplace":
+        return np.exp(-np.sqrt(2) * x)
+    if shape == "power23":
+        return np.exp(-((x * np.sqrt(13.125)) ** (2 / 3)))
+    return np.exp(-np.sqrt(x * np.sqrt(120)))
+
+
+@lru_cache(maxsize=4096)
+def centroids(shape: str, sigma: float) -> NDArray[np.float64]:
+    """Mean value in steps of each cell q = 0 .. CENTROIDS for a source of this shape and standard deviation (in steps)."""
+    cells = np.arange(CENTROIDS + 1)[:, None]
+    points = cells + (np.arange(GRID) + 0.5) / GRID - 0.5
+    weights = _density(shape, points / sigma)
+    weights = np.where(weights.sum(axis=1, keepdims=True) > 1e-300, weights, _nearest_edge(weights))
+    values = (weights * points).sum(axis=1) / weights.sum(axis=1)
+    values[0] = 0.0
+    return values
+
+
+def _nearest_edge(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All weight on the edge nearest zero: the limit for cells that lie too far out for float64."""
+    edge = np.zeros_like(weights)
+    edge[:, 0] = 1
+    return edge
+
+
+class Quantizer:
+    """One operating point: the first `dims` axes at step index `step_index`."""
+
+    def __init__(self, latent: LatentSpace, coding: Coding, dims: int, step_index: int, fill: bool) -> None:
+        if not 1 <= dims <= len(coding.base):
+            raise ModelError(f"dims is {dims}; this model has 1 to {len(coding.base)}")
+        self.latent = latent
+        self.dims = dims
+        self.fill = fill
+        self.step = coding.base[:dims] * 2 ** (step_index / 8)
+        self.static = StaticModel(coding.shapes, coding.scales)
+        self.step_index = step_index
+
+    @cached_property
+    def _centroids(self) -> NDArray[np.float64]:
+        """[dims, CENTROIDS + 1] in steps."""
+        scales = np.clip(self.static.scales[: self.dims].astype(int) - self.step_index, 0, len(SIGMAS) - 1)
+        shapes = self.static.shapes[: self.dims]
+        return np.stack([centroids(SHAPES[shape], SIGMAS[scale]) for shape, scale in zip(shapes, scales, strict=True)])
+
+    def symbols(self, z: NDArray[np.floating]) -> NDArray[np.int32]:
+        """Latents [frames, latent] -> int32 [frames, dims], limited to what the format can hold."""
+        y = self.latent.project(z.astype(np.float64))[:, : self.dims]
+        return np.clip(np.rint(y / self.step), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+
+    def latents(self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
+        """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes are drawn from the prior, or zero."""
+        size = np.abs(symbols)
+        inner = np.take_along_axis(self._centroids.T, np.minimum(size, CENTROIDS), axis=0)
+        y = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
+        rest = self._rest(first_frame, len(symbols), seed)
+        return self.latent.unproject(np.concatenate([y, rest], axis=1)).astype(np.float32)
+
+    def _rest(self, first_frame: int, frames: int, seed: int) -> NDArray[np.float64]:
+        """Values of the cropped axes [frames, latent - dims]; noise depends on (seed, frame, axis) only."""
+        cropped = len(self.latent.mean) - self.dims
+        if not self.fill or cropped == 0:
+            return np.zeros((frames, cropped))
+        position = first_frame + torch.arange(frames)[:, None]
+        lane = self.dims + torch.arange(cropped)[None]
+        drawn = noise.normal(torch.tensor(seed), noise.LATENT_STREAM, position, lane)
+        return drawn.double().numpy() * self.latent.prior[self.dims :]

@@ -1,0 +1,292 @@
+"""The training loop: cache audio, stage 1, latent analysis, stage 2, tables, package.
+
+    run/recipe.json       the resolved recipe          run/checkpoint.pt    everything a resumed run needs, replaced atomically
+    run/log.jsonl         losses, one line a report    run/<name>.safetensors    the finished model package
+
+`train` may be killed at any moment and called again with the same arguments: it goes on from the last checkpoint, and because
+crops and noise are functions of the step number, it sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravecodec import __version__
+from ravecodec.errors import InputError, UsageError
+from ravecodec.models.package import load_package, load_weights
+from ravecodec.models.rave import Rave
+from ravecodec.train import stages
+from ravecodec.train.data import Crops, Track, build_cache, split
+from ravecodec.train.finish import analyse_latents, operating_point, write_package
+from ravecodec.train.recipe import Recipe, Stage
+
+CHECKPOINT_SECONDS = 120.0
+REPORT_SECONDS = 15.0
+EMA = 0.999
+CLIP = 1.0  # gradient norm
+LR_WARMUP = 100
+BETA_WARMUP = 200  # steps before beta may follow the rate
+STAGES = ("all", "1", "2")
+
+Report = Callable[[str], None]
+
+
+class Run:
+    """The training folder."""
+
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check_recipe(recipe)
+        self.checkpoint = folder / "checkpoint.pt"
+
+    def _check_recipe(self, recipe: Recipe) -> None:
+        path = self.folder / "recipe.json"
+        resolved = json.dumps(recipe.to_dict(), indent=1)
+        if path.exists() and json.loads(path.read_text()) != json.loads(resolved):
+            raise UsageError(f"{path}: this run was started with another recipe; choose another --out folder or use the same recipe")
+        path.write_text(resolved)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Writes the checkpoint beside the old one, then replaces it: a kill leaves one of the two, whole."""
+        part = self.checkpoint.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.checkpoint)
+
+    def load(self) -> dict[str, Any] | None:
+        if not self.checkpoint.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        return state
+
+    def log(self, values: dict[str, Any]) -> None:
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, stage.steps))))
+    return stage.rate * min(1.0, (step + 1) / LR_WARMUP) * (0.05 + 0.95 * cosine)
+
+
+class Trainer:
+    """Network, its moving average, discriminator and optimisers; `state` and `restore` are inverse."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.device = recipe, device
+        self.model = Rave(recipe.model).to(device=device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.discriminator = stages.build_discriminator(recipe).to(device)
+        betas = (0.5, 0.9)  # RAVE, section 4.1
+        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.99))
+        self.generator_optimiser = torch.optim.Adam(self.model.generator.parameters(), betas=betas)
+        self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), betas=betas)
+        self.beta = stages.Beta(recipe, recipe.model.frame_rate)
+        self.valid = stages.Valid.of(self.model, recipe.crop_frames)
+        self.stage, self.step, self.seconds = 1, 0, 0.0
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("model", "average", "discriminator", "optimiser", "generator_optimiser", "discriminator_optimiser")
+        return {name: getattr(self, name) for name in names}
+
+    def state(self) -> dict[str, Any]:
+        numbers = {"stage": self.stage, "step": self.step, "seconds": self.seconds, "beta": self.beta.value}
+        return numbers | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.stage, self.step, self.seconds, self.beta.value = (state[k] for k in ("stage", "step", "seconds", "beta"))
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Weights of a packaged model as the starting point."""
+        load_weights(self.model, weights)
+        self.average.load_state_dict(self.model.state_dict())
+
+    def randomness(self) -> torch.Generator:
+        """The random source of this step, whatever happened before it."""
+        return torch.Generator().manual_seed(hash((self.recipe.seed, self.stage, self.step)) & 0x7FFFFFFF)
+
+    def update_average(self) -> None:
+        """Moving average of the weights; buffers (batch-norm statistics) are copied."""
+        decay = min(EMA, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                mine.copy_(theirs)
+
+    def enter_stage2(self) -> None:
+        """The moving average becomes the model; the clock starts anew."""
+        self.model.load_state_dict(self.average.state_dict())
+        self.stage, self.step = 2, 0
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], CLIP)
+    optimiser.step()
+
+
+def stage1_step(trainer: Trainer, audio: Tensor) -> dict[str, float]:
+    trainer.model.train()
+    loss, log, _ = stages.stage1_loss(
+        trainer.model, trainer.recipe, trainer.valid, audio, trainer.beta.value, trainer.randomness()
+    )
+    _descend(loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step))
+    if trainer.step >= BETA_WARMUP:
+        trainer.beta.follow(log["kbps"] * 1000 / trainer.recipe.model.frame_rate)
+    return log
+
+
+def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[str, float]:
+    """Discriminator, then (after the warm-up) generator, on the same output."""
+    recipe, model = trainer.recipe, trainer.model
+    model.eval()
+    model.encoder.requires_grad_(False)
+    hop, random = recipe.model.hop, trainer.randomness()
+    bands, output = stages.stage2_output(model, recipe, sender, audio, trainer.step, random)
+    real, fake = trainer.valid.audio(audio, hop), trainer.valid.audio(output, hop)
+    rate = learning_rate(recipe.stage2, trainer.step)
+    critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
+    _descend(critic, trainer.discriminator_optimiser, rate)
+    loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, stages.pick_windows(recipe, random))
+    log = {"spectral": loss.item(), "critic": critic.item()}
+    if trainer.step >= recipe.warmup:
+        adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)
+        loss, log = loss + adversarial, log | more
+    _descend(loss, trainer.generator_optimiser, rate)
+    return log
+
+
+def _clock_text(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d}:{int(seconds % 60):02d}"
+
+
+def run_stage(
+    run: Run, trainer: Trainer, stage: Stage, crops: Crops, step_function: Callable[[Tensor], dict[str, float]], report: Report
+) -> None:
+    """Steps until the stage is done; checkpoints and reports by the clock."""
+    recipe = trainer.recipe
+    sums: dict[str, list[float]] = defaultdict(list)
+    began = saved = reported = time.monotonic()
+    first = trainer.step
+    while trainer.step < stage.steps:
+        offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
+        audio = torch.from_numpy(crops.batch(offset + trainer.step, recipe.batch)).to(trainer.device)
+        log = step_function(audio)
+        if not math.isfinite(log["spectral"]):
+            raise InputError(f"training diverged at stage {trainer.stage} step {trainer.step}; lower the learning rate of the recipe")
+        trainer.step += 1
+        trainer.update_average()
+        for key, value in log.items():
+            sums[key].append(value)
+        now = time.monotonic()
+        if now - reported >= REPORT_SECONDS or trainer.step == stage.steps:
+            means = {key: float(np.mean(values)) for key, values in sums.items()}
+            speed = (trainer.step - first) / (now - began)
+            left = _clock_text((stage.steps - trainer.step) / speed)
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
+            report(f"stage {trainer.stage}  step {trainer.step}/{stage.steps}  {shown}  {speed:.2f} steps/s  {left} left")
+            run.log({"stage": trainer.stage, "step": trainer.step, **means})
+            sums.clear()
+            reported = now
+        if now - saved >= CHECKPOINT_SECONDS:
+            trainer.seconds += now - saved
+            run.save(trainer.state())
+            saved = now
+    trainer.seconds += time.monotonic() - saved
+    run.save(trainer.state())
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} is not available ({str(error).splitlines()[0]})") from error
+    return torch.device(name)
+
+
+def train(
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    stage: str = "all",
+    init_from: Path | None = None,
+    cache: Path | None = None,
+    device: str = "auto",
+    licence: str = "unstated",
+    report: Report = lambda line: None,
+) -> Path:
+    """Trains a model on a folder of audio and returns the path of its package.
+
+    `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or `init_from`'s) stage 1.
+    """
+    if stage not in STAGES:
+        raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
+    run = Run(out, recipe)
+    cache = cache or out / "cache"
+    tracks = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
+    training, validation = split(tracks)
+    trainer = Trainer(recipe, choose_device(device))
+    saved = run.load()
+    if saved is not None:
+        trainer.restore(saved)
+        report(f"resumed at stage {trainer.stage} step {trainer.step}")
+    elif init_from is not None:
+        trainer.start_from(load_package(init_from).network.state_dict())
+    length = recipe.crop_frames * recipe.model.hop
+    crops = Crops(cache, training, recipe.model.channels, length, recipe.seed)
+    if trainer.stage == 1 and stage != "2":
+        run_stage(run, trainer, recipe.stage1, crops, lambda audio: stage1_step(trainer, audio), report)
+    latent, coding = analyse_latents(trainer.average, recipe, crops, trainer.device)
+    report(f"latent space: {latent.dims_for(0.99)} of {recipe.model.latent} axes for fidelity 0.99 ({latent.frames} frames)")
+    if stage != "1":
+        if trainer.stage == 1:
+            trainer.enter_stage2()
+        sender = stages.Sender(latent, coding, recipe.seed)
+        run_stage(run, trainer, recipe.stage2, crops, lambda audio: stage2_step(trainer, sender, audio), report)
+    held = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
+    coding = operating_point(trainer.average, recipe, latent, coding, held, trainer.device)
+    info = provenance(trainer, data, training, licence)
+    return write_package(run.folder, trainer.average, recipe, latent, coding, info)
+
+
+def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str) -> dict[str, Any]:
+    """What a model says about its making."""
+    recipe = trainer.recipe
+    credits_file = data / "CREDITS.md"
+    return {
+        "licence": licence,
+        "recipe": recipe.to_dict(),
+        "stage": trainer.stage,
+        "steps": trainer.step,
+        "training_seconds": round(trainer.seconds),
+        "hours_of_audio": round(sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3),
+        "tracks": len(training),
+        "credits": credits_file.read_text() if credits_file.exists() else "",
+        "made_with": f"ravecodec {__version__}, torch {torch.__version__}, {platform.machine()}, {trainer.device.type}",
+    }

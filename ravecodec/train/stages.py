@@ -1,0 +1,184 @@
+"""One training step of each stage. `loop.py` calls them; nothing here knows of files or clocks.
+
+Stage 1 learns the representation: multiscale spectral distance + beta * KL, posterior samples into the generator.
+Stage 2 freezes the encoder (weights and batch-norm statistics) and fine-tunes the generator against a discriminator, on latents
+that are cropped, quantised and filled exactly as the codec will send them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravecodec.models.istft import Clock
+from ravecodec.models.discriminator import Features, SpectrumDiscriminator, WaveformDiscriminator
+from ravecodec.models.latent import LatentSpace
+from ravecodec.models.losses import (
+    discriminator_hinge,
+    feature_matching,
+    generator_hinge,
+    kl_bits,
+    multiscale_distance,
+    stereo_distance,
+)
+from ravecodec.models.package import Coding
+from ravecodec.models.rave import Rave, sample_posterior
+from ravecodec.quantize import Quantizer
+from ravecodec.train.recipe import Recipe
+
+MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of a stream
+
+
+def random_clock(batch: int, generator: torch.Generator, device: torch.device) -> Clock:
+    """A fresh place and seed for every item, so that the network cannot lean on the excitation's phase."""
+    draw = torch.randint(0, MAX_CLOCK, (2, batch), generator=generator)
+    return Clock(draw[0].to(device), draw[1].to(device))
+
+
+@dataclass(frozen=True)
+class Valid:
+    """The part of a crop that saw no zero padding, in frames from each end."""
+
+    encoder: tuple[int, int]
+    total: tuple[int, int]
+
+    @classmethod
+    def of(cls, model: Rave, crop_frames: int) -> Valid:
+        encoder, decoder = model.encoder_reach, model.decoder_reach
+        past, future = encoder.past + decoder.past, encoder.future + decoder.future
+        if past + future >= crop_frames:  # short crops of tiny recipes: keep the middle half
+            past = future = crop_frames // 4
+        return cls((min(encoder.past, past), min(encoder.future, future)), (past, future))
+
+    def latents(self, x: Tensor) -> Tensor:
+        return x[..., self.encoder[0] : x.shape[-1] - self.encoder[1]]
+
+    def audio(self, x: Tensor, hop: int) -> Tensor:
+        return x[..., self.total[0] * hop : x.shape[-1] - self.total[1] * hop]
+
+    def bands(self, x: Tensor, hop: int) -> Tensor:
+        return self.audio(x, hop // 16)
+
+
+def distance(model: Rave, recipe: Recipe, valid: Valid, target: Tensor, bands: Tensor, output: Tensor, windows: list[int]) -> Tensor:
+    """S on the valid region, as the recipe defines it."""
+    hop = model.config.hop
+    real, fake = valid.audio(target, hop), valid.audio(output, hop)
+    if recipe.distance == "stereo":
+        return stereo_distance(real, fake, windows, model.config.sample_rate)
+    real_bands = valid.bands(model.pqmf.analysis(target), hop)
+    full = multiscale_distance(real, fake, windows)
+    return full + multiscale_distance(real_bands, valid.bands(bands, hop), windows)
+
+
+def pick_windows(recipe: Recipe, generator: torch.Generator) -> list[int]:
+    """The windows of this step."""
+    if not recipe.windows_per_step:
+        return list(recipe.windows)
+    chosen = torch.randperm(len(recipe.windows), generator=generator)[: recipe.windows_per_step]
+    return [recipe.windows[i] for i in chosen]
+
+
+class Beta:
+    """Weight of the KL: constant, or dual ascent towards a rate in kbit/s.
+
+    The multiplier grows by up to 1 % a step while the rate is above the target and shrinks while it is below.
+    """
+
+    SPEED = 0.01
+
+    def __init__(self, recipe: Recipe, frame_rate: float) -> None:
+        self.value = recipe.beta
+        self.target_bits = recipe.target_kbps * 1000 / frame_rate
+
+    def follow(self, bits: float) -> None:
+        """Takes the KL in bits per frame that the last step measured."""
+        if self.target_bits:
+            excess = max(-1.0, min(1.0, bits / self.target_bits - 1))
+            self.value *= 1 + self.SPEED * excess
+
+
+def stage1_loss(
+    model: Rave, recipe: Recipe, valid: Valid, audio: Tensor, beta: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float], Tensor]:
+    """(loss, log values, KL in bits per dim [latent]) of audio [batch, channels, samples]."""
+    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        mean, spread = model.encode(audio)
+        z = sample_posterior(mean, spread)
+        bands = model.decode_bands(z, random_clock(len(audio), generator, audio.device))
+    output = model.pqmf.synthesis(bands)
+    spectral = distance(model, recipe, valid, audio, bands, output, pick_windows(recipe, generator))
+    per_dim = kl_bits(valid.latents(mean), valid.latents(spread))
+    bits = per_dim.sum()
+    loss = spectral + beta * bits
+    kbps = bits.item() * model.config.frame_rate / 1000
+    log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > 0.15).sum())}
+    return loss, log, per_dim.detach()
+
+
+class Sender:
+    """Latents as a decoder will receive them: each item of a batch is cropped to a random number of axes, quantised with a random
+    step, and filled, by the codec's own `Quantizer`. So one generator serves the whole rate ladder."""
+
+    STEPS = (-6, 10)  # range of step indices: three quarters of an octave finer, five quarters coarser than at training noise
+
+    def __init__(self, latent: LatentSpace, coding: Coding, seed: int) -> None:
+        self.latent, self.coding, self.seed = latent, coding, seed
+        informative = latent.dims_for(0.999)
+        self.dims = (max(1, latent.dims_for(0.5)), informative)
+
+    def __call__(self, mean: Tensor, step: int, clock: Clock) -> Tensor:
+        """Posterior means [batch, latent, frames] -> latents of the same shape; depends on (seed, step) only."""
+        random = np.random.default_rng((self.seed, step))
+        sent = []
+        for z, frame, seed in zip(mean.transpose(1, 2).cpu().numpy(), clock.frame.tolist(), clock.seed.tolist(), strict=True):
+            full = random.random() < 0.5  # half of the time all informative axes: that is the default operating point
+            dims = self.dims[1] if full else int(random.integers(self.dims[0], self.dims[1] + 1))
+            quantizer = Quantizer(self.latent, self.coding, dims, int(random.integers(*self.STEPS)), self.coding.fill)
+            sent.append(quantizer.latents(quantizer.symbols(z), frame, seed))
+        return torch.from_numpy(np.stack(sent)).transpose(1, 2).contiguous().to(mean.device)
+
+
+def build_discriminator(recipe: Recipe) -> WaveformDiscriminator | SpectrumDiscriminator:
+    if recipe.discriminator == "waveform":
+        return WaveformDiscriminator(recipe.model.channels)
+    return SpectrumDiscriminator(recipe.model.channels)
+
+
+def stage2_output(
+    model: Rave, recipe: Recipe, sender: Sender, audio: Tensor, step: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(bands, audio) that the generator makes of what is sent; the encoder is frozen."""
+    clock = random_clock(len(audio), generator, audio.device)
+    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.no_grad():
+            mean, _ = model.encode(audio)
+        bands = model.decode_bands(sender(mean, step, clock), clock)
+    return bands, model.pqmf.synthesis(bands)
+
+
+def _logits(scales: list[Features]) -> list[Tensor]:
+    return [features[-1].float() for features in scales]
+
+
+def discriminator_loss(discriminator: torch.nn.Module, recipe: Recipe, real: Tensor, fake: Tensor) -> Tensor:
+    """Hinge loss on audio that is already cut to the valid region."""
+    with torch.autocast(real.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        return discriminator_hinge(_logits(discriminator(real)), _logits(discriminator(fake.detach())))
+
+
+def adversarial_loss(
+    discriminator: torch.nn.Module, recipe: Recipe, real: Tensor, fake: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """adversarial * hinge + feature_matching * FM (RAVE, eq. 8), each weight applied once."""
+    with torch.autocast(real.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.no_grad():
+            real_features = discriminator(real)
+        fake_features = discriminator(fake)
+    hinge = generator_hinge(_logits(fake_features))
+    matching = feature_matching([f[:-1] for f in real_features], [f[:-1] for f in fake_features])
+    log = {"adversarial": hinge.item(), "matching": matching.item()}
+    return recipe.adversarial * hinge + recipe.feature_matching * matching, log

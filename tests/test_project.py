@@ -1,0 +1,81 @@
+"""The project's promises: README's commands are what CI runs, all is shipped, the example is what its page says.
+
+Only a checkout has all of it; against an installed wheel the tests of missing files are skipped.
+"""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ravecodec
+from ravecodec.audio import open_input
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def existing(name: str) -> Path:
+    path = ROOT / name
+    if not path.exists():
+        pytest.skip(f"no {name} beside the tests")
+    return path
+
+
+def readme_commands() -> dict[str, str]:
+    """Name -> code block, as `.ci/run` extracts them."""
+    parts = existing("README.md").read_text("utf-8").split("<!-- command: ")[1:]
+    return {part.split(" -->", 1)[0]: part.split("```sh\n", 1)[1].split("```", 1)[0] for part in parts}
+
+
+def test_readme_has_exactly_the_two_commands_of_ci() -> None:
+    commands = readme_commands()
+    assert sorted(commands) == ["run", "test"]
+    assert ".venv/bin/pip install ." in commands["run"]
+    assert commands["test"].strip() == ".venv/bin/pip install -e '.[dev]' && .venv/bin/pytest"
+    script = existing(".ci/run").read_text("utf-8")
+    assert all(f"run_readme_command {name}" in script for name in commands)
+
+
+def test_files_named_in_readme_exist() -> None:
+    for word in readme_commands()["run"].split():
+        if word.startswith("examples/"):
+            assert existing(word).is_file()
+
+
+def test_every_package_of_the_checkout_is_shipped() -> None:
+    project = tomllib.loads(existing("pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    existing("bitstream")
+    folders = {"ravecodec": "ravecodec", "bitstream": "ravecodec.bitstream", "models": "ravecodec.models"}
+    found = set()
+    for top, name in folders.items():
+        for init in (ROOT / top).rglob("__init__.py"):
+            found.add(".".join([name, *init.parent.relative_to(ROOT / top).parts]))
+    assert set(project["packages"]) == found
+
+
+def test_every_data_file_of_the_checkout_is_shipped() -> None:
+    project = tomllib.loads(existing("pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    existing("bitstream")
+    for package in project["packages"]:
+        head, _, rest = package.removeprefix("ravecodec").removeprefix(".").partition(".")
+        folder = (
+            ROOT / head / rest.replace(".", "/")
+            if head in ("bitstream", "models")
+            else ROOT / package.replace(".", "/")
+        )
+        patterns = project["package-data"].get(package, [])
+        for path in (p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"):
+            assert any(path.match(pattern) for pattern in patterns), f"{path} is not in package-data of {package}"
+
+
+def test_versions_agree() -> None:
+    version = tomllib.loads(existing("pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert version == ravecodec.__version__
+    assert f"version: {version}\n" in existing("CITATION.cff").read_text("utf-8")
+
+
+def test_example_is_what_its_page_says() -> None:
+    with open_input(existing("examples/feelings.flac")) as source:
+        assert (source.sample_rate, source.channels, source.frames) == (44100, 2, 555_660)
+        assert max(abs(block).max() for block in source.blocks(65536)) < 0.9
+    assert existing("examples/feelings.flac").stat().st_size < 2_000_000
