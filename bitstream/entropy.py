@@ -38,6 +38,14 @@ def as_symbols(symbols: ArrayLike) -> NDArray[np.int32]:
     return array.astype(np.int32)
 
 
+def as_chunk(symbols: ArrayLike) -> NDArray[np.int32]:
+    """As as_symbols, and UsageError above the symbols that one chunk may hold."""
+    array = as_symbols(symbols)
+    if array.size > MAX_CHUNK_SYMBOLS:
+        raise UsageError(f"{array.size} symbols in one chunk, expected at most {MAX_CHUNK_SYMBOLS}")
+    return array
+
+
 def as_rows(rows: ArrayLike, dims: int) -> list[int]:
     """Row numbers as a list; UsageError unless there is one known row per dim."""
     array = np.asarray(rows)
@@ -53,7 +61,7 @@ def as_rows(rows: ArrayLike, dims: int) -> list[int]:
 
 def encode_symbols(symbols: ArrayLike, rows: ArrayLike, coder: Coder | None = None) -> bytes:
     """Static profile: symbols int [frames, dims] with one row number per dim -> message without trailing zeros."""
-    array = as_symbols(symbols)
+    array = as_chunk(symbols)
     encoder = (coder or best_coder()).encoder()
     for column, row in zip(array.T, as_rows(rows, array.shape[1]), strict=True):
         reach = row_reach(row)
@@ -134,7 +142,7 @@ def zigzag(symbols: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def encode_raw(symbols: ArrayLike) -> bytes:
     """Raw profile: a byte w, then each zigzag value in w bits, most significant first, frame by frame, zero-padded."""
-    array = as_symbols(symbols)
+    array = as_chunk(symbols)
     width = raw_width(array)
     shifts = np.arange(width - 1, -1, -1)
     bits = (zigzag(array).reshape(-1, 1) >> shifts & 1).astype(np.uint8)

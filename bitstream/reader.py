@@ -241,16 +241,21 @@ class StreamReader:
         self.bytes.add(head.total, payload, head.total if isinstance(content, dict) else 0)
         if isinstance(content, Chunk):
             self.frames += content.frames
-            entry = encode_index_entry(content.offset - self._last_audio, content.frames)
-            self._entries_crc = zlib.crc32(entry, self._entries_crc)
-            self._last_audio = content.offset
-            self._audio_chunks += 1
+            self._expect_in_index(content)
         elif isinstance(content, dict):
             self._meta = content
         elif isinstance(content, int):
             self.total_samples = content
         elif head.kind == ChunkType.INDEX:
             self._index_at = head.offset
+
+    def _expect_in_index(self, chunk: Chunk) -> None:
+        """Add a chunk to what INDEX must list, if all before it were seen."""
+        if self._complete:
+            entry = encode_index_entry(chunk.offset - self._last_audio, chunk.frames)
+            self._entries_crc = zlib.crc32(entry, self._entries_crc)
+            self._last_audio = chunk.offset
+            self._audio_chunks += 1
 
     # ---- tail and damage ----
 

@@ -25,11 +25,11 @@ from ravecodec.bitstream.container import (
     encode_index_entry,
     encode_trailer,
 )
-from ravecodec.bitstream.entropy import Profile, as_symbols, encode_raw, encode_symbols, raw_size
+from ravecodec.bitstream.entropy import Profile, as_chunk, encode_raw, encode_symbols, raw_size
 from ravecodec.bitstream.meta import encode_meta
 from ravecodec.bitstream.static import StaticModel
 from ravecodec.bitstream.varint import encode_uvarint
-from ravecodec.errors import ModelError, UsageError
+from ravecodec.errors import ModelError, OutputError, UsageError
 
 
 class SupportsWrite(Protocol):
@@ -77,7 +77,7 @@ class StreamWriter:
         InputError for |symbol| > 32767; nothing is written then.
         """
         self._check_open()
-        array = as_symbols(symbols)
+        array = as_chunk(symbols)
         step_index = self.info.step_index if step_index is None else step_index
         self._check_chunk(array, step_index)
         profile, payload = self._smaller(array, step_index)
@@ -116,11 +116,9 @@ class StreamWriter:
 
     def _check_chunk(self, symbols: NDArray[np.int32], step_index: int) -> None:
         frames, dims = symbols.shape
-        if not 1 <= frames <= lim.MAX_CHUNK_FRAMES or dims > self.info.dims or symbols.size > lim.MAX_CHUNK_SYMBOLS:
-            raise UsageError(
-                f"a chunk of {frames} frames of {dims} dims, expected 1 to {lim.MAX_CHUNK_FRAMES} frames of at most "
-                f"{self.info.dims} dims and {lim.MAX_CHUNK_SYMBOLS} symbols"
-            )
+        if not 1 <= frames <= lim.MAX_CHUNK_FRAMES or dims > self.info.dims:
+            expected = f"1 to {lim.MAX_CHUNK_FRAMES} frames of at most {self.info.dims} dims"
+            raise UsageError(f"a chunk of {frames} frames of {dims} dims, expected {expected}")
         if abs(step_index) > lim.MAX_STEP_INDEX:
             raise UsageError(f"step index {step_index}, expected at most {lim.MAX_STEP_INDEX} either way")
 
@@ -133,6 +131,8 @@ class StreamWriter:
         view = memoryview(data)
         while view:
             written = self._fileobj.write(bytes(view))
+            if written == 0:
+                raise OutputError(f"the output takes no more bytes after {self.bytes.total} of this stream")
             view = view[len(view) if written is None else written :]
         self._chain = zlib.crc32(data[-CRC_BYTES:], self._chain)
         self.bytes.add(len(data), payload, meta)

@@ -30,7 +30,6 @@ from ravecodec.models.spectrogram import rows, warped_frequencies, widths
 PHASE_STEPS = 1 << 20  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
 LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per latent frame; window in band samples
 NOISE_COLUMNS, NOISE_WINDOW = 8, 32
-GOLDEN = 0.6180339887498949
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
 
@@ -62,8 +61,8 @@ class Lines(nn.Module):
         self.hop = config.hop // BANDS // LINE_COLUMNS
         steps = np.rint(warped_frequencies(config.lines) * PHASE_STEPS / config.sample_rate).astype(np.int64)
         self.register_buffer("advance", torch.from_numpy(steps * self.hop * BANDS % PHASE_STEPS), persistent=False)
-        offset = np.rint(np.arange(config.lines) * GOLDEN % 1 * PHASE_STEPS).astype(np.int64)
-        self.register_buffer("offset", torch.from_numpy(offset), persistent=False)
+        scrambled = noise.bits(torch.tensor(0), noise.LINE_STREAM, torch.arange(config.lines), torch.tensor(0))
+        self.register_buffer("offset", scrambled % PHASE_STEPS, persistent=False)  # ordered phases would add up to a chirp
         self.slices: list[slice] = []
         omega = 2 * np.pi * steps / PHASE_STEPS
         filters = analysis_filters()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _MASK = 0xFFFFFFFF
-LATENT_STREAM, NOISE_STREAM = 1, 2
+LATENT_STREAM, NOISE_STREAM, LINE_STREAM = 1, 2, 3
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -38,12 +38,20 @@ class PQMF(nn.Module):
 
     MARGIN = 12  # band samples: half a filter
 
+    forward_taps: Tensor
+    inverse_taps: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        filters = torch.from_numpy(analysis_filters()).float()
+        filters = analysis_filters()
         self.half = filters.shape[1] // 2
-        self.register_buffer("filters", filters[:, None], persistent=False)
-        self.filters: Tensor
+        # Polyphase form: the 16 phases of the audio are channels, and both directions are dense convolutions of 25 taps.
+        # Phase p of block m is sample 16 m + p; tap d (-12..12) joins block j + d with band sample j.
+        n = 16 * np.arange(-self.MARGIN, self.MARGIN + 1) + np.arange(BANDS)[:, None] + self.half
+        taps = np.where((n >= 0) & (n < filters.shape[1]), filters[:, n.clip(0, filters.shape[1] - 1)], 0.0)
+        taps = torch.from_numpy(taps).float()  # [band, phase, tap]
+        self.register_buffer("forward_taps", taps, persistent=False)
+        self.register_buffer("inverse_taps", taps.flip(2).transpose(0, 1).contiguous(), persistent=False)
 
     @property
     def analysis_layer(self) -> Layer:
@@ -63,17 +71,15 @@ class PQMF(nn.Module):
     def analysis(self, audio: Tensor, margin: int = 0) -> Tensor:
         """[batch, channels, samples] -> [batch, channels * 16, ceil(samples / 16) + 2 * margin]."""
         batch, channels, samples = audio.shape
-        flat = audio.reshape(batch * channels, 1, samples)
-        flat = F.pad(flat, (self.half + margin * BANDS, -samples % BANDS + self.half + margin * BANDS - BANDS + 1))
-        bands = self._unmirror(F.conv1d(flat, self.filters, stride=BANDS), -margin)
-        return bands.reshape(batch, channels * BANDS, -1)
+        whole = F.pad(audio, (0, -samples % BANDS))
+        phases = whole.reshape(batch * channels, -1, BANDS).transpose(1, 2)
+        bands = F.conv1d(phases, self.forward_taps, padding=self.MARGIN + margin)
+        return self._unmirror(bands, -margin).reshape(batch, channels * BANDS, -1)
 
     def synthesis(self, bands: Tensor, samples: int | None = None, margin: int = 0) -> Tensor:
         """Inverse of `analysis` with the same margin; `samples` trims to the original length."""
         batch, rows, frames = bands.shape
         flat = self._unmirror(bands.reshape(batch * rows // BANDS, BANDS, frames), -margin)
-        audio = F.conv_transpose1d(flat, self.filters, stride=BANDS)
-        start = self.half + margin * BANDS
-        stop = start + (samples if samples is not None else (frames - 2 * margin) * BANDS)
-        audio = F.pad(audio, (0, max(0, stop - audio.shape[-1])))[..., start:stop]
-        return audio.reshape(batch, rows // BANDS, -1)
+        phases = F.conv1d(flat, self.inverse_taps, padding=self.MARGIN)[..., margin : frames - margin]
+        audio = phases.transpose(1, 2).reshape(batch, rows // BANDS, -1)
+        return audio[..., :samples]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ravecodec.bitstream import SIGMAS, StaticModel, StreamInfo, StreamWriter
 
 MODEL_ID = b"\x01\x02\x03\x04\x05\x06\x07\x08"

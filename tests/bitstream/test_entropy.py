@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from ravecodec.bitstream import Profile, decode_raw, decode_symbols, encode_raw, encode_symbols, ideal_code_length
 from ravecodec.bitstream.coder import PYTHON, best_coder
 from ravecodec.bitstream.entropy import code_lengths, escape_bits, raw_size
@@ -122,6 +123,7 @@ def test_wrong_calls_are_usage_errors() -> None:
         (np.zeros((3, 2), dtype=int), [0, ROWS]),
         (np.zeros((3, 2), dtype=int), [0, -1]),
         (np.zeros((3, 1), dtype=int), [0.5]),
+        (np.zeros((MAX_CHUNK_SYMBOLS + 1, 1), dtype=int), [0]),
     ):
         with pytest.raises(UsageError):
             encode_symbols(symbols, rows)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from ravecodec.bitstream import coder as coder_module
 from ravecodec.bitstream.coder import PYTHON, Coder, best_coder, self_test
 from ravecodec.bitstream.rangecoder import shortest_bytes

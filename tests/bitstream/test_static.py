@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from ravecodec.bitstream import SCALES, SIGMAS, StaticModel, fit_static, ideal_code_length, static_rows
 from ravecodec.bitstream.tables import row_index
 from ravecodec.errors import ModelError, UsageError
@@ -66,7 +67,7 @@ def test_empty_fits() -> None:
 
 
 def test_models_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ModelError, match="8 dims"):
+    with pytest.raises(ModelError, match="2 dims, the stream codes 8"):
         model([0, 1], [3, 4]).rows(0, 8)
     with pytest.raises(ModelError, match="shape 5"):
         model([5], [3])

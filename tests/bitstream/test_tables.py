@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ravecodec.bitstream import maketables, tables
 from ravecodec.bitstream.entropy import code_lengths
 from ravecodec.errors import ModelError
@@ -87,9 +88,7 @@ def test_the_best_row_costs_at_most_half_a_percent(masses, sigma: float) -> None
     """Sigmas between the scales, symbols beyond the reach: against the exact model of the source."""
     symbols, p = masses(sigma)
     entropy = -(p[p > 0] * np.log2(p[p > 0])).sum()
-    costs = [
-        p @ code_lengths(symbols, int(tables.row_index(shape, scale))) for shape in (0, 2) for scale in range(96)
-    ]
+    costs = [p @ code_lengths(symbols, int(tables.row_index(shape, scale))) for shape in (0, 2) for scale in range(96)]
     assert min(costs) < 1.005 * entropy + 2e-4
 
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ravecodec.bitstream.varint import Cursor, encode_svarint, encode_uvarint
 from ravecodec.errors import CorruptError, TruncatedError
 

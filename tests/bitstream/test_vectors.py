@@ -1,0 +1,69 @@
+"""The golden streams: every version reads them to the same integers, for ever, and 1.0 still writes them."""
+
+import importlib.util
+import io
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ravecodec.bitstream import StaticModel, StreamReader
+from ravecodec.bitstream import reader as reader_module
+from ravecodec.bitstream.coder import PYTHON
+from ravecodec.bitstream.entropy import decode_symbols
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+NAMES = sorted(path.stem for path in (VECTORS / "1.0").glob("*.rvc"))
+
+
+def load(name: str) -> tuple[bytes, dict[str, Any], StaticModel | None]:
+    data = (VECTORS / "1.0" / f"{name}.rvc").read_bytes()
+    expected = json.loads((VECTORS / "1.0" / f"{name}.json").read_text(encoding="utf-8"))
+    tables = expected["static"]
+    static = tables and StaticModel(np.array(tables["shapes"], np.uint8), np.array(tables["scales"], np.int16))
+    return data, expected, static
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_vectors", VECTORS / "make_vectors.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_all_kinds_are_there(maker: ModuleType) -> None:
+    assert sorted(make.__name__ for make in maker.VECTORS) == NAMES
+    assert len(NAMES) >= 8
+
+
+@pytest.mark.parametrize("coder", ["best", "python"])
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_stream_reads_to_its_integers(name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if coder == "python":
+        monkeypatch.setattr(reader_module, "decode_symbols", lambda *args: decode_symbols(*args, PYTHON))
+    data, expected, static = load(name)
+    reader = StreamReader(io.BytesIO(data))
+    assert {**vars(reader.info), "model_id": reader.info.model_id.hex()} == expected["info"]
+    assert reader.meta == expected["meta"]
+    chunks = list(reader.chunks())
+    for chunk, wanted in zip(chunks, expected["chunks"], strict=True):
+        assert (chunk.profile.name, chunk.step_index, chunk.offset) == (
+            wanted["profile"],
+            wanted["step_index"],
+            wanted["offset"],
+        )
+        assert reader.decode_chunk(chunk, static).tolist() == wanted["symbols"]
+    assert reader.total_samples == expected["total_samples"]
+    assert reader.bytes.total == expected["bytes"] == len(data)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "with_meta"])
+def test_golden_stream_is_still_written(name: str, maker: ModuleType) -> None:
+    """META is compressed by zstd, whose bytes may change with its version; everything else is ours."""
+    assert maker.encode(getattr(maker, name)()) == load(name)[0]
