@@ -62,7 +62,7 @@ def symbol_crc(symbols: NDArray[np.int32]) -> int:
 
 @dataclass
 class ByteCount:
-    """Where a stream's bytes went. payload: coded symbols; meta: the META chunk; framing: all the rest, damage included."""
+    """Where a stream's bytes went. payload: coded symbols; meta: the META chunk; framing: the rest, damage too."""
 
     payload: int = 0
     meta: int = 0

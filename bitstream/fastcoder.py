@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import constriction  # type: ignore[import-untyped, unused-ignore]
+import constriction
 import numpy as np
 from numpy.typing import NDArray
 

@@ -49,7 +49,7 @@ def test_the_maximum_is_exact(value: int, maximum: int) -> None:
     if value <= maximum:
         assert cursor.uvarint(maximum, "x") == value
     else:
-        with pytest.raises(CorruptError, match="limit|overlong"):
+        with pytest.raises(CorruptError, match=r"limit|overlong"):
             cursor.uvarint(maximum, "x")
 
 
