@@ -112,7 +112,9 @@ def main() -> None:
         if options.preset:
             model = str(work / f"{options.preset}.safetensors")
             random_model(options.preset, Path(model))
-        print(f"{model}: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
+        print(
+            f"{model}: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}\n"
+        )
         table(model, options.minutes, options.audio, work)
     finally:
         shutil.rmtree(work)

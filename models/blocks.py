@@ -39,8 +39,9 @@ class ChannelNorm(nn.Module):
 
 
 class SpectralBlock(nn.Module):
-    """ConvNeXt block (Liu et al. 2022) over [batch, channels, rows, frames]: a depthwise filter of 7 rows by `time` frames, then
-    a pointwise network. Sharing weights along the warped frequency axis is what lets it learn a partial once for all pitches."""
+    """ConvNeXt block (Liu et al. 2022) over [batch, channels, rows, frames]: a depthwise filter of 7 rows by `time`
+    frames, then a pointwise network. Sharing weights along the warped frequency axis is what lets it learn a partial
+    once for all pitches."""
 
     def __init__(self, channels: int, time: int, expansion: int = 2) -> None:
         super().__init__()

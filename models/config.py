@@ -6,21 +6,32 @@ Every class of this room is built from it and from nothing else; it travels in t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import prod
+from typing import Any
 
 from ravecodec.errors import ModelError
 
+PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself, read by package.py and, without torch, by zoo.py
+PACKAGE_VERSION = 1
+
 ENCODERS = ("multiband", "spectrogram")
 GENERATORS = ("conv", "istft")
+STEP = 2048  # samples per column of features in the spectrogram and istft families
+LISTS = ("ratios", "dilations", "frequency_ratios", "blocks")
+NOISE_BLOCK = 64  # band samples that share one filter of the conv generator's noise head
+LOWEST_SPECTRAL_RATE = 40_000  # Hz; the warped spectrum goes up to 20 kHz
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A network.
 
-    `encoder` and `generator` choose the family: ("multiband", "conv") is the network of the RAVE paper, ("spectrogram", "istft")
-    the default preset. `ratios` are the strides at band rate: hop = bands * prod(ratios) for both families.
+    `encoder` and `generator` choose the family: ("multiband", "conv") is the network of the RAVE paper,
+    ("spectrogram", "istft") the default preset. `ratios` are the strides at band rate: hop = bands * prod(ratios) for
+    both families. The spectrogram and istft families work on steps of 2048 samples; a hop of 2048 * 2^k halves time on
+    the way into each of the k deepest levels. Raises ModelError for values that no network can be built from.
     """
 
     sample_rate: int = 48000
@@ -34,27 +45,49 @@ class ModelConfig:
     dilations: tuple[int, ...] = (1, 3, 9)  # residual stack of the conv generator
     noise: bool = True  # noise head of either generator
     lines: int = 512  # rows of the warped spectrum: the spectrogram encoder's input, the istft generator's sinusoids
-    frequency_ratios: tuple[int, ...] = (4, 2, 2, 2)  # spectrogram/istft: how the rows shrink from level to level
+    frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)  # spectrogram/istft: how the rows shrink from level to level
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
 
     def __post_init__(self) -> None:
-        for name in ("ratios", "dilations", "frequency_ratios", "blocks"):
+        for name in LISTS:
+            self._check(isinstance(getattr(self, name), (list, tuple)), name, "a list")
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_values()
+        if self.generator == "conv" and self.noise:
+            whole = self.hop % (self.bands * NOISE_BLOCK) == 0
+            self._check(whole, "ratios", f"a product that is a multiple of {NOISE_BLOCK}, as the noise head needs")
+        if self.encoder == "spectrogram" or self.generator == "istft":
+            self._check_spectral()
+
+    def _check_values(self) -> None:
         self._check(self.channels in (1, 2), "channels", "1 or 2")
         self._check(self.encoder in ENCODERS, "encoder", f"one of {ENCODERS}")
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
         self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
+        self._check(isinstance(self.noise, bool), "noise", "true or false")
         for name in ("sample_rate", "capacity", "latent", "lines"):
-            value = getattr(self, name)
-            self._check(isinstance(value, int) and value > 0, name, "a positive integer")
-        for name in ("ratios", "dilations", "frequency_ratios", "blocks"):
+            self._check(_is_count(getattr(self, name)), name, "a positive integer")
+        for name in LISTS:
             values = getattr(self, name)
-            self._check(len(values) > 0 and all(isinstance(v, int) and v > 0 for v in values), name, "positive integers")
-        self._check(all(r % 2 == 0 for r in self.ratios), "ratios", "even, so that a transposed convolution keeps the length")
-        if "spectrogram" == self.encoder or "istft" == self.generator:
-            self._check(self.hop == 2048, "ratios", "a hop of 2048 samples for the spectrogram and istft families")
-            self._check(self.lines % prod(self.frequency_ratios) == 0, "lines", "divisible by all frequency_ratios")
-            self._check(len(self.blocks) == len(self.frequency_ratios), "blocks", "one count per entry of frequency_ratios")
+            self._check(len(values) > 0 and all(map(_is_count, values)), name, "positive integers")
+        self._check(_all_even(self.ratios), "ratios", "even, so that a transposed convolution keeps the length")
+
+    def _check_spectral(self) -> None:
+        """What the spectrogram encoder and the istft generator need."""
+        fast = self.sample_rate >= LOWEST_SPECTRAL_RATE
+        self._check(fast, "sample_rate", f"at least {LOWEST_SPECTRAL_RATE} Hz for the spectrogram and istft families")
+        halvings = (self.hop // STEP).bit_length() - 1
+        good = self.hop == STEP << max(0, halvings) and halvings < len(self.frequency_ratios)
+        self._check(good, "ratios", f"a hop of {STEP} * 2^k samples, k less than the levels of this family")
+        self._check(self.lines % prod(self.frequency_ratios) == 0, "lines", "divisible by all frequency_ratios")
+        self._check(self.lines > 1, "lines", "at least 2")
+        deepest = self.lines // prod(self.frequency_ratios)
+        self._check(self.latent % deepest == 0, "latent", f"a multiple of the {deepest} rows of the deepest level")
+        self._check(len(self.frequency_ratios) > 1, "frequency_ratios", "at least two levels")
+        if self.generator == "istft" and self.noise:
+            full = halvings < len(self.frequency_ratios) - 1
+            self._check(full, "ratios", "a shorter hop or more levels: the noise head stands on the second, at full time")
+        self._check(len(self.blocks) == len(self.frequency_ratios), "blocks", "one count per entry of frequency_ratios")
 
     def _check(self, good: bool, name: str, expected: str) -> None:
         if not good:
@@ -66,6 +99,12 @@ class ModelConfig:
         return self.bands * prod(self.ratios)
 
     @property
+    def time_ratios(self) -> tuple[int, ...]:
+        """Spectrogram/istft: by how much time shrinks on the way into each level, 1 or 2."""
+        levels, halvings = len(self.frequency_ratios), (self.hop // STEP).bit_length() - 1
+        return (1,) * (levels - halvings) + (2,) * halvings
+
+    @property
     def frame_rate(self) -> float:
         """Latent frames per second (paper preset: 23.4375 Hz)."""
         return self.sample_rate / self.hop
@@ -74,7 +113,7 @@ class ModelConfig:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_dict(cls, values: dict) -> ModelConfig:
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """Raises ModelError for keys it does not know: a newer model must not be half understood."""
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
@@ -84,4 +123,19 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        return cls.from_dict(json.loads(text))
+        """Inverse of `to_json`; ModelError if it is not the JSON of a config."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ModelError(f"model config: not JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise ModelError(f"model config: found {type(values).__name__}, expected an object")
+        return cls.from_dict(values)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _all_even(values: tuple[int, ...]) -> bool:
+    return all(value % 2 == 0 for value in values)

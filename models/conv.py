@@ -1,28 +1,27 @@
-"""The paper's generator: latents -> 16 PQMF bands by transposed convolutions (RAVE, appendix C.2). Mirrors `multiband.py`.
+"""The paper's generator: latents -> 16 PQMF bands by transposed convolutions (RAVE, appendix C.2); see `multiband.py`.
 
-conv k7 -> per ratio r (in the encoder's own order, coarse strides first): LeakyReLU, transposed conv k2r stride r, half the
-channels, residual stack -> three heads at band rate: waveform (tanh) times loudness (one envelope for all bands), plus noise.
+conv k7 -> per ratio r (in the encoder's own order, coarse strides first): LeakyReLU, transposed conv k2r stride r, half
+the channels, residual stack -> three heads at band rate: waveform (tanh) times loudness (one envelope for all bands),
+plus noise.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ravecodec.models import noise
 from ravecodec.models.blocks import leaky, normed_conv, normed_up
-from ravecodec.models.config import ModelConfig
+from ravecodec.models.config import NOISE_BLOCK, ModelConfig
 from ravecodec.models.istft import Clock
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
 
-NOISE_RATIOS = (4, 4, 4)
-NOISE_BLOCK = 64  # band samples that share one noise filter: the product of NOISE_RATIOS
+NOISE_RATIOS = (4, 4, 4)  # their product is NOISE_BLOCK
 NOISE_BINS = 5  # real magnitudes of a filter of 8 taps
 
 
 def mod_sigmoid(x: Tensor) -> Tensor:
-    """2 sigmoid(x)^ln(10) + 1e-7: a positive amplitude with a long soft tail (DDSP, Engel et al. 2020)."""
+    """2 sigmoid(x)^2.3 + 1e-7: a positive amplitude with a long soft tail (DDSP, Engel et al. 2020)."""
     return 2 * torch.sigmoid(x) ** 2.3 + 1e-7
 
 
@@ -40,7 +39,8 @@ class ResidualUnit(nn.Module):
 
 
 class NoiseHead(nn.Module):
-    """Features [batch, width, samples] -> bands of filtered noise: one zero-phase filter of 8 taps per band and 64 samples."""
+    """Features [batch, width, samples] -> bands of filtered noise, one zero-phase filter of 8 taps per band and 64
+    samples."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()

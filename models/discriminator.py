@@ -18,7 +18,7 @@ Features = list[Tensor]
 
 
 class WaveformScale(nn.Module):
-    """Strided, grouped convolutions on audio [batch, channels, samples]; widths of the paper's code at `capacity` 16."""
+    """Strided, grouped convolutions on audio [batch, channels, samples]; the paper's widths at `capacity` 16."""
 
     def __init__(self, channels: int, capacity: int) -> None:
         super().__init__()

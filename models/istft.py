@@ -1,19 +1,23 @@
 """The default preset's generator: latents in, 16 PQMF bands out, every band by an inverse short-time Fourier transform.
 
-A deterministic network fed by slow latents has no oscillator: it cannot keep the phase of a partial from frame to frame, and
-what should be a tone comes out as noise or as a comb at the frame rate. So this generator only says *how loud*; phase comes
-from two excitations that it modulates:
+A deterministic network fed by slow latents has no oscillator: it cannot keep the phase of a partial from frame to
+frame, and what should be a tone comes out as noise or as a comb at the frame rate. So this generator only says *how
+loud*; phase comes from two excitations that it modulates:
 
-- sinusoids at `lines` fixed frequencies whose phase is a function of absolute time. A line that stays on is a pure tone, however
-  many frames and chunks it crosses. Its spectrum is placed in the two bands whose filters pass it, with their gain and phase, so
-  that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band samples, hop 32).
+- sinusoids at `lines` fixed frequencies whose phase is a function of absolute time. A line that stays on is a pure
+  tone, however many frames and chunks it crosses. Its spectrum is placed in the bands whose filters pass it, with their
+  gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band
+  samples, hop 32).
 - noise with a seeded, counter-based phase per bin: windows of 32 band samples, hop 16 (5.3 ms), 17 bins in each band.
 
 Both are functions of the absolute frame number, never of a state, so decoding may start anywhere. The idea of modulated
-sinusoids and filtered noise is DDSP's (Engel et al. 2020), the inverse transform per band MB-iSTFT-VITS's (Kawamura et al. 2023).
+sinusoids and filtered noise is DDSP's (Engel et al. 2020), the inverse transform per band MB-iSTFT-VITS's (Kawamura et
+al. 2023).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,13 +26,13 @@ from torch.nn import functional as F
 
 from ravecodec.models import noise
 from ravecodec.models.blocks import RowBias, SpectralBlock
-from ravecodec.models.config import ModelConfig
+from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.pqmf import BANDS, analysis_filters
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
-from ravecodec.models.spectrogram import rows, warped_frequencies, widths
+from ravecodec.models.spectrogram import TIME_KERNEL, rows, warped_frequencies, widths
 
 PHASE_STEPS = 1 << 20  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
-LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per latent frame; window in band samples
+LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per step of 2048 samples; window in band samples
 NOISE_COLUMNS, NOISE_WINDOW = 8, 32
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
@@ -52,17 +56,22 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
 
 
 class Lines(nn.Module):
-    """Amplitudes [batch, channels, lines, steps] -> bands [batch, channels * 16, samples], steps = 4 per latent frame."""
+    """Amplitudes [batch, channels, lines, steps] -> bands [batch, channels * 16, samples]; 4 steps per 2048 samples."""
 
     AUDIBLE = 1e-5  # a band is left out of a line where its filter's gain is below -100 dB
 
+    advance: Tensor
+    offset: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.hop = config.hop // BANDS // LINE_COLUMNS
+        self.hop = STEP // BANDS // LINE_COLUMNS
+        self.per_frame = config.hop // STEP * LINE_COLUMNS
         steps = np.rint(warped_frequencies(config.lines) * PHASE_STEPS / config.sample_rate).astype(np.int64)
         self.register_buffer("advance", torch.from_numpy(steps * self.hop * BANDS % PHASE_STEPS), persistent=False)
         scrambled = noise.bits(torch.tensor(0), noise.LINE_STREAM, torch.arange(config.lines), torch.tensor(0))
-        self.register_buffer("offset", scrambled % PHASE_STEPS, persistent=False)  # ordered phases would add up to a chirp
+        # ordered phases would add up to a chirp
+        self.register_buffer("offset", scrambled % PHASE_STEPS, persistent=False)
         self.slices: list[slice] = []
         omega = 2 * np.pi * steps / PHASE_STEPS
         filters = analysis_filters()
@@ -73,7 +82,7 @@ class Lines(nn.Module):
         window = np.hanning(LINE_WINDOW + 1)[:-1]
         for band in range(BANDS):
             heard = np.flatnonzero(np.abs(gains[band]) > self.AUDIBLE * np.abs(gains).max())
-            part = slice(heard[0], heard[-1] + 1)
+            part = slice(int(heard[0]), int(heard[-1]) + 1) if heard.size else slice(0, 0)  # no line above 20 kHz
             sign = (-1.0) ** n if band % 2 else 1.0
             wave = gains[band, part, None] * np.exp(1j * np.outer(omega[part], n * BANDS)) * window * sign
             basis = np.concatenate([wave.real, -wave.imag]).astype(np.float32)  # [2 * heard, window]
@@ -82,9 +91,9 @@ class Lines(nn.Module):
 
     def forward(self, amplitude: Tensor, clock: Clock) -> Tensor:
         batch, channels, _, steps = amplitude.shape
-        position = clock.frame[:, None] * LINE_COLUMNS + torch.arange(steps, device=amplitude.device)
-        turns = (self.offset[:, None] + self.advance[:, None] * position[:, None, :]) % PHASE_STEPS  # [batch, lines, steps]
-        angle = turns.float() * (2 * torch.pi / PHASE_STEPS)
+        position = clock.frame[:, None] * self.per_frame + torch.arange(steps, device=amplitude.device)
+        turns = (self.offset[:, None] + self.advance[:, None] * position[:, None, :]) % PHASE_STEPS
+        angle = turns.float() * (2 * torch.pi / PHASE_STEPS)  # [batch, lines, steps]
         real, imag = amplitude * angle.cos()[:, None], amplitude * angle.sin()[:, None]
         frames = []
         for band, part in enumerate(self.slices):
@@ -95,27 +104,32 @@ class Lines(nn.Module):
 
 
 class ShapedNoise(nn.Module):
-    """Log amplitudes [batch, channels, rows, steps] -> bands [batch, channels * 16, samples], steps = 8 per latent frame.
+    """Log amplitudes [batch, channels, rows, steps] -> bands [batch, channels * 16, samples]; 8 steps per 2048 samples.
 
     With two channels, rows shape the noise of mid and side: independent, so stereo noise has width.
     """
 
+    spread: Tensor
+    window: Tensor
+
     def __init__(self, config: ModelConfig, count: int) -> None:
         super().__init__()
         self.hop = NOISE_WINDOW // 2
+        self.per_frame = config.hop // STEP * NOISE_COLUMNS
         bins = NOISE_WINDOW // 2 + 1
         centres = np.arange(BANDS)[:, None] * 1.0 + np.arange(bins) / (bins - 1)
         hertz = centres.reshape(-1) * config.sample_rate / (2 * BANDS)
         where = np.interp(hertz, warped_frequencies(count), np.arange(count))
         weights = np.maximum(0, 1 - np.abs(where - np.arange(count)[:, None]))
         self.register_buffer("spread", torch.from_numpy(weights.astype(np.float32)), persistent=False)
-        window = np.sin(np.pi * (np.arange(NOISE_WINDOW) + 0.5) / NOISE_WINDOW)  # power-complementary at hop = window / 2
+        # power-complementary at hop = window / 2
+        window = np.sin(np.pi * (np.arange(NOISE_WINDOW) + 0.5) / NOISE_WINDOW)
         self.register_buffer("window", torch.from_numpy(window.astype(np.float32)), persistent=False)
 
     def _phase(self, shape: tuple[int, int, int], clock: Clock, device: torch.device) -> Tensor:
         """Angles [batch, channels, steps, bins * bands], a function of (seed, absolute step, channel, bin)."""
         channels, steps, lanes = shape
-        position = clock.frame[:, None] * NOISE_COLUMNS + torch.arange(steps, device=device)
+        position = clock.frame[:, None] * self.per_frame + torch.arange(steps, device=device)
         lane = torch.arange(channels * lanes, device=device).reshape(channels, 1, lanes)
         seed, position = clock.seed[:, None, None, None], position[:, None, :, None]
         return torch.pi * noise.uniform(seed, noise.NOISE_STREAM, position, lane)
@@ -139,16 +153,19 @@ class IstftGenerator(nn.Module):
         super().__init__()
         self.config = config
         counts, sizes = rows(config), widths(config)
-        self.entry = nn.Conv1d(config.latent, sizes[-1] * counts[-1], 1)
+        self.entry = nn.Conv2d(config.latent // counts[-1], sizes[-1], 1)
         self.levels = nn.ModuleList()
         self.ups = nn.ModuleList()
         for level in reversed(range(len(sizes))):
             blocks = [SpectralBlock(sizes[level], time) for time in self._times(level)]
             self.levels.append(nn.Sequential(RowBias(sizes[level], counts[level]), *blocks))
             if level:
-                ratio = config.frequency_ratios[level]
-                self.ups.append(nn.ConvTranspose2d(sizes[level], sizes[level - 1], (2 * ratio, 1), (ratio, 1), (ratio // 2, 0)))
-        self.line_head = nn.Conv2d(sizes[0], config.frequency_ratios[0] * LINE_COLUMNS * config.channels, (3, 1), padding=(1, 0))
+                ratio, time = config.frequency_ratios[level], TIME_KERNEL[config.time_ratios[level]]
+                kernel, stride = (ratio + 2 * (ratio // 2), time.kernel), (ratio, time.stride)
+                padding = (ratio // 2, time.padding)
+                self.ups.append(nn.ConvTranspose2d(sizes[level], sizes[level - 1], kernel, stride, padding))
+        outputs = config.frequency_ratios[0] * LINE_COLUMNS * config.channels
+        self.line_head = nn.Conv2d(sizes[0], outputs, (3, 1), padding=(1, 0))
         self.lines = Lines(config)
         self._start_quiet(self.line_head)
         if config.noise:
@@ -162,15 +179,14 @@ class IstftGenerator(nn.Module):
         nn.init.constant_(head.bias, QUIET)  # type: ignore[arg-type]
 
     def _times(self, level: int) -> list[int]:
-        """Time kernels: every block looks at 3 frames in the two deepest levels, one block per level above."""
-        deep = level >= len(self.config.blocks) - 2
-        return [3 if deep or i == 0 else 1 for i in range(self.config.blocks[level])]
+        """Time kernels of a level's blocks: the first looks at 3 columns, the others at one."""
+        return [3] + [1] * (self.config.blocks[level] - 1)
 
     def amplitudes(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(log amplitudes of the lines [batch, channels, lines, 4 frames], of the noise [batch, channels, rows, 8 frames])."""
-        sizes, counts = widths(self.config), rows(self.config)
-        x = self.entry(z).reshape(z.shape[0], sizes[-1], counts[-1], z.shape[-1])
-        x = x.contiguous(memory_format=torch.channels_last)  # several times faster on a CPU
+        """Log amplitudes of the lines [batch, channels, lines, 4 steps] and, if there is a noise head, of the noise
+        [batch, channels, rows, 8 steps]."""
+        count = rows(self.config)[-1]
+        x = self.entry(z.reshape(len(z), -1, count, z.shape[-1]).contiguous(memory_format=torch.channels_last))
         noise_level = None
         for i, level in enumerate(self.levels):
             x = level(x)
@@ -181,7 +197,8 @@ class IstftGenerator(nn.Module):
         return self._unfold(self.line_head(x).float(), self.config.frequency_ratios[0], LINE_COLUMNS), noise_level
 
     def _unfold(self, x: Tensor, fine_rows: int, columns: int) -> Tensor:
-        """[batch, channels * fine * columns, rows, frames] -> [batch, channels, rows * fine, frames * columns], limited."""
+        """[batch, channels * fine * columns, rows, steps] -> [batch, channels, rows * fine, steps * columns], limited
+        to LOUDEST."""
         batch, _, count, frames = x.shape
         x = x.reshape(batch, self.config.channels, fine_rows, columns, count, frames).permute(0, 1, 4, 2, 5, 3)
         return x.reshape(batch, self.config.channels, count * fine_rows, frames * columns).clamp(max=LOUDEST)
@@ -195,10 +212,14 @@ class IstftGenerator(nn.Module):
     @property
     def layers(self) -> list[Layer]:
         """Longest path along time, from frames to band samples."""
-        kernels = [same(t) for level in reversed(range(len(self.config.blocks))) for t in self._times(level)]
-        hop = self.config.hop // BANDS
-        step = hop // LINE_COLUMNS
-        return [*kernels, Layer(hop + step, hop, padding=step // 2, transposed=True)]
+        layers: list[Layer] = []
+        for level in reversed(range(len(self.config.blocks))):
+            layers += [same(t) for t in self._times(level)]
+            time = TIME_KERNEL[self.config.time_ratios[level]]
+            layers.append(replace(time, transposed=True))
+        hop = STEP // BANDS
+        overlap = hop // LINE_COLUMNS
+        return [*layers, Layer(hop + overlap, hop, padding=overlap // 2, transposed=True)]
 
     def reach(self, synthesis: Layer) -> Reach:
         return decoder_reach([*self.layers, synthesis], self.config.hop)

@@ -1,9 +1,9 @@
-"""Latent analysis: which directions of the latent space carry information, how many a fidelity needs, how fine they must be.
+"""Latent analysis: which directions of the latent space carry information, how many a fidelity needs, how fine.
 
-RAVE, section 3.2 and eq. 11: centre the posterior means of the training data, take their SVD, keep the first r_f directions. With
-`whiten`, every latent is first divided by its RMS posterior spread: in these coordinates the noise that the generator was trained
-with has the same size in every direction, so directions are ranked by what stands out of the noise, not by variance alone
-(docs/design.md has the measurement).
+RAVE, section 3.2 and eq. 11: centre the posterior means of the training data, take their SVD, keep the first r_f
+directions. With `whiten`, every latent is first divided by its RMS posterior spread: in these coordinates the noise
+that the generator was trained with has the same size in every direction, so directions are ranked by what stands out of
+the noise, not by variance alone (docs/design.md has the measurement).
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import numpy as np
 
 from ravecodec.errors import ModelError
 
-CONVENTIONS = ("singular", "variance")  # share of sum(sigma_i), paper eq. 11; share of sum(sigma_i^2), RAVE's released code
+CONVENTIONS = ("singular", "variance")  # share of sum(sigma_i), paper eq. 11; of sum(sigma_i^2), RAVE's released code
+TIE = 1e-12  # shares closer than this to a fidelity count as equal: 9 of 10 equal axes are a fidelity of 0.9
 
 
 @dataclass(frozen=True)
 class LatentSpace:
     """An affine change of coordinates: y = analysis @ (z - mean), z = synthesis @ y + mean; y is called an axis vector.
 
-    mean [latent], analysis and synthesis [latent, latent], float64; `deviation` [latent] is the standard deviation of the means
-    along each axis, falling; `spread` [latent] the RMS posterior spread along each axis; `frames` how many frames were seen.
+    mean [latent], analysis and synthesis [latent, latent], float64; `deviation` [latent] is the standard deviation of
+    the means along each axis, falling; `spread` [latent] the RMS posterior spread along each axis; `frames` how many
+    frames were seen.
     """
 
     mean: np.ndarray
@@ -35,7 +37,7 @@ class LatentSpace:
 
     @cached_property
     def prior(self) -> np.ndarray:
-        """Standard deviation [latent] along each axis of what the generator was fed in training: means plus posterior noise."""
+        """Standard deviation [latent] along each axis of what the generator was fed in training: means plus noise."""
         return np.sqrt(self.deviation**2 + self.spread**2)
 
     def project(self, z: np.ndarray) -> np.ndarray:
@@ -57,9 +59,10 @@ class LatentSpace:
         if not 0 <= fidelity <= 1:
             raise ModelError(f"fidelity is {fidelity}; expected 0 to 1")
         mass = self._mass(convention)
-        left_out = np.concatenate([np.cumsum(mass[::-1])[::-1][1:], [0.0]])  # mass beyond the first r axes, exact 0 at the end
-        enough = left_out <= (1 - fidelity) * mass.sum()
-        return int(np.argmax(enough)) + 1
+        # the mass beyond the first r axes: summed from the small end, so that it is exactly 0 where nothing is left
+        left_out = np.concatenate([np.cumsum(mass[::-1])[::-1][1:], [0.0]])
+        allowed = 1 - fidelity + TIE if fidelity < 1 else 0.0
+        return int(np.argmax(left_out <= allowed * mass.sum())) + 1
 
     def _mass(self, convention: str) -> np.ndarray:
         if convention not in CONVENTIONS:
@@ -72,19 +75,23 @@ class LatentSpace:
 def analyse(means: np.ndarray, spreads: np.ndarray, whiten: bool = True) -> LatentSpace:
     """LatentSpace of posterior means and spreads [frames, latent] over training data; any number of frames >= 1.
 
-    Axes are sorted by deviation; the sign of each is fixed by making its largest entry positive, so files are reproducible.
+    Axes are sorted by deviation; the sign of each is fixed by making its largest entry positive, so files are
+    reproducible. ModelError for shapes that do not fit, NaN, infinity, and spreads that are not positive.
     """
     means, spreads = means.astype(np.float64), spreads.astype(np.float64)
     if means.ndim != 2 or means.shape != spreads.shape or len(means) == 0:
-        raise ModelError(f"latent analysis: means of shape {means.shape}, spreads {spreads.shape}; expected equal [frames >= 1, latent]")
+        shapes = f"means of shape {means.shape}, spreads {spreads.shape}"
+        raise ModelError(f"latent analysis: {shapes}; expected equal [frames >= 1, latent]")
     if not (np.isfinite(means).all() and np.isfinite(spreads).all()):
         raise ModelError("latent analysis: latents hold NaN or infinity; the training run has diverged")
+    if not (spreads > 0).all():
+        raise ModelError(f"latent analysis: the smallest spread is {spreads.min():g}; expected positive ones")
     mean = means.mean(axis=0)
     noise = np.sqrt(np.mean(spreads**2, axis=0))
     unit = noise if whiten else np.ones_like(noise)
     centred = (means - mean) / unit
-    _, vectors = np.linalg.eigh(centred.T @ centred / len(means))  # the right singular vectors of `centred`, orthonormal
-    rotation = vectors[:, ::-1].T
+    _, vectors = np.linalg.eigh(centred.T @ centred / len(means))
+    rotation = vectors[:, ::-1].T  # the right singular vectors of `centred`, orthonormal
     rotation = rotation * np.sign(rotation[np.arange(len(rotation)), np.abs(rotation).argmax(axis=1)])[:, None]
     deviation = np.sqrt(np.mean((centred @ rotation.T) ** 2, axis=0))
     order = np.argsort(-deviation, kind="stable")

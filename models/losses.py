@@ -1,8 +1,9 @@
 """Losses of both training stages, as functions of tensors.
 
-Stage 1: multiscale spectral distance + beta * KL (RAVE, eq. 5 and 6, in the form that can be minimised: the second term is the
-L1 distance of log magnitudes; eq. 5 as printed has no lower bound). Stage 2: hinge GAN + feature matching (eq. 8).
-All spectra use hop = window / 4, no padding: what is compared is only what is really there. A full-scale sine has magnitude 1.
+Stage 1: multiscale spectral distance + beta * KL (RAVE, eq. 5 and 6, in the form that can be minimised: the second term
+is the L1 distance of log magnitudes; eq. 5 as printed has no lower bound). Stage 2: hinge GAN + feature matching (eq.
+8). All spectra use hop = window / 4, no padding: what is compared is only what is really there. A full-scale sine has
+magnitude 1.
 """
 
 from __future__ import annotations
@@ -15,11 +16,6 @@ from torch.nn import functional as F
 
 PAPER_WINDOWS = (2048, 1024, 512, 256, 128)
 LOG2E = 1.4426950408889634
-
-
-def magnitudes(audio: Tensor, window: int) -> Tensor:
-    """Magnitude spectra [..., frames, window // 2 + 1] of audio [..., samples]."""
-    return spectrum(audio, window).abs()
 
 
 def spectrum(audio: Tensor, window: int) -> Tensor:
@@ -43,11 +39,11 @@ def mel_weights(window: int, rate: int, device: torch.device) -> Tensor:
     return weights / weights.mean()
 
 
-def spectral_distance(target: Tensor, output: Tensor, window: int, floor: float, weights: Tensor | None = None) -> Tensor:
+def spectral_distance(target: Tensor, output: Tensor, floor: float, weights: Tensor | None = None) -> Tensor:
     """One scale of S, a scalar: ||X - Y||_F / ||X||_F, averaged over the batch, plus the mean of |log X - log Y|.
 
-    `target`, `output`: magnitudes [batch, ..., frames, bins]. `floor` keeps silence finite: it is added to magnitudes inside the
-    logarithm, and the linear term is measured against at least a tenth of it.
+    `target`, `output`: magnitudes [batch, ..., frames, bins]. `floor` keeps silence finite: it is added to magnitudes
+    inside the logarithm, and the linear term is measured against at least a tenth of it.
     """
     if weights is None:
         weights = torch.ones(target.shape[-1], device=target.device)
@@ -60,13 +56,15 @@ def spectral_distance(target: Tensor, output: Tensor, window: int, floor: float,
     return linear + logarithmic
 
 
-def multiscale_distance(target: Tensor, output: Tensor, windows: Sequence[int] = PAPER_WINDOWS, floor: float = 1e-7) -> Tensor:
+def multiscale_distance(
+    target: Tensor, output: Tensor, windows: Sequence[int] = PAPER_WINDOWS, floor: float = 1e-7
+) -> Tensor:
     """S of signals [batch, channels, samples], summed over the scales that fit."""
     total = output.new_zeros(())
     for window in windows:
         if window <= target.shape[-1]:
-            pair = (_smooth_abs(spectrum(x, window)) for x in (target, output))
-            total = total + spectral_distance(*pair, window, floor)
+            real, fake = _smooth_abs(spectrum(target, window)), _smooth_abs(spectrum(output, window))
+            total = total + spectral_distance(real, fake, floor)
     return total
 
 
@@ -83,7 +81,7 @@ def stereo_distance(target: Tensor, output: Tensor, windows: Sequence[int], rate
             x = spectrum(audio, window)
             x = torch.cat([x, x.mean(1, keepdim=True)], 1) if audio.shape[1] == 2 else x
             pair.append(_smooth_abs(x))
-        total = total + spectral_distance(pair[0], pair[1], window, floor, weights)
+        total = total + spectral_distance(pair[0], pair[1], floor, weights)
     return total / len(windows)
 
 

@@ -1,7 +1,7 @@
 """The paper's encoder: strided convolutions on 16 PQMF bands (RAVE, appendix C.1). `conv.py` mirrors it.
 
-conv k7 -> per ratio r: batch norm, LeakyReLU, conv k(2r+1) stride r, twice the channels -> LeakyReLU -> conv k5 in two groups,
-one for the mean and one for the scale of the posterior.
+conv k7 -> per ratio r: batch norm, LeakyReLU, conv k(2r+1) stride r, twice the channels -> LeakyReLU -> conv k5 in two
+groups, one for the mean and one for the scale of the posterior.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ravecodec.models.reach import Layer, Reach, encoder_reach, same
 
 
 class MultibandEncoder(nn.Module):
-    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; samples a multiple of the hop."""
+    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; whole hops only."""
 
     def __init__(self, config: ModelConfig, pqmf: PQMF) -> None:
         super().__init__()

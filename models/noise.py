@@ -1,8 +1,9 @@
 """Counter-based noise: every random number of the decoder is a pure function of (seed, stream, position).
 
-So the fill of cropped latents and the noise heads do not depend on chunk borders, seeking or threads: the same file always
-decodes to the same sound. The mixing function is the 32-bit finaliser of MurmurHash3 (public domain, A. Appleby) on int64
-tensors; integer arithmetic only.
+So the fill of cropped latents and the noise heads do not depend on chunk borders, seeking or threads: the same file
+always decodes to the same sound. The mixing function is the 32-bit finaliser of MurmurHash3 (public domain, A. Appleby)
+on int64 tensors; integer arithmetic only, modulo 2^32: int64 products wrap, and their low 32 bits are right all the
+same.
 """
 
 from __future__ import annotations

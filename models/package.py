@@ -1,8 +1,8 @@
 """The model package: one .safetensors file that is a model.
 
-Weights (float16 by default, weight norm and batch norm folded), the latent space, the quantiser's units and the row indices of the
-entropy tables; config, provenance and licence as JSON in the file's metadata. No pickle. Its identity is the SHA-256 of the file:
-two files with one bit of difference are two models.
+Weights (float16 by default, weight norm and batch norm folded), the latent space, the quantiser's units and the row
+indices of the entropy tables; config, provenance and licence as JSON in the file's metadata. No pickle. Its identity is
+the SHA-256 of the file: two files with one bit of difference are two models.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, parametrize
 
 from ravecodec.errors import ModelError
-from ravecodec.models.config import ModelConfig
+from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.rave import Rave
 
-FORMAT = "ravecodec-model"
-VERSION = 1
 WEIGHTS = "weights."
+LATENT_ARRAYS = ("mean", "analysis", "synthesis", "deviation", "spread")
 
 
 @dataclass(frozen=True)
 class Coding:
     """How axis vectors become symbols; all arrays are [latent].
 
-    base: float64, quantiser step of each axis at step index 0; shapes, scales: row of the frozen table family for each axis at
-    step index 0; dims, step_index: the default operating point. `fill` says whether cropped axes are filled from the prior.
+    base: float64, quantiser step of each axis at step index 0; shapes uint8, scales int16: row of the frozen table
+    family for each axis at step index 0; dims, step_index: the default operating point. `fill` says whether cropped
+    axes are filled from the prior.
     """
 
     base: np.ndarray
@@ -70,7 +70,8 @@ class Model:
 
 
 def fold(network: Rave) -> Rave:
-    """A copy in eval mode whose weight norm is multiplied out and whose batch norms are merged into the convolutions before them."""
+    """A copy in eval mode whose weight norm is multiplied out and whose batch norms are merged into the convolutions
+    before them."""
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if parametrize.is_parametrized(module):
@@ -88,7 +89,8 @@ def fold(network: Rave) -> Rave:
 def load_weights(network: Rave, weights: Mapping[str, Tensor]) -> None:
     """Puts folded weights into an unfolded network: the inverse of `fold`, up to the statistics that were merged away.
 
-    Weight norm takes the weight as its direction and length; batch norms become the identity. ModelError if they do not fit.
+    Weight norm takes the weight as its direction and length; batch norms become the identity (in eval mode). ModelError
+    if they do not fit.
     """
     named = dict(network.named_modules())
     for module in named.values():
@@ -104,29 +106,41 @@ def load_weights(network: Rave, weights: Mapping[str, Tensor]) -> None:
             owner, _, leaf = name.rpartition(".")
             target = getattr(named[owner], leaf)
             if target.shape != value.shape:
-                raise ModelError(f"weights do not fit this model config: {name} is {list(value.shape)}, expected {list(target.shape)}")
+                shapes = f"{name} is {list(value.shape)}, expected {list(target.shape)}"
+                raise ModelError(f"weights do not fit this model config: {shapes}")
             if parametrize.is_parametrized(named[owner], leaf):
-                setattr(named[owner], leaf, value.to(target.device))
+                setattr(named[owner], leaf, value.to(target))
             else:
                 target.copy_(value)
 
 
 def save_package(
-    path: Path, network: Rave, latent: LatentSpace, coding: Coding, name: str, info: Mapping[str, Any], dtype: torch.dtype = torch.float16
+    path: Path,
+    network: Rave,
+    latent: LatentSpace,
+    coding: Coding,
+    name: str,
+    info: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Writes a package; `info` is any JSON: provenance, licence, credits, numbers."""
-    tensors: dict[str, Tensor] = {
-        WEIGHTS + key: value.to(dtype).contiguous() for key, value in fold(network).state_dict().items()
-    }
-    for key in ("mean", "analysis", "synthesis", "deviation", "spread"):
+    """Writes a package; `info` is any JSON: provenance, licence, credits, numbers.
+
+    ModelError if a weight is not finite in `dtype`: such a model could only make silence or noise.
+    """
+    tensors: dict[str, Tensor] = {}
+    for key, value in fold(network).state_dict().items():
+        tensors[WEIGHTS + key] = value.to(dtype).contiguous()
+        if not tensors[WEIGHTS + key].isfinite().all():
+            raise ModelError(f"{path}: weight {key} is not finite as {dtype}; the training run has diverged")
+    for key in LATENT_ARRAYS:
         tensors[f"latent.{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(latent, key), dtype=np.float64))
     tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
     point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "frames": latent.frames}
     metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
+        "format": PACKAGE_FORMAT,
+        "version": str(PACKAGE_VERSION),
         "name": name,
         "config": network.config.to_json(),
         "point": json.dumps(point),
@@ -137,10 +151,12 @@ def save_package(
 
 def _checked_metadata(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
     found = metadata or {}
-    if found.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a ravecodec model package (format {found.get('format')!r}; expected {FORMAT!r})")
-    if found.get("version") != str(VERSION):
-        raise ModelError(f"{path}: model package version {found.get('version')}; this ravecodec reads version {VERSION}")
+    if found.get("format") != PACKAGE_FORMAT:
+        what = f"format {found.get('format')!r}; expected {PACKAGE_FORMAT!r}"
+        raise ModelError(f"{path}: not a ravecodec model package ({what})")
+    if found.get("version") != str(PACKAGE_VERSION):
+        what = f"version {found.get('version')}; this ravecodec reads version {PACKAGE_VERSION}"
+        raise ModelError(f"{path}: model package {what}")
     return found
 
 
@@ -156,7 +172,7 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
         raise ModelError(f"{path}: cannot be read as a model package ({error})") from error
     try:
         return _assemble(path, metadata, tensors, torch.device(device))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ModelError(f"{path}: model package is incomplete or inconsistent ({error})") from error
 
 
@@ -165,14 +181,24 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
     network = fold(Rave(config))
     weights = {k.removeprefix(WEIGHTS): v.float() for k, v in tensors.items() if k.startswith(WEIGHTS)}
     network.load_state_dict(weights)
-    network.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
+    network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     point = json.loads(metadata["point"])
     arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(WEIGHTS)}
-    latent = LatentSpace(
-        *(arrays[f"latent.{key}"] for key in ("mean", "analysis", "synthesis", "deviation", "spread")), frames=point["frames"]
-    )
-    coding = Coding(
-        arrays["coding.base"], arrays["coding.shapes"], arrays["coding.scales"], point["dims"], point["step_index"], point["fill"]
-    )
+    latent = LatentSpace(**{key: arrays[f"latent.{key}"] for key in LATENT_ARRAYS}, frames=point["frames"])
+    row = {key: arrays[f"coding.{key}"] for key in ("base", "shapes", "scales")}
+    coding = Coding(**row, dims=point["dims"], step_index=point["step_index"], fill=point["fill"])
+    _check_sizes(config.latent, latent, coding)
     digest = hashlib.sha256(path.read_bytes()).digest()
     return Model(network, latent, coding, metadata["name"], digest, json.loads(metadata["info"]))
+
+
+def _check_sizes(size: int, latent: LatentSpace, coding: Coding) -> None:
+    """ValueError unless every array and the operating point belong to a model of `size` latents."""
+    arrays = {f"latent.{key}": getattr(latent, key) for key in LATENT_ARRAYS}
+    arrays |= {"coding.base": coding.base, "coding.shapes": coding.shapes, "coding.scales": coding.scales}
+    for key, array in arrays.items():
+        expected = (size, size) if key in ("latent.analysis", "latent.synthesis") else (size,)
+        if array.shape != expected:
+            raise ValueError(f"{key} is {list(array.shape)}, expected {list(expected)}")
+    if not 1 <= coding.dims <= size:
+        raise ValueError(f"dims is {coding.dims}, expected 1 to {size}")

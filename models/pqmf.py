@@ -1,9 +1,10 @@
-"""PQMF: the 16-band, critically sampled, near-perfect-reconstruction filter bank under both networks (RAVE, section 4.1, App. B).
+"""PQMF: the 16-band, critically sampled, near-perfect-reconstruction filter bank under both networks.
 
-Analysis filter k is the prototype p (385 taps, symmetric) on a cosine: h_k[n] = 2 p[n] cos((2k+1) pi/32 (n - 192) +- pi/4);
-synthesis filters are the time-reversed ones. The prototype comes out of scripts/design_pqmf.py: distortion plus aliasing at
--129 dB in float64. Odd bands come out of such a bank with their spectrum mirrored; they are multiplied by (-1)^n, so that
-frequency rises with frequency in every band. The bank has zero delay: band sample j belongs to audio sample 16 j.
+RAVE, section 4.1 and App. B. Analysis filter k is the prototype p (385 taps, symmetric) on a cosine: h_k[n] = 2 p[n]
+cos((2k+1) pi/32 (n - 192) +- pi/4); synthesis filters are the time-reversed ones. The prototype comes out of
+scripts/design_pqmf.py: distortion plus aliasing at -129 dB in float64. Odd bands come out of such a bank with their
+spectrum mirrored; they are multiplied by (-1)^n, so that frequency rises with frequency in every band. The bank has
+zero delay: band sample j belongs to audio sample 16 j.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def analysis_filters() -> np.ndarray:
 class PQMF(nn.Module):
     """Audio [batch, channels, samples] <-> bands [batch, channels * 16, ceil(samples / 16)].
 
-    A band sample near an end also depends on samples beyond it (taken as zero); with `margin` >= `PQMF.MARGIN` the bands that
-    reach beyond the ends are kept too, and the round trip is exact up to the last sample.
+    A band sample near an end also depends on samples beyond it (taken as zero); with `margin` >= `PQMF.MARGIN` the
+    bands that reach beyond the ends are kept too, and the round trip is exact up to the last sample.
     """
 
     MARGIN = 12  # band samples: half a filter
@@ -44,22 +45,23 @@ class PQMF(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         filters = analysis_filters()
-        self.half = filters.shape[1] // 2
-        # Polyphase form: the 16 phases of the audio are channels, and both directions are dense convolutions of 25 taps.
+        self.radius = filters.shape[1] // 2
+        # Polyphase form: the 16 phases of the audio are channels, both directions are dense convolutions of 25 taps.
         # Phase p of block m is sample 16 m + p; tap d (-12..12) joins block j + d with band sample j.
-        n = 16 * np.arange(-self.MARGIN, self.MARGIN + 1) + np.arange(BANDS)[:, None] + self.half
-        taps = np.where((n >= 0) & (n < filters.shape[1]), filters[:, n.clip(0, filters.shape[1] - 1)], 0.0)
-        taps = torch.from_numpy(taps).float()  # [band, phase, tap]
+        n = 16 * np.arange(-self.MARGIN, self.MARGIN + 1) + np.arange(BANDS)[:, None] + self.radius
+        inside = (n >= 0) & (n < filters.shape[1])
+        polyphase = np.where(inside, filters[:, n.clip(0, filters.shape[1] - 1)], 0.0)
+        taps = torch.from_numpy(polyphase).float()  # [band, phase, tap]
         self.register_buffer("forward_taps", taps, persistent=False)
         self.register_buffer("inverse_taps", taps.flip(2).transpose(0, 1).contiguous(), persistent=False)
 
     @property
     def analysis_layer(self) -> Layer:
-        return Layer(2 * self.half + 1, BANDS, padding=self.half)
+        return Layer(2 * self.radius + 1, BANDS, padding=self.radius)
 
     @property
     def synthesis_layer(self) -> Layer:
-        return Layer(2 * self.half + 1, BANDS, padding=self.half, transposed=True)
+        return Layer(2 * self.radius + 1, BANDS, padding=self.radius, transposed=True)
 
     @staticmethod
     def _unmirror(bands: Tensor, first: int) -> Tensor:
@@ -71,6 +73,8 @@ class PQMF(nn.Module):
     def analysis(self, audio: Tensor, margin: int = 0) -> Tensor:
         """[batch, channels, samples] -> [batch, channels * 16, ceil(samples / 16) + 2 * margin]."""
         batch, channels, samples = audio.shape
+        if samples == 0:
+            return audio.new_zeros(batch, channels * BANDS, 2 * margin)
         whole = F.pad(audio, (0, -samples % BANDS))
         phases = whole.reshape(batch * channels, -1, BANDS).transpose(1, 2)
         bands = F.conv1d(phases, self.forward_taps, padding=self.MARGIN + margin)
@@ -79,6 +83,8 @@ class PQMF(nn.Module):
     def synthesis(self, bands: Tensor, samples: int | None = None, margin: int = 0) -> Tensor:
         """Inverse of `analysis` with the same margin; `samples` trims to the original length."""
         batch, rows, frames = bands.shape
+        if frames == 2 * margin:
+            return bands.new_zeros(batch, rows // BANDS, 0)
         flat = self._unmirror(bands.reshape(batch * rows // BANDS, BANDS, frames), -margin)
         phases = F.conv1d(flat, self.inverse_taps, padding=self.MARGIN)[..., margin : frames - margin]
         audio = phases.transpose(1, 2).reshape(batch, rows // BANDS, -1)

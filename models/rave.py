@@ -2,8 +2,9 @@
 
     encode(audio) -> mean, spread          decode(z, clock) -> audio, by way of 16 PQMF bands per channel
 
-All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at `config.sample_rate`, its length a multiple of
-`config.hop`. Beyond both ends a network sees zeros; `encoder_reach` and `decoder_reach` say how many frames that touches.
+All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at `config.sample_rate`, its length a
+multiple of `config.hop`. Beyond both ends a network sees zeros; `encoder_reach` and `decoder_reach` say how many frames
+that touches.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ class Rave(nn.Module):
         self.pqmf = PQMF()
         self.encoder: MultibandEncoder | SpectrogramEncoder
         self.generator: ConvGenerator | IstftGenerator
-        self.encoder = MultibandEncoder(config, self.pqmf) if config.encoder == "multiband" else SpectrogramEncoder(config)
+        multiband = config.encoder == "multiband"
+        self.encoder = MultibandEncoder(config, self.pqmf) if multiband else SpectrogramEncoder(config)
         self.generator = ConvGenerator(config) if config.generator == "conv" else IstftGenerator(config)
 
     def encode(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and spread (standard deviation), each [batch, latent, samples / hop]."""
         if audio.shape[1] != self.config.channels or audio.shape[2] % self.config.hop:
-            raise UsageError(
-                f"encode: audio of shape {tuple(audio.shape)}; expected [batch, {self.config.channels}, n * {self.config.hop}]"
-            )
+            expected = f"[batch, {self.config.channels}, n * {self.config.hop}]"
+            raise UsageError(f"encode: audio of shape {list(audio.shape)}; expected {expected}")
         mean, spread = self.encoder(audio)
         return mean, spread
 
@@ -60,6 +61,7 @@ class Rave(nn.Module):
         return self.generator.reach(self.pqmf.synthesis_layer)
 
 
-def sample_posterior(mean: Tensor, spread: Tensor) -> Tensor:
-    """Reparametrised sample (Kingma & Welling 2014)."""
-    return mean + spread * torch.randn_like(spread)
+def sample_posterior(mean: Tensor, spread: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Reparametrised sample (Kingma & Welling 2014), drawn on the CPU: from `generator`, or from torch's global one."""
+    drawn = torch.randn(spread.shape, generator=generator, dtype=spread.dtype)
+    return mean + spread * drawn.to(spread.device)

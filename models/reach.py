@@ -1,7 +1,7 @@
 """Receptive fields by interval arithmetic: which inputs can an output depend on?
 
-Every network lists its longest path as `Layer`s; the streaming codec asks how many neighbour frames a frame needs on each side,
-and so gives each chunk exactly the real context that makes chunked and whole-file results the same.
+Every network lists its longest path as `Layer`s; the streaming codec asks how many neighbour frames a frame needs on
+each side, and so gives each chunk exactly the real context that makes chunked and whole-file results the same.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The default preset's encoder: a warped log spectrogram in, latents out.
+"""The default preset's encoder: a warped log spectrogram in, a small map of latents out.
 
-Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/training.md has the measurement), so each
-latent frame sees an image of `lines` rows on a scale that is linear below 500 Hz and logarithmic above. Below 3 kHz the rows
-come from 8192-sample windows (5.9 Hz bins), above from 2048; 1024-sample windows add onsets. Mid and side are coded, not left
-and right: most music is nearly mono. The encoder mirrors `istft.py`, level by level.
+Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/training.md has the measurement), so
+each latent frame sees an image of `lines` rows on a scale that is linear below 500 Hz and logarithmic above. Below 3
+kHz the rows come from 8192-sample windows (5.9 Hz bins), above from 2048; 1024-sample windows add onsets. Mid and side
+are coded, not left and right: most music is nearly mono. The encoder mirrors `istft.py`, level by level.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ravecodec.models.blocks import RowBias, SpectralBlock
-from ravecodec.models.config import ModelConfig
-from ravecodec.models.reach import Layer, Reach, encoder_reach, same
+from ravecodec.models.config import STEP, ModelConfig
+from ravecodec.models.reach import Layer, Reach, encoder_reach
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
 CROSSOVER_HZ = 3000.0
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
-COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per latent frame
+COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
+TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
 FLOOR = 1e-8  # power: -80 dB of a full-scale sine
 
 
@@ -30,7 +31,7 @@ def warped_frequencies(rows: int) -> np.ndarray:
 
 
 def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
-    """float32 [window // 2 + 1, rows]: triangles around each row's frequency, at least one FFT bin wide, each of sum 1."""
+    """float32 [window // 2 + 1, rows]: triangles around each row's frequency, one FFT bin wide or more, of sum 1."""
     centres = warped_frequencies(rows)
     width = np.maximum(np.gradient(centres), rate / window)
     bins = np.arange(window // 2 + 1)[:, None] * rate / window
@@ -39,11 +40,17 @@ def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
 
 
 class WarpedSpectrum(nn.Module):
-    """Audio [batch, channels, samples] -> image [batch, features, lines, frames]; features: mid (and side) by column."""
+    """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features: mid (and side) by column."""
+
+    long_window: Tensor
+    short_window: Tensor
+    onset_window: Tensor
+    long_warp: Tensor
+    short_warp: Tensor
+    onset_warp: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.hop = config.hop
         self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
         self.features = config.channels * (COLUMNS + ONSET_COLUMNS)
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
@@ -53,7 +60,7 @@ class WarpedSpectrum(nn.Module):
 
     def _power(self, audio: Tensor, window: Tensor, columns: int) -> Tensor:
         """Power spectra [batch, channels, frames * columns, bins], windows centred on the middle of each column."""
-        step, size = self.hop // columns, len(window)
+        step, size = STEP // columns, len(window)
         padding = (size - step) // 2
         frames = F.pad(audio, (padding, padding)).unfold(-1, size, step)
         spectrum = torch.fft.rfft(frames * window)
@@ -71,7 +78,8 @@ class WarpedSpectrum(nn.Module):
 
     @staticmethod
     def _fold(power: Tensor, columns: int) -> Tensor:
-        """[batch, channels, frames * columns, rows] -> log image [batch, channels * columns, rows, frames], roughly in -1..1."""
+        """Power [batch, channels, frames * columns, rows] -> log image [batch, channels * columns, rows, frames], about
+        -1.5 to 2.5."""
         batch, channels, steps, rows = power.shape
         image = (torch.log10(power + FLOOR) + 5) / 2
         image = image.reshape(batch, channels, steps // columns, columns, rows)
@@ -93,7 +101,7 @@ def rows(config: ModelConfig) -> list[int]:
 
 
 class SpectrogramEncoder(nn.Module):
-    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; samples a multiple of the hop."""
+    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; whole hops only."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -101,32 +109,31 @@ class SpectrogramEncoder(nn.Module):
         self.spectrum = WarpedSpectrum(config)
         layers: list[nn.Module] = []
         inputs = self.spectrum.features
-        for level, (ratio, width, count) in enumerate(zip(config.frequency_ratios, widths(config), rows(config), strict=True)):
-            layers += [nn.Conv2d(inputs, width, (2 * ratio - 1, 1), (ratio, 1), (ratio - 1, 0)), RowBias(width, count)]
-            layers += [SpectralBlock(width, time) for time in self._times(level)]
+        ratios = zip(config.frequency_ratios, config.time_ratios, strict=True)
+        sizes = zip(widths(config), rows(config), config.blocks, strict=True)
+        for (ratio, halve), (width, count, blocks) in zip(ratios, sizes, strict=True):
+            time = TIME_KERNEL[halve]
+            kernel, stride, padding = (2 * ratio - 1, time.kernel), (ratio, time.stride), (ratio - 1, time.padding)
+            layers += [nn.Conv2d(inputs, width, kernel, stride, padding), RowBias(width, count)]
+            layers += [SpectralBlock(width, 1) for _ in range(blocks)]
             inputs = width
         self.levels = nn.Sequential(*layers)
-        self.head = nn.Conv1d(inputs * rows(config)[-1], 2 * config.latent, 1)
-
-    def _times(self, level: int) -> list[int]:
-        """Time kernels of a level's blocks: one block with 3 frames in each of the two deepest levels, all others look at one frame."""
-        deep = level >= len(self.config.blocks) - 2
-        return [3 if deep and i == 0 else 1 for i in range(self.config.blocks[level])]
+        self.head = nn.Conv2d(inputs, 2 * config.latent // rows(config)[-1], 1)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(audio.device.type, enabled=False):
             image = self.spectrum(audio)
         x = self.levels(image.contiguous(memory_format=torch.channels_last))  # several times faster on a CPU
-        mean, spread = self.head(x.flatten(1, 2)).float().chunk(2, 1)
-        return mean, F.softplus(spread) + 1e-4
+        mean, spread = self.head(x).float().chunk(2, 1)
+        return mean.flatten(1, 2), F.softplus(spread.flatten(1, 2)) + 1e-4
 
     @property
     def reach(self) -> Reach:
-        """Context in frames: the longest window, then the time kernels."""
-        hop = self.config.hop
-        window = Layer(LONG, hop, padding=(LONG - hop // COLUMNS) // 2)
-        last_column = Layer(LONG, hop, padding=(LONG - hop // COLUMNS) // 2 - hop // COLUMNS)
-        kernels = [same(t) for level in range(len(self.config.blocks)) for t in self._times(level)]
-        first = encoder_reach([window, *kernels], hop)
-        last = encoder_reach([last_column, *kernels], hop)
+        """Context in frames: the longest window, then the strided kernels; the blocks look at one column at a time."""
+        column = STEP // COLUMNS
+        window = Layer(LONG, STEP, padding=(LONG - column) // 2)
+        last_column = Layer(LONG, STEP, padding=(LONG - column) // 2 - (STEP - column))
+        layers = [TIME_KERNEL[halve] for halve in self.config.time_ratios]
+        first = encoder_reach([window, *layers], self.config.hop)
+        last = encoder_reach([last_column, *layers], self.config.hop)
         return Reach(first.past, last.future)

@@ -1,7 +1,25 @@
 """ravecodec: a neural audio codec built on RAVE (Caillon & Esling 2021), with a command line and its own file format.
 
-Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package, which joins them.
-Importing it is cheap: torch is loaded by the modules that need it, never here.
+    encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
+    data = encode(audio, 44100)         audio, rate = decode(data)
+
+Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package, which
+joins them. Importing it is cheap: torch is loaded by the calls that need it, never here.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ravecodec.examine import inspect_file, verify_file
+    from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
+
 __version__ = "0.1.0"
+__all__ = ["decode", "decode_file", "encode", "encode_file", "inspect_file", "load_model", "verify_file"]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions above, each imported when it is first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'ravecodec' has no attribute {name!r}")
+    return getattr(import_module("ravecodec.examine" if "_file" in name and "code" not in name else "ravecodec.transcode"), name)

@@ -1,8 +1,8 @@
 """Samples <-> symbols, as streams: `Encoder` and `Decoder`. Here models and bitstream meet; files are `files.py` and `cli.py`.
 
-Both run the network on blocks of BLOCK frames at one fixed shape, with as much real context on both sides as the network can see.
+Both run the network on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as the network can see.
 So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the caller, and memory does not
-grow with length. Blocks start at multiples of BLOCK frames from the start of the stream, wherever decoding begins.
+grow with length. Blocks start at multiples of BLOCK_SAMPLES from the start of the stream, wherever decoding begins.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ravecodec.models.istft import Clock
 from ravecodec.models.package import Model
 from ravecodec.quantize import Quantizer
 
-BLOCK = 128  # frames the network computes at a time: 5.5 s at hop 2048
-CHUNK = 256  # frames per bitstream chunk: 10.9 s, so that framing stays below 2 %
+BLOCK_SAMPLES = 1 << 18  # the network computes 5.5 s at a time ...
+BLOCKS_PER_CHUNK = 2  # ... and a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
 
 Audio = NDArray[np.float32]  # [channels, samples]
 Symbols = NDArray[np.int32]  # [frames, dims]
@@ -54,7 +54,7 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
 
 
 class Encoder:
-    """Audio in pieces of any length -> chunks of symbols int32 [1..256, dims]. Feed with `process`, end with `flush`.
+    """Audio in pieces of any length -> chunks of symbols int32 [frames, dims]. Feed with `process`, end with `flush`.
 
     Posterior means are coded, never samples: the same audio always gives the same symbols.
     """
@@ -68,7 +68,8 @@ class Encoder:
         self._resampler = Resampler(info.sample_rate, config.sample_rate, info.channels)
         reach = model.network.encoder_reach
         self._past, self._hop = reach.past * config.hop, config.hop
-        self._window = (reach.past + BLOCK + reach.future) * config.hop
+        self._block = block_frames(model)
+        self._window = (reach.past + self._block + reach.future) * config.hop
         self._buffer = np.zeros((config.channels, self._past), np.float32)  # begins `past` before the next block
         self._symbols = np.zeros((0, info.dims), np.int32)
         self._model_samples = 0
@@ -96,20 +97,21 @@ class Encoder:
         while self._buffer.shape[1] >= self._window or (final and self.frames < total):
             missing = max(0, self._window - self._buffer.shape[1])
             window = np.pad(self._buffer[:, : self._window], ((0, 0), (0, missing)))
-            count = min(BLOCK, total - self.frames)
+            count = min(self._block, total - self.frames)
             self._symbols = np.concatenate([self._symbols, self._quantizer.symbols(self._means(window)[:count])])
             self.frames += count
-            self._buffer = self._buffer[:, BLOCK * self._hop :]
-            while len(self._symbols) >= CHUNK:
-                yield self._symbols[:CHUNK]
-                self._symbols = self._symbols[CHUNK:]
+            self._buffer = self._buffer[:, self._block * self._hop :]
+            chunk = self._block * BLOCKS_PER_CHUNK
+            while len(self._symbols) >= chunk:
+                yield self._symbols[:chunk]
+                self._symbols = self._symbols[chunk:]
 
     def _means(self, window: Audio) -> NDArray[np.float32]:
-        """Posterior means [BLOCK, latent] of the middle of a window."""
+        """Posterior means [block, latent] of the middle of a window."""
         with torch.inference_mode():
             mean, _ = self._model.network.encode(torch.from_numpy(window)[None].to(_device(self._model)))
         first = self._past // self._hop
-        means: NDArray[np.float32] = mean[0, :, first : first + BLOCK].T.float().cpu().numpy()
+        means: NDArray[np.float32] = mean[0, :, first : first + self._block].T.float().cpu().numpy()
         return means
 
 
@@ -126,6 +128,7 @@ class Decoder:
         self._rate = sample_rate or info.sample_rate
         self._resampler = Resampler(config.sample_rate, self._rate, info.channels)
         self._reach = model.network.decoder_reach
+        self._block = block_frames(model)
         self._latents = np.zeros((0, config.latent), np.float32)  # begins at frame `_begin`
         self._begin = 0
         self._received = 0  # frames
@@ -165,10 +168,10 @@ class Decoder:
 
     def _run(self, *, final: bool) -> Iterator[Audio]:
         """Audio at the model's rate, matched to the original's channels, block by block."""
-        while self._received >= self._decoded + BLOCK + self._reach.future or (final and self._decoded < self._received):
-            first, last = self._decoded - self._reach.past, self._decoded + BLOCK + self._reach.future
+        while self._received >= self._decoded + self._block + self._reach.future or (final and self._decoded < self._received):
+            first, last = self._decoded - self._reach.past, self._decoded + self._block + self._reach.future
             frames = np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
-            count = min(BLOCK, self._received - self._decoded)
+            count = min(self._block, self._received - self._decoded)
             audio = self._synthesise(self._latents[frames], first)[:, : count * self._model.config.hop]
             self._decoded += count
             keep = max(self._begin, self._decoded - self._reach.past)
@@ -176,14 +179,19 @@ class Decoder:
             yield match_channels(audio, self._info.channels)
 
     def _synthesise(self, latents: NDArray[np.float32], first_frame: int) -> Audio:
-        """Audio [channels, BLOCK * hop] of the middle of a window of latents whose first frame has this number."""
+        """Audio [channels, block * hop] of the middle of a window of latents whose first frame has this number."""
         device, hop = _device(self._model), self._model.config.hop
         z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device)
         with torch.inference_mode():
             audio = self._model.network.decode(z, Clock.at(first_frame, self._info.seed, device))
         start = self._reach.past * hop
-        samples: Audio = audio[0, :, start : start + BLOCK * hop].float().cpu().numpy()
+        samples: Audio = audio[0, :, start : start + self._block * hop].float().cpu().numpy()
         return samples
+
+
+def block_frames(model: Model) -> int:
+    """Frames that the network computes at a time."""
+    return BLOCK_SAMPLES // model.config.hop
 
 
 def _device(model: Model) -> torch.device:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ravecodec import __version__
+from ravecodec.device import choose_device
 from ravecodec.errors import InputError, UsageError
 from ravecodec.models.package import load_package, load_weights
 from ravecodec.models.rave import Rave
@@ -217,16 +218,6 @@ def run_stage(
             saved = now
     trainer.seconds += time.monotonic() - saved
     run.save(trainer.state())
-
-
-def choose_device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device {name!r} is not available ({str(error).splitlines()[0]})") from error
-    return torch.device(name)
 
 
 def train(

@@ -1,0 +1,200 @@
+"""Looks at an .rvc stream without decoding it to audio: `inspect_file`, `verify_file`. Never loads torch.
+
+Verifying decodes every symbol where the model's tables are at hand, so what passes here decodes; only the network is left
+out. `transcode.py` opens and sums up streams through here as well.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ravecodec import zoo
+from ravecodec.bitstream import MAJOR, ByteCount, StaticModel, StreamInfo, StreamReader
+from ravecodec.bitstream.source import ByteSource
+from ravecodec.errors import InputError, RavecodecError
+from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio
+
+
+@dataclass(frozen=True)
+class StreamSummary:
+    """What a stream holds and costs.
+
+    model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original audio. frames, chunks,
+    dims, step_index: of the coded latents. *_bytes: where the stream's bytes went; framing is all that is neither coded
+    symbols nor metadata. kbps: kbit/s over everything; 0 for no audio.
+    """
+
+    model_id: str
+    sample_rate: int
+    channels: int
+    samples: int
+    duration: float
+    frames: int
+    chunks: int
+    dims: int
+    step_index: int
+    payload_bytes: int
+    framing_bytes: int
+    meta_bytes: int
+    total_bytes: int
+    kbps: float
+
+
+def summarise(info: StreamInfo, samples: int, frames: int, chunks: int, count: ByteCount) -> StreamSummary:
+    """The summary of a stream that was written or read to its end."""
+    duration = samples / info.sample_rate
+    kbps = count.total * 8 / 1000 / duration if samples else 0.0
+    audio = (info.model_id.hex(), info.sample_rate, info.channels, samples, duration)
+    where = (count.payload, count.framing, count.meta, count.total)
+    return StreamSummary(*audio, frames, chunks, info.dims, info.step_index, *where, kbps)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What `info` shows. model: the name of the stream's model, "" where it is not installed. meta: the metadata."""
+
+    name: str
+    version: str
+    model: str
+    model_rate: int
+    hop: int
+    noise_fill: bool
+    seed: int
+    stream: StreamSummary
+    meta: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a stream is whole.
+
+    error: "" or one sentence; exit_code: that of the error, or 0. offset (byte) and seconds: where the first bad chunk
+    begins, None where no stream was found at all. model: the one whose tables decoded every symbol, "" where none was at
+    hand and only the checksums of the bytes were checked. stream: None unless it is whole.
+    """
+
+    name: str
+    ok: bool
+    error: str
+    exit_code: int
+    offset: int | None
+    seconds: float | None
+    model: str
+    stream: StreamSummary | None
+
+
+@contextmanager
+def open_stream(source: str | Path) -> Iterator[ByteSource]:
+    """The bytes of a file, or of standard input for `-`.
+
+    Raises:
+        InputError: it is missing or cannot be read. UsageError: standard input is a terminal.
+    """
+    with ExitStack() as resources:
+        name = STDIN_NAME if is_stdio(source) else str(source)
+        if Path(source).is_dir():
+            raise InputError(f"{name}: is a folder, expected an .rvc file")
+        try:
+            file = binary_stdin() if is_stdio(source) else resources.enter_context(Path(source).open("rb"))
+        except OSError as error:
+            raise InputError(f"{name}: cannot be opened ({error.strerror})") from error
+        stream = ByteSource(file)
+        stream.name = name
+        try:
+            yield stream
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read ({error.strerror})") from error
+
+
+def stream_size(source: str | Path) -> int | None:
+    """Bytes of a regular file, None for pipes."""
+    if is_stdio(source):
+        return None
+    status = Path(source).stat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def inspect_file(source: str | Path) -> Inspection:
+    """Reads a stream to its end, checking every checksum of its bytes.
+
+    Raises:
+        InputError, FormatError, CorruptError, TruncatedError.
+    """
+    with open_stream(source) as file:
+        reader = StreamReader(file)
+        chunks = sum(1 for _ in reader.chunks())
+        info = reader.info
+        stream = _summarise_reader(reader, chunks)
+        version = f"{MAJOR}.{info.minor}"
+        model = zoo.installed(info.model_id)
+        name = model.name if model else ""
+        form = (info.model_rate, info.hop, info.noise_fill, info.seed)
+        return Inspection(reader.name, version, name, *form, stream, reader.meta)
+
+
+def _summarise_reader(reader: StreamReader, chunks: int) -> StreamSummary:
+    assert reader.total_samples is not None
+    return summarise(reader.info, reader.total_samples, reader.frames, chunks, reader.bytes)
+
+
+def verify_file(source: str | Path, *, model: str | Path | None = None) -> Verification:
+    """Checks a stream in full, without audio; what is wrong stands in the result, nothing of it is raised.
+
+    model: name, path or id; by default the stream's own model is looked up, and done without if it is not installed.
+    """
+    check = _Check(model)
+    try:
+        with open_stream(source) as file:
+            stream = check.run(StreamReader(file))
+    except RavecodecError as error:
+        return check.result(source, str(error), error.exit_code, None)
+    return check.result(source, "", 0, stream)
+
+
+class _Check:
+    """One pass over a stream that knows where it is when an error ends it."""
+
+    def __init__(self, wanted: str | Path | None) -> None:
+        self._wanted = wanted
+        self._model = ""
+        self._reader: StreamReader | None = None
+        self._chunk: tuple[int, int] | None = None  # offset and first frame of a chunk whose symbols are being decoded
+
+    def run(self, reader: StreamReader) -> StreamSummary:
+        static = self._tables(reader)
+        self._reader = reader
+        chunks = 0
+        for chunk in reader.chunks():
+            chunks += 1
+            if static is not None:
+                self._chunk = (chunk.offset, chunk.first_frame)
+                reader.decode_chunk(chunk, static)
+                self._chunk = None
+        return _summarise_reader(reader, chunks)
+
+    def _tables(self, reader: StreamReader) -> StaticModel | None:
+        if self._wanted is None:
+            entry = zoo.installed(reader.info.model_id)
+        else:
+            entry = zoo.model_for_stream(reader.info, reader.name, self._wanted)
+        if entry is None:
+            return None
+        self._model = entry.name
+        return zoo.read_tables(entry)
+
+    def result(self, source: str | Path, error: str, code: int, stream: StreamSummary | None) -> Verification:
+        name = STDIN_NAME if is_stdio(source) else str(source)
+        offset, seconds = self._place() if error else (None, None)
+        return Verification(name, not error, error, code, offset, seconds, self._model, stream)
+
+    def _place(self) -> tuple[int | None, float | None]:
+        """Byte and second where the chunk begins that was looked at last."""
+        if self._reader is None:
+            return None, None
+        offset, frame = self._chunk or (self._reader.bytes.total, self._reader.frames)
+        return offset, frame / self._reader.info.frame_rate

@@ -1,0 +1,147 @@
+"""Blocks of audio <-> the bytes of a stream, with a loaded model: `EncodePipeline` and `DecodePipeline`.
+
+They join `codec.py` (samples <-> symbols) and the bitstream (symbols <-> bytes), keep the books, and deal with damage.
+`transcode.py` puts files and models around them. Memory does not grow with length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ravecodec.audio import resampled_length
+from ravecodec.bitstream import Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
+from ravecodec.bitstream.source import ByteSource
+from ravecodec.codec import Audio, Decoder, Encoder, Symbols
+from ravecodec.errors import CorruptError
+from ravecodec.examine import StreamSummary, summarise
+from ravecodec.models.package import Model
+
+GAP = 256  # frames concealed at a time
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is. seconds: of audio done; share: 0 to 1, None where the end is not known; bytes: of the stream."""
+
+    seconds: float
+    share: float | None
+    bytes: int
+
+
+class EncodePipeline:
+    """One stream on its way into a file, with a hash of all its symbols."""
+
+    def __init__(self, model: Model, info: StreamInfo, file: BinaryIO, meta: Mapping[str, Any] | None) -> None:
+        self._encoder = Encoder(model, info)
+        self._static = StaticModel(model.coding.shapes, model.coding.scales)
+        self._writer = StreamWriter(file, info, self._static)
+        self._digest = hashlib.sha256()
+        self._chunks = 0
+        if meta:
+            self._writer.write_meta(meta)
+
+    def encode(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
+        """Writes the whole stream; reports after every block float32 [channels, n]. total: samples, if known."""
+        for block in blocks:
+            self._write(self._encoder.process(block))
+            yield self._progress(total)
+        self._write(self._encoder.flush())
+        self._writer.close(self._encoder.samples)
+
+    def _write(self, chunks: Iterable[Symbols]) -> None:
+        for symbols in chunks:
+            self._writer.write_chunk(symbols)
+            self._digest.update(symbols.tobytes())
+            self._chunks += 1
+
+    def _progress(self, total: int | None) -> Progress:
+        done = self._encoder.samples
+        share = min(1.0, done / total) if total else None
+        return Progress(done / self._writer.info.sample_rate, share, self._writer.bytes.total)
+
+    def check_written(self, file: BinaryIO, name: str) -> None:
+        """CorruptError unless the bytes in the file decode to the symbols that were encoded."""
+        file.flush()
+        file.seek(0)
+        source = ByteSource(file)
+        source.name = name
+        reader = StreamReader(source)
+        digest = hashlib.sha256()
+        for chunk in reader.chunks():
+            digest.update(reader.decode_chunk(chunk, self._static).tobytes())
+        if digest.digest() != self._digest.digest() or reader.total_samples != self._encoder.samples:
+            raise CorruptError(f"{name}: what was written does not decode to the symbols that were encoded")
+
+    def summary(self) -> StreamSummary:
+        """What was written."""
+        writer = self._writer
+        return summarise(writer.info, self._encoder.samples, writer.frames, self._chunks, writer.bytes)
+
+
+class DecodePipeline:
+    """The audio of a stream at `rate` Hz, block by block.
+
+    salvage: where the stream is damaged, hold the sound and go on with the next intact chunk; `damage` lists where.
+    """
+
+    def __init__(self, reader: StreamReader, model: Model, rate: int, *, salvage: bool = False) -> None:
+        self.damage: list[Damage] = []
+        self._reader = reader
+        self._rate = rate
+        self._salvage = salvage
+        self._decoder = Decoder(model, reader.info, sample_rate=rate)
+        self._chunks = 0
+        self._samples = 0  # of the output
+
+    def decode(self) -> Iterator[Audio]:
+        """Yields float32 [channels, n] up to the end of the stream, n > 0."""
+        for block in self._blocks():
+            if not np.isfinite(block).all():
+                at = f"sample {self._samples}"
+                raise CorruptError(f"{self._reader.name}: decodes to NaN or infinity after {at}, expected audio")
+            self._samples += block.shape[1]
+            if block.shape[1]:
+                yield block
+
+    def _blocks(self) -> Iterator[Audio]:
+        for item in self._reader.chunks("skip") if self._salvage else self._reader.chunks():
+            yield from self._conceal(item) if isinstance(item, Damage) else self._decode_chunk(item)
+        yield from self._decoder.flush(self._total())
+
+    def _decode_chunk(self, chunk: Chunk) -> Iterator[Audio]:
+        self._chunks += 1
+        try:
+            symbols = self._reader.decode_chunk(chunk, self._decoder.static)
+        except CorruptError as error:
+            if not self._salvage:
+                raise
+            yield from self._conceal(Damage(chunk.first_frame, chunk.frames, chunk.offset, chunk.size, str(error)))
+        else:
+            yield from self._decoder.process(symbols, chunk.step_index)
+
+    def _conceal(self, damage: Damage) -> Iterator[Audio]:
+        """Hold the sound over a gap; one that ends beyond what a stream may last is no gap but another damage."""
+        self.damage.append(damage)
+        info, frames = self._reader.info, damage.frames or 0
+        if (damage.first_frame + frames) * info.hop > Limits().seconds * info.model_rate:
+            raise CorruptError(f"{self._reader.name}: {frames} frames are missing at byte {damage.offset}, too many")
+        for start in range(0, frames, GAP):
+            yield from self._decoder.skip(min(GAP, frames - start))
+
+    def _total(self) -> int:
+        """Samples of the original: as END says, or as far as the frames go where it is lost."""
+        reader, info = self._reader, self._reader.info
+        if reader.total_samples is None:
+            return reader.frames * info.hop * info.sample_rate // info.model_rate
+        if resampled_length(reader.total_samples, info.sample_rate, self._rate) < self._samples:
+            raise CorruptError(f"{reader.name}: ends with {reader.total_samples} samples, but its chunks hold more")
+        return reader.total_samples
+
+    def summary(self) -> StreamSummary:
+        """What was read."""
+        return summarise(self._reader.info, self._total(), self._reader.frames, self._chunks, self._reader.bytes)

@@ -1,0 +1,343 @@
+"""Files in, files out: `encode_file` and `decode_file`; in memory: `encode` and `decode`.
+
+The layer above `pipeline.py` and below `cli.py`. Everything cheap is checked before torch is imported, because that and
+loading a model take seconds: the output first, then the input, then the model's header.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ravecodec.audio import MAX_CHANNELS, open_input, open_output
+from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE
+from ravecodec.bitstream import Damage, StreamInfo, StreamReader
+from ravecodec.errors import FormatError, InputError, UsageError
+from ravecodec.examine import StreamSummary, open_stream, stream_size
+from ravecodec.files import STDIN_NAME, STDOUT_NAME, binary_stdout, check_output, is_stdio, open_binary_output
+from ravecodec.zoo import ModelEntry, find_model, model_for_stream
+
+if TYPE_CHECKING:  # these import torch
+    from ravecodec.models.package import Model
+    from ravecodec.pipeline import Progress
+
+Audio = NDArray[np.float32]  # [channels, samples]
+
+BLOCK = 65_536  # samples read at a time
+
+
+@dataclass(frozen=True)
+class Point:
+    """An operating point as wished; None leaves it to the model.
+
+    dims: axes coded. fidelity: chooses them instead (paper, eq. 11). step_index: g, the quantiser's step is 2^(g/8)
+    times the model's base step.
+    """
+
+    fidelity: float | None = None
+    dims: int | None = None
+    step_index: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.fidelity is not None and self.dims is not None:
+            raise UsageError("fidelity and dims are both given; expected one of them")
+        if self.fidelity is not None and not 0 <= self.fidelity <= 1:
+            raise UsageError(f"fidelity is {self.fidelity}, expected 0 to 1")
+
+    def check(self, name: str, latent: int) -> None:
+        """UsageError where it makes no sense with a model of `latent` axes."""
+        if self.dims is not None and not 1 <= self.dims <= latent:
+            raise UsageError(f"dims is {self.dims}; model {name} has 1 to {latent}")
+
+    def resolve(self, model: Model) -> tuple[int, int]:
+        """dims and step_index for a model."""
+        dims = model.coding.dims if self.dims is None else self.dims
+        if self.fidelity is not None:
+            dims = model.latent.dims_for(self.fidelity)
+        return dims, model.coding.step_index if self.step_index is None else self.step_index
+
+
+@dataclass(frozen=True)
+class EncodeSummary:
+    """What `encode_file` did.
+
+    seconds: wall clock, loading included; speed: times real time; verified: the bytes were read back and compared.
+    """
+
+    source: str
+    target: str
+    model: str
+    seconds: float
+    speed: float
+    verified: bool
+    stream: StreamSummary
+
+
+@dataclass(frozen=True)
+class DecodeSummary:
+    """What `decode_file` did.
+
+    sample_rate (Hz), samples (per channel), container, subtype: of the output. clipped: samples beyond full scale, over
+    all channels. seconds, speed: as in EncodeSummary. damage: what was concealed, empty unless salvaging.
+    """
+
+    source: str
+    target: str
+    model: str
+    sample_rate: int
+    samples: int
+    container: str
+    subtype: str
+    clipped: int
+    seconds: float
+    speed: float
+    damage: tuple[Damage, ...]
+    stream: StreamSummary
+
+
+Report = Callable[["Progress"], None]
+
+
+def _silent(progress: Progress) -> None:
+    """Nobody wants to know."""
+
+
+def load_model(model: str | Path | None = None, *, device: str = "auto", threads: int | None = None) -> Model:
+    """A model by name, path or id (None: the default one), ready to encode and decode any number of files.
+
+    threads: for torch, in this whole process; None leaves it alone. ModelError if there is none or it is damaged.
+    """
+    return _load(find_model(model), device, threads)
+
+
+def _load(entry: ModelEntry, device: str, threads: int | None) -> Model:
+    import torch
+
+    from ravecodec.device import choose_device
+    from ravecodec.models.package import load_package
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return replace(load_package(entry.path, choose_device(device)), name=entry.name)
+
+
+# ---- encode ----------------------------------------------------------------------------------------------------------
+
+
+def encode_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | Path | Model | None = None,
+    fidelity: float | None = None,
+    dims: int | None = None,
+    step_index: int | None = None,
+    seed: int = 0,
+    verify: bool = False,
+    meta: Mapping[str, Any] | None = None,
+    raw_rate: int | None = None,
+    raw_channels: int | None = None,
+    force: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Report = _silent,
+) -> EncodeSummary:
+    """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
+
+    model: name, path, id or a loaded one. fidelity, dims, step_index: see `Point`. seed: of the decoder's noise. verify:
+    decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON object to store.
+    raw_rate, raw_channels: the source is headerless 16-bit PCM.
+
+    Raises:
+        UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
+    """
+    began = time.perf_counter()
+    point = Point(fidelity, dims, step_index)
+    check_output(target, force=force, source=source)
+    with open_input(source, raw_rate=raw_rate, raw_channels=raw_channels) as audio:
+        loaded = _model_to_encode(model, point, device, threads)
+        from ravecodec.pipeline import EncodePipeline
+
+        info = _stream_info(loaded, audio.sample_rate, audio.channels, point, seed)
+        with _stream_output(target, force=force, hold=verify) as file:
+            pipeline = EncodePipeline(loaded, info, file, meta)
+            for step in pipeline.encode(audio.blocks(BLOCK), audio.frames):
+                progress(step)
+            if verify:
+                pipeline.check_written(file, _name(target, STDOUT_NAME))
+    seconds, stream = time.perf_counter() - began, pipeline.summary()
+    names = (_name(source, STDIN_NAME), _name(target, STDOUT_NAME), loaded.name)
+    return EncodeSummary(*names, seconds, stream.duration / seconds, verify, stream)
+
+
+def encode(
+    audio: ArrayLike,
+    sample_rate: int,
+    model: str | Path | Model | None = None,
+    *,
+    fidelity: float | None = None,
+    dims: int | None = None,
+    step_index: int | None = None,
+    seed: int = 0,
+    meta: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> bytes:
+    """Audio float [channels, n] or [n], full scale +-1 -> the bytes of an .rvc stream. Options as in `encode_file`.
+
+    Raises:
+        InputError: not 1 or 2 channels, NaN, another rate than 1 to 768 kHz. UsageError, ModelError.
+    """
+    samples = _as_audio(audio, sample_rate)
+    point = Point(fidelity, dims, step_index)
+    loaded = _model_to_encode(model, point, device, None)
+    from ravecodec.pipeline import EncodePipeline
+
+    file = io.BytesIO()
+    pipeline = EncodePipeline(loaded, _stream_info(loaded, sample_rate, len(samples), point, seed), file, meta)
+    for _ in pipeline.encode(samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK)):
+        continue
+    return file.getvalue()
+
+
+def _name(target: str | Path, stdio: str) -> str:
+    return stdio if is_stdio(target) else str(target)
+
+
+def _as_audio(audio: ArrayLike, sample_rate: int) -> Audio:
+    samples = np.atleast_2d(np.asarray(audio))
+    if not np.issubdtype(samples.dtype, np.floating) or samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
+        raise InputError(f"audio: {samples.dtype} of shape {samples.shape}, expected floats [1 or 2 channels, samples]")
+    if not np.all(np.abs(samples) <= MAX_AMPLITUDE):
+        raise InputError("audio: holds NaN, infinity or absurd values, expected finite samples around +-1")
+    if not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise InputError(f"audio: has a rate of {sample_rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz")
+    return samples.astype(np.float32)
+
+
+def _model_to_encode(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+    if not isinstance(model, str | Path | None):
+        point.check(model.name, model.config.latent)
+        return model
+    entry = find_model(model)
+    point.check(entry.name, entry.config.latent)
+    return _load(entry, device, threads)
+
+
+def _stream_info(model: Model, sample_rate: int, channels: int, point: Point, seed: int) -> StreamInfo:
+    from ravecodec.codec import stream_info
+
+    dims, step_index = point.resolve(model)
+    return stream_info(model, sample_rate, channels, dims, step_index, seed)
+
+
+@contextmanager
+def _stream_output(target: str | Path, *, force: bool, hold: bool) -> Iterator[BinaryIO]:
+    """A binary file for the stream. hold: it can be read back; a pipe then gets everything at the end."""
+    if not (hold and is_stdio(target)):
+        with open_binary_output(target, force=force) as file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as held:
+        yield cast(BinaryIO, held)
+        held.seek(0)
+        stdout = binary_stdout(force=force)
+        shutil.copyfileobj(held, stdout)
+        stdout.flush()
+
+
+# ---- decode ----------------------------------------------------------------------------------------------------------
+
+
+def decode_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    model: str | Path | Model | None = None,
+    rate: int | None = None,
+    subtype: str | None = None,
+    soft_clip: bool = False,
+    salvage: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Report = _silent,
+) -> DecodeSummary:
+    """.rvc file (or `-`) -> audio file by its extension (or WAV to `-`), with the original's rate, channels and length.
+
+    model: by default the one that made the stream, found by its id. rate: Hz of the output instead of the original's.
+    subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold the sound and go on with the next intact
+    chunk; the summary says where.
+
+    Raises:
+        UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and TruncatedError unless salvaging.
+    """
+    began = time.perf_counter()
+    check_output(target, force=force, source=source)
+    with open_stream(source) as file:
+        size, reader = stream_size(source), StreamReader(file)
+        rate = _output_rate(reader, rate)
+        opening = open_output(target, rate, reader.info.channels, subtype=subtype, force=force, soft_clip=soft_clip)
+        loaded = _model_to_decode(model, reader, device, threads)
+        from ravecodec.pipeline import DecodePipeline, Progress
+
+        pipeline = DecodePipeline(reader, loaded, rate, salvage=salvage)
+        with opening as output:
+            for block in pipeline.decode():
+                output.write(block)
+                read = reader.bytes.total
+                progress(Progress(output.frames / rate, read / size if size else None, read))
+    seconds = time.perf_counter() - began
+    names = (_name(source, STDIN_NAME), _name(target, STDOUT_NAME), loaded.name)
+    form = (rate, output.frames, output.container, output.subtype, output.clipped)
+    speed = output.frames / rate / seconds
+    return DecodeSummary(*names, *form, seconds, speed, tuple(pipeline.damage), pipeline.summary())
+
+
+def decode(
+    data: bytes, model: str | Path | Model | None = None, *, rate: int | None = None, device: str = "auto"
+) -> tuple[Audio, int]:
+    """The bytes of an .rvc stream -> audio float32 [channels, n], and its rate in Hz. Options as in `decode_file`.
+
+    Raises:
+        FormatError, CorruptError, TruncatedError, ModelError, UsageError.
+    """
+    reader = StreamReader(io.BytesIO(data))
+    rate = _output_rate(reader, rate)
+    loaded = _model_to_decode(model, reader, device, None)
+    from ravecodec.pipeline import DecodePipeline
+
+    blocks = DecodePipeline(reader, loaded, rate).decode()
+    return np.concatenate([np.zeros((reader.info.channels, 0), np.float32), *blocks], axis=1), rate
+
+
+def _output_rate(reader: StreamReader, wanted: int | None) -> int:
+    """Hz; refuses what the format can say and this decoder cannot play."""
+    info, expected = reader.info, f"{MIN_RATE} to {MAX_RATE} Hz"
+    if info.channels > MAX_CHANNELS:
+        raise FormatError(f"{reader.name}: has {info.channels} channels, this decoder plays 1 or {MAX_CHANNELS}")
+    if not MIN_RATE <= info.sample_rate <= MAX_RATE:
+        raise FormatError(f"{reader.name}: has a rate of {info.sample_rate} Hz, this decoder plays {expected}")
+    if wanted is not None and not MIN_RATE <= wanted <= MAX_RATE:
+        raise UsageError(f"the output's rate is {wanted} Hz, expected {expected}")
+    return wanted or info.sample_rate
+
+
+def _model_to_decode(
+    model: str | Path | Model | None, reader: StreamReader, device: str, threads: int | None
+) -> Model:
+    if isinstance(model, str | Path | None):
+        model = _load(model_for_stream(reader.info, reader.name, model), device, threads)
+    from ravecodec.codec import check_model
+
+    check_model(model, reader.info, reader.name)
+    return model

@@ -1,0 +1,261 @@
+"""Finds a model by name, by path or by its id, looking at file headers only; torch is not loaded.
+
+Looked through, in this order: the folders of $RAVECODEC_MODELS, the user's data folder, the models shipped with
+ravecodec. A model is one .safetensors file (`models/package.py`); its name is the file's name without that extension, its
+id the first 8 bytes of the file's SHA-256, as every stream header carries it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from platformdirs import user_data_path
+from safetensors import SafetensorError, safe_open
+
+from ravecodec.bitstream import StaticModel, StreamInfo
+from ravecodec.errors import ModelError, OutputError, UsageError
+from ravecodec.files import AtomicFile, check_output
+from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
+
+ENVIRONMENT = "RAVECODEC_MODELS"
+DEFAULT = "default"
+SUFFIX = ".safetensors"
+MAX_HEADER = 2**20  # bytes of JSON; a package of 25 MB has about 30 KiB
+_NAME = re.compile(r"\w[\w.+-]*")
+_ID = re.compile(r"[0-9a-f]{8,64}")
+_LISTED = 8  # models that an error message names at most
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model file, as far as its header tells.
+
+    digest: SHA-256 of the file. size: bytes. point: the default operating point (dims, step_index, fill). info: provenance,
+    licence, credits.
+    """
+
+    name: str
+    path: Path
+    digest: bytes
+    size: int
+    config: ModelConfig
+    point: Mapping[str, Any]
+    info: Mapping[str, Any]
+
+    @property
+    def id(self) -> bytes:
+        """The 8 bytes that a stream header carries."""
+        return self.digest[:8]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.id.hex()})"
+
+
+# ---- where ------------------------------------------------------------------------------------------------------------
+
+
+def user_folder() -> Path:
+    """Where `model add` puts models."""
+    return user_data_path("ravecodec") / "models"
+
+
+def shipped_folder() -> Path:
+    """The models that came with ravecodec."""
+    return Path(str(resources.files("ravecodec.models.pretrained")))
+
+
+def folders() -> list[Path]:
+    """All folders in the order of lookup; those that do not exist are passed over."""
+    listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
+    return [*(Path(folder) for folder in listed if folder), user_folder(), shipped_folder()]
+
+
+def model_files() -> Iterator[Path]:
+    """Every model file in the order of lookup, each once."""
+    seen: set[Path] = set()
+    for folder in folders():
+        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+            if path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+# ---- one file ---------------------------------------------------------------------------------------------------------
+
+
+def read_entry(path: Path) -> ModelEntry:
+    """The entry of a model file; ModelError if it is missing, damaged, or no ravecodec model."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            metadata = _read_metadata(path, file, status.st_size)
+        digest = _digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        config = ModelConfig.from_json(metadata["config"])
+        point, info = json.loads(metadata["point"]), json.loads(metadata["info"])
+        return ModelEntry(path.name.removesuffix(SUFFIX), path, digest, status.st_size, config, point, info)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: the model's metadata is incomplete or damaged ({error})") from error
+
+
+def _read_metadata(path: Path, file: BinaryIO, size: int) -> Mapping[str, str]:
+    """The `__metadata__` of a safetensors header: uint64 length, JSON, tensors up to the last data offset."""
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or not 2 <= length <= MAX_HEADER:
+        raise ModelError(f"{path}: is not a model package, expected a .safetensors file")
+    try:
+        header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: the header of the model file is damaged") from error
+    if size != end:
+        raise ModelError(f"{path}: has {size} bytes, expected {end} as its header says (a partial download?)")
+    found = metadata.get("format"), metadata.get("version")
+    if found != (PACKAGE_FORMAT, str(PACKAGE_VERSION)):
+        expected = f"{PACKAGE_FORMAT} version {PACKAGE_VERSION}"
+        raise ModelError(f"{path}: is {found[0] or 'no model package'} version {found[1]}, expected {expected}")
+    return dict(metadata)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
+    """SHA-256 of a file; size and time are in the key so that a changed file is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def read_tables(entry: ModelEntry) -> StaticModel:
+    """The entropy tables of a model, enough to check a stream's symbols without the network."""
+    try:
+        with safe_open(entry.path, framework="numpy") as file:
+            return StaticModel(file.get_tensor("coding.shapes"), file.get_tensor("coding.scales"))
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{entry.path}: the model's tables cannot be read ({error})") from error
+
+
+# ---- lookup -----------------------------------------------------------------------------------------------------------
+
+
+def list_models() -> tuple[list[ModelEntry], list[ModelError]]:
+    """All models in the order of lookup, and what is wrong with files that are none."""
+    entries, problems = [], []
+    for path in model_files():
+        try:
+            entries.append(read_entry(path))
+        except ModelError as error:
+            problems.append(error)
+    return entries, problems
+
+
+def find_model(wanted: str | Path | None = None) -> ModelEntry:
+    """The model of this name, path or id (hex, at least 8 digits); None: the default one.
+
+    The default is the model called "default", else the only one there is. ModelError if none or several fit.
+    """
+    if wanted is None:
+        return _find_default()
+    text = str(wanted)
+    if isinstance(wanted, Path) or text.endswith(SUFFIX) or Path(text).name != text:
+        return read_entry(Path(wanted))
+    for path in model_files():
+        if path.name == text + SUFFIX:
+            return read_entry(path)
+    return _find_id(text)
+
+
+def _find_default() -> ModelEntry:
+    for path in model_files():
+        if path.name == DEFAULT + SUFFIX:
+            return read_entry(path)
+    entries, _ = list_models()
+    if len({entry.digest for entry in entries}) == 1:
+        return entries[0]
+    if entries:
+        raise ModelError(f"no default model; choose one of {_names(entries)} with --model")
+    raise ModelError("no model is installed; give a file with --model, or install one with `ravecodec model add FILE`")
+
+
+def _find_id(text: str) -> ModelEntry:
+    entries, _ = list_models()
+    matches = {e.digest: e for e in reversed(entries) if _ID.fullmatch(text) and e.digest.hex().startswith(text)}
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    if matches:
+        raise ModelError(f"model id {text} fits {_names(list(matches.values()))}; give more digits")
+    raise ModelError(f"no model called {text!r}; known are {_names(entries)}")
+
+
+def _names(entries: list[ModelEntry]) -> str:
+    shown = [str(entry) for entry in entries[:_LISTED]]
+    more = len(entries) - len(shown)
+    return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
+
+
+def installed(model_id: bytes) -> ModelEntry | None:
+    """The model of these 8 bytes, or None."""
+    entries, _ = list_models()
+    return next((entry for entry in entries if entry.id == model_id), None)
+
+
+def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = None) -> ModelEntry:
+    """The model that made the stream called `name`: found by id among all, or `wanted` if that is the one.
+
+    ModelError, naming both ids, otherwise.
+    """
+    if wanted is not None:
+        entry = find_model(wanted)
+        if entry.id != info.model_id:
+            raise ModelError(f"{name}: was made with model {info.model_id.hex()}, but --model is {entry}")
+        return entry
+    if (found := installed(info.model_id)) is not None:
+        return found
+    entries, _ = list_models()
+    raise ModelError(
+        f"{name}: was made with model {info.model_id.hex()}, which is not installed (there is {_names(entries)}); "
+        "give its file with --model, or install it with `ravecodec model add FILE`"
+    )
+
+
+def add_model(path: Path, name: str | None = None, *, force: bool = False) -> ModelEntry:
+    """Copies a model file into the user's folder, as `name` (default: the file's own); returns the entry there.
+
+    Adding what is there already is no error. ModelError if it is no model, UsageError for an impossible name, OutputError
+    if another model has the name and `force` is not set.
+    """
+    source = read_entry(path)
+    name = source.name if name is None else name
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"model name {name!r}: expected letters, digits and . + - _")
+    target = user_folder() / f"{name}{SUFFIX}"
+    if target.is_file() and _same(target, source):
+        return read_entry(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target.parent}: cannot be created ({error.strerror})") from error
+    check_output(target, force=force, source=path)
+    with path.open("rb") as original, AtomicFile(target, force=force) as copy:
+        shutil.copyfileobj(original, copy)
+    return read_entry(target)
+
+
+def _same(target: Path, source: ModelEntry) -> bool:
+    """Whether `target` holds the same model; a damaged file does not."""
+    status = target.stat()
+    return status.st_size == source.size and _digest(target, status.st_size, status.st_mtime_ns) == source.digest
