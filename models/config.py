@@ -86,7 +86,7 @@ class ModelConfig:
         self._check(len(self.frequency_ratios) > 1, "frequency_ratios", "at least two levels")
         if self.generator == "istft" and self.noise:
             full = halvings < len(self.frequency_ratios) - 1
-            self._check(full, "ratios", "a shorter hop or more levels: the noise head stands on the second, at full time")
+            self._check(full, "ratios", f"a hop below {STEP << halvings}: the noise head's level is not halved in time")
         self._check(len(self.blocks) == len(self.frequency_ratios), "blocks", "one count per entry of frequency_ratios")
 
     def _check(self, good: bool, name: str, expected: str) -> None:

@@ -88,6 +88,7 @@ class SpectrumDiscriminator(nn.Module):
 
     def __init__(self, channels: int, windows: tuple[int, ...] = (4096, 2048, 1024, 512), width: int = 16) -> None:
         super().__init__()
+        self.windows = windows
         self.scales = nn.ModuleList(SpectrumScale(channels, window, width) for window in windows)
 
     def forward(self, audio: Tensor) -> list[Features]:

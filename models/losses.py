@@ -3,7 +3,7 @@
 Stage 1: multiscale spectral distance + beta * KL (RAVE, eq. 5 and 6, in the form that can be minimised: the second term
 is the L1 distance of log magnitudes; eq. 5 as printed has no lower bound). Stage 2: hinge GAN + feature matching (eq.
 8). All spectra use hop = window / 4, no padding: what is compared is only what is really there. A full-scale sine has
-magnitude 1.
+magnitude 1/2.
 """
 
 from __future__ import annotations

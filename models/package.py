@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, parametrize
 
@@ -75,6 +75,7 @@ def fold(network: Rave) -> Rave:
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if parametrize.is_parametrized(module):
+            _own_class(module)
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name)
     for sequence in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
@@ -84,6 +85,13 @@ def fold(network: Rave) -> Rave:
                 sequence[i] = fuse_conv_bn_eval(conv, norm)
                 sequence[i + 1] = nn.Identity()
     return folded
+
+
+def _own_class(module: nn.Module) -> None:
+    """Removing a parametrisation edits the class that torch made for the module, which a copy shares with the original:
+    without a class of its own, folding the copy would break the original."""
+    shared = type(module)
+    module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
 
 
 def load_weights(network: Rave, weights: Mapping[str, Tensor]) -> None:
@@ -146,7 +154,15 @@ def save_package(
         "point": json.dumps(point),
         "info": json.dumps(dict(info)),
     }
-    save_file(tensors, path, metadata)
+    path.write_bytes(_canonical(save(tensors, metadata)))
+
+
+def _canonical(data: bytes) -> bytes:
+    """The same safetensors file with a sorted header, so that the same model is always the same bytes and identity."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def _checked_metadata(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -22,7 +22,7 @@ CROSSOVER_HZ = 3000.0
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
-FLOOR = 1e-8  # power: -80 dB of a full-scale sine
+FLOOR = 1e-8  # power: -74 dB of a full-scale sine, whose power is 1/4
 
 
 def warped_frequencies(rows: int) -> np.ndarray:

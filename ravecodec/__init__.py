@@ -3,8 +3,8 @@
     encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
     data = encode(audio, 44100)         audio, rate = decode(data)
 
-Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package, which
-joins them. Importing it is cheap: torch is loaded by the calls that need it, never here.
+Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package,
+which joins them. Importing it is cheap: torch is loaded by the calls that need it, never here.
 """
 
 from importlib import import_module
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["decode", "decode_file", "encode", "encode_file", "inspect_file", "load_model", "verify_file"]
+_HOMES = {"inspect_file": "ravecodec.examine", "verify_file": "ravecodec.examine"}
 
 
 def __getattr__(name: str) -> Any:
     """The functions above, each imported when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'ravecodec' has no attribute {name!r}")
-    return getattr(import_module("ravecodec.examine" if "_file" in name and "code" not in name else "ravecodec.transcode"), name)
+    return getattr(import_module(_HOMES.get(name, "ravecodec.transcode")), name)

@@ -1,12 +1,11 @@
 """Looks at an .rvc stream without decoding it to audio: `inspect_file`, `verify_file`. Never loads torch.
 
-Verifying decodes every symbol where the model's tables are at hand, so what passes here decodes; only the network is left
-out. `transcode.py` opens and sums up streams through here as well.
+Verifying decodes every symbol where the model's tables are at hand, so what passes here decodes; only the network is
+left out. `transcode.py` opens and sums up streams through here as well.
 """
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,9 +23,9 @@ from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio
 class StreamSummary:
     """What a stream holds and costs.
 
-    model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original audio. frames, chunks,
-    dims, step_index: of the coded latents. *_bytes: where the stream's bytes went; framing is all that is neither coded
-    symbols nor metadata. kbps: kbit/s over everything; 0 for no audio.
+    model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original audio. frames,
+    chunks, dims, step_index: of the coded latents. *_bytes: where the stream's bytes went; framing is all that is
+    neither coded symbols nor metadata. kbps: kbit/s over everything; 0 for no audio.
     """
 
     model_id: str
@@ -74,8 +73,8 @@ class Verification:
     """Whether a stream is whole.
 
     error: "" or one sentence; exit_code: that of the error, or 0. offset (byte) and seconds: where the first bad chunk
-    begins, None where no stream was found at all. model: the one whose tables decoded every symbol, "" where none was at
-    hand and only the checksums of the bytes were checked. stream: None unless it is whole.
+    begins, None where no stream was found at all. model: the one whose tables decoded every symbol, "" where none was
+    at hand and only the checksums of the bytes were checked. stream: None unless it is whole.
     """
 
     name: str
@@ -111,12 +110,9 @@ def open_stream(source: str | Path) -> Iterator[ByteSource]:
             raise InputError(f"{name}: cannot be read ({error.strerror})") from error
 
 
-def stream_size(source: str | Path) -> int | None:
-    """Bytes of a regular file, None for pipes."""
-    if is_stdio(source):
-        return None
-    status = Path(source).stat()
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+def is_regular(source: str | Path) -> bool:
+    """Whether `source` is a file that can be read twice, not a pipe."""
+    return not is_stdio(source) and Path(source).is_file()
 
 
 def inspect_file(source: str | Path) -> Inspection:

@@ -1,7 +1,8 @@
 """Latents <-> symbols: project on the model's axes, divide by the step, round; and back, at centroids.
 
-The step of axis i is base_i * 2^(g / 8), g the stream's step index; base_i = sqrt(12) * (posterior spread along the axis), so that
-at g = 0 rounding adds as much noise as the generator was trained with. Training (stage 2) and the codec call the same functions.
+The step of axis i is base_i * 2^(g / 8), g the stream's step index; base_i = sqrt(12) * (posterior spread along the
+axis), so that at g = 0 rounding adds as much noise as the generator was trained with. Training (stage 2) and the codec
+call the same functions.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def _density(shape: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
     if shape == "gaussian":
         return np.exp(-(x**2) / 2)
     if shape == "logistic":
-        return 1 / np.cosh(np.pi / np.sqrt(12) * x) ** 2
+        tail = np.exp(-np.pi / np.sqrt(3) * x)
+        return 4 * tail / (1 + tail) ** 2  # 1 / cosh^2 without overflow
     if shape == "laplace":
         return np.exp(-np.sqrt(2) * x)
     if shape == "power23":
@@ -44,7 +46,8 @@ def _density(shape: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4096)
 def centroids(shape: str, sigma: float) -> NDArray[np.float64]:
-    """Mean value in steps of each cell q = 0 .. CENTROIDS for a source of this shape and standard deviation (in steps)."""
+    """Mean value in steps of each cell q = 0 .. CENTROIDS, float64, for a source of this shape and standard deviation
+    (in steps): between the cell's inner edge and its middle."""
     cells = np.arange(CENTROIDS + 1)[:, None]
     points = cells + (np.arange(GRID) + 0.5) / GRID - 0.5
     weights = _density(shape, points / sigma)
@@ -65,8 +68,8 @@ class Quantizer:
     """One operating point: the first `dims` axes at step index `step_index`."""
 
     def __init__(self, latent: LatentSpace, coding: Coding, dims: int, step_index: int, fill: bool) -> None:
-        if not 1 <= dims <= len(coding.base):
-            raise ModelError(f"dims is {dims}; this model has 1 to {len(coding.base)}")
+        if not 0 <= dims <= len(coding.base):
+            raise ModelError(f"dims is {dims}; this model has 0 to {len(coding.base)}")
         self.latent = latent
         self.dims = dims
         self.fill = fill
@@ -79,15 +82,21 @@ class Quantizer:
         """[dims, CENTROIDS + 1] in steps."""
         scales = np.clip(self.static.scales[: self.dims].astype(int) - self.step_index, 0, len(SIGMAS) - 1)
         shapes = self.static.shapes[: self.dims]
-        return np.stack([centroids(SHAPES[shape], SIGMAS[scale]) for shape, scale in zip(shapes, scales, strict=True)])
+        rows = [centroids(SHAPES[shape], SIGMAS[scale]) for shape, scale in zip(shapes, scales, strict=True)]
+        return np.reshape(rows, (self.dims, CENTROIDS + 1))
 
     def symbols(self, z: NDArray[np.floating]) -> NDArray[np.int32]:
-        """Latents [frames, latent] -> int32 [frames, dims], limited to what the format can hold."""
+        """Latents [frames, latent] -> int32 [frames, dims], limited to what the format can hold.
+
+        ModelError for NaN and infinity: an encoder that makes them cannot code this sound.
+        """
         y = self.latent.project(z.astype(np.float64))[:, : self.dims]
+        if not np.isfinite(y).all():
+            raise ModelError("latents hold NaN or infinity; the model cannot code this sound")
         return np.clip(np.rint(y / self.step), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
     def latents(self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
-        """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes are drawn from the prior, or zero."""
+        """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes: from the prior, or zero."""
         size = np.abs(symbols)
         inner = np.take_along_axis(self._centroids.T, np.minimum(size, CENTROIDS), axis=0)
         y = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step

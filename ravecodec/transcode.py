@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.audio import MAX_CHANNELS, open_input, open_output
+from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
 from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader
 from ravecodec.errors import FormatError, InputError, UsageError
-from ravecodec.examine import StreamSummary, open_stream, stream_size
+from ravecodec.examine import StreamSummary, is_regular, open_stream
 from ravecodec.files import STDIN_NAME, STDOUT_NAME, binary_stdout, check_output, is_stdio, open_binary_output
 from ravecodec.zoo import ModelEntry, find_model, model_for_stream
 
@@ -154,9 +154,9 @@ def encode_file(
 ) -> EncodeSummary:
     """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
 
-    model: name, path, id or a loaded one. fidelity, dims, step_index: see `Point`. seed: of the decoder's noise. verify:
-    decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON object to store.
-    raw_rate, raw_channels: the source is headerless 16-bit PCM.
+    model: name, path, id or a loaded one. fidelity, dims, step_index: see `Point`. seed: of the decoder's noise.
+    verify: decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON object to
+    store. raw_rate, raw_channels: the source is headerless 16-bit PCM.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
@@ -275,8 +275,8 @@ def decode_file(
     """.rvc file (or `-`) -> audio file by its extension (or WAV to `-`), with the original's rate, channels and length.
 
     model: by default the one that made the stream, found by its id. rate: Hz of the output instead of the original's.
-    subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold the sound and go on with the next intact
-    chunk; the summary says where.
+    subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold the sound and go on with the next
+    intact chunk; the summary says where.
 
     Raises:
         UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and TruncatedError unless salvaging.
@@ -284,9 +284,11 @@ def decode_file(
     began = time.perf_counter()
     check_output(target, force=force, source=source)
     with open_stream(source) as file:
-        size, reader = stream_size(source), StreamReader(file)
+        reader = StreamReader(file)
         rate = _output_rate(reader, rate)
-        opening = open_output(target, rate, reader.info.channels, subtype=subtype, force=force, soft_clip=soft_clip)
+        total = None if salvage else _announced(source, rate)
+        form = {"subtype": subtype, "force": force, "soft_clip": soft_clip, "total": total}
+        opening = open_output(target, rate, reader.info.channels, **form)
         loaded = _model_to_decode(model, reader, device, threads)
         from ravecodec.pipeline import DecodePipeline, Progress
 
@@ -294,13 +296,23 @@ def decode_file(
         with opening as output:
             for block in pipeline.decode():
                 output.write(block)
-                read = reader.bytes.total
-                progress(Progress(output.frames / rate, read / size if size else None, read))
+                share = output.frames / total if total else None
+                progress(Progress(output.frames / rate, share, reader.bytes.total))
     seconds = time.perf_counter() - began
-    names = (_name(source, STDIN_NAME), _name(target, STDOUT_NAME), loaded.name)
-    form = (rate, output.frames, output.container, output.subtype, output.clipped)
-    speed = output.frames / rate / seconds
-    return DecodeSummary(*names, *form, seconds, speed, tuple(pipeline.damage), pipeline.summary())
+    return DecodeSummary(
+        source=_name(source, STDIN_NAME),
+        target=_name(target, STDOUT_NAME),
+        model=loaded.name,
+        sample_rate=rate,
+        samples=output.frames,
+        container=output.container,
+        subtype=output.subtype,
+        clipped=output.clipped,
+        seconds=seconds,
+        speed=output.frames / rate / seconds,
+        damage=tuple(pipeline.damage),
+        stream=pipeline.summary(),
+    )
 
 
 def decode(
@@ -320,6 +332,21 @@ def decode(
     return np.concatenate([np.zeros((reader.info.channels, 0), np.float32), *blocks], axis=1), rate
 
 
+def _announced(source: str | Path, rate: int) -> int | None:
+    """Samples per channel that the output will have; None for a pipe.
+
+    A file is read through for that: it costs little, and whatever is wrong with it shows before anything slow.
+    """
+    if not is_regular(source):
+        return None
+    with open_stream(source) as file:
+        reader = StreamReader(file)
+        for _ in reader.chunks():
+            continue
+    assert reader.total_samples is not None
+    return resampled_length(reader.total_samples, reader.info.sample_rate, rate)
+
+
 def _output_rate(reader: StreamReader, wanted: int | None) -> int:
     """Hz; refuses what the format can say and this decoder cannot play."""
     info, expected = reader.info, f"{MIN_RATE} to {MAX_RATE} Hz"
@@ -332,9 +359,7 @@ def _output_rate(reader: StreamReader, wanted: int | None) -> int:
     return wanted or info.sample_rate
 
 
-def _model_to_decode(
-    model: str | Path | Model | None, reader: StreamReader, device: str, threads: int | None
-) -> Model:
+def _model_to_decode(model: str | Path | Model | None, reader: StreamReader, device: str, threads: int | None) -> Model:
     if isinstance(model, str | Path | None):
         model = _load(model_for_stream(reader.info, reader.name, model), device, threads)
     from ravecodec.codec import check_model

@@ -1,8 +1,8 @@
 """Finds a model by name, by path or by its id, looking at file headers only; torch is not loaded.
 
 Looked through, in this order: the folders of $RAVECODEC_MODELS, the user's data folder, the models shipped with
-ravecodec. A model is one .safetensors file (`models/package.py`); its name is the file's name without that extension, its
-id the first 8 bytes of the file's SHA-256, as every stream header carries it.
+ravecodec. A model is one .safetensors file (`models/package.py`); its name is the file's name without that extension,
+its id the first 8 bytes of the file's SHA-256, as every stream header carries it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _LISTED = 8  # models that an error message names at most
 class ModelEntry:
     """A model file, as far as its header tells.
 
-    digest: SHA-256 of the file. size: bytes. point: the default operating point (dims, step_index, fill). info: provenance,
-    licence, credits.
+    digest: SHA-256 of the file. size: bytes. point: the default operating point (dims, step_index, fill). info:
+    provenance, licence, credits.
     """
 
     name: str
@@ -61,7 +61,7 @@ class ModelEntry:
         return f"{self.name} ({self.id.hex()})"
 
 
-# ---- where ------------------------------------------------------------------------------------------------------------
+# ---- where -----------------------------------------------------------------------------------------------------------
 
 
 def user_folder() -> Path:
@@ -90,7 +90,7 @@ def model_files() -> Iterator[Path]:
                 yield path
 
 
-# ---- one file ---------------------------------------------------------------------------------------------------------
+# ---- one file --------------------------------------------------------------------------------------------------------
 
 
 def read_entry(path: Path) -> ModelEntry:
@@ -108,7 +108,7 @@ def read_entry(path: Path) -> ModelEntry:
         config = ModelConfig.from_json(metadata["config"])
         point, info = json.loads(metadata["point"]), json.loads(metadata["info"])
         return ModelEntry(path.name.removesuffix(SUFFIX), path, digest, status.st_size, config, point, info)
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+    except (ModelError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: the model's metadata is incomplete or damaged ({error})") from error
 
 
@@ -120,7 +120,7 @@ def _read_metadata(path: Path, file: BinaryIO, size: int) -> Mapping[str, str]:
         raise ModelError(f"{path}: is not a model package, expected a .safetensors file")
     try:
         header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
+        metadata = dict(header.pop("__metadata__", {}))
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: the header of the model file is damaged") from error
@@ -130,7 +130,7 @@ def _read_metadata(path: Path, file: BinaryIO, size: int) -> Mapping[str, str]:
     if found != (PACKAGE_FORMAT, str(PACKAGE_VERSION)):
         expected = f"{PACKAGE_FORMAT} version {PACKAGE_VERSION}"
         raise ModelError(f"{path}: is {found[0] or 'no model package'} version {found[1]}, expected {expected}")
-    return dict(metadata)
+    return metadata
 
 
 @lru_cache(maxsize=256)
@@ -149,7 +149,7 @@ def read_tables(entry: ModelEntry) -> StaticModel:
         raise ModelError(f"{entry.path}: the model's tables cannot be read ({error})") from error
 
 
-# ---- lookup -----------------------------------------------------------------------------------------------------------
+# ---- lookup ----------------------------------------------------------------------------------------------------------
 
 
 def list_models() -> tuple[list[ModelEntry], list[ModelError]]:
@@ -235,8 +235,8 @@ def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = No
 def add_model(path: Path, name: str | None = None, *, force: bool = False) -> ModelEntry:
     """Copies a model file into the user's folder, as `name` (default: the file's own); returns the entry there.
 
-    Adding what is there already is no error. ModelError if it is no model, UsageError for an impossible name, OutputError
-    if another model has the name and `force` is not set.
+    Adding what is there already is no error. ModelError if it is no model, UsageError for an impossible name,
+    OutputError if another model has the name and `force` is not set.
     """
     source = read_entry(path)
     name = source.name if name is None else name

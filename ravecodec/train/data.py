@@ -1,7 +1,8 @@
 """Training audio: a folder of files becomes one int16 memory map, split by file, from which random crops are drawn.
 
-The cache is `audio.i16` (interleaved samples at the model's rate and channels) beside `tracks.jsonl` (one line per finished
-track). Building it can be killed and started again at any moment: what no line of `tracks.jsonl` vouches for is cut off.
+The cache is `audio.i16` (interleaved samples at the model's rate and channels) beside `tracks.jsonl` (one line per
+finished track). Building it can be killed and started again at any moment: what no line of `tracks.jsonl` vouches for
+is cut off.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from ravecodec.audio import Resampler, match_channels, open_input
 from ravecodec.errors import InputError
+from ravecodec.files import AtomicFile
 
-AUDIO_SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .w64 .caf .rf64 .au".split())
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
+)
 SILENCE_RMS = 10 ** (-70 / 20) * 32768  # crops below this level are drawn again: nothing can be learnt from them
 VALIDATION_SHARE = 0.05
 BLOCK = 1 << 18
@@ -70,6 +75,47 @@ def _finished(index: Path) -> list[Track]:
     return [Track(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
+def _line(track: Track) -> str:
+    return json.dumps(asdict(track)) + "\n"
+
+
+def _recover(index: Path, audio: Path, frame_bytes: int) -> list[Track]:
+    """Tracks that are whole in both files; what lies behind them in either file is cut off."""
+    for path in (index, audio):
+        path.touch()
+    size = audio.stat().st_size
+    tracks = [t for t in _finished(index) if t.stop * frame_bytes <= size]
+    os.truncate(index, sum(len(_line(t)) for t in tracks))
+    os.truncate(audio, tracks[-1].stop * frame_bytes if tracks else 0)
+    return tracks
+
+
+def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
+    """InputError if the cache was made of another folder or in another form; else it is stamped with these settings."""
+    stamp = cache / "settings.json"
+    if not stamp.exists():
+        with AtomicFile(stamp) as file:
+            file.write(json.dumps(settings).encode())
+    elif json.loads(stamp.read_text()) != settings:
+        found, expected = stamp.read_text(), json.dumps(settings)
+        raise InputError(f"{cache}: holds the audio of other settings {found}; expected {expected}")
+
+
+def _append(data: IO[bytes], path: Path, rate: int, channels: int) -> int:
+    """Appends one file's audio, synced to disk, and returns its frames; after an InputError nothing is appended."""
+    start, frames = data.seek(0, os.SEEK_END), 0
+    try:
+        for block in _int16_blocks(path, rate, channels):
+            data.write(block.tobytes())
+            frames += len(block)
+    except InputError:
+        data.truncate(start)
+        raise
+    data.flush()
+    os.fsync(data.fileno())
+    return frames
+
+
 def build_cache(
     folder: Path, cache: Path, rate: int, channels: int, report: Callable[[str], None] = lambda line: None
 ) -> list[Track]:
@@ -77,66 +123,55 @@ def build_cache(
 
     Files that cannot be read are reported by name and left out; InputError if none can be read.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    settings = {"folder": str(folder.resolve()), "rate": rate, "channels": channels}
-    stamp = cache / "settings.json"
-    if stamp.exists() and json.loads(stamp.read_text()) != settings:
-        raise InputError(f"{cache}: holds the audio of other settings {stamp.read_text()}; expected {json.dumps(settings)}")
-    stamp.write_text(json.dumps(settings))
     files = scan(folder)
-    index = cache / "tracks.jsonl"
-    tracks = _finished(index)
-    index.write_text("".join(json.dumps(asdict(t)) + "\n" for t in tracks))
+    cache.mkdir(parents=True, exist_ok=True)
+    _check_settings(cache, {"folder": str(folder.resolve()), "rate": rate, "channels": channels})
+    index, audio = cache / "tracks.jsonl", cache / "audio.i16"
+    tracks = _recover(index, audio, channels * 2)
     done = {t.path for t in tracks}
-    with (cache / "audio.i16").open("ab") as data, index.open("a") as lines:
-        position = tracks[-1].stop if tracks else 0
-        data.truncate(position * channels * 2)
-        data.seek(0, os.SEEK_END)
+    with audio.open("ab") as data, index.open("a") as lines:
         for path in files:
             name = path.relative_to(folder).as_posix()
             if name in done:
                 continue
+            start = tracks[-1].stop if tracks else 0
             try:
-                frames = 0
-                for block in _int16_blocks(path, rate, channels):
-                    data.write(block.tobytes())
-                    frames += len(block)
+                tracks.append(Track(name, start, _append(data, path, rate, channels)))
             except InputError as error:
                 report(f"left out: {error}")
-                data.truncate(position * channels * 2)
-                data.seek(0, os.SEEK_END)
                 continue
-            data.flush()
-            os.fsync(data.fileno())
-            track = Track(name, position, frames)
-            lines.write(json.dumps(asdict(track)) + "\n")
+            lines.write(_line(tracks[-1]))
             lines.flush()
-            position = track.stop
-            tracks.append(track)
             report(f"cached {len(tracks)}/{len(files)} {name}")
     if not any(t.frames for t in tracks):
         raise InputError(f"{folder}: none of {len(files)} audio files holds readable sound")
     return tracks
 
 
+def _rank(track: Track) -> bytes:
+    return hashlib.sha256(track.path.encode(errors="surrogateescape")).digest()
+
+
 def split(tracks: list[Track]) -> tuple[list[Track], list[Track]]:
     """(training, validation): whole files, chosen by a hash of their names; never a file on both sides.
 
-    A single file is divided in time instead: its last tenth validates.
+    Files without sound count for nothing. A single file is divided in time instead: its last tenth validates.
     """
+    tracks = [t for t in tracks if t.frames > 0]
     if len(tracks) == 1:
         only = tracks[0]
         cut = only.frames - only.frames // 10
         return [Track(only.path, only.start, cut)], [Track(only.path, only.start + cut, only.frames - cut)]
-    ranked = sorted(tracks, key=lambda t: hashlib.sha256(t.path.encode()).digest())
+    ranked = sorted(tracks, key=_rank)
     held = max(1, round(len(tracks) * VALIDATION_SHARE))
     return sorted(ranked[held:], key=lambda t: t.start), sorted(ranked[:held], key=lambda t: t.start)
 
 
 class Crops:
-    """Random crops of the memory map.
+    """Random crops of the memory map: every second of audio is about as likely as any other.
 
-    `batch(step, size)` depends on nothing but its arguments and the seed, so a resumed run sees the audio it would have seen.
+    `batch(step, size)` depends on nothing but its arguments and the seed, so a resumed run sees the audio it would have
+    seen. InputError if the tracks hold no audio.
     """
 
     def __init__(self, cache: Path, tracks: list[Track], channels: int, length: int, seed: int) -> None:
@@ -144,8 +179,10 @@ class Crops:
         self.tracks = [t for t in tracks if t.frames > 0]
         self.length = length
         self.seed = seed
-        spans = np.array([max(t.frames - length, 1) for t in self.tracks], dtype=np.float64)
-        self.weights = spans / spans.sum()
+        if not self.tracks:
+            raise InputError(f"{cache}: no audio to draw crops from; expected more or longer files")
+        frames = np.array([t.frames for t in self.tracks], dtype=np.float64)
+        self.weights = frames / frames.sum()
 
     def _crop(self, random: np.random.Generator) -> np.ndarray:
         track = self.tracks[random.choice(len(self.tracks), p=self.weights)]
@@ -169,6 +206,6 @@ class Crops:
         gain = 10 ** (random.uniform(-9, 3, (size, 1, 1)) / 20) / 32768
         peak = np.abs(crops).max(axis=(1, 2), keepdims=True) + 1
         crops *= np.minimum(gain, 1 / peak).astype(np.float32)
-        for crop in crops[random.random(size) < 0.5]:
-            crop[:] = crop[:, ::-1]
+        swapped = random.random(size) < 0.5
+        crops[swapped] = crops[swapped][..., ::-1]
         return np.ascontiguousarray(crops.transpose(0, 2, 1), dtype=np.float32)

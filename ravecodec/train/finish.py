@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import StaticModel, fit_static, ideal_code_length
+from ravecodec.bitstream import fit_static, ideal_code_length
+from ravecodec.bitstream.limits import MAX_SYMBOL
 from ravecodec.models.latent import LatentSpace, analyse
 from ravecodec.models.package import Coding, save_package
 from ravecodec.models.rave import Rave
@@ -21,10 +22,10 @@ from ravecodec.train.recipe import Recipe
 from ravecodec.train.stages import Valid
 
 ANALYSIS_FRAMES = 20_000
-RATE_FRAMES = 8_000
-FINE = -8  # tables are fitted an octave below the default step, where the shape of the distribution shows
-WORTHWHILE = 0.02  # axes that cost fewer bits per frame are cropped: they are all but always zero
-STEP_RANGE = range(-16, 33)
+RATE_FRAMES = 4_000
+FINE = -12  # tables are fitted at a fine step, where the shape of the distribution shows
+WORTHWHILE = 0.02  # bits per frame: axes that cost less are cropped, they are all but always zero
+STEP_INDICES = (-24, 32)
 
 
 def posteriors(
@@ -43,38 +44,47 @@ def posteriors(
         step += 1
 
 
-def analyse_latents(network: Rave, recipe: Recipe, crops: Crops, device: torch.device) -> tuple[LatentSpace, Coding]:
-    """Latent space and entropy tables from training audio; the coding uses all informative axes at step index 0."""
+def analyse_latents(
+    network: Rave, recipe: Recipe, training: Crops, held: Crops, device: torch.device
+) -> tuple[LatentSpace, Coding]:
+    """Latent space and entropy tables from training audio, operating point from validation audio."""
     wanted = min(ANALYSIS_FRAMES, 40 * recipe.batch * recipe.crop_frames)
-    pairs = list(posteriors(network, recipe, crops, wanted, device))
+    pairs = list(posteriors(network, recipe, training, wanted, device))
     means, spreads = (np.concatenate(column) for column in zip(*pairs, strict=True))
     latent = analyse(means, spreads, recipe.whiten)
     base = base_steps(latent)
-    symbols = np.rint(latent.project(means) / (base * 2 ** (FINE / 8))).astype(np.int32)
-    static = fit_static(np.clip(symbols, -32767, 32767), FINE)
+    symbols = np.rint(latent.project(means) / (base * 2 ** (FINE / 8)))
+    static = fit_static(np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32), FINE)
     coding = Coding(base, static.shapes, static.scales, len(base), 0, True)
-    coarse = np.rint(latent.project(means) / base).astype(np.int32)
-    cost = [
-        ideal_code_length(coarse[:, i : i + 1], static.rows(0)[i : i + 1]) / len(coarse) for i in range(len(base))
-    ]
-    worth = np.flatnonzero(np.array(cost) > WORTHWHILE)
-    return latent, replace(coding, dims=int(worth[-1]) + 1 if len(worth) else 1)
+    validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
+    return latent, operating_point(recipe, latent, coding, np.concatenate([mean for mean, _ in validation]))
 
 
 def operating_point(
-    network: Rave, recipe: Recipe, latent: LatentSpace, coding: Coding, held: Crops, device: torch.device
+    recipe: Recipe, latent: LatentSpace, coding: Coding, means: NDArray[np.floating]
 ) -> Coding:
-    """The default step: the finest whose ideal rate on validation audio is at most the recipe's `rate_kbps`."""
-    if not recipe.rate_kbps:
-        return coding
-    means = np.concatenate([mean for mean, _ in posteriors(network, recipe, held, RATE_FRAMES, device)])
-    static = StaticModel(coding.shapes, coding.scales)
-    for step_index in STEP_RANGE:
-        symbols = Quantizer(latent, coding, coding.dims, step_index, coding.fill).symbols(means)
-        bits = ideal_code_length(symbols, static.rows(step_index, coding.dims)) / len(symbols)
+    """The default step and axes: the finest step whose ideal rate on `means` [frames, latent] is at most the recipe's
+    `rate_kbps` (0: step index 0), and every axis that is worth its bits there."""
+    low, high = STEP_INDICES if recipe.rate_kbps else (0, 0)
+    while low < high:  # the rate falls with the step index
+        middle = (low + high) // 2
+        bits = _axis_bits(latent, coding, means, middle).sum()
         if bits * recipe.model.frame_rate <= recipe.rate_kbps * 1000:
-            return replace(coding, step_index=step_index)
-    return replace(coding, step_index=STEP_RANGE[-1])
+            high = middle
+        else:
+            low = middle + 1
+    worth = np.flatnonzero(_axis_bits(latent, coding, means, low) > WORTHWHILE)
+    return replace(coding, step_index=low, dims=int(worth[-1]) + 1 if len(worth) else 1)
+
+
+def _axis_bits(
+    latent: LatentSpace, coding: Coding, means: NDArray[np.floating], step_index: int
+) -> NDArray[np.float64]:
+    """Ideal code length in bits per frame of every axis at a step index."""
+    quantizer = Quantizer(latent, coding, len(coding.base), step_index, coding.fill)
+    symbols, rows = quantizer.symbols(means), quantizer.static.rows(step_index)
+    lengths = [ideal_code_length(symbols[:, [i]], rows[[i]]) for i in range(len(rows))]
+    return np.array(lengths) / len(symbols)
 
 
 def write_package(

@@ -1,10 +1,13 @@
 """The training loop: cache audio, stage 1, latent analysis, stage 2, tables, package.
 
-    run/recipe.json       the resolved recipe          run/checkpoint.pt    everything a resumed run needs, replaced atomically
-    run/log.jsonl         losses, one line a report    run/<name>.safetensors    the finished model package
+    run/recipe.json            the resolved recipe
+    run/checkpoint.pt          everything a resumed run needs, replaced atomically
+    run/log.jsonl              losses, one line a report
+    run/<name>.safetensors     the finished model package
 
-`train` may be killed at any moment and called again with the same arguments: it goes on from the last checkpoint, and because
-crops and noise are functions of the step number, it sees what it would have seen.
+`train` may be killed at any moment and called again with the same arguments: it goes on from the last checkpoint, and
+because crops and noise are functions of the step number, it sees what it would have seen: on one machine with one
+thread the weights come out the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import copy
 import json
 import math
 import os
+import pickle
 import platform
 import time
 from collections import defaultdict
@@ -26,12 +30,13 @@ from torch import Tensor
 
 from ravecodec import __version__
 from ravecodec.device import choose_device
-from ravecodec.errors import InputError, UsageError
+from ravecodec.errors import InputError, ModelError, OutputError, UsageError
+from ravecodec.files import AtomicFile
 from ravecodec.models.package import load_package, load_weights
 from ravecodec.models.rave import Rave
 from ravecodec.train import stages
 from ravecodec.train.data import Crops, Track, build_cache, split
-from ravecodec.train.finish import analyse_latents, operating_point, write_package
+from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.recipe import Recipe, Stage
 
 CHECKPOINT_SECONDS = 120.0
@@ -50,16 +55,28 @@ class Run:
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._check_recipe(recipe)
         self.checkpoint = folder / "checkpoint.pt"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made a run folder ({error.strerror})") from error
+        self._check_recipe(recipe)
+        self._mend_log()
 
     def _check_recipe(self, recipe: Recipe) -> None:
         path = self.folder / "recipe.json"
         resolved = json.dumps(recipe.to_dict(), indent=1)
-        if path.exists() and json.loads(path.read_text()) != json.loads(resolved):
-            raise UsageError(f"{path}: this run was started with another recipe; choose another --out folder or use the same recipe")
-        path.write_text(resolved)
+        if not path.exists():
+            with AtomicFile(path) as file:
+                file.write(resolved.encode())
+        elif json.loads(path.read_text()) != json.loads(resolved):
+            raise UsageError(f"{path}: this run was started with another recipe; use that one, or another --out folder")
+
+    def _mend_log(self) -> None:
+        """Cuts off a last line that was torn by a kill."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the checkpoint beside the old one, then replaces it: a kill leaves one of the two, whole."""
@@ -71,9 +88,14 @@ class Run:
         part.replace(self.checkpoint)
 
     def load(self) -> dict[str, Any] | None:
+        """The last checkpoint, None if there is none yet; ModelError if it is damaged."""
         if not self.checkpoint.exists():
             return None
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            found = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"{self.checkpoint}: cannot be read as a checkpoint ({found})") from error
         return state
 
     def log(self, values: dict[str, Any]) -> None:
@@ -93,7 +115,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.device = recipe, device
-        self.model = Rave(recipe.model).to(device=device, memory_format=torch.channels_last)
+        self.model = Rave(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.discriminator = stages.build_discriminator(recipe).to(device)
         betas = (0.5, 0.9)  # RAVE, section 4.1
@@ -102,6 +124,7 @@ class Trainer:
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), betas=betas)
         self.beta = stages.Beta(recipe, recipe.model.frame_rate)
         self.valid = stages.Valid.of(self.model, recipe.crop_frames)
+        stages.check_crop(recipe, self.valid, self.discriminator)
         self.stage, self.step, self.seconds = 1, 0, 0.0
 
     def _parts(self) -> dict[str, Any]:
@@ -124,7 +147,8 @@ class Trainer:
 
     def randomness(self) -> torch.Generator:
         """The random source of this step, whatever happened before it."""
-        return torch.Generator().manual_seed(hash((self.recipe.seed, self.stage, self.step)) & 0x7FFFFFFF)
+        seed = np.random.SeedSequence((self.recipe.seed, self.stage, self.step)).generate_state(1, np.uint32)
+        return torch.Generator().manual_seed(int(seed[0]))
 
     def update_average(self) -> None:
         """Moving average of the weights; buffers (batch-norm statistics) are copied."""
@@ -141,11 +165,14 @@ class Trainer:
 
 
 def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """One step down the gradient; FloatingPointError, with the weights left alone, if it is NaN or infinite."""
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], CLIP)
+    norm = torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], CLIP)
+    if not (loss.isfinite() and norm.isfinite()):
+        raise FloatingPointError(f"loss {loss.item():g}, gradient {norm.item():g}")
     optimiser.step()
 
 
@@ -185,7 +212,12 @@ def _clock_text(seconds: float) -> str:
 
 
 def run_stage(
-    run: Run, trainer: Trainer, stage: Stage, crops: Crops, step_function: Callable[[Tensor], dict[str, float]], report: Report
+    run: Run,
+    trainer: Trainer,
+    stage: Stage,
+    crops: Crops,
+    step_function: Callable[[Tensor], dict[str, float]],
+    report: Report,
 ) -> None:
     """Steps until the stage is done; checkpoints and reports by the clock."""
     recipe = trainer.recipe
@@ -195,9 +227,11 @@ def run_stage(
     while trainer.step < stage.steps:
         offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
         audio = torch.from_numpy(crops.batch(offset + trainer.step, recipe.batch)).to(trainer.device)
-        log = step_function(audio)
-        if not math.isfinite(log["spectral"]):
-            raise InputError(f"training diverged at stage {trainer.stage} step {trainer.step}; lower the learning rate of the recipe")
+        try:
+            log = step_function(audio)
+        except FloatingPointError as error:
+            place = f"stage {trainer.stage} step {trainer.step} ({error})"
+            raise InputError(f"training diverged at {place}; lower the learning rate of the recipe") from error
         trainer.step += 1
         trainer.update_average()
         for key, value in log.items():
@@ -208,7 +242,8 @@ def run_stage(
             speed = (trainer.step - first) / (now - began)
             left = _clock_text((stage.steps - trainer.step) / speed)
             shown = "  ".join(f"{key} {value:.4g}" for key, value in means.items())
-            report(f"stage {trainer.stage}  step {trainer.step}/{stage.steps}  {shown}  {speed:.2f} steps/s  {left} left")
+            place = f"stage {trainer.stage}  step {trainer.step}/{stage.steps}"
+            report(f"{place}  {shown}  {speed:.2f} steps/s  {left} left")
             run.log({"stage": trainer.stage, "step": trainer.step, **means})
             sums.clear()
             reported = now
@@ -218,6 +253,23 @@ def run_stage(
             saved = now
     trainer.seconds += time.monotonic() - saved
     run.save(trainer.state())
+
+
+def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report: Report) -> None:
+    """Brings the trainer to where the run stands: its checkpoint, else the package `init_from`, else random weights.
+
+    UsageError for a stage that cannot follow from there.
+    """
+    saved = run.load()
+    if saved is not None:
+        trainer.restore(saved)
+        report(f"resumed at stage {trainer.stage} step {trainer.step}")
+    elif init_from is not None:
+        trainer.start_from(load_package(init_from).network.state_dict())
+    elif stage == "2":
+        raise UsageError(f"{run.folder}: stage 2 needs a stage 1 in this run, or the weights of a model (--init-from)")
+    if stage == "1" and trainer.stage == 2:
+        raise UsageError(f"{run.folder}: this run is in stage 2 already; choose another --out folder for stage 1")
 
 
 def train(
@@ -238,30 +290,25 @@ def train(
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
+    trainer = Trainer(recipe, choose_device(device))
     run = Run(out, recipe)
+    begin(trainer, run, stage, init_from, report)
     cache = cache or out / "cache"
     tracks = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
     training, validation = split(tracks)
-    trainer = Trainer(recipe, choose_device(device))
-    saved = run.load()
-    if saved is not None:
-        trainer.restore(saved)
-        report(f"resumed at stage {trainer.stage} step {trainer.step}")
-    elif init_from is not None:
-        trainer.start_from(load_package(init_from).network.state_dict())
     length = recipe.crop_frames * recipe.model.hop
     crops = Crops(cache, training, recipe.model.channels, length, recipe.seed)
     if trainer.stage == 1 and stage != "2":
         run_stage(run, trainer, recipe.stage1, crops, lambda audio: stage1_step(trainer, audio), report)
-    latent, coding = analyse_latents(trainer.average, recipe, crops, trainer.device)
-    report(f"latent space: {latent.dims_for(0.99)} of {recipe.model.latent} axes for fidelity 0.99 ({latent.frames} frames)")
+    held = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
+    latent, coding = analyse_latents(trainer.average, recipe, crops, held, trainer.device)
+    dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
+    report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
     if stage != "1":
         if trainer.stage == 1:
             trainer.enter_stage2()
         sender = stages.Sender(latent, coding, recipe.seed)
         run_stage(run, trainer, recipe.stage2, crops, lambda audio: stage2_step(trainer, sender, audio), report)
-    held = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
-    coding = operating_point(trainer.average, recipe, latent, coding, held, trainer.device)
     info = provenance(trainer, data, training, licence)
     return write_package(run.folder, trainer.average, recipe, latent, coding, info)
 

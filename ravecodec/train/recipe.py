@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
@@ -12,6 +13,7 @@ from typing import Any
 from ravecodec.errors import UsageError
 from ravecodec.models.config import ModelConfig
 
+NAME = re.compile(r"\w[\w.-]*")  # of a model: it becomes the name of a file
 DISTANCES = ("paper", "stereo")
 DISCRIMINATORS = ("waveform", "spectrum")
 
@@ -24,8 +26,16 @@ class Stage:
     rate: float
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.rate <= 0:
-            raise UsageError(f"recipe: stage of {self.steps} steps at learning rate {self.rate}; expected positive numbers")
+        if not isinstance(self.steps, int) or self.steps < 0 or not self.rate > 0:
+            found = f"{self.steps} steps at learning rate {self.rate}"
+            raise UsageError(f"recipe: stage of {found}; expected a whole number of steps and a positive rate")
+
+
+def _fits(value: object, default: object) -> bool:
+    """Whether a value has the type of the field's default; whole numbers are fine where a float is wanted."""
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 
 @dataclass(frozen=True)
@@ -47,17 +57,30 @@ class Recipe:
     feature_matching: float = 10.0
     warmup: int = 1000  # stage 2 steps in which only the discriminator learns
     whiten: bool = True  # latent axes by signal-to-noise (default preset) or by variance alone (paper)
-    rate_kbps: float = 0.0  # the default step is the finest whose coded validation audio stays below this; 0: step index 0
+    rate_kbps: float = 0.0  # the default step is the finest whose coded validation audio stays below; 0: step index 0
     bfloat16: bool = False
     seed: int = 0
     name: str = "model"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "windows", tuple(self.windows))
-        if self.distance not in DISTANCES:
-            raise UsageError(f"recipe: distance is {self.distance!r}; expected one of {DISTANCES}")
-        if self.discriminator not in DISCRIMINATORS:
-            raise UsageError(f"recipe: discriminator is {self.discriminator!r}; expected one of {DISCRIMINATORS}")
+        for f in fields(self):
+            if f.default is not dataclasses.MISSING:
+                self._check(_fits(getattr(self, f.name), f.default), f.name, f"a value like {f.default!r}")
+        self._check(self.distance in DISTANCES, "distance", f"one of {DISTANCES}")
+        self._check(self.discriminator in DISCRIMINATORS, "discriminator", f"one of {DISCRIMINATORS}")
+        counts = all(isinstance(w, int) and w >= 4 for w in self.windows)
+        self._check(counts and len(self.windows) > 0, "windows", "a list of window lengths")
+        self._check(self.windows_per_step <= len(self.windows), "windows_per_step", f"at most {len(self.windows)}")
+        self._check(NAME.fullmatch(self.name) is not None, "name", "letters, digits, dot, dash and underscore")
+        for key in ("batch", "crop_frames"):
+            self._check(getattr(self, key) > 0, key, "at least 1")
+        for key in ("windows_per_step", "target_kbps", "beta", "warmup", "rate_kbps", "seed"):
+            self._check(getattr(self, key) >= 0, key, "at least 0")
+
+    def _check(self, good: bool, name: str, expected: str) -> None:
+        if not good:
+            raise UsageError(f"recipe: {name} is {getattr(self, name)!r}; expected {expected}")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
@@ -83,14 +106,15 @@ def load_recipe(name_or_path: str) -> Recipe:
     path = Path(name_or_path)
     shipped = resources.files("ravecodec.models.recipes") / f"{name_or_path}.toml"
     if path.suffix == ".toml" and path.is_file():
-        text = path.read_text()
+        data = path.read_bytes()
     elif shipped.is_file():
-        text = shipped.read_text()
+        data = shipped.read_bytes()
     else:
-        raise UsageError(f"recipe {name_or_path!r}: no such file or shipped recipe; expected one of {', '.join(recipe_names())}")
+        names = ", ".join(recipe_names())
+        raise UsageError(f"recipe {name_or_path!r}: no such .toml file or shipped recipe; expected one of {names}")
     try:
-        return Recipe.from_dict(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, TypeError) as error:
+        return Recipe.from_dict(tomllib.loads(data.decode()))
+    except (ValueError, TypeError) as error:
         raise UsageError(f"recipe {name_or_path}: {error}") from error
 
 

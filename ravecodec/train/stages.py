@@ -1,8 +1,8 @@
 """One training step of each stage. `loop.py` calls them; nothing here knows of files or clocks.
 
 Stage 1 learns the representation: multiscale spectral distance + beta * KL, posterior samples into the generator.
-Stage 2 freezes the encoder (weights and batch-norm statistics) and fine-tunes the generator against a discriminator, on latents
-that are cropped, quantised and filled exactly as the codec will send them.
+Stage 2 freezes the encoder (weights and batch-norm statistics) and fine-tunes the generator against a discriminator, on
+latents that are cropped, quantised and filled exactly as the codec will send them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravecodec.models.istft import Clock
+from ravecodec.errors import UsageError
 from ravecodec.models.discriminator import Features, SpectrumDiscriminator, WaveformDiscriminator
+from ravecodec.models.istft import Clock
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.losses import (
     discriminator_hinge,
@@ -63,7 +64,22 @@ class Valid:
         return self.audio(x, hop // 16)
 
 
-def distance(model: Rave, recipe: Recipe, valid: Valid, target: Tensor, bands: Tensor, output: Tensor, windows: list[int]) -> Tensor:
+def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> None:
+    """UsageError unless the valid part of a crop holds every spectrum that the losses want."""
+    windows = list(recipe.windows) if recipe.distance == "stereo" else [min(recipe.windows)]  # paper: those that fit
+    if isinstance(discriminator, SpectrumDiscriminator):
+        windows += discriminator.windows
+    samples = (recipe.crop_frames - sum(valid.total)) * recipe.model.hop
+    if samples < max(windows):
+        raise UsageError(
+            f"recipe: {recipe.crop_frames} crop_frames leave {samples} samples that saw no padding; "
+            f"expected at least {max(windows)}, the longest window"
+        )
+
+
+def distance(
+    model: Rave, recipe: Recipe, valid: Valid, target: Tensor, bands: Tensor, output: Tensor, windows: list[int]
+) -> Tensor:
     """S on the valid region, as the recipe defines it."""
     hop = model.config.hop
     real, fake = valid.audio(target, hop), valid.audio(output, hop)
@@ -107,7 +123,7 @@ def stage1_loss(
     """(loss, log values, KL in bits per dim [latent]) of audio [batch, channels, samples]."""
     with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
         mean, spread = model.encode(audio)
-        z = sample_posterior(mean, spread)
+        z = sample_posterior(mean, spread, generator)
         bands = model.decode_bands(z, random_clock(len(audio), generator, audio.device))
     output = model.pqmf.synthesis(bands)
     spectral = distance(model, recipe, valid, audio, bands, output, pick_windows(recipe, generator))
@@ -120,24 +136,25 @@ def stage1_loss(
 
 
 class Sender:
-    """Latents as a decoder will receive them: each item of a batch is cropped to a random number of axes, quantised with a random
-    step, and filled, by the codec's own `Quantizer`. So one generator serves the whole rate ladder."""
+    """Latents as a decoder will receive them: each item of a batch is cropped to a random number of axes, quantised
+    with a random step, and filled, by the codec's own `Quantizer`. So one generator serves the whole rate ladder."""
 
-    STEPS = (-6, 10)  # range of step indices: three quarters of an octave finer, five quarters coarser than at training noise
+    LADDER = (-8, 13)  # step indices around the default one: from an octave finer to an octave and a half coarser
 
     def __init__(self, latent: LatentSpace, coding: Coding, seed: int) -> None:
         self.latent, self.coding, self.seed = latent, coding, seed
-        informative = latent.dims_for(0.999)
-        self.dims = (max(1, latent.dims_for(0.5)), informative)
+        self.dims = (min(latent.dims_for(0.5), coding.dims), coding.dims)
 
     def __call__(self, mean: Tensor, step: int, clock: Clock) -> Tensor:
         """Posterior means [batch, latent, frames] -> latents of the same shape; depends on (seed, step) only."""
         random = np.random.default_rng((self.seed, step))
         sent = []
-        for z, frame, seed in zip(mean.transpose(1, 2).cpu().numpy(), clock.frame.tolist(), clock.seed.tolist(), strict=True):
-            full = random.random() < 0.5  # half of the time all informative axes: that is the default operating point
+        means = mean.transpose(1, 2).cpu().numpy()
+        for z, frame, seed in zip(means, clock.frame.tolist(), clock.seed.tolist(), strict=True):
+            full = random.random() < 0.75  # most of the time all axes that the default operating point sends
             dims = self.dims[1] if full else int(random.integers(self.dims[0], self.dims[1] + 1))
-            quantizer = Quantizer(self.latent, self.coding, dims, int(random.integers(*self.STEPS)), self.coding.fill)
+            step_index = self.coding.step_index + int(random.integers(*self.LADDER))
+            quantizer = Quantizer(self.latent, self.coding, dims, step_index, self.coding.fill)
             sent.append(quantizer.latents(quantizer.symbols(z), frame, seed))
         return torch.from_numpy(np.stack(sent)).transpose(1, 2).contiguous().to(mean.device)
 

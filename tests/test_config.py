@@ -1,0 +1,103 @@
+"""ModelConfig: JSON in and out, derived sizes, and that nothing is accepted from which no network can be built."""
+
+import dataclasses
+import json
+
+import pytest
+
+from ravecodec.errors import ModelError
+from ravecodec.models.config import ModelConfig
+
+SPECTRAL = {"encoder": "spectrogram", "generator": "istft"}
+CONFIGS = [
+    ModelConfig(),
+    ModelConfig(channels=2, capacity=32, ratios=(4, 4, 2, 2), dilations=(1, 3), noise=False),
+    ModelConfig(channels=2, capacity=48, ratios=(4, 4, 4, 4, 2), latent=512, **SPECTRAL),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_json_round_trip(config: ModelConfig) -> None:
+    again = ModelConfig.from_json(config.to_json())
+    assert again == config
+    assert hash(again) == hash(config)  # lists of the JSON became tuples
+    assert again.to_json() == config.to_json()
+
+
+@pytest.mark.parametrize(
+    ("ratios", "hop", "rate"), [((4, 4, 4, 2), 2048, 23.4375), ((4, 4, 4, 4, 2), 8192, 5.859375), ((4, 4, 4), 1024, 46.875)]
+)
+def test_hop_and_frame_rate(ratios: tuple[int, ...], hop: int, rate: float) -> None:
+    config = ModelConfig(ratios=ratios)
+    assert (config.hop, config.frame_rate) == (hop, rate)
+
+
+def test_time_ratios_halve_the_deepest_levels() -> None:
+    for halvings, ratios in enumerate([(4, 4, 4, 2), (4, 4, 4, 4), (4, 4, 4, 4, 2)]):
+        config = ModelConfig(ratios=ratios, **SPECTRAL)
+        assert config.time_ratios == (1,) * (4 - halvings) + (2,) * halvings
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ModelConfig().capacity = 3  # type: ignore[misc]
+
+
+def test_unknown_keys_are_rejected_by_name() -> None:
+    with pytest.raises(ModelError, match="unknown key atoms, zoom"):
+        ModelConfig.from_dict({"zoom": 1, "capacity": 8, "atoms": 2})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"capacity"', '{"ratios": 4}', '{"ratios": "44"}', '{"capacity": null}'])
+def test_what_is_no_config_is_a_model_error(text: str) -> None:
+    with pytest.raises(ModelError, match="model config"):
+        ModelConfig.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("channels", 0),
+        ("channels", 3),
+        ("bands", 8),
+        ("encoder", "wavelet"),
+        ("generator", "wavenet"),
+        ("capacity", 0),
+        ("capacity", 8.0),
+        ("capacity", True),
+        ("latent", -1),
+        ("sample_rate", "48000"),
+        ("noise", 1),
+        ("ratios", ()),
+        ("ratios", (4, 3)),
+        ("ratios", (4, 0)),
+        ("ratios", (4, 4, 2)),  # 32 band samples a frame: the noise head's filters last 64
+        ("dilations", (1, -3)),
+    ],
+)
+def test_bad_values_are_named(name: str, value: object) -> None:
+    with pytest.raises(ModelError, match=rf"model config: {name} is .*expected"):
+        ModelConfig.from_dict({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("ratios", {"ratios": (4, 4, 4)}),  # hop 1024
+        ("ratios", {"ratios": (4, 4, 4, 2, 6)}),  # no power of two
+        ("ratios", {"ratios": (4, 4, 4, 4, 4)}),  # three halvings of four levels reach the noise head
+        ("sample_rate", {"sample_rate": 32000}),  # rows above the Nyquist frequency
+        ("lines", {"lines": 500}),
+        ("latent", {"latent": 100}),
+        ("blocks", {"blocks": (1, 1, 1)}),
+        ("frequency_ratios", {"frequency_ratios": (4,), "blocks": (1,)}),
+    ],
+)
+def test_bad_values_of_the_spectral_families_are_named(name: str, values: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=rf"model config: {name} is .*expected"):
+        ModelConfig.from_dict({**SPECTRAL, **values})
+
+
+def test_every_field_travels() -> None:
+    values = json.loads(ModelConfig().to_json())
+    assert set(values) == {field.name for field in dataclasses.fields(ModelConfig)}

@@ -1,0 +1,184 @@
+"""The latent space: r_f in every corner, coordinates that come back, reproducible axes, and refusal of nonsense."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ravecodec.errors import ModelError
+from ravecodec.models.latent import CONVENTIONS, LatentSpace, analyse
+
+Array = NDArray[np.float64]
+
+
+def space(deviation: list[float]) -> LatentSpace:
+    """A latent space with these standard deviations, in trivial coordinates."""
+    sigma = np.array(deviation, dtype=np.float64)
+    eye = np.eye(len(sigma))
+    return LatentSpace(np.zeros(len(sigma)), eye, eye, sigma, np.ones(len(sigma)), 100)
+
+
+def data(frames: int = 500, latent: int = 6, seed: int = 0) -> tuple[Array, Array]:
+    """Correlated means with a falling spectrum and an offset; spreads that differ by dimension and frame."""
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(latent, latent)) * 2.0 ** -np.arange(latent)[:, None]
+    means = random.normal(size=(frames, latent)) @ mixing + random.normal(size=latent)
+    spreads = (0.1 + random.random((frames, latent))) * np.linspace(0.2, 1, latent)
+    return means, spreads
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_r_f_at_zero_and_one(convention: str) -> None:
+    latent = space([4, 2, 1, 1e-3])
+    assert latent.dims_for(0, convention) == 1
+    assert latent.dims_for(1, convention) == 4
+    assert latent.fidelity(4, convention) == 1
+    assert latent.fidelity(0, convention) == 0
+
+
+@pytest.mark.parametrize(
+    ("fidelity", "singular", "variance"), [(0.5, 1, 1), (0.6, 2, 1), (0.75, 2, 1), (0.9, 3, 2), (0.99, 4, 4), (1, 4, 4)]
+)
+def test_r_f_by_hand(fidelity: float, singular: int, variance: int) -> None:
+    latent = space([4, 2, 1, 0.5])  # shares 0.533 0.8 0.933 1, of squares 0.753 0.941 0.988 1
+    assert latent.dims_for(fidelity, "singular") == singular
+    assert latent.dims_for(fidelity, "variance") == variance
+
+
+@pytest.mark.parametrize("size", [4, 7, 10, 100, 128])
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_ties_need_no_further_axis(size: int, convention: str) -> None:
+    """r of n equal axes are a fidelity of exactly r / n, whatever floating point makes of it."""
+    latent = space([0.3] * size)
+    for r in range(1, size + 1):
+        assert latent.dims_for(r / size, convention) == r
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1), st.sampled_from(CONVENTIONS))
+def test_r_f_is_the_smallest_that_suffices_and_monotone(
+    deviation: list[float], f: float, g: float, convention: str
+) -> None:
+    latent = space(sorted(deviation, reverse=True))
+    r = latent.dims_for(f, convention)
+    assert 1 <= r <= len(deviation)
+    assert latent.fidelity(r, convention) >= f - 1e-9
+    if r > 1:
+        assert latent.fidelity(r - 1, convention) < f
+    low, high = sorted((f, g))
+    assert latent.dims_for(low, convention) <= latent.dims_for(high, convention)
+
+
+def test_collapsed_axes_are_never_counted() -> None:
+    latent = space([2, 1, 1e-12, 0])
+    assert [latent.dims_for(1, c) for c in CONVENTIONS] == [2, 2]
+    nothing = space([0, 0, 0])
+    assert [nothing.dims_for(f) for f in (0, 0.5, 1)] == [1, 1, 1]
+    assert nothing.fidelity(1) == 1
+
+
+@pytest.mark.parametrize("fidelity", [-0.1, 1.0001, float("nan"), float("inf")])
+def test_fidelity_out_of_range_is_refused(fidelity: float) -> None:
+    with pytest.raises(ModelError, match="expected 0 to 1"):
+        space([1.0]).dims_for(fidelity)
+
+
+def test_unknown_convention_is_refused() -> None:
+    with pytest.raises(ModelError, match="expected one of"):
+        space([1.0]).dims_for(0.5, "energy")
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+@pytest.mark.parametrize("frames", [1, 2, 3, 6, 500])
+def test_coordinates_come_back(whiten: bool, frames: int) -> None:
+    latent = analyse(*data(frames), whiten)
+    z = np.random.default_rng(1).normal(size=(4, 9, 6)) * 10
+    assert np.allclose(latent.unproject(latent.project(z)), z, atol=1e-9)
+    assert np.allclose(latent.project(latent.unproject(z)), z, atol=1e-9)
+    assert np.allclose(latent.project(latent.mean), 0, atol=1e-12)
+    assert latent.frames == frames
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_axes_are_what_they_say(whiten: bool) -> None:
+    means, spreads = data()
+    latent = analyse(means, spreads, whiten)
+    y = latent.project(means)
+    covariance = y.T @ y / len(y)
+    assert np.allclose(np.sqrt(np.diag(covariance)), latent.deviation)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-9 * covariance.max()  # decorrelated
+    assert (np.diff(latent.deviation) <= 0).all()
+    noise = np.random.default_rng(2).normal(size=(400, *spreads.shape)) * spreads
+    measured = np.sqrt(np.mean((noise @ latent.analysis.T) ** 2, axis=(0, 1)))
+    assert np.allclose(measured, latent.spread, rtol=0.02)
+    assert np.allclose(latent.prior**2, latent.deviation**2 + latent.spread**2)
+
+
+def test_whitening_makes_the_noise_the_unit() -> None:
+    latent = analyse(*data(), whiten=True)
+    assert np.allclose(latent.spread, 1)
+
+
+def test_without_whitening_the_basis_is_orthonormal_and_the_paper_s() -> None:
+    means, spreads = data()
+    latent = analyse(means, spreads, whiten=False)
+    assert np.allclose(latent.analysis @ latent.analysis.T, np.eye(6), atol=1e-12)
+    sigma = np.linalg.svd(means - means.mean(0), compute_uv=False)
+    assert np.allclose(latent.deviation, sigma / np.sqrt(len(means)))
+
+
+@pytest.mark.parametrize("whiten", [True, False])
+def test_signs_are_fixed(whiten: bool) -> None:
+    means, spreads = data()
+    first, again, mirrored = (analyse(m, spreads, whiten) for m in (means, means[::-1], -means))
+    assert np.allclose(first.analysis, again.analysis, atol=1e-9)
+    assert np.allclose(first.analysis, mirrored.analysis, atol=1e-9)
+    unit = np.sqrt(np.mean(spreads**2, axis=0)) if whiten else np.ones(6)
+    rotation = first.analysis * unit
+    assert (rotation[np.arange(6), np.abs(rotation).argmax(1)] > 0).all()
+
+
+def test_tiny_data() -> None:
+    one = analyse(*data(1))
+    assert np.array_equal(one.deviation, np.zeros(6))
+    assert one.dims_for(1) == 1
+    three = analyse(*data(3))
+    assert three.dims_for(1) == 2  # three frames span two directions around their mean
+    single = analyse(np.arange(5.0)[:, None], np.ones((5, 1)))
+    assert single.dims_for(1) == 1 and single.deviation[0] == pytest.approx(np.sqrt(2))
+
+
+def test_collapsed_dimensions() -> None:
+    means, spreads = data()
+    means[:, 2] = 0.7
+    spreads[:, 2] = 1
+    latent = analyse(means, spreads)
+    assert latent.dims_for(1) == 5
+    assert latent.deviation[-1] < 1e-9
+    z = np.zeros(6)
+    z[2] = 1
+    y = latent.project(latent.mean + z)
+    assert np.abs(y[:-1]).max() < 1e-7 and abs(y[-1]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("where", [0, 1])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_is_refused(where: int, value: float) -> None:
+    pair = data(10)
+    pair[where][3, 2] = value
+    with pytest.raises(ModelError, match="diverged"):
+        analyse(*pair)
+
+
+def test_spreads_that_are_not_positive_are_refused() -> None:
+    means, spreads = data(10)
+    spreads[3, 2] = 0
+    with pytest.raises(ModelError, match="expected positive"):
+        analyse(means, spreads)
+
+
+@pytest.mark.parametrize(("a", "b"), [((0, 6), (0, 6)), ((5, 6), (4, 6)), ((6,), (6,)), ((2, 3, 4), (2, 3, 4))])
+def test_shapes_that_do_not_fit_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match="expected equal"):
+        analyse(np.ones(a), np.ones(b))

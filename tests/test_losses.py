@@ -1,0 +1,182 @@
+"""The losses of both stages: what they say about equal, silent and hard signals, and their values by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal, kl_divergence
+
+from ravecodec.models import losses
+from ravecodec.models.discriminator import SpectrumDiscriminator, WaveformDiscriminator
+
+torch.set_num_threads(1)
+
+SAMPLES = 8192
+WINDOWS = (2048, 512, 128)
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def paper(target: Tensor, output: Tensor) -> Tensor:
+    return losses.multiscale_distance(target, output, WINDOWS)
+
+
+def stereo(target: Tensor, output: Tensor) -> Tensor:
+    return losses.stereo_distance(target, output, WINDOWS, 48000)
+
+
+BOTH = pytest.mark.parametrize("distance", [paper, stereo])
+
+
+def noise(seed: int = 0, channels: int = 2) -> Tensor:
+    return 0.1 * torch.randn(2, channels, SAMPLES, generator=torch.Generator().manual_seed(seed))
+
+
+def hard_signals() -> dict[str, Tensor]:
+    square = torch.sign(torch.sin(2 * torch.pi * 100 / 48000 * torch.arange(SAMPLES) + 0.1))
+    impulse = torch.zeros(SAMPLES)
+    impulse[SAMPLES // 2] = 1
+    signals = {"silence": torch.zeros(SAMPLES), "dc": torch.ones(SAMPLES), "square": square, "impulse": impulse}
+    return {name: signal.expand(2, 2, SAMPLES).clone() for name, signal in signals.items()}
+
+
+HARD = hard_signals()
+
+
+@BOTH
+def test_equal_signals_are_at_distance_zero(distance: Distance) -> None:
+    audio = noise()
+    assert float(distance(audio, audio.clone())) < 1e-4
+
+
+@BOTH
+@pytest.mark.parametrize("target", HARD)
+@pytest.mark.parametrize("output", HARD)
+def test_hard_signals_give_finite_losses_and_gradients(distance: Distance, target: str, output: str) -> None:
+    heard = HARD[output].clone().requires_grad_()
+    loss = distance(HARD[target], heard)
+    loss.backward()
+    value = float(loss.detach())
+    assert np.isfinite(value) and value >= 0
+    assert heard.grad is not None and heard.grad.isfinite().all()
+    if target == output:
+        assert value < len(WINDOWS)  # silence: the floors compared with themselves
+    elif output != "silence":  # where a magnitude has its minimum, and gradient 0
+        assert float(heard.grad.abs().max()) > 0
+
+
+@BOTH
+def test_distance_grows_with_the_error(distance: Distance) -> None:
+    audio, error = noise(), noise(1)
+    sizes = [float(distance(audio, audio + share * error)) for share in (0.01, 0.1, 1.0)]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+@BOTH
+def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> None:
+    audio = noise()
+    assert float(distance(audio, -audio)) < 1e-4
+    louder = float(distance(audio, 2 * audio))
+    scales = len(WINDOWS) if distance is paper else 1  # paper: a sum over scales; stereo: a mean
+    assert louder == pytest.approx(scales * (1 + np.log(2)), rel=0.02)
+
+
+def test_scales_that_do_not_fit_are_left_out() -> None:
+    audio, other = noise()[..., :600], noise(1)[..., :600]
+    assert float(losses.multiscale_distance(audio, other, (2048, 512))) == pytest.approx(
+        float(losses.multiscale_distance(audio, other, (512,)))
+    )
+
+
+def test_stereo_distance_hears_the_mid() -> None:
+    """Left and right may be right while their sum is not: one of them inverted."""
+    audio = noise()[:, :1].expand(2, 2, SAMPLES)
+    inverted = audio * torch.tensor([1.0, -1.0])[:, None]
+    assert float(stereo(audio, inverted)) > 1
+
+
+def test_a_full_scale_sine_has_magnitude_one_half() -> None:
+    sine = torch.sin(2 * torch.pi * 3000 / 48000 * torch.arange(SAMPLES))
+    assert float(losses.spectrum(sine, 2048).abs().max()) == pytest.approx(0.5, rel=1e-3)
+    assert losses.spectrum(sine, 2048).shape == (1 + (SAMPLES - 2048) // 512, 1025)
+
+
+def test_octaves_weigh_alike() -> None:
+    weights = losses.mel_weights(2048, 48000, torch.device("cpu")).double()
+    hertz = torch.arange(1025) * 48000 / 2048
+    octaves = [float(weights[(hertz >= low) & (hertz < 2 * low)].sum()) for low in (3000, 6000)]
+    assert octaves[0] == pytest.approx(octaves[1], rel=0.1)
+    assert float(weights.mean()) == pytest.approx(1)
+
+
+def test_kl_in_bits_is_torchs_in_nats() -> None:
+    random = torch.Generator().manual_seed(0)
+    mean = torch.randn(3, 5, 7, generator=random)
+    spread = torch.rand(3, 5, 7, generator=random) + 0.05
+    wanted = kl_divergence(Normal(mean, spread), Normal(torch.zeros(()), torch.ones(()))).mean((0, 2)) / np.log(2)
+    assert torch.allclose(losses.kl_bits(mean, spread), wanted, atol=1e-5)
+    assert losses.kl_bits(torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_hinge_by_hand() -> None:
+    real = [torch.tensor([2.0, 0.5]), torch.tensor([-1.0])]
+    fake = [torch.tensor([-3.0, 0.5]), torch.tensor([0.0])]
+    # scale 1: mean(0, 0.5) + mean(0, 1.5) = 1; scale 2: 2 + 1 = 3
+    assert float(losses.discriminator_hinge(real, fake)) == pytest.approx(2)
+    assert float(losses.generator_hinge(fake)) == pytest.approx((1.25 + 0) / 2)
+
+
+def test_feature_matching_by_hand() -> None:
+    real = [[torch.tensor([1.0, -3.0]), torch.tensor([2.0])], [torch.tensor([4.0])]]
+    fake = [[torch.tensor([2.0, -3.0]), torch.tensor([2.0])], [torch.tensor([2.0])]]
+    # 0.5 / 2, 0, 2 / 4
+    assert float(losses.feature_matching(real, fake)) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_feature_matching_moves_only_the_fake() -> None:
+    real, fake = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    losses.feature_matching([[real]], [[fake]]).backward()
+    assert real.grad is None and fake.grad is not None
+
+
+DISCRIMINATORS = {
+    "waveform": lambda: WaveformDiscriminator(2, capacity=4),
+    "spectrum": lambda: SpectrumDiscriminator(2, (1024, 256), width=4),
+}
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+@pytest.mark.parametrize("name", HARD)
+def test_discriminators_are_finite_on_hard_signals(kind: str, name: str) -> None:
+    torch.manual_seed(0)
+    discriminator = DISCRIMINATORS[kind]()
+    audio = HARD[name].clone().requires_grad_()
+    scales = discriminator(audio)
+    assert len(scales) == (3 if kind == "waveform" else 2)
+    losses.generator_hinge([features[-1] for features in scales]).backward()
+    assert all(map.isfinite().all() for features in scales for map in features)
+    assert audio.grad is not None and audio.grad.isfinite().all()
+
+
+def test_the_waveform_discriminator_has_the_size_of_the_paper() -> None:
+    count = sum(p.numel() for p in WaveformDiscriminator(1).parameters())
+    assert count == pytest.approx(16.9e6, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", DISCRIMINATORS)
+def test_a_discriminator_learns_to_tell_noise_from_tone(kind: str) -> None:
+    torch.manual_seed(0)
+    discriminator = DISCRIMINATORS[kind]()
+    optimiser = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    tone = 0.1 * torch.sin(2 * torch.pi * 440 / 48000 * torch.arange(2048)).expand(2, 2, 2048)
+    history = []
+    for step in range(12):
+        pair = [[features[-1] for features in discriminator(x)] for x in (tone, noise(step)[..., :2048])]
+        loss = losses.discriminator_hinge(*pair)
+        history.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert history[0] > 1.8  # undecided
+    assert history[-1] < 1.5

@@ -1,0 +1,264 @@
+"""Both families behind one interface: sizes, shapes, the reach they claim against the reach they have, chunked == whole."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ravecodec.errors import UsageError
+from ravecodec.models import istft, noise
+from ravecodec.models.config import ModelConfig
+from ravecodec.models.istft import Clock
+from ravecodec.models.pqmf import PQMF
+from ravecodec.models.rave import Rave, sample_posterior
+from ravecodec.models.reach import Reach
+from ravecodec.models.spectrogram import warped_frequencies
+
+torch.set_num_threads(1)
+
+PAPER = {"capacity": 4, "latent": 16}
+SPECTRAL = {
+    "encoder": "spectrogram",
+    "generator": "istft",
+    "capacity": 4,
+    "latent": 16,
+    "lines": 128,
+    "frequency_ratios": (4, 2, 2, 1),
+    "blocks": (1, 2, 1, 1),
+}
+CONFIGS = {
+    "paper": ModelConfig(channels=2, **PAPER),
+    "paper-short": ModelConfig(ratios=(4, 4, 4), dilations=(1, 3), **PAPER),
+    "paper-plain": ModelConfig(noise=False, **PAPER),
+    "spectral-2048": ModelConfig(**SPECTRAL),
+    "spectral-4096": ModelConfig(channels=2, ratios=(4, 4, 4, 4), **SPECTRAL),
+    "spectral-8192": ModelConfig(ratios=(4, 4, 4, 4, 2), **SPECTRAL),
+    "mixed": ModelConfig(channels=2, **(SPECTRAL | {"generator": "conv"})),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def network(request: pytest.FixtureRequest) -> Rave:
+    """An untrained network in eval mode whose batch norms hold statistics and whose heads are loud."""
+    torch.manual_seed(1)
+    model = Rave(CONFIGS[request.param])
+    if isinstance(model.generator, istft.IstftGenerator):
+        for head in (model.generator.line_head, model.generator.noise_head):
+            torch.nn.init.normal_(head.weight, std=0.3)
+            torch.nn.init.constant_(head.bias, -3.0)
+    model.train()
+    with torch.no_grad():
+        model.encode(noise_audio(model, 4))
+    return model.eval()
+
+
+def noise_audio(model: Rave, frames: int, seed: int = 0) -> Tensor:
+    random = torch.Generator().manual_seed(seed)
+    return 0.3 * torch.randn(1, model.config.channels, frames * model.config.hop, generator=random)
+
+
+def noise_latents(model: Rave, frames: int) -> Tensor:
+    return torch.randn(1, model.config.latent, frames, generator=torch.Generator().manual_seed(2))
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return float((a - b).abs().max()) <= 1e-5 * max(1.0, float(b.abs().max()))
+
+
+def test_the_paper_preset_has_the_size_of_the_paper() -> None:
+    config = ModelConfig()
+    model = Rave(config)
+    count = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("encoder", "generator")}
+    assert sum(count.values()) == pytest.approx(17.6e6, rel=0.01)
+    assert count["encoder"] == pytest.approx(4.8e6, rel=0.01)
+    assert count["generator"] == pytest.approx(12.8e6, rel=0.01)
+    assert (config.hop, config.latent, config.sample_rate, config.bands) == (2048, 128, 48000, 16)
+
+
+def test_shapes(network: Rave) -> None:
+    config = network.config
+    for frames in (4, 6):  # even: the spectral families halve time
+        with torch.no_grad():
+            mean, spread = network.encode(noise_audio(network, frames))
+            bands = network.decode_bands(mean, Clock.at(0))
+            audio = network.decode(mean, Clock.at(0))
+        assert mean.shape == spread.shape == (1, config.latent, frames)
+        assert float(spread.min()) > 0
+        assert bands.shape == (1, config.channels * 16, frames * config.hop // 16)
+        assert audio.shape == (1, config.channels, frames * config.hop)
+        assert audio.dtype == torch.float32
+        assert audio.isfinite().all()
+
+
+def test_a_batch_is_its_items(network: Rave) -> None:
+    audio = torch.cat([noise_audio(network, 4, seed) for seed in (1, 2)])
+    clock = Clock(torch.tensor([5, 90_000]), torch.tensor([3, 4]))
+    with torch.no_grad():
+        mean, _ = network.encode(audio)
+        both = network.decode(mean, clock)
+        for i in range(2):
+            assert close(network.encode(audio[i : i + 1])[0], mean[i : i + 1])
+            single = network.decode(mean[i : i + 1], Clock(clock.frame[i : i + 1], clock.seed[i : i + 1]))
+            assert close(single, both[i : i + 1])
+
+
+def test_audio_that_does_not_fit_is_refused(network: Rave) -> None:
+    config = network.config
+    for shape in ((1, config.channels, config.hop + 1), (1, config.channels % 2 + 1, config.hop)):
+        with pytest.raises(UsageError, match="expected"):
+            network.encode(torch.zeros(shape))
+
+
+def test_silence_and_full_scale_give_finite_results(network: Rave) -> None:
+    config = network.config
+    audio = torch.ones(1, config.channels, 4 * config.hop)
+    for signal in (0 * audio, audio, -audio):
+        with torch.no_grad():
+            mean, spread = network.encode(signal)
+            output = network.decode(mean, Clock.at(0))
+        assert all(x.isfinite().all() for x in (mean, spread, output))
+
+
+def touched(gradient: Tensor, hop: int) -> list[int]:
+    """Frames of [1, rows, frames * hop] where a gradient is not exactly zero."""
+    return gradient.abs().reshape(gradient.shape[1], -1, hop).amax((0, 2)).nonzero().flatten().tolist()
+
+
+def measured(frames: list[int], middle: int) -> Reach:
+    return Reach(middle - min(frames), max(frames) - middle)
+
+
+def test_the_encoder_reaches_as_far_as_it_says(network: Rave) -> None:
+    reach = network.encoder_reach
+    middle = reach.past + 2
+    audio = noise_audio(network, middle + reach.future + 3).requires_grad_()
+    mean, spread = network.encode(audio)
+    (mean[..., middle].sum() + spread[..., middle].sum()).backward()
+    assert audio.grad is not None
+    assert measured(touched(audio.grad, network.config.hop), middle) == reach
+
+
+def test_the_decoder_reaches_as_far_as_it_says(network: Rave) -> None:
+    reach, hop = network.decoder_reach, network.config.hop
+    middle = reach.past + 2
+    z = noise_latents(network, middle + reach.future + 3).requires_grad_()
+    audio = network.decode(z, Clock.at(7))[..., middle * hop : (middle + 1) * hop]
+    audio.square().sum().backward()
+    assert z.grad is not None
+    assert measured(touched(z.grad, 1), middle) == reach
+
+
+BLOCK = 6
+
+
+def test_encoding_in_windows_is_encoding_the_whole(network: Rave) -> None:
+    reach, hop = network.encoder_reach, network.config.hop
+    first = reach.past
+    audio = noise_audio(network, reach.past + 2 * BLOCK + reach.future)
+    with torch.no_grad():
+        whole = torch.cat(network.encode(audio), 1)
+        for start in (first, first + BLOCK):
+            window = audio[..., (start - reach.past) * hop : (start + BLOCK + reach.future) * hop]
+            part = torch.cat(network.encode(window), 1)[..., reach.past : reach.past + BLOCK]
+            assert close(part, whole[..., start : start + BLOCK])
+
+
+@pytest.mark.parametrize("origin", [0, 123_456])
+def test_decoding_in_windows_is_decoding_the_whole(network: Rave, origin: int) -> None:
+    """Noise and phases included: they depend on the absolute frame, not on where a window begins."""
+    reach, hop = network.decoder_reach, network.config.hop
+    z = noise_latents(network, reach.past + 2 * BLOCK + reach.future)
+    with torch.no_grad():
+        whole = network.decode(z, Clock.at(origin, seed=9))
+        for start in (reach.past, reach.past + BLOCK):
+            begin = start - reach.past
+            part = network.decode(z[..., begin : start + BLOCK + reach.future], Clock.at(origin + begin, seed=9))
+            part = part[..., reach.past * hop : (reach.past + BLOCK) * hop]
+            assert close(part, whole[..., start * hop : (start + BLOCK) * hop])
+
+
+def test_noise_depends_on_seed_and_place(network: Rave) -> None:
+    z = noise_latents(network, 4)
+    with torch.no_grad():
+        at = {place: network.decode(z, Clock.at(*place)) for place in ((0, 0), (0, 1), (1, 0))}
+        again = network.decode(z, Clock.at(0, 0))
+    assert torch.equal(at[0, 0], again)
+    if network.config.noise:
+        assert not close(at[0, 0], at[0, 1])
+        assert not close(at[0, 0], at[1, 0])
+
+
+def test_sample_posterior() -> None:
+    mean, spread = torch.full((1, 2, 50_000), 3.0), torch.tensor([0.5, 2.0])[None, :, None].expand(1, 2, 50_000)
+    drawn = sample_posterior(mean, spread, torch.Generator().manual_seed(4))
+    assert drawn.mean((0, 2)).tolist() == pytest.approx([3, 3], abs=0.05)
+    assert drawn.std((0, 2)).tolist() == pytest.approx([0.5, 2], rel=0.02)
+    assert torch.equal(drawn, sample_posterior(mean, spread, torch.Generator().manual_seed(4)))
+
+
+def spectrum(audio: Tensor) -> np.ndarray:
+    samples = audio.double().numpy()
+    window = np.blackman(len(samples))
+    return np.abs(np.fft.rfft(samples * window)) / window.sum() * 2
+
+
+@pytest.mark.parametrize("line", [0, 20, 47, 80, 127])
+def test_a_line_that_stays_on_is_a_pure_tone_of_its_amplitude(line: int) -> None:
+    """Through overlapping windows, frames and band edges: one peak, 60 dB above everything 50 Hz away."""
+    config = CONFIGS["spectral-2048"]
+    frames = 24
+    amplitude = torch.zeros(1, 1, config.lines, frames * istft.LINE_COLUMNS)
+    amplitude[:, :, line] = 0.5
+    audio = PQMF().synthesis(istft.Lines(config)(amplitude, Clock.at(1000)))[0, 0, 4096:-4096]
+    size = spectrum(audio)
+    hertz = np.fft.rfftfreq(len(audio), 1 / config.sample_rate)
+    wanted = warped_frequencies(config.lines)[line]
+    assert hertz[size.argmax()] == pytest.approx(wanted, abs=2)
+    assert float(audio.square().mean().sqrt()) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
+    assert size[np.abs(hertz - wanted) > 50].max() < 1e-3 * size.max()
+
+
+def test_tones_at_band_edges_are_pure_too() -> None:
+    config = CONFIGS["spectral-2048"]
+    hertz = warped_frequencies(config.lines)
+    edges = [int(np.abs(hertz - k * 1500).argmin()) for k in (1, 2, 5)]
+    for line in edges:
+        test_a_line_that_stays_on_is_a_pure_tone_of_its_amplitude(line)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_flat_noise_is_white_and_as_loud_as_it_says(channels: int) -> None:
+    config = ModelConfig(channels=channels, **SPECTRAL)
+    level = torch.full((1, channels, 32, 64 * istft.NOISE_COLUMNS), np.log(0.1))
+    bands = istft.ShapedNoise(config, 32)(level, Clock.at(50))
+    audio = PQMF().synthesis(bands)[0, :, 4096:-4096]
+    loud = 0.1 * np.sqrt(channels)  # stereo: mid + side
+    assert audio.std(-1).tolist() == pytest.approx([loud] * channels, rel=0.03)
+    power = torch.fft.rfft(audio[0]).abs().square()
+    share = torch.stack([part.mean() for part in power.chunk(24)]) / power.mean()
+    assert 0.75 < float(share.min()) and float(share.max()) < 1.25
+    if channels == 2:
+        assert abs(float(torch.corrcoef(audio)[0, 1])) < 0.05  # mid and side are independent: wide
+
+
+def test_frequencies_without_lines_are_silent_bands() -> None:
+    """At 192 kHz most bands lie above the highest line, 20 kHz."""
+    config = ModelConfig(sample_rate=192_000, **SPECTRAL)
+    bands = istft.Lines(config)(torch.ones(1, 1, config.lines, 8), Clock.at(0))
+    energy = bands[0].square().sum(-1)
+    assert float(energy[6:].sum()) < 1e-6 * float(energy.sum())
+
+
+def test_warped_rows_rise_from_30_hz_to_20_khz() -> None:
+    hertz = warped_frequencies(512)
+    assert hertz[0] == pytest.approx(30)
+    assert hertz[-1] == pytest.approx(20_000)
+    steps = np.diff(hertz)
+    assert (steps > 0).all() and (np.diff(steps) > 0).all()
+    assert steps[0] < 4 < 100 < steps[-1]
+
+
+def test_streams_of_noise_differ() -> None:
+    place = torch.arange(100)
+    drawn = [noise.bits(torch.tensor(0), s, place, torch.tensor(0)) for s in (1, 2, 3)]
+    assert len(torch.cat(drawn).unique()) == 300

@@ -1,0 +1,212 @@
+"""A model is found by name, path or id, in a fixed order, from its header alone; what is damaged is named."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import save_file
+
+from ravecodec import zoo
+from ravecodec.codec import stream_info
+from ravecodec.errors import ModelError, OutputError, UsageError
+from ravecodec.models.package import Model
+
+pytestmark = pytest.mark.usefixtures("installed")
+
+PACKAGE = {"format": "ravecodec-model", "version": "1"}
+
+
+def write_header(path: Path, header: object, body: bytes = b"") -> Path:
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    return path
+
+
+def test_an_entry_says_what_the_loaded_model_says(any_model: Model, model_folder: Path) -> None:
+    entry = zoo.find_model(any_model.name)
+    assert (entry.name, entry.config, entry.digest, entry.id) == (
+        any_model.name,
+        any_model.config,
+        any_model.digest,
+        any_model.id,
+    )
+    assert entry.digest == hashlib.sha256(entry.path.read_bytes()).digest()
+    assert (entry.point["dims"], entry.info["licence"]) == (any_model.coding.dims, "CC0-1.0")
+    assert entry.size == entry.path.stat().st_size
+    tables = zoo.read_tables(entry)
+    assert (tables.shapes == any_model.coding.shapes).all()
+    assert (tables.scales == any_model.coding.scales).all()
+
+
+def test_found_by_name_path_and_id(model_folder: Path) -> None:
+    entry = zoo.find_model("paper")
+    path = model_folder / "paper.safetensors"
+    for wanted in (path, str(path), entry.id.hex(), entry.id.hex()[:8], entry.digest.hex()):
+        assert zoo.find_model(wanted).digest == entry.digest
+
+
+def test_a_path_is_a_path_even_without_the_extension(model_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(model_folder / "paper.safetensors", tmp_path / "default")
+    assert zoo.find_model(tmp_path / "default").digest == zoo.find_model("paper").digest
+
+
+@pytest.mark.parametrize("wanted", ["nothing", "abcd", "0123456789abcdef", "Default", "*"])
+def test_unknown_name_lists_the_known_ones(wanted: str) -> None:
+    with pytest.raises(ModelError, match=r"no model called .*; known are default \([0-9a-f]{16}\), paper \("):
+        zoo.find_model(wanted)
+
+
+def test_missing_path() -> None:
+    with pytest.raises(ModelError, match="no such model file"):
+        zoo.find_model("folder/x.safetensors")
+
+
+def test_default_is_the_one_called_default_else_the_only_one(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert zoo.find_model().name == "default"
+    monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match="no model is installed"):
+        zoo.find_model()
+    shutil.copy(model_folder / "paper.safetensors", tmp_path / "one.safetensors")
+    shutil.copy(model_folder / "paper.safetensors", tmp_path / "the same.safetensors")
+    assert zoo.find_model().name == "one"
+    shutil.copy(model_folder / "default.safetensors", tmp_path / "two.safetensors")
+    with pytest.raises(ModelError, match=r"no default model; choose one of one \("):
+        zoo.find_model()
+
+
+def test_order_is_environment_user_shipped(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, shipped = tmp_path / "a", tmp_path / "b", tmp_path / "shipped"
+    monkeypatch.setenv("RAVECODEC_MODELS", os.pathsep.join(["", str(first), str(second), str(tmp_path / "missing")]))
+    monkeypatch.setattr("ravecodec.zoo.shipped_folder", lambda: shipped)
+    for folder in (shipped, zoo.user_folder(), second, first):
+        folder.mkdir(parents=True)
+        shutil.copy(model_folder / "paper.safetensors", folder / "x.safetensors")
+        assert zoo.find_model("x").path.parent == folder
+        assert zoo.list_models()[0][0].path.parent == folder
+    assert len(zoo.list_models()[0]) == 4
+
+
+def test_the_model_of_a_stream_is_found_by_its_id(stereo_model: Model, mono_model: Model) -> None:
+    for model in (stereo_model, mono_model):
+        info = stream_info(model, 44_100, 2, 3, 0)
+        assert zoo.model_for_stream(info, "x.rvc").digest == model.digest
+        assert zoo.model_for_stream(info, "x.rvc", model.name).digest == model.digest
+
+
+def test_another_model_than_the_streams_is_refused(
+    stereo_model: Model, mono_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = stream_info(stereo_model, 44_100, 2, 3, 0)
+    both = f"x.rvc: .*{stereo_model.id.hex()}.*{mono_model.id.hex()}"
+    with pytest.raises(ModelError, match=both):
+        zoo.model_for_stream(info, "x.rvc", "paper")
+    shutil.copy(zoo.find_model("paper").path, tmp_path)
+    monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path))
+    with pytest.raises(ModelError, match=both + ".*model add"):
+        zoo.model_for_stream(info, "x.rvc")
+
+
+def test_a_changed_file_is_another_model(model_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    shutil.copy(model_folder / "paper.safetensors", path)
+    before = zoo.read_entry(path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(0, 1))
+    assert zoo.read_entry(path).id != before.id
+
+
+def damaged_files(good: bytes) -> dict[str, bytes]:
+    length = int.from_bytes(good[:8], "little")
+    return {
+        "empty": b"",
+        "short": good[:7],
+        "header cut": good[: length // 2],
+        "tensors cut": good[:-1],
+        "too long": good + b"x",
+        "huge header": (2**40).to_bytes(8, "little") + good[8:],
+        "not JSON": good[:8] + b"x" * length,
+        "an RVC stream": b"\x89RVC" + bytes(100),
+    }
+
+
+@pytest.mark.parametrize("damage", damaged_files(bytes(100)))
+def test_a_damaged_file_is_named_and_does_not_hide_the_others(
+    damage: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (model_folder / "paper.safetensors").read_bytes()
+    (tmp_path / "bad.safetensors").write_bytes(damaged_files(good)[damage])
+    (tmp_path / "good.safetensors").write_bytes(good)
+    monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path))
+    entries, problems = zoo.list_models()
+    assert [entry.name for entry in entries] == ["good"]
+    assert [type(problem) for problem in problems] == [ModelError]
+    with pytest.raises(ModelError, match=r"bad\.safetensors: "):
+        zoo.find_model("bad")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        {},
+        {"__metadata__": None},
+        {"__metadata__": {}},
+        {"__metadata__": PACKAGE | {"version": "2"}},
+        {"__metadata__": PACKAGE},
+        {"__metadata__": PACKAGE | {"config": "{}", "point": "[", "info": "{}"}},
+        {"__metadata__": PACKAGE | {"config": '{"x": 1}', "point": "{}", "info": "{}"}},
+        {"__metadata__": PACKAGE | {"config": "{}", "point": "[]", "info": "{}"}},
+        {"w": 1},
+        {"w": {"data_offsets": []}},
+        {"w": {"data_offsets": [0, "x"]}},
+    ],
+)
+def test_any_header_is_an_entry_or_a_model_error(header: object, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"x\.safetensors: "):
+        zoo.read_entry(write_header(tmp_path / "x.safetensors", header))
+
+
+def test_weights_of_another_program_are_no_model(tmp_path: Path, stereo_model: Model) -> None:
+    save_file({"w": stereo_model.coding.base}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match="no model package"):
+        zoo.read_entry(tmp_path / "x.safetensors")
+
+
+def test_adding_a_model(model_folder: Path) -> None:
+    source = model_folder / "paper.safetensors"
+    entry = zoo.add_model(source, "speech")
+    assert entry.path == zoo.user_folder() / "speech.safetensors"
+    assert entry.path.read_bytes() == source.read_bytes()
+    assert zoo.find_model("speech").digest == zoo.find_model("paper").digest
+    assert zoo.add_model(source, "speech") == entry  # again: nothing to do
+
+
+def test_adding_never_replaces_another_model_without_force(model_folder: Path) -> None:
+    entry = zoo.add_model(model_folder / "paper.safetensors", "mine")
+    with pytest.raises(OutputError, match="exists already"):
+        zoo.add_model(model_folder / "default.safetensors", "mine")
+    assert zoo.read_entry(entry.path).digest == entry.digest
+    assert zoo.add_model(model_folder / "default.safetensors", "mine", force=True).digest != entry.digest
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
+def test_impossible_names(model_folder: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="model name"):
+        zoo.add_model(model_folder / "paper.safetensors", name)
+
+
+def test_only_models_are_added(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    with pytest.raises(ModelError, match="not a model package"):
+        zoo.add_model(tmp_path / "x.safetensors")
+    assert not zoo.user_folder().exists()
