@@ -141,7 +141,7 @@ def save_package(
         if not tensors[WEIGHTS + key].isfinite().all():
             raise ModelError(f"{path}: weight {key} is not finite as {dtype}; the training run has diverged")
     for key in LATENT_ARRAYS:
-        tensors[f"latent.{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(latent, key), dtype=np.float64))
+        tensors[f"latent.{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(latent, key), dtype=np.float32))
     tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
@@ -200,7 +200,8 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
     network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     point = json.loads(metadata["point"])
     arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(WEIGHTS)}
-    latent = LatentSpace(**{key: arrays[f"latent.{key}"] for key in LATENT_ARRAYS}, frames=point["frames"])
+    axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
+    latent = LatentSpace(**axes, frames=point["frames"])
     row = {key: arrays[f"coding.{key}"] for key in ("base", "shapes", "scales")}
     coding = Coding(**row, dims=point["dims"], step_index=point["step_index"], fill=point["fill"])
     _check_sizes(config.latent, latent, coding)

@@ -426,3 +426,7 @@ def train(
     path = run(data, recipe, out, init_from=start, report=report, **options)
     if not quiet:
         console.say(f"{path} is ready; `ravecodec model add {path}` installs it")
+
+
+if __name__ == "__main__":
+    main()

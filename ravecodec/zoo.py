@@ -106,10 +106,17 @@ def read_entry(path: Path) -> ModelEntry:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         config = ModelConfig.from_json(metadata["config"])
-        point, info = json.loads(metadata["point"]), json.loads(metadata["info"])
+        point, info = _json_object(metadata["point"]), _json_object(metadata["info"])
         return ModelEntry(path.name.removesuffix(SUFFIX), path, digest, status.st_size, config, point, info)
     except (ModelError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: the model's metadata is incomplete or damaged ({error})") from error
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{type(value).__name__} instead of an object")
+    return value
 
 
 def _read_metadata(path: Path, file: BinaryIO, size: int) -> Mapping[str, str]:

@@ -1,0 +1,133 @@
+"""Recipes: what ships loads and can be built, TOML in, the same JSON in and out, and nonsense is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ravecodec.errors import ModelError, UsageError
+from ravecodec.models.rave import Rave
+from ravecodec.train.recipe import Recipe, Stage, load_recipe, recipe_names
+from ravecodec.train.stages import Valid, build_discriminator, check_crop
+
+
+def test_what_ships_is_listed() -> None:
+    assert {"default", "paper", "tiny"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", ["default", "paper", "tiny"])
+def test_shipped_recipes_can_be_built(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    network = Rave(recipe.model)
+    check_crop(recipe, Valid.of(network, recipe.crop_frames), build_discriminator(recipe))
+
+
+def test_the_paper_recipe_is_the_paper() -> None:
+    recipe = load_recipe("paper")
+    assert sum(p.numel() for p in Rave(recipe.model).parameters()) == pytest.approx(17.6e6, rel=0.01)
+    assert (recipe.model.hop, recipe.model.latent, recipe.model.channels) == (2048, 128, 1)
+    assert recipe.crop_frames * recipe.model.hop == 65536
+    assert recipe.batch == 8 and recipe.stage1.rate == recipe.stage2.rate == 1e-4
+    assert recipe.stage1.steps + recipe.stage2.steps == 3_000_000
+    assert (recipe.adversarial, recipe.feature_matching) == (1, 10)
+
+
+@pytest.mark.parametrize("name", ["default", "paper", "tiny"])
+def test_json_round_trip(name: str) -> None:
+    recipe = load_recipe(name)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_a_file_is_read_like_a_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nbatch = 3\nstage1 = { steps = 7, rate = 1e-3 }\n[model]\ncapacity = 16\n')
+    recipe = load_recipe(str(path))
+    assert (recipe.name, recipe.batch, recipe.stage1, recipe.model.capacity) == ("mine", 3, Stage(7, 1e-3), 16)
+    assert recipe.crop_frames == 32  # a default
+
+
+def test_unknown_recipe_names_the_known_ones() -> None:
+    for name in ("nightingale", "nightingale.toml", "../recipes"):
+        with pytest.raises(UsageError, match="default, paper, tiny"):
+            load_recipe(name)
+
+
+@pytest.mark.parametrize("text", [b"batch = ", b"\xff\xfe", b"stage1 = 5", b"windows = 7", b"stage1 = { steps = 3 }"])
+def test_what_cannot_be_read_is_a_usage_error(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError, match=r"bad\.toml"):
+        load_recipe(str(path))
+
+
+def test_unknown_keys_are_refused() -> None:
+    with pytest.raises(UsageError, match="unknown key learning_rate, zoom"):
+        Recipe.from_dict({"zoom": 1, "learning_rate": 2})
+    with pytest.raises(ModelError, match="unknown key zoom"):
+        Recipe.from_dict({"model": {"zoom": 1}})
+    with pytest.raises(TypeError, match="zoom"):
+        Recipe.from_dict({"stage1": {"steps": 1, "rate": 1, "zoom": 1}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch", 0),
+        ("batch", 2.5),
+        ("batch", True),
+        ("crop_frames", "32"),
+        ("distance", "cosine"),
+        ("discriminator", "judge"),
+        ("windows", []),
+        ("windows", [2048, -1]),
+        ("windows", ["2048"]),
+        ("windows_per_step", 6),
+        ("target_kbps", -1),
+        ("beta", -0.1),
+        ("bfloat16", 1),
+        ("whiten", "yes"),
+        ("seed", -1),
+        ("warmup", -1),
+        ("name", "../up"),
+        ("name", ""),
+    ],
+)
+def test_bad_values_are_named(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=rf"recipe: {key} is .*expected"):
+        Recipe.from_dict({key: value})
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(-1, 1e-3), (1, 0), (1, -1e-3), (1.5, 1e-3), (1, float("nan"))])
+def test_bad_stages_are_refused(steps: Any, rate: float) -> None:
+    with pytest.raises(UsageError, match="stage of"):
+        Stage(steps, rate)
+
+
+def test_crops_too_short_for_the_losses_are_refused() -> None:
+    tiny = load_recipe("tiny")
+    network, discriminator = Rave(tiny.model), build_discriminator(tiny)
+    short = tiny.replace(crop_frames=1, windows=(8192, 256))
+    with pytest.raises(UsageError, match="leave 4096 samples .* 8192, the longest window"):
+        check_crop(short, Valid.of(network, 1), discriminator)
+    check_crop(short.replace(distance="paper"), Valid.of(network, 1), discriminator)  # takes the windows that fit
+
+
+@pytest.mark.parametrize("name", ["default", "paper", "tiny"])
+def test_valid_frames_saw_no_padding(name: str) -> None:
+    """The regions that losses look at: encoder and decoder context is cut from both ends."""
+    recipe = load_recipe(name)
+    network = Rave(recipe.model)
+    encoder, decoder = network.encoder_reach, network.decoder_reach
+    frames, hop = recipe.crop_frames, recipe.model.hop
+    valid = Valid.of(network, frames)
+    assert valid.encoder == (encoder.past, encoder.future)
+    assert valid.total == (encoder.past + decoder.past, encoder.future + decoder.future)
+    kept = frames - sum(valid.total)
+    assert valid.latents(torch.zeros(1, 2, frames)).shape[-1] == frames - encoder.past - encoder.future
+    assert valid.audio(torch.zeros(1, 2, frames * hop), hop).shape[-1] == kept * hop
+    assert valid.bands(torch.zeros(1, 2, frames * hop // 16), hop).shape[-1] == kept * hop // 16
+    places = torch.arange(frames * hop)
+    assert int(valid.audio(places[None, None], hop)[0, 0, 0]) == valid.total[0] * hop

@@ -1,0 +1,425 @@
+"""Training, end to end on seconds of sound: it learns, its package codes, and a killed run ends where it would have ended.
+
+The recipe is `tiny` with few steps; everything runs on one thread, where results are exact.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from ravecodec.codec import Decoder, Encoder, stream_info
+from ravecodec.errors import InputError, ModelError, OutputError, UsageError
+from ravecodec.models.config import ModelConfig
+from ravecodec.models.discriminator import WaveformDiscriminator
+from ravecodec.models.istft import Clock
+from ravecodec.models.package import load_package
+from ravecodec.models.rave import Rave
+from ravecodec.train import loop, stages
+from ravecodec.train.recipe import Recipe, Stage, load_recipe
+
+RATE = 48_000
+TINY = load_recipe("tiny")
+SHORT = TINY.replace(stage1=Stage(6, 5e-3), stage2=Stage(5, 5e-4), warmup=2, rate_kbps=0)
+PAPER = SHORT.replace(
+    model=ModelConfig(channels=2, capacity=4, latent=8),
+    crop_frames=32,
+    distance="paper",
+    windows=(2048, 512, 128),
+    target_kbps=0,
+    discriminator="waveform",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """One thread, no looking at the clock, a small waveform discriminator and little latent analysis."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "REPORT_SECONDS", 0.0)
+        patch.setattr(stages, "WaveformDiscriminator", partial(WaveformDiscriminator, capacity=4))
+        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chords and bursts of noise in four short files."""
+    folder = tmp_path_factory.mktemp("music")
+    random = np.random.default_rng(0)
+    time = np.arange(2 * RATE) / RATE
+    for i, root in enumerate((110, 165, 220, 262)):
+        chord = sum(np.sin(2 * np.pi * root * ratio * time) for ratio in (1, 5 / 4, 3 / 2, 2))
+        bursts = random.normal(size=time.shape) * (np.sin(2 * np.pi * (2 + i) * time) > 0.6)
+        sound = np.stack([0.1 * chord + 0.05 * bursts, 0.07 * chord + 0.1 * bursts], 1)
+        soundfile.write(folder / f"{i}.flac", sound, RATE)
+    (folder / "CREDITS.md").write_text("made by a test\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all runs of this file keep the stereo audio of `music`."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", params=[SHORT, PAPER], ids=["default", "paper"])
+def uninterrupted(
+    request: pytest.FixtureRequest, music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, Path]:
+    """(recipe, run folder) of a run that nothing disturbed."""
+    run = tmp_path_factory.mktemp("uninterrupted")
+    loop.train(music, request.param, run, cache=cache, device="cpu")
+    return request.param, run
+
+
+def tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors inside a checkpoint."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from tensors(part, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for key, part in enumerate(value):
+            yield from tensors(part, f"{name}.{key}")
+
+
+def checkpoint(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoint.pt", weights_only=True)
+
+
+def assert_same_end(run: Path, other: Path, parts: tuple[str, ...] = ()) -> None:
+    """Two runs ended with the same state, bit for bit; their packages hold the same weights and tables."""
+    mine, wanted = checkpoint(run), checkpoint(other)
+    assert {k: mine[k] for k in ("stage", "step", "beta")} == {k: wanted[k] for k in ("stage", "step", "beta")}
+    pair = dict(tensors(mine)), dict(tensors(wanted))
+    assert pair[0].keys() == pair[1].keys()
+    assert [name for name, value in pair[0].items() if not torch.equal(value, pair[1][name])] == []
+    models = [load_package(next(folder.glob("*.safetensors"))) for folder in (run, other)]
+    weights = [dict(model.network.state_dict()) for model in models]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert np.array_equal(models[0].latent.analysis, models[1].latent.analysis)
+    assert np.array_equal(models[0].coding.scales, models[1].coding.scales)
+
+
+def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line[key] for line in lines if line["stage"] == stage]
+
+
+def test_the_tiny_recipe_learns_and_its_package_codes(music: Path, cache: Path, tmp_path: Path) -> None:
+    recipe = TINY.replace(stage1=Stage(40, 5e-3), stage2=Stage(6, 5e-4))
+    said: list[str] = []
+    path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu", licence="CC0-1.0", report=said.append)
+    assert path == tmp_path / "tiny.safetensors"
+    losses = history(tmp_path, 1)
+    assert len(losses) == 40 and len(history(tmp_path, 2)) == 6
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert len(history(tmp_path, 2, "critic")) == 6
+    assert any("stage 1  step 40/40" in line for line in said)
+
+    model = load_package(path)
+    assert model.name == "tiny" and model.info["licence"] == "CC0-1.0"
+    assert model.info["credits"] == "made by a test\n" and model.info["tracks"] == 3
+    audio = np.stack([np.sin(np.arange(30_001) / 20), np.cos(np.arange(30_001) / 30)]).astype(np.float32) * 0.3
+    info = stream_info(model, RATE, 2, model.coding.dims, model.coding.step_index)
+    encoder, decoder = Encoder(model, info), Decoder(model, info)
+    symbols = [*encoder.process(audio), *encoder.flush()]
+    assert sum(map(len, symbols)) == -(-30_001 // recipe.model.hop)
+    heard = [*(part for chunk in symbols for part in decoder.process(chunk)), *decoder.flush(30_001)]
+    output = np.concatenate(heard, axis=1)
+    assert output.shape == audio.shape and np.isfinite(output).all() and np.abs(output).max() > 1e-4
+
+
+def test_stage_by_stage_is_the_same_as_at_once(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+) -> None:
+    recipe, whole = uninterrupted
+    first = loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
+    assert load_package(first).info["stage"] == 1
+    after_one = checkpoint(tmp_path)
+    assert (after_one["stage"], after_one["step"]) == (1, recipe.stage1.steps)
+    second = loop.train(music, recipe, tmp_path, stage="2", cache=cache, device="cpu")
+    assert load_package(second).info["stage"] == 2
+    assert_same_end(tmp_path, whole)
+    with pytest.raises(UsageError, match="in stage 2 already"):
+        loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
+
+
+def test_stage_two_leaves_the_encoder_alone(uninterrupted: tuple[Recipe, Path], tmp_path: Path) -> None:
+    """Weights and batch-norm statistics; the generator and the discriminator move."""
+    recipe, run = uninterrupted
+    state = checkpoint(run)
+    model, average = state["model"], state["average"]
+    for key, value in model.items():
+        if key.startswith("encoder."):
+            assert torch.equal(value, average[key]), key
+    assert any(not torch.equal(value, average[key]) for key, value in model.items() if key.startswith("generator."))
+    assert all(value.isfinite().all() for _, value in tensors(state))
+    if recipe is PAPER:
+        assert int(model["encoder.network.1.num_batches_tracked"]) == recipe.stage1.steps
+
+
+# Run in a process of its own, which kills itself with SIGKILL at a chosen moment.
+KILLED = """
+import io, json, os, signal, sys
+from functools import partial
+from pathlib import Path
+import torch
+from ravecodec.models.discriminator import WaveformDiscriminator
+from ravecodec.train import data, finish, loop, stages
+from ravecodec.train.recipe import Recipe
+
+torch.set_num_threads(1)
+moment, recipe, music, out = sys.argv[1:]
+stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
+finish.ANALYSIS_FRAMES = 300
+loop.CHECKPOINT_SECONDS = 0.0
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def in_cache():
+    blocks, count = data._int16_blocks, 0
+    def dying(path, rate, channels):
+        for block in blocks(path, rate, channels):
+            yield block
+            if path.name == "2.flac":
+                die()
+    data._int16_blocks = dying
+
+def in_step(stage, step):
+    name = f"stage{stage}_step"
+    whole = getattr(loop, name)
+    def dying(trainer, *rest):
+        log = whole(trainer, *rest)
+        if trainer.step == step:
+            die()
+        return log
+    setattr(loop, name, dying)
+
+def in_checkpoint(stage, step):
+    whole = torch.save
+    def dying(state, file):
+        memory = io.BytesIO()
+        whole(state, memory)
+        if (state["stage"], state["step"]) == (stage, step):
+            file.write(memory.getvalue()[: memory.tell() // 2])
+            file.flush()
+            die()
+        file.write(memory.getvalue())
+    torch.save = dying
+
+MOMENTS = {
+    "cache": in_cache,
+    "step of stage 1": lambda: in_step(1, 3),
+    "checkpoint": lambda: in_checkpoint(1, 5),
+    "step of stage 2": lambda: in_step(2, 3),
+}
+MOMENTS[moment]()
+loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device="cpu")
+"""
+
+
+def killed(moment: str, recipe: Recipe, music: Path, out: Path) -> int:
+    """Exit code of a run that kills itself at this moment."""
+    command = [sys.executable, "-c", KILLED, moment, json.dumps(recipe.to_dict()), str(music), str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, check=False, timeout=120).returncode
+
+
+def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
+    uninterrupted: tuple[Recipe, Path], music: Path, tmp_path: Path
+) -> None:
+    recipe, whole = uninterrupted
+    moments = ["cache", "step of stage 1", "checkpoint", "step of stage 2"] if recipe is SHORT else ["step of stage 2"]
+    steps = []
+    for moment in moments:
+        assert killed(moment, recipe, music, tmp_path) == -9, moment
+        state = checkpoint(tmp_path) if (tmp_path / "checkpoint.pt").exists() else {"stage": 0, "step": 0}
+        steps.append((state["stage"], state["step"]))
+    assert steps == [(0, 0), (1, 3), (1, 4), (2, 3)][-len(moments) :]
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"stage": 2, "st')  # as a kill in the middle of a write leaves it
+    loop.train(music, recipe, tmp_path, device="cpu")
+    assert_same_end(tmp_path, whole)
+    assert history(tmp_path, 2)
+
+
+def test_a_finished_run_is_only_packed_again(uninterrupted: tuple[Recipe, Path], music: Path, cache: Path) -> None:
+    recipe, run = uninterrupted
+    before = checkpoint(run)
+    said: list[str] = []
+    path = loop.train(music, recipe, run, cache=cache, device="cpu", report=said.append)
+    after = checkpoint(run)
+    assert said[0] == f"resumed at stage 2 step {recipe.stage2.steps}"
+    assert all(torch.equal(value, dict(tensors(after))[name]) for name, value in tensors(before))
+    assert load_package(path).config == recipe.model
+
+
+def test_training_may_start_from_a_package(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+) -> None:
+    recipe, run = uninterrupted
+    package = next(run.glob("*.safetensors"))
+    trainer = loop.Trainer(recipe, torch.device("cpu"))
+    loop.begin(trainer, loop.Run(tmp_path / "probe", recipe), "all", package, lambda line: None)
+    model = load_package(package)
+    z = torch.randn(1, recipe.model.latent, 4, generator=torch.Generator().manual_seed(0))
+    for network in (trainer.model, trainer.average):
+        with torch.no_grad():
+            pair = [n.eval().decode(z, Clock.at(0)) for n in (network, model.network)]
+        assert torch.allclose(*pair, atol=1e-5)
+    quick = recipe.replace(stage1=Stage(1, 1e-6), stage2=Stage(2, 1e-6), warmup=0)
+    path = loop.train(music, quick, tmp_path / "all", init_from=package, cache=cache, device="cpu")
+    assert load_package(path).info["stage"] == 2
+    loop.train(music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache, device="cpu")
+    assert history(tmp_path / "two", 1) == []
+    assert len(history(tmp_path / "two", 2)) == 2
+
+
+def test_a_package_of_another_architecture_is_refused(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+) -> None:
+    recipe, run = uninterrupted
+    other = PAPER if recipe is SHORT else SHORT
+    with pytest.raises(ModelError, match="do not fit this model config"):
+        loop.train(music, other, tmp_path, init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu")
+    with pytest.raises(ModelError, match="no such model package"):
+        loop.train(music, recipe, tmp_path / "b", init_from=tmp_path / "x.safetensors", cache=cache, device="cpu")
+
+
+def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path: Path) -> None:
+    run = partial(loop.train, music, cache=cache, device="cpu")
+    with pytest.raises(UsageError, match="expected one of"):
+        run(SHORT, tmp_path, stage="3")
+    with pytest.raises(UsageError, match="stage 2 needs a stage 1"):
+        run(SHORT, tmp_path, stage="2")
+    with pytest.raises(UsageError, match="another recipe"):
+        run(SHORT.replace(batch=3), tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be made a run folder"):
+        run(SHORT, tmp_path / "file")
+    with pytest.raises(InputError, match="no such folder"):
+        loop.train(tmp_path / "nowhere", SHORT, tmp_path / "run", device="cpu")
+
+
+def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
+    for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
+        (tmp_path / "checkpoint.pt").write_bytes(data)
+        with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+            loop.train(music, SHORT, tmp_path, cache=cache, device="cpu")
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_divergence_stops_the_run_before_it_spoils_the_checkpoint(
+    music: Path, cache: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    wild = SHORT.replace(stage1=Stage(2, 5e-3)).replace(**{stage: Stage(50, 1e25)}, warmup=0)
+    with pytest.raises(InputError, match=rf"diverged at stage {stage[-1]} step \d+ .*learning rate"):
+        loop.train(music, wild, tmp_path, cache=cache, device="cpu")
+    assert all(not value.isnan().any() for _, value in tensors(checkpoint(tmp_path)))
+
+
+@pytest.mark.parametrize("recipe", [SHORT, PAPER], ids=["default", "paper"])
+def test_silence_gives_finite_losses(recipe: Recipe) -> None:
+    trainer = loop.Trainer(recipe, torch.device("cpu"))
+    audio = torch.zeros(recipe.batch, 2, recipe.crop_frames * recipe.model.hop)
+    log = loop.stage1_step(trainer, audio)
+    assert all(np.isfinite(value) for value in log.values())
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+def test_learning_rate_warms_up_and_decays_to_a_twentieth() -> None:
+    stage = Stage(1000, 1e-3)
+    rates = [loop.learning_rate(stage, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(1e-5, rel=0.01)
+    assert max(rates) < 1e-3 and rates[100] == pytest.approx(1e-3, rel=0.05)
+    assert np.all(np.diff(rates[:99]) > 0) and np.all(np.diff(rates[100:]) < 0)
+    assert rates[-1] == pytest.approx(5e-5)
+
+
+def test_beta_rises_while_the_rate_is_too_high() -> None:
+    beta = stages.Beta(SHORT.replace(target_kbps=2.0, beta=0.5), frame_rate=10)  # 200 bits a frame
+    beta.follow(400)
+    assert beta.value == pytest.approx(0.505)
+    beta.follow(200)
+    assert beta.value == pytest.approx(0.505)
+    beta.follow(0)
+    assert beta.value == pytest.approx(0.505 * 0.99)
+    constant = stages.Beta(SHORT.replace(target_kbps=0, beta=0.5), frame_rate=10)
+    constant.follow(1e9)
+    assert constant.value == 0.5
+
+
+def test_windows_of_a_step_are_drawn_from_the_recipe() -> None:
+    recipe = TINY.replace(windows=(4096, 1024, 256), windows_per_step=2)
+    random = torch.Generator().manual_seed(0)
+    drawn = [stages.pick_windows(recipe, random) for _ in range(50)]
+    assert all(len(set(windows)) == 2 for windows in drawn)
+    assert {window for windows in drawn for window in windows} == {4096, 1024, 256}
+    assert stages.pick_windows(recipe.replace(windows_per_step=0), random) == [4096, 1024, 256]
+
+
+def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
+    trainer = loop.Trainer(PAPER, torch.device("cpu"))
+    trainer.step = 100_000
+    before = [p.clone() for p in trainer.average.parameters()]
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter += 1
+        trainer.model.encoder.network[1].running_mean.fill_(7)
+    trainer.update_average()
+    for old, new in zip(before, trainer.average.parameters(), strict=True):
+        assert torch.allclose(new - old, torch.full_like(old, 1 - loop.EMA), atol=1e-5)
+    assert float(trainer.average.encoder.network[1].running_mean.mean()) == 7
+    assert not any(p.requires_grad for p in trainer.average.parameters())
+
+
+def test_what_the_sender_sends_is_what_a_decoder_receives(uninterrupted: tuple[Recipe, Path]) -> None:
+    """A function of (seed, step); quantised with the codec's own steps, so close to the means it was given."""
+    _, run = uninterrupted
+    model = load_package(next(run.glob("*.safetensors")))
+    latent = model.latent
+    axes = np.random.default_rng(0).normal(size=(2, 9, len(latent.mean))) * latent.prior
+    mean = torch.from_numpy(latent.unproject(axes).astype(np.float32)).transpose(1, 2)
+    clock = Clock(torch.tensor([5, 600]), torch.tensor([1, 2]))
+    sender = stages.Sender(latent, model.coding, seed=3)
+    sent = sender(mean, 7, clock)
+    assert sent.shape == mean.shape and sent.dtype == torch.float32
+    assert torch.equal(sent, stages.Sender(latent, model.coding, seed=3)(mean, 7, clock))
+    assert not torch.equal(sent, sender(mean, 8, clock))
+    first = latent.project(sent.transpose(1, 2).numpy().astype(float))[..., 0] - axes[..., 0]
+    coarsest = model.coding.base[0] * 2 ** ((model.coding.step_index + sender.LADDER[1]) / 8)
+    assert np.abs(first).max() <= coarsest
+
+
+def test_random_clocks_are_places_in_a_stream() -> None:
+    clock = stages.random_clock(1000, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert clock.frame.shape == clock.seed.shape == (1000,)
+    assert 0 <= int(clock.frame.min()) and int(clock.frame.max()) < stages.MAX_CLOCK
+    assert len(clock.frame.unique()) > 990 and not torch.equal(clock.frame, clock.seed)
+
+
+def test_two_trainers_begin_alike() -> None:
+    first, second = (loop.Trainer(SHORT, torch.device("cpu")) for _ in range(2))
+    other = loop.Trainer(SHORT.replace(seed=1), torch.device("cpu"))
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert isinstance(other.model, Rave)
+    assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))
+    draws = [torch.rand(3, generator=trainer.randomness()) for trainer in (first, second, other)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])

@@ -1,0 +1,221 @@
+"""Training audio: the cache survives kills, the split never leaks, and crops are functions of (seed, step)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ravecodec.errors import InputError
+from ravecodec.train.data import Crops, Track, build_cache, scan, split
+
+RATE = 48_000
+
+
+def tone(seconds: float, hertz: float = 440, channels: int = 2) -> np.ndarray:
+    time = np.arange(int(seconds * RATE)) / RATE
+    return np.stack([0.5 * np.sin(2 * np.pi * hertz * (1 + c) * time) for c in range(channels)], 1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three readable files in two folders, one that is no audio, one that has no sound, one of another kind."""
+    music = tmp_path / "music"
+    (music / "album").mkdir(parents=True)
+    soundfile.write(music / "b.wav", tone(0.5), RATE)
+    soundfile.write(music / "album" / "a.flac", tone(0.25, 330, 1), RATE)
+    soundfile.write(music / "c.WAV", tone(0.4)[::2], RATE // 2)
+    soundfile.write(music / "empty.wav", tone(0), RATE)
+    (music / "broken.wav").write_bytes(b"RIFF nothing")
+    (music / "notes.txt").write_text("not audio")
+    return music
+
+
+def audio_of(cache: Path) -> np.ndarray:
+    return np.fromfile(cache / "audio.i16", "<i2").reshape(-1, 2)
+
+
+def test_the_cache_holds_every_readable_file_in_order(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    tracks = build_cache(folder, tmp_path / "cache", RATE, 2, lines.append)
+    assert [t.path for t in tracks] == ["album/a.flac", "b.wav", "c.WAV", "empty.wav"]
+    assert [t.frames for t in tracks] == [12_000, 24_000, 19_200, 0]
+    assert [t.start for t in tracks] == [0, 12_000, 36_000, 55_200]
+    audio = audio_of(tmp_path / "cache")
+    assert len(audio) == tracks[-1].stop
+    mono, stereo = audio[:12_000], audio[12_000:36_000]
+    assert np.array_equal(mono[:, 0], mono[:, 1])
+    assert np.abs(stereo - np.rint(tone(0.5) * 32767)).max() <= 2  # 16-bit files
+    left_out = [line for line in lines if line.startswith("left out")]
+    assert len(left_out) == 1 and "broken.wav" in left_out[0]
+
+
+def test_a_finished_cache_is_not_touched(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = build_cache(folder, cache, RATE, 2)
+    before = {p.name: (p.read_bytes(), p.stat().st_ino) for p in cache.iterdir()}
+    assert build_cache(folder, cache, RATE, 2) == first
+    assert {p.name: (p.read_bytes(), p.stat().st_ino) for p in cache.iterdir()} == before
+
+
+def test_new_files_are_added_behind(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = build_cache(folder, cache, RATE, 2)
+    soundfile.write(folder / "a-new.wav", tone(0.1), RATE)
+    assert build_cache(folder, cache, RATE, 2) == [*first, Track("a-new.wav", first[-1].stop, 4_800)]
+
+
+@pytest.mark.parametrize(
+    ("index_bytes", "audio_bytes"),
+    [(-1, 0), (-30, 0), (0, 100), (-30, 100), (-1000, 0), (0, -4), (0, -90_000), (0, -10**9), (-30, -90_000)],
+)
+def test_what_a_kill_leaves_behind_is_repaired(
+    folder: Path, tmp_path: Path, index_bytes: int, audio_bytes: int
+) -> None:
+    """A torn last line, audio without its line, lines without their audio: the cache comes out the same."""
+    cache = tmp_path / "cache"
+    tracks = build_cache(folder, cache, RATE, 2)
+    wanted, index = audio_of(cache), (cache / "tracks.jsonl").read_text()
+    for path, change in ((cache / "tracks.jsonl", index_bytes), (cache / "audio.i16", audio_bytes)):
+        data = path.read_bytes()
+        path.write_bytes(data + bytes(change) if change > 0 else data[: max(0, len(data) + change)])
+    assert build_cache(folder, cache, RATE, 2) == tracks
+    assert np.array_equal(audio_of(cache), wanted)
+    assert (cache / "tracks.jsonl").read_text() == index
+
+
+def test_a_cache_of_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:
+    build_cache(folder, tmp_path / "cache", RATE, 2)
+    for rate, channels in ((44_100, 2), (RATE, 1)):
+        with pytest.raises(InputError, match="other settings"):
+            build_cache(folder, tmp_path / "cache", rate, channels)
+
+
+def test_folders_without_audio_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        scan(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no audio files"):
+        scan(tmp_path)
+    (tmp_path / "a.wav").write_bytes(b"no")
+    with pytest.raises(InputError, match="none of 1 audio files"):
+        build_cache(tmp_path, tmp_path / "cache", RATE, 2)
+
+
+names = st.lists(st.tuples(st.text(min_size=1), st.integers(0, 10**6)), min_size=2, max_size=80, unique_by=lambda x: x[0])
+
+
+def laid_out(files: list[tuple[str, int]]) -> list[Track]:
+    starts = np.cumsum([0, *(frames for _, frames in files)])
+    return [Track(name, int(start), frames) for (name, frames), start in zip(files, starts, strict=False)]
+
+
+@settings(deadline=None)
+@given(names)
+def test_the_split_never_puts_a_file_on_both_sides(files: list[tuple[str, int]]) -> None:
+    tracks = laid_out(files)
+    training, validation = split(tracks)
+    sounding = [t for t in tracks if t.frames]
+    if len(sounding) > 1:
+        assert sorted(training + validation, key=lambda t: t.start) == sounding
+        assert not {t.path for t in training} & {t.path for t in validation}
+        assert len(validation) == max(1, round(0.05 * len(sounding)))
+    assert split(tracks[::-1]) == (training, validation)
+
+
+def test_the_split_goes_by_name_not_by_neighbours() -> None:
+    tracks = laid_out([(f"{i}.wav", 100) for i in range(100)])
+    held = {t.path for t in split(tracks)[1]}
+    assert held == {t.path for t in split(tracks[:50] + tracks[50:])[1]}
+    assert len(held - {t.path for t in split(tracks[:99])[1]}) <= 1  # one file more or less moves at most one
+
+
+def test_a_single_file_is_split_in_time() -> None:
+    training, validation = split([Track("a.wav", 0, 1005), Track("silent.wav", 1005, 0)])
+    assert (training, validation) == ([Track("a.wav", 0, 905)], [Track("a.wav", 905, 100)])
+
+
+def test_names_that_are_no_unicode_are_split_too() -> None:
+    tracks = laid_out([("caf\udce9.wav", 10), ("b.wav", 10)])
+    assert len(split(tracks)[1]) == 1
+
+
+LENGTH = 2_000
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A long track whose channels differ, silence, and a track shorter than a crop: [0, 40000), [.., 60000), [.., 61000)."""
+    random = np.random.default_rng(0)
+    audio = np.zeros((61_000, 2))
+    audio[:40_000] = random.uniform(-8_000, 8_000, (40_000, 2)) * [1, 0.1]
+    audio[60_000:] = 20_000
+    audio.astype("<i2").tofile(tmp_path / "audio.i16")
+    return tmp_path
+
+
+TRACKS = [Track("noise", 0, 40_000), Track("silence", 40_000, 20_000), Track("short", 60_000, 1_000)]
+
+
+def crops(cache: Path, tracks: list[Track] = TRACKS, seed: int = 0) -> Crops:
+    return Crops(cache, tracks, 2, LENGTH, seed)
+
+
+def test_batches_depend_on_seed_and_step_only(cache: Path) -> None:
+    one, other = crops(cache), crops(cache)
+    wanted = [one.batch(step, 3) for step in range(4)]
+    for step in (2, 0, 3):
+        assert np.array_equal(other.batch(step, 3), wanted[step])
+    assert not np.array_equal(wanted[0], wanted[1])
+    assert not np.array_equal(crops(cache, seed=1).batch(0, 3), wanted[0])
+
+
+def test_batches_are_audio(cache: Path) -> None:
+    batch = np.concatenate([crops(cache).batch(step, 8) for step in range(20)])
+    assert batch.dtype == np.float32 and batch.shape == (160, 2, LENGTH)
+    assert np.abs(batch).max() <= 1
+    assert batch.flags.c_contiguous
+
+
+def test_all_tracks_are_heard_and_silence_rarely(cache: Path) -> None:
+    batch = np.concatenate([crops(cache).batch(step, 8) for step in range(60)])
+    loud = np.abs(batch).max((1, 2)) > 1e-3
+    short = (np.abs(batch[:, :, 1_100:]).max((1, 2)) < 1e-3) & loud  # padded at its end
+    assert 0 < short.sum() < 60
+    assert (~loud).sum() <= 10
+    only_silence = crops(cache, [TRACKS[1]]).batch(0, 4)
+    assert 0 < np.abs(only_silence).max() < 1e-4  # dequantised, not amplified
+
+
+def test_gains_spread_over_their_range(cache: Path) -> None:
+    batch = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8) for step in range(40)])
+    level = 20 * np.log10(batch.std(2).max(1) / (8_000 / np.sqrt(3) / 32_768))
+    assert -9.3 < level.min() < -8 and 2 < level.max() < 3.3
+
+
+def test_channels_are_swapped_half_of_the_time(cache: Path) -> None:
+    batch = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8) for step in range(40)])
+    left_is_louder = batch[:, 0].std(1) > batch[:, 1].std(1)
+    assert 0.4 < left_is_louder.mean() < 0.6
+
+
+def test_crops_stay_inside_their_tracks(cache: Path) -> None:
+    """Neighbours in the file are different music: a training crop never holds validation audio."""
+    audio = np.memmap(cache / "audio.i16", "<i2", "r+")
+    audio[2 * 20_000 :] = 32_000
+    batch = np.concatenate([crops(cache, [Track("first", 0, 20_000)]).batch(step, 8) for step in range(40)])
+    assert np.abs(np.diff(batch, axis=2)).max() > 0
+    assert (np.abs(batch).max((1, 2)) < 8_001 / 32_768 * 10 ** (3 / 20) + 1e-3).all()
+
+
+def test_no_audio_is_refused(cache: Path) -> None:
+    with pytest.raises(InputError, match="no audio to draw crops from"):
+        crops(cache, [Track("empty", 0, 0)])
+
+
+def test_the_index_is_one_json_line_a_track(folder: Path, tmp_path: Path) -> None:
+    tracks = build_cache(folder, tmp_path / "cache", RATE, 2)
+    lines = (tmp_path / "cache" / "tracks.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [vars(t) for t in tracks]
