@@ -58,7 +58,7 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
 class Lines(nn.Module):
     """Amplitudes [batch, channels, lines, steps] -> bands [batch, channels * 16, samples]; 4 steps per 2048 samples."""
 
-    AUDIBLE = 1e-5  # a band is left out of a line where its filter's gain is below -100 dB
+    AUDIBLE = 1e-4  # a band is left out of a line where its filter's gain is below -80 dB
 
     advance: Tensor
     offset: Tensor

@@ -40,7 +40,8 @@ def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
 
 
 class WarpedSpectrum(nn.Module):
-    """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features: mid (and side) by column."""
+    """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features by column: mid, side, their
+    onsets, and the balance of left and right."""
 
     long_window: Tensor
     short_window: Tensor
@@ -52,38 +53,51 @@ class WarpedSpectrum(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
-        self.features = config.channels * (COLUMNS + ONSET_COLUMNS)
+        self.features = config.channels * (COLUMNS + ONSET_COLUMNS) + (COLUMNS if config.channels == 2 else 0)
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
             matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
             self.register_buffer(f"{name}_warp", matrix, persistent=False)
             self.register_buffer(f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False)
 
     def _power(self, audio: Tensor, window: Tensor, columns: int) -> Tensor:
-        """Power spectra [batch, channels, frames * columns, bins], windows centred on the middle of each column."""
+        """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of each column. Planes: mid,
+        side, and the real part of their cross spectrum, (|left|^2 - |right|^2) / 4; for mono only the one."""
         step, size = STEP // columns, len(window)
         padding = (size - step) // 2
         frames = F.pad(audio, (padding, padding)).unfold(-1, size, step)
         spectrum = torch.fft.rfft(frames * window)
-        return spectrum.real.square() + spectrum.imag.square()
+        power = spectrum.real.square() + spectrum.imag.square()
+        if audio.shape[1] == 1:
+            return power
+        cross = spectrum.real.prod(1, keepdim=True) + spectrum.imag.prod(1, keepdim=True)
+        return torch.cat([power, cross], 1)
 
     def forward(self, audio: Tensor) -> Tensor:
-        if audio.shape[1] == 2:
+        channels = audio.shape[1]
+        if channels == 2:
             audio = torch.stack([audio.mean(1), (audio[:, 0] - audio[:, 1]) / 2], 1)
         low, cut = self.low, LONG // 8  # bins of the long window that matter below the crossover
         long = self._power(audio, self.long_window, COLUMNS)[..., :cut] @ self.long_warp[:cut, :low]
         short = self._power(audio, self.short_window, COLUMNS) @ self.short_warp[:, low:]
-        onset = self._power(audio, self.onset_window, ONSET_COLUMNS) @ self.onset_warp
-        images = [self._fold(torch.cat([long, short], -1), COLUMNS), self._fold(onset, ONSET_COLUMNS)]
+        onset = self._power(audio, self.onset_window, ONSET_COLUMNS)[:, :channels] @ self.onset_warp
+        both = torch.cat([long, short], -1)
+        images = [self._fold(self._log(both[:, :channels]), COLUMNS), self._fold(self._log(onset), ONSET_COLUMNS)]
+        if channels == 2:
+            balance = 2 * both[:, 2:] / (both[:, :2].sum(1, keepdim=True) + FLOOR)  # -1: right only, 1: left only
+            images.append(self._fold(balance, COLUMNS))
         return torch.cat(images, 1)
 
     @staticmethod
-    def _fold(power: Tensor, columns: int) -> Tensor:
-        """Power [batch, channels, frames * columns, rows] -> log image [batch, channels * columns, rows, frames], about
-        -1.5 to 2.5."""
-        batch, channels, steps, rows = power.shape
-        image = (torch.log10(power + FLOOR) + 5) / 2
-        image = image.reshape(batch, channels, steps // columns, columns, rows)
-        return image.permute(0, 1, 3, 4, 2).reshape(batch, channels * columns, rows, steps // columns)
+    def _log(power: Tensor) -> Tensor:
+        """Log magnitude, about -1.5 to 2.5."""
+        return (torch.log10(power + FLOOR) + 5) / 2
+
+    @staticmethod
+    def _fold(image: Tensor, columns: int) -> Tensor:
+        """[batch, planes, steps * columns, rows] -> [batch, planes * columns, rows, steps]."""
+        batch, planes, steps, rows = image.shape
+        image = image.reshape(batch, planes, steps // columns, columns, rows)
+        return image.permute(0, 1, 3, 4, 2).reshape(batch, planes * columns, rows, steps // columns)
 
 
 def widths(config: ModelConfig) -> list[int]:

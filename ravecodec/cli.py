@@ -140,8 +140,9 @@ def main(ctx: click.Context) -> None:
 def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> None:
     """Compress an audio file.
 
-    IN becomes the stream OUT; by default OUT is IN with the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1 to 768 kHz, mono or stereo. - reads
-    standard input; then OUT defaults to standard output.
+    IN becomes the stream OUT; by default OUT is IN with the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3,
+    AIFF, CAF, W64, RF64 and AU of 1 to 768 kHz, mono or stereo. - reads standard input; then OUT defaults to standard
+    output.
 
     \b
     Examples:
@@ -182,8 +183,9 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
 def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
     """Turn a stream into an audio file again.
 
-    IN becomes the audio file OUT; by default OUT is IN with the extension .wav. The extension of OUT says what it becomes: .wav, .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard
-    output. Sample rate, channels and number of samples are those of the original.
+    IN becomes the audio file OUT; by default OUT is IN with the extension .wav. The extension of OUT says what it
+    becomes: .wav, .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard output. Sample rate, channels and
+    number of samples are those of the original.
 
     \b
     Examples:
@@ -261,8 +263,9 @@ def info(source: str, quiet: bool, as_json: bool) -> None:
 def verify(sources: tuple[str, ...], model: str | None, quiet: bool, as_json: bool) -> int:
     """Check that streams are whole.
 
-    Of each FILE (or -) all checksums are checked, and all symbols where the model is at hand. Says where the first bad chunk begins, as byte and as time. Exits with the code of what is wrong, or 1 if several
-    files fail in different ways.
+    Of each FILE (or -) all checksums are checked, and all symbols where the model is at hand. Says where the first bad
+    chunk begins, as byte and as time. Exits with the code of what is wrong, or 1 if several files fail in different
+    ways.
 
     \b
     Examples:
@@ -402,7 +405,8 @@ def train(
 ) -> None:
     """Train a model on a folder of audio.
 
-    DATA is searched for audio files, folders within it too. The result is one file in RUN. Training may be stopped at any moment; the same call goes on from the last checkpoint.
+    DATA is searched for audio files, folders within it too. The result is one file in RUN. Training may be stopped at
+    any moment; the same call goes on from the last checkpoint.
 
     \b
     Examples:
@@ -426,7 +430,3 @@ def train(
     path = run(data, recipe, out, init_from=start, report=report, **options)
     if not quiet:
         console.say(f"{path} is ready; `ravecodec model add {path}` installs it")
-
-
-if __name__ == "__main__":
-    main()

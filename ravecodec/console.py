@@ -76,7 +76,7 @@ def exit_code(run: Callable[[], int | None], state: State) -> int:
     except Terminated:
         return _fail("terminated", TERMINATED_EXIT, State())
     except Exception as error:
-        what = " ".join(str(error).split()) or "no message"
+        what = str(error) or "no message"
         hint = "" if state.verbose else f" (a bug? -v or {DEBUG}=1 shows where)"
         return _fail(f"{type(error).__name__}: {what}{hint}", 1, state)
 
@@ -84,7 +84,7 @@ def exit_code(run: Callable[[], int | None], state: State) -> int:
 def _fail(sentence: str, code: int, state: State) -> int:
     if state.verbose:
         traceback.print_exc()
-    say(f"error: {sentence}")
+    say("error: " + " ".join(line.strip() for line in sentence.splitlines()))
     return code
 
 
@@ -224,19 +224,22 @@ class Meter:
     def __call__(self, progress: Progress) -> None:
         if not self._shown:
             return
+        first = self._bar is None
         if self._bar is None:
             self._bar = self._open(progress)
         speed = progress.seconds / (time.perf_counter() - self._began)
         rate = progress.bytes * 8 / 1000 / max(progress.seconds, 1e-9)
-        self._bar.set_postfix_str(f"{progress.seconds:.0f} s, {speed:.1f}x real time, {rate:.2f} kbit/s", refresh=False)
+        text = f"{self._label}: {progress.seconds:.0f} s, {speed:.1f}x real time, {rate:.2f} kbit/s"
+        self._bar.set_description_str(text, refresh=False)
         self._bar.update((progress.share or 0.0) - self._bar.n)
+        if first:
+            self._bar.refresh()
 
     def _open(self, progress: Progress) -> tqdm[NoReturn]:
         from tqdm import tqdm
 
-        known = "{desc} {percentage:3.0f} % |{bar:20}| {postfix}"
-        form = "{desc} {postfix}" if progress.share is None else known
-        return tqdm(desc=self._label, total=1.0, bar_format=form, mininterval=0.2, miniters=0, leave=False)
+        form = "{desc}" if progress.share is None else "{percentage:3.0f} % |{bar:20}| {desc}"
+        return tqdm(total=1.0, bar_format=form, mininterval=0.2, miniters=0, leave=False)
 
 
 def threads_or_default(wanted: int | None) -> int | None:

@@ -287,8 +287,8 @@ def decode_file(
         reader = StreamReader(file)
         rate = _output_rate(reader, rate)
         total = None if salvage else _announced(source, rate)
-        form = {"subtype": subtype, "force": force, "soft_clip": soft_clip, "total": total}
-        opening = open_output(target, rate, reader.info.channels, **form)
+        channels = reader.info.channels
+        opening = open_output(target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip, total=total)
         loaded = _model_to_decode(model, reader, device, threads)
         from ravecodec.pipeline import DecodePipeline, Progress
 

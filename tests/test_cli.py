@@ -1,4 +1,4 @@
-"""The command line: every exit code, pipes, signals, names, JSON; one sentence on standard error and never a traceback."""
+"""The command line: exit codes, pipes, signals, names, JSON; one sentence on standard error and never a traceback."""
 
 import json
 import os
@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-import ravecodec
 from ravecodec import console
 from ravecodec.cli import main
 from ravecodec.models.package import Model
@@ -28,7 +26,6 @@ pytestmark = pytest.mark.usefixtures("installed")
 
 Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def call(*args: object, stdin: bytes | None = None) -> Result:
@@ -38,7 +35,7 @@ def call(*args: object, stdin: bytes | None = None) -> Result:
 
 def process(*args: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """A command in a process of its own."""
-    command = [sys.executable, "-m", "ravecodec.cli", *map(str, args)]
+    command = [sys.executable, "-m", "ravecodec", *map(str, args)]
     return subprocess.run(command, capture_output=True, timeout=120, **options)
 
 
@@ -90,7 +87,21 @@ def test_encode_decode_info_verify(folder: Path) -> None:
 
 
 def test_options_reach_the_stream(folder: Path) -> None:
-    call("encode", "tune.wav", "x.rvc", "--dims", 5, "--step", -3, "--seed", 7, "--model", "default", "--tag", "title=A=B")
+    call(
+        "encode",
+        "tune.wav",
+        "x.rvc",
+        "--dims",
+        5,
+        "--step",
+        -3,
+        "--seed",
+        7,
+        "--model",
+        "default",
+        "--tag",
+        "title=A=B",
+    )
     found = json.loads(call("info", "x.rvc", "--json").stdout)
     assert (found["stream"]["dims"], found["stream"]["step_index"], found["seed"]) == (5, -3, 7)
     assert found["meta"] == {"tags": {"title": "A=B"}}
@@ -98,7 +109,10 @@ def test_options_reach_the_stream(folder: Path) -> None:
     call("encode", "tune.wav", "y.rvc", "--fidelity", "0", "--model", "paper")
     found = json.loads(call("info", "y.rvc", "--json").stdout)
     assert (found["model"], found["stream"]["dims"]) == ("paper", 1)
-    assert call("decode", "y.rvc", "y.flac", "--bits", "24", "--rate", 8_000, "--soft-clip", "--device", "cpu").exit_code == 0
+    assert (
+        call("decode", "y.rvc", "y.flac", "--bits", "24", "--rate", 8_000, "--soft-clip", "--device", "cpu").exit_code
+        == 0
+    )
     header = soundfile.info("y.flac")
     assert (header.subtype, header.samplerate, header.frames) == ("PCM_24", 8_000, 24_000)
     assert call("decode", "y.rvc", "z.wav", "--format", "float").exit_code == 0
@@ -226,8 +240,7 @@ def test_corrupt_is_5_and_truncated_is_6(folder: Path) -> None:
         for command in ("decode", "info", "verify"):
             assert "x.rvc: " in sentence(call(command, "x.rvc"), 6)
     assert files(folder) == before
-    line = sentence(call("verify", "x.rvc"), 6)
-    assert re.search(r"\[first bad chunk: byte \d+, 0\.000 s\]", line)
+    assert re.search(r"\[first bad chunk: byte \d+, 3\.029 s\]$", sentence(call("verify", "x.rvc"), 6))
 
 
 def test_salvage_ends_with_5(folder: Path) -> None:
@@ -261,7 +274,7 @@ def test_output_is_8(folder: Path) -> None:
     assert "exists already" in sentence(call("encode", "tune.wav"), 8)
     assert "exists already" in sentence(call("decode", "tune.rvc"), 8)
     assert "does not exist" in sentence(call("encode", "tune.wav", "no/x.rvc"), 8)
-    assert "is a folder" in sentence(call("decode", "tune.rvc", ".", "-f"), 8) or True
+    assert "is a folder" in sentence(call("decode", "tune.rvc", ".", "-f"), 8)
     assert {path: (folder / path).read_bytes() for path in files(folder)} == before
     assert call("encode", "tune.wav", "-f").exit_code == 0
 
@@ -272,7 +285,9 @@ def test_anything_else_is_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("ravecodec.cli.inspect_file", fail)
     monkeypatch.delenv("RAVECODEC_DEBUG", raising=False)
-    assert "RuntimeError: out of luck (a bug? -v or RAVECODEC_DEBUG=1 shows where)" in sentence(call("info", "tune.rvc"), 1)
+    assert "RuntimeError: out of luck (a bug? -v or RAVECODEC_DEBUG=1 shows where)" in sentence(
+        call("info", "tune.rvc"), 1
+    )
     assert "Traceback" in call("info", "tune.rvc", "-v").stderr
     monkeypatch.setenv("RAVECODEC_DEBUG", "1")
     assert "Traceback" in call("info", "tune.rvc").stderr
@@ -316,7 +331,7 @@ def test_nothing_but_data_on_standard_output(folder: Path) -> None:
 def test_a_closed_pipe_is_one_sentence(folder: Path, args: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "ravecodec.cli", *args]
+    command = [sys.executable, "-m", "ravecodec", *args]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=120)
     os.close(writer)
     assert done.returncode == 8
@@ -328,7 +343,7 @@ def test_a_closed_pipe_is_one_sentence(folder: Path, args: list[str]) -> None:
 def test_a_signal_removes_the_part_file_and_keeps_the_target(folder: Path, number: int, code: int) -> None:
     Path("x.rvc").write_bytes(b"old")
     before = files(folder)
-    command = [sys.executable, "-m", "ravecodec.cli", "encode", "-", "x.rvc", "-f"]
+    command = [sys.executable, "-m", "ravecodec", "encode", "-", "x.rvc", "-f"]
     run = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     assert run.stdin is not None
     run.stdin.write(Path("tune.wav").read_bytes()[:200_000])
@@ -339,8 +354,7 @@ def test_a_signal_removes_the_part_file_and_keeps_the_target(folder: Path, numbe
         time.sleep(0.1)
     assert any(name.endswith(".part") for name in files(folder))
     run.send_signal(number)
-    run.wait(60)
-    error = run.communicate()[1]
+    error = run.communicate(timeout=60)[1]  # closes the pipe: a read that the signal just missed ends too
     assert run.returncode == code
     assert error.decode().split() == ["ravecodec:", "error:", "interrupted" if code == 130 else "terminated"]
     assert files(folder) == before
@@ -361,7 +375,9 @@ def test_model_commands(installed: Path, model_folder: Path, folder: Path) -> No
     assert added.exit_code == 0
     assert "speech (" in added.stderr
     assert call("model", "show", "speech").exit_code == 0
-    assert "exists already" in sentence(call("model", "add", model_folder / "default.safetensors", "--name", "speech"), 8)
+    assert "exists already" in sentence(
+        call("model", "add", model_folder / "default.safetensors", "--name", "speech"), 8
+    )
     assert call("model", "add", model_folder / "default.safetensors", "--name", "speech", "-f").exit_code == 0
 
 
@@ -400,48 +416,6 @@ def test_train_passes_everything_on(folder: Path, model_folder: Path, monkeypatc
     }
 
 
-def test_version() -> None:
-    done = call("--version")
-    assert done.exit_code == 0
-    assert f"ravecodec {ravecodec.__version__}" in done.stdout
-    assert "writes 1.0, reads 1.x" in done.stdout
-    assert re.search(r"torch +\d", done.stdout)
-
-
-def commands(group: click.Group, name: str = "ravecodec") -> Iterator[tuple[str, click.Command]]:
-    """Every command with its full name."""
-    yield name, group
-    for word, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, f"{name} {word}")
-        else:
-            yield f"{name} {word}", command
-
-
-@pytest.mark.parametrize(("name", "command"), list(commands(main)), ids=lambda value: str(value) if value else "")
-def test_every_command_and_option_is_in_the_manual(name: str, command: click.Command) -> None:
-    page = ROOT / "docs" / "cli.md"
-    if not page.exists():
-        pytest.skip("no docs beside the tests")
-    _, heading, rest = page.read_text("utf-8").partition(f"\n## {name}\n")
-    assert heading, f"no section '{name}'"
-    section = rest.split("\n## ")[0]
-    for parameter in command.params:
-        assert isinstance(parameter, click.Argument) or parameter.help, f"{parameter.name} has no help"
-        for word in parameter.opts if isinstance(parameter, click.Option) else [parameter.metavar or ""]:
-            assert f"`{word.strip('[]')}" in section, f"{word} is not in the section '{name}'"
-    help_text = call(*name.split()[1:], "--help").stdout
-    assert isinstance(command, click.Group) or "Examples:" in help_text or name in ("ravecodec model list", "ravecodec model show")
-
-
-@pytest.mark.parametrize("code", [*range(9), 130, 143])
-def test_every_exit_code_is_in_the_manual(code: int) -> None:
-    page = ROOT / "docs" / "cli.md"
-    if not page.exists():
-        pytest.skip("no docs beside the tests")
-    assert re.search(rf"^\| {code} \| ", page.read_text("utf-8"), re.MULTILINE)
-
-
 def test_threads_default_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert 1 <= (console.threads_or_default(None) or 0) <= 8
@@ -450,7 +424,9 @@ def test_threads_default_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert console.threads_or_default(None) is None
 
 
-def test_progress_only_on_a_terminal(folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_only_on_a_terminal(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ravecodec.pipeline import Progress
 
     for shown in (False, True):

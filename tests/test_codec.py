@@ -73,7 +73,7 @@ def test_samples_do_not_depend_on_how_symbols_are_cut(any_model: Model, music: M
 
 
 def test_symbols_depend_only_on_audio_within_reach(any_model: Model, music: Music) -> None:
-    """The real context on both sides is enough: what lies further away changes nothing, not even a block's first frame."""
+    """The real context on both sides is enough: what lies further away changes nothing, even across blocks."""
     info, audio = make_info(any_model, any_model.config.sample_rate), music(1 << 20)
     reach, hop = any_model.network.encoder_reach, any_model.config.hop
     first, last = 200, 300  # these frames' audio stays

@@ -25,7 +25,8 @@ def test_json_round_trip(config: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ratios", "hop", "rate"), [((4, 4, 4, 2), 2048, 23.4375), ((4, 4, 4, 4, 2), 8192, 5.859375), ((4, 4, 4), 1024, 46.875)]
+    ("ratios", "hop", "rate"),
+    [((4, 4, 4, 2), 2048, 23.4375), ((4, 4, 4, 4, 2), 8192, 5.859375), ((4, 4, 4), 1024, 46.875)],
 )
 def test_hop_and_frame_rate(ratios: tuple[int, ...], hop: int, rate: float) -> None:
     config = ModelConfig(ratios=ratios)
@@ -48,7 +49,9 @@ def test_unknown_keys_are_rejected_by_name() -> None:
         ModelConfig.from_dict({"zoom": 1, "capacity": 8, "atoms": 2})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", '"capacity"', '{"ratios": 4}', '{"ratios": "44"}', '{"capacity": null}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", '"capacity"', '{"ratios": 4}', '{"ratios": "44"}', '{"capacity": null}']
+)
 def test_what_is_no_config_is_a_model_error(text: str) -> None:
     with pytest.raises(ModelError, match="model config"):
         ModelConfig.from_json(text)

@@ -56,7 +56,9 @@ def test_ties_need_no_further_axis(size: int, convention: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1), st.sampled_from(CONVENTIONS))
+@given(
+    st.lists(st.floats(0, 1e3), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1), st.sampled_from(CONVENTIONS)
+)
 def test_r_f_is_the_smallest_that_suffices_and_monotone(
     deviation: list[float], f: float, g: float, convention: str
 ) -> None:

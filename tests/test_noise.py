@@ -59,7 +59,7 @@ def test_int64_overflow_is_harmless(key: int, position: int) -> None:
 def test_uniform_statistics() -> None:
     drawn = noise.uniform(seed(3), NOISE_STREAM, torch.arange(N), seed(0))
     assert drawn.dtype == torch.float32
-    assert -1 <= float(drawn.min()) and float(drawn.max()) < 1
+    assert float(drawn.min()) >= -1 and float(drawn.max()) < 1
     assert torch.equal(drawn * 2**23, (drawn * 2**23).round())  # exact multiples of 2^-23
     assert float(drawn.mean()) == pytest.approx(0, abs=0.01)
     assert float(drawn.square().mean()) == pytest.approx(1 / 3, rel=0.01)

@@ -1,4 +1,4 @@
-"""The model package: folding changes nothing that is heard, a file comes back as it was saved, damage is a ModelError."""
+"""The model package: folding changes nothing that is heard, a file comes back as saved, damage is a ModelError."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ CONFIGS = {
     "paper": ModelConfig(channels=2, capacity=4, latent=16),
     "default": ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=4, latent=16, lines=128),
 }
-INFO = {"licence": "CC0-1.0", "credits": "J. Müller – ♪", "hours_of_audio": 1.5}
+INFO = {"licence": "CC0-1.0", "credits": "J. Müller ♪", "hours_of_audio": 1.5}
 Parts = tuple[Rave, LatentSpace, Coding]
 
 
@@ -143,7 +143,13 @@ def test_nothing_in_it_is_a_pickle(package: Path) -> None:
     header = json.loads(data[8 : 8 + size])  # a safetensors file: length, JSON, raw arrays and nothing else
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     assert 8 + size + max(ends) == len(data)
-    assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {"F16", "F32", "F64", "U8", "I16"}
+    assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {
+        "F16",
+        "F32",
+        "F64",
+        "U8",
+        "I16",
+    }
 
 
 def test_load_weights_is_the_inverse_of_fold(parts: Parts) -> None:
@@ -201,7 +207,7 @@ def test_truncation_anywhere_is_a_model_error(package: Path) -> None:
     data = package.read_bytes()
     for size in [0, 1, 7, 8, 9, 100, len(data) // 2, len(data) - 1]:
         package.write_bytes(data[:size])
-        with pytest.raises(ModelError, match="model.safetensors"):
+        with pytest.raises(ModelError, match=r"model\.safetensors"):
             load_package(package)
 
 

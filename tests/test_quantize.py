@@ -32,7 +32,9 @@ def made() -> tuple[LatentSpace, Coding]:
     return space, Coding(base, static.shapes, static.scales, LATENT, 0, True)
 
 
-def quantizer(made: tuple[LatentSpace, Coding], dims: int = LATENT, step_index: int = 0, fill: bool = True) -> Quantizer:
+def quantizer(
+    made: tuple[LatentSpace, Coding], dims: int = LATENT, step_index: int = 0, fill: bool = True
+) -> Quantizer:
     return Quantizer(*made, dims, step_index, fill)
 
 

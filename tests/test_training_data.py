@@ -70,7 +70,7 @@ def test_new_files_are_added_behind(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("index_bytes", "audio_bytes"),
-    [(-1, 0), (-30, 0), (0, 100), (-30, 100), (-1000, 0), (0, -4), (0, -90_000), (0, -10**9), (-30, -90_000)],
+    [(-1, 0), (-30, 0), (0, 100), (-30, 100), (-1000, 0), (0, -4), (0, -90_000), (0, -(10**9)), (-30, -90_000)],
 )
 def test_what_a_kill_leaves_behind_is_repaired(
     folder: Path, tmp_path: Path, index_bytes: int, audio_bytes: int
@@ -104,7 +104,9 @@ def test_folders_without_audio_are_refused(tmp_path: Path) -> None:
         build_cache(tmp_path, tmp_path / "cache", RATE, 2)
 
 
-names = st.lists(st.tuples(st.text(min_size=1), st.integers(0, 10**6)), min_size=2, max_size=80, unique_by=lambda x: x[0])
+names = st.lists(
+    st.tuples(st.text(min_size=1), st.integers(0, 10**6)), min_size=2, max_size=80, unique_by=lambda x: x[0]
+)
 
 
 def laid_out(files: list[tuple[str, int]]) -> list[Track]:
@@ -147,7 +149,7 @@ LENGTH = 2_000
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A long track whose channels differ, silence, and a track shorter than a crop: [0, 40000), [.., 60000), [.., 61000)."""
+    """A long track whose channels differ, one of silence, and one that is shorter than a crop: TRACKS."""
     random = np.random.default_rng(0)
     audio = np.zeros((61_000, 2))
     audio[:40_000] = random.uniform(-8_000, 8_000, (40_000, 2)) * [1, 0.1]

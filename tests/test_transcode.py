@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import ravecodec
 from ravecodec.bitstream import SIGMAS, StaticModel, StreamReader, StreamWriter
-from ravecodec.codec import stream_info
+from ravecodec.codec import Decoder, stream_info
 from ravecodec.errors import (
     CorruptError,
     FormatError,
@@ -113,7 +113,7 @@ def test_operating_point_stands_in_the_stream(stereo_model: Model, music: Music)
 @pytest.mark.parametrize("wrong", [{"dims": 0}, {"dims": 17}, {"fidelity": 1.5}, {"fidelity": 0.5, "dims": 3}])
 @pytest.mark.parametrize("loaded", [True, False])
 def test_impossible_operating_points(stereo_model: Model, wrong: dict[str, Any], loaded: bool) -> None:
-    with pytest.raises(UsageError, match="expected|model default has 1 to 16"):
+    with pytest.raises(UsageError, match=r"expected|model default has 1 to 16"):
         encode(np.zeros((1, 9)), 44_100, stereo_model if loaded else "default", **wrong)
 
 
@@ -162,10 +162,20 @@ def test_a_valid_stream_that_no_model_fits(stereo_model: Model, name: str) -> No
         decode(file.getvalue(), stereo_model)
 
 
-def test_symbols_that_blow_up_the_network_are_corrupt(stereo_model: Model) -> None:
-    data = three_chunks(stereo_model, np.full((9, 4), 32_767, np.int32), step_index=512)
+def test_symbols_of_any_size_are_sound_or_corrupt(any_model: Model) -> None:
+    for step_index in (0, 100, 200, 300, 400, 512):
+        data = three_chunks(any_model, np.full((9, 4), 32_767, np.int32), step_index=step_index)
+        try:
+            audio, _ = decode(data, any_model)
+        except CorruptError:
+            continue
+        assert np.isfinite(audio).all()
+
+
+def test_sound_that_is_not_finite_is_corrupt(stereo_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decoder, "_synthesise", lambda *_: np.full((2, 128 * 2048), np.nan, np.float32))
     with pytest.raises(CorruptError, match="NaN or infinity"):
-        decode(data, stereo_model)
+        decode(three_chunks(stereo_model), stereo_model)
 
 
 def test_an_end_before_the_frames_that_came_is_corrupt(stereo_model: Model) -> None:
@@ -282,7 +292,7 @@ def test_another_rate_on_request(tune: Path, tmp_path: Path) -> None:
 
 
 def test_clipping_is_counted(stereo_model: Model, tmp_path: Path) -> None:
-    data = three_chunks(stereo_model, np.full((9, 4), 3_000, np.int32), step_index=24)
+    data = three_chunks(stereo_model, np.full((9, 4), 30_000, np.int32), step_index=100)
     (tmp_path / "x.rvc").write_bytes(data)
     audio, _ = decode(data)
     over = np.count_nonzero(np.abs(audio) > 1)
@@ -398,7 +408,9 @@ def test_verify_finds_symbols_of_other_tables(
     path = tmp_path / "x.rvc"
     scales = np.minimum(stereo_model.coding.scales + 9, len(SIGMAS) - 1).astype(np.int16)
     file = io.BytesIO()
-    writer = StreamWriter(file, stream_info(stereo_model, 44_100, 2, 4, 0), StaticModel(stereo_model.coding.shapes, scales))
+    writer = StreamWriter(
+        file, stream_info(stereo_model, 44_100, 2, 4, 0), StaticModel(stereo_model.coding.shapes, scales)
+    )
     writer.write_chunk(np.zeros((3, 4), np.int32))
     writer.write_chunk(np.arange(200, dtype=np.int32).reshape(50, 4) % 5)
     offset = writer.bytes.total

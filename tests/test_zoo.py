@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,9 +79,7 @@ def test_default_is_the_one_called_default_else_the_only_one(
         zoo.find_model()
 
 
-def test_order_is_environment_user_shipped(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_order_is_environment_user_shipped(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, shipped = tmp_path / "a", tmp_path / "b", tmp_path / "shipped"
     monkeypatch.setenv("RAVECODEC_MODELS", os.pathsep.join(["", str(first), str(second), str(tmp_path / "missing")]))
     monkeypatch.setattr("ravecodec.zoo.shipped_folder", lambda: shipped)

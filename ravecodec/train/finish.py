@@ -48,7 +48,7 @@ def analyse_latents(
     network: Rave, recipe: Recipe, training: Crops, held: Crops, device: torch.device
 ) -> tuple[LatentSpace, Coding]:
     """Latent space and entropy tables from training audio, operating point from validation audio."""
-    wanted = min(ANALYSIS_FRAMES, 40 * recipe.batch * recipe.crop_frames)
+    wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
     pairs = list(posteriors(network, recipe, training, wanted, device))
     means, spreads = (np.concatenate(column) for column in zip(*pairs, strict=True))
     latent = analyse(means, spreads, recipe.whiten)
@@ -60,9 +60,7 @@ def analyse_latents(
     return latent, operating_point(recipe, latent, coding, np.concatenate([mean for mean, _ in validation]))
 
 
-def operating_point(
-    recipe: Recipe, latent: LatentSpace, coding: Coding, means: NDArray[np.floating]
-) -> Coding:
+def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, means: NDArray[np.floating]) -> Coding:
     """The default step and axes: the finest step whose ideal rate on `means` [frames, latent] is at most the recipe's
     `rate_kbps` (0: step index 0), and every axis that is worth its bits there."""
     low, high = STEP_INDICES if recipe.rate_kbps else (0, 0)

@@ -46,6 +46,7 @@ CLIP = 1.0  # gradient norm
 LR_WARMUP = 100
 BETA_WARMUP = 200  # steps before beta may follow the rate
 STAGES = ("all", "1", "2")
+COUNTERS = ("stage", "step", "stage1_steps", "seconds")  # of a checkpoint
 
 Report = Callable[[str], None]
 
@@ -125,20 +126,22 @@ class Trainer:
         self.beta = stages.Beta(recipe, recipe.model.frame_rate)
         self.valid = stages.Valid.of(self.model, recipe.crop_frames)
         stages.check_crop(recipe, self.valid, self.discriminator)
-        self.stage, self.step, self.seconds = 1, 0, 0.0
+        self.stage, self.step, self.stage1_steps, self.seconds = 1, 0, 0, 0.0
 
     def _parts(self) -> dict[str, Any]:
         names = ("model", "average", "discriminator", "optimiser", "generator_optimiser", "discriminator_optimiser")
         return {name: getattr(self, name) for name in names}
 
     def state(self) -> dict[str, Any]:
-        numbers = {"stage": self.stage, "step": self.step, "seconds": self.seconds, "beta": self.beta.value}
+        numbers = {name: getattr(self, name) for name in COUNTERS} | {"beta": self.beta.value}
         return numbers | {name: part.state_dict() for name, part in self._parts().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
-        self.stage, self.step, self.seconds, self.beta.value = (state[k] for k in ("stage", "step", "seconds", "beta"))
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.beta.value = state["beta"]
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Weights of a packaged model as the starting point."""
@@ -161,7 +164,7 @@ class Trainer:
     def enter_stage2(self) -> None:
         """The moving average becomes the model; the clock starts anew."""
         self.model.load_state_dict(self.average.state_dict())
-        self.stage, self.step = 2, 0
+        self.stage, self.step, self.stage1_steps = 2, 0, self.step
 
 
 def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float) -> None:
@@ -320,8 +323,9 @@ def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str
     return {
         "licence": licence,
         "recipe": recipe.to_dict(),
-        "stage": trainer.stage,
-        "steps": trainer.step,
+        "steps": {"stage 1": trainer.stage1_steps, "stage 2": trainer.step}
+        if trainer.stage == 2
+        else {"stage 1": trainer.step},
         "training_seconds": round(trainer.seconds),
         "hours_of_audio": round(sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3),
         "tracks": len(training),
