@@ -3,10 +3,11 @@
 
     python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE] [--work DIR]
 
-Every figure is one process from start to exit: interpreter, torch import, model load, audio decoding, resampling, network, range
-coder, files. Real-time factor = seconds of audio / wall seconds; memory = peak resident set. `--preset` times a recipe's network
-with random weights (speed does not depend on their values), so no trained model is needed. The input is `--audio` (default: the
-excerpt that ships) repeated to each length as stereo 44.1 kHz FLAC. Prints a Markdown table.
+Every figure is one process from start to exit: interpreter, torch import, model load, audio decoding, resampling,
+network, range coder, files. Real-time factor = seconds of audio / wall seconds; memory = peak resident set. `--preset`
+times a recipe's network with random weights (speed does not depend on their values), so no trained model is needed. The
+input is `--audio` (default: the excerpt that ships) repeated to each length as stereo 44.1 kHz FLAC. Prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def random_model(preset: str, target: Path) -> None:
 
 def table(model: str, minutes: list[float], audio: Path, work: Path) -> None:
     """Prints one row per length."""
-    tool = [sys.executable, "-m", "ravecodec.cli"]
+    tool = [sys.executable, "-m", "ravecodec"]
     print("| audio | encode | decode | peak memory, encode | decode | file |\n|---|---|---|---|---|---|")
     for length in minutes:
         flac, rvc, wav = work / "in.flac", work / "out.rvc", work / "out.wav"
@@ -112,9 +113,8 @@ def main() -> None:
         if options.preset:
             model = str(work / f"{options.preset}.safetensors")
             random_model(options.preset, Path(model))
-        print(
-            f"{model}: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}\n"
-        )
+        machine = platform.processor() or platform.machine()
+        print(f"{model}: {machine}, {os.cpu_count()} cores, torch {torch.__version__}\n")
         table(model, options.minutes, options.audio, work)
     finally:
         shutil.rmtree(work)

@@ -60,8 +60,10 @@ class WarpedSpectrum(nn.Module):
             self.register_buffer(f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False)
 
     def _power(self, audio: Tensor, window: Tensor, columns: int) -> Tensor:
-        """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of each column. Planes: mid,
-        side, and the real part of their cross spectrum, (|left|^2 - |right|^2) / 4; for mono only the one."""
+        """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of each column.
+
+        Planes: mid, side, and the real part of their cross spectrum, (|left|^2 - |right|^2) / 4; for mono only the one.
+        """
         step, size = STEP // columns, len(window)
         padding = (size - step) // 2
         frames = F.pad(audio, (padding, padding)).unfold(-1, size, step)

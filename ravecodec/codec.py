@@ -1,8 +1,8 @@
-"""Samples <-> symbols, as streams: `Encoder` and `Decoder`. Here models and bitstream meet; files are `files.py` and `cli.py`.
+"""Samples <-> symbols, as streams: `Encoder` and `Decoder`. Here models and bitstream meet; files are `transcode.py`'s.
 
-Both run the network on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as the network can see.
-So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the caller, and memory does not
-grow with length. Blocks start at multiples of BLOCK_SAMPLES from the start of the stream, wherever decoding begins.
+Both run the network on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as the
+network can see. So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the
+caller, and memory does not grow with length. Blocks start at multiples of BLOCK_SAMPLES from the start of the stream.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Decoder:
         yield from self._feed(np.repeat(held, frames, axis=0))
 
     def flush(self, total_samples: int) -> Iterator[Audio]:
-        """Ends the stream: yields the rest, so that the output has the length of `total_samples` at the original rate."""
+        """Ends the stream: yields the rest, so that the output lasts `total_samples` of the original rate."""
         left = resampled_length(total_samples, self._info.sample_rate, self._model.config.sample_rate) - self._emitted
         for audio in self._run(final=True):
             yield self._resampler.process(audio[:, : max(0, left)])
@@ -168,7 +168,9 @@ class Decoder:
 
     def _run(self, *, final: bool) -> Iterator[Audio]:
         """Audio at the model's rate, matched to the original's channels, block by block."""
-        while self._received >= self._decoded + self._block + self._reach.future or (final and self._decoded < self._received):
+        while self._received >= self._decoded + self._block + self._reach.future or (
+            final and self._decoded < self._received
+        ):
             first, last = self._decoded - self._reach.past, self._decoded + self._block + self._reach.future
             frames = np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
             count = min(self._block, self._received - self._decoded)

@@ -55,19 +55,23 @@ def design() -> np.ndarray:
     def whole() -> torch.Tensor:
         return torch.cat([half, half[:-1].flip(0)])
 
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        loss = 1e8 * (residual(whole()) + weight * stop_energy(whole()))  # scaled away from the optimiser's tolerances
-        loss.backward()
-        return loss
+    def minimise(weight: float) -> None:
+        options = {"max_iter": 3000, "max_eval": 6000, "history_size": 100, "tolerance_grad": 0, "tolerance_change": 0}
+        optimiser = torch.optim.LBFGS([half], line_search_fn="strong_wolfe", **options)
+
+        def closure() -> torch.Tensor:
+            optimiser.zero_grad()
+            loss = 1e8 * (residual(whole()) + weight * stop_energy(whole()))  # far from the optimiser's tolerances
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
 
     for weight in STOP_WEIGHTS:
-        optimiser = torch.optim.LBFGS(
-            [half], max_iter=3000, max_eval=6000, history_size=100, line_search_fn="strong_wolfe", tolerance_grad=0, tolerance_change=0
-        )
-        optimiser.step(closure)
+        minimise(weight)
     with torch.no_grad():
-        print(f"reconstruction {-10 * torch.log10(residual(whole())):.1f} dB, stop band {10 * torch.log10(stop_energy(whole())):.1f} dB")
+        levels = (float(10 * torch.log10(x)) for x in (residual(whole()), stop_energy(whole())))
+    print("reconstruction error {:.1f} dB, stop band {:.1f} dB".format(*levels))
     return whole().detach().numpy()
 
 

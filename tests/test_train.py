@@ -161,11 +161,11 @@ def test_stage_by_stage_is_the_same_as_at_once(
 ) -> None:
     recipe, whole = uninterrupted
     first = loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
-    assert load_package(first).info["stage"] == 1
+    assert load_package(first).info["steps"] == {"stage 1": recipe.stage1.steps}
     after_one = checkpoint(tmp_path)
     assert (after_one["stage"], after_one["step"]) == (1, recipe.stage1.steps)
     second = loop.train(music, recipe, tmp_path, stage="2", cache=cache, device="cpu")
-    assert load_package(second).info["stage"] == 2
+    assert load_package(second).info["steps"] == {"stage 1": recipe.stage1.steps, "stage 2": recipe.stage2.steps}
     assert_same_end(tmp_path, whole)
     with pytest.raises(UsageError, match="in stage 2 already"):
         loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
@@ -297,7 +297,7 @@ def test_training_may_start_from_a_package(
         assert torch.allclose(*pair, atol=1e-5)
     quick = recipe.replace(stage1=Stage(1, 1e-6), stage2=Stage(2, 1e-6), warmup=0)
     path = loop.train(music, quick, tmp_path / "all", init_from=package, cache=cache, device="cpu")
-    assert load_package(path).info["stage"] == 2
+    assert load_package(path).info["steps"] == {"stage 1": 1, "stage 2": 2}
     loop.train(music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache, device="cpu")
     assert history(tmp_path / "two", 1) == []
     assert len(history(tmp_path / "two", 2)) == 2
