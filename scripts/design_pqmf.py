@@ -4,7 +4,7 @@ A cosine-modulated filter bank of M bands reconstructs perfectly when its polyph
 sum_l E_l^T E_(l+m) = I for m = 0 and 0 for every other lag m. The classic Kaiser prototype stops near 60 dB; here the
 symmetric prototype is optimised directly (L-BFGS, float64) on that residual plus its stop-band energy.
 
-Usage: python scripts/design_pqmf.py        (a few seconds on one core)
+Usage: python scripts/design_pqmf.py        (half a minute on one core)
 """
 
 from pathlib import Path

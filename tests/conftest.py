@@ -1,5 +1,6 @@
 """Tiny untrained models, made once per session, and signals to feed them with."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from ravecodec.models.package import Coding, Model, load_package, save_package
 from ravecodec.models.rave import Rave
 
 Audio = NDArray[np.float32]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a script, whose children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STEREO = ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=8, latent=16, lines=128)
 MONO = ModelConfig(channels=1, capacity=4, latent=8)
