@@ -8,6 +8,8 @@ loud*; phase comes from two excitations that it modulates:
   tone, however many frames and chunks it crosses. Its spectrum is placed in the bands whose filters pass it, with their
   gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band
   samples, hop 32).
+  In stereo a line has three amplitudes: left and right in phase, which pan it, and a side part a quarter of a turn
+  ahead on the left and behind on the right, which widens it without moving it.
 - noise with a seeded, counter-based phase per bin: windows of 32 band samples, hop 16 (5.3 ms), 17 bins in each band.
 
 Both are functions of the absolute frame number, never of a state, so decoding may start anywhere. The idea of modulated
@@ -34,6 +36,7 @@ from ravecodec.models.spectrogram import TIME_KERNEL, rows, warped_frequencies, 
 PHASE_STEPS = 1 << 20  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
 LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per step of 2048 samples; window in band samples
 NOISE_COLUMNS, NOISE_WINDOW = 8, 32
+STEREO_MAPS = 3  # amplitudes of a stereo line: left, right, side
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
 
@@ -56,7 +59,10 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
 
 
 class Lines(nn.Module):
-    """Amplitudes [batch, channels, lines, steps] -> bands [batch, channels * 16, samples]; 4 steps per 2048 samples."""
+    """Amplitudes [batch, maps, lines, steps] -> bands [batch, channels * 16, samples]; 4 steps per 2048 samples.
+
+    maps: 1 for mono; left, right and side for stereo.
+    """
 
     AUDIBLE = 1e-4  # a band is left out of a line where its filter's gain is below -80 dB
 
@@ -90,17 +96,26 @@ class Lines(nn.Module):
             self.register_buffer(f"basis{band}", torch.from_numpy(basis), persistent=False)
 
     def forward(self, amplitude: Tensor, clock: Clock) -> Tensor:
-        batch, channels, _, steps = amplitude.shape
+        steps = amplitude.shape[-1]
         position = clock.frame[:, None] * self.per_frame + torch.arange(steps, device=amplitude.device)
         turns = (self.offset[:, None] + self.advance[:, None] * position[:, None, :]) % PHASE_STEPS
         angle = turns.float() * (2 * torch.pi / PHASE_STEPS)  # [batch, lines, steps]
         real, imag = amplitude * angle.cos()[:, None], amplitude * angle.sin()[:, None]
+        if amplitude.shape[1] == STEREO_MAPS:
+            real, imag = _widen(real, -imag), _widen(imag, real)
+        batch, channels = real.shape[:2]
         frames = []
         for band, part in enumerate(self.slices):
             both = torch.cat([real[:, :, part], imag[:, :, part]], 2).transpose(2, 3)
             frames.append(both @ getattr(self, f"basis{band}"))
         stacked = torch.stack(frames, 2)  # [batch, channels, bands, steps, window]
         return _overlap_add(stacked, self.hop).reshape(batch, channels * BANDS, -1)
+
+
+def _widen(panned: Tensor, turned: Tensor) -> Tensor:
+    """[batch, 3, ...] -> [batch, 2, ...]: a side map is added to the left and taken from the right."""
+    side = turned[:, 2:]
+    return panned[:, :2] + torch.cat([side, -side], 1)
 
 
 class ShapedNoise(nn.Module):
@@ -164,7 +179,8 @@ class IstftGenerator(nn.Module):
                 kernel, stride = (ratio + 2 * (ratio // 2), time.kernel), (ratio, time.stride)
                 padding = (ratio // 2, time.padding)
                 self.ups.append(nn.ConvTranspose2d(sizes[level], sizes[level - 1], kernel, stride, padding))
-        outputs = config.frequency_ratios[0] * LINE_COLUMNS * config.channels
+        self.line_maps = STEREO_MAPS if config.channels == 2 else 1
+        outputs = config.frequency_ratios[0] * LINE_COLUMNS * self.line_maps
         self.line_head = nn.Conv2d(sizes[0], outputs, (3, 1), padding=(1, 0))
         self.lines = Lines(config)
         self._start_quiet(self.line_head)
@@ -200,8 +216,8 @@ class IstftGenerator(nn.Module):
         """[batch, channels * fine * columns, rows, steps] -> [batch, channels, rows * fine, steps * columns], limited
         to LOUDEST."""
         batch, _, count, frames = x.shape
-        x = x.reshape(batch, self.config.channels, fine_rows, columns, count, frames).permute(0, 1, 4, 2, 5, 3)
-        return x.reshape(batch, self.config.channels, count * fine_rows, frames * columns).clamp(max=LOUDEST)
+        x = x.reshape(batch, -1, fine_rows, columns, count, frames).permute(0, 1, 4, 2, 5, 3)
+        return x.reshape(batch, -1, count * fine_rows, frames * columns).clamp(max=LOUDEST)
 
     def forward(self, z: Tensor, clock: Clock) -> Tensor:
         line_level, noise_level = self.amplitudes(z)

@@ -69,9 +69,10 @@ def multiscale_distance(
 
 
 def stereo_distance(target: Tensor, output: Tensor, windows: Sequence[int], rate: int, floor: float = 3e-5) -> Tensor:
-    """S with octave weights on left, right and mid of audio [batch, channels, samples], mean over scales.
+    """S with octave weights on left, right, mid and side of audio [batch, channels, samples], mean over scales.
 
-    The mid spectrum comes free from the linear transform; for mono there is only the one signal.
+    Mid and side come free from the linear transform; for mono there is only the one signal. Without the side term a
+    mono output costs nothing where left and right are equally loud.
     """
     total = output.new_zeros(())
     for window in windows:
@@ -79,7 +80,8 @@ def stereo_distance(target: Tensor, output: Tensor, windows: Sequence[int], rate
         pair = []
         for audio in (target, output):
             x = spectrum(audio, window)
-            x = torch.cat([x, x.mean(1, keepdim=True)], 1) if audio.shape[1] == 2 else x
+            if audio.shape[1] == 2:
+                x = torch.cat([x, x.mean(1, keepdim=True), x.diff(dim=1) / 2], 1)
             pair.append(_smooth_abs(x))
         total = total + spectral_distance(pair[0], pair[1], floor, weights)
     return total / len(windows)

@@ -272,3 +272,17 @@ def test_the_spectrogram_encoder_tells_left_from_right() -> None:
     with torch.inference_mode():
         (here, _), (swapped, _) = network.encode(audio), network.encode(audio.flip(1))
     assert float((here - swapped).abs().max()) > 1e-3
+
+
+def test_a_stereo_line_pans_in_phase_and_widens_in_quadrature() -> None:
+    config = CONFIGS["spectral-4096"]
+    lines, pqmf = istft.Lines(config), PQMF()
+    maps = torch.zeros(3, istft.STEREO_MAPS, config.lines, 256)
+    maps[0, 0, 60] = maps[1, 2, 60] = maps[2, :2, 60] = 0.1  # left only, side only, centre
+    left, side, centre = pqmf.synthesis(lines(maps, Clock(torch.zeros(3).long(), torch.zeros(3).long())))
+    assert left[1].abs().max() < 1e-6 < left[0].abs().max()
+    assert torch.allclose(side[0], -side[1], atol=1e-6)
+    assert torch.allclose(centre[0], centre[1], atol=1e-6)
+    middle = slice(8192, -8192)
+    inner = (centre[0, middle] * side[0, middle]).mean() / (centre[0, middle].std() * side[0, middle].std())
+    assert abs(float(inner)) < 0.02

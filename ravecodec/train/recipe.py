@@ -47,7 +47,7 @@ class Recipe:
     stage2: Stage = Stage(100_000, 1e-4)
     batch: int = 8
     crop_frames: int = 32  # latent frames per training crop
-    distance: str = "paper"  # S as in the paper (bands and full band), or octave-weighted on left, right and mid
+    distance: str = "paper"  # S as in the paper (bands and full band), or octave-weighted on left, right, mid and side
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
     windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
     target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
