@@ -15,7 +15,7 @@ import click
 
 from ravecodec import __version__, console, zoo
 from ravecodec.bitstream import MAJOR, MINOR
-from ravecodec.bitstream.limits import MAX_SEED, MAX_STEP_INDEX
+from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.errors import CorruptError, UsageError
 from ravecodec.examine import inspect_file, verify_file
 from ravecodec.files import STDIO, is_stdio
@@ -28,6 +28,7 @@ AUDIO = frozenset(
     f".{name}" for name in ("wav", "flac", "ogg", "opus", "mp3", "aif", "aiff", "caf", "w64", "rf64", "au", "m4a")
 )
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturate or nothing is sent
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -125,7 +126,7 @@ def main(ctx: click.Context) -> None:
 @click.option(
     "--step",
     "step_index",
-    type=click.IntRange(-MAX_STEP_INDEX, MAX_STEP_INDEX),
+    type=click.IntRange(-STEP_LIMIT, STEP_LIMIT),
     metavar="G",
     help="Quantiser step 2^(G/8) times the model's base; larger is coarser and smaller. Default: as the model says.",
 )

@@ -161,7 +161,7 @@ def decoded(done: DecodeSummary) -> str:
         f"{done.target}: {length:.3f} s of {sound(done.sample_rate, stream.channels)}, {done.container} {done.subtype}"
     )
     speed = f"model {done.model}; {done.seconds:.1f} s, {done.speed:.1f}x real time"
-    limited = f"{done.clipped} samples clipped (--soft-clip bends them, --bits float keeps them)"
+    limited = f"{done.clipped} samples beyond full scale were limited (--soft-clip bends, --bits float keeps them)"
     return "; ".join([f"{what}, from {cost(stream)}", speed] + [limited] * (done.clipped > 0))
 
 

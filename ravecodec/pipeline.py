@@ -134,13 +134,19 @@ class DecodePipeline:
             yield from self._decoder.skip(min(GAP, frames - start))
 
     def _total(self) -> int:
-        """Samples of the original: as END says, or as far as the frames go where it is lost."""
+        """Samples of the original: as END says, or as far as the frames go where END is lost or cannot be trusted.
+
+        After damage END's own checksum cannot be verified, so its total counts only if it ends in the last frame.
+        """
         reader, info = self._reader, self._reader.info
-        if reader.total_samples is None:
-            return reader.frames * info.hop * info.sample_rate // info.model_rate
-        if resampled_length(reader.total_samples, info.sample_rate, self._rate) < self._samples:
-            raise CorruptError(f"{reader.name}: ends with {reader.total_samples} samples, but its chunks hold more")
-        return reader.total_samples
+        whole = reader.frames * info.hop * info.sample_rate // info.model_rate
+        frame = -(-info.hop * info.sample_rate // info.model_rate)
+        total = reader.total_samples
+        if total is None or (self.damage and not whole - frame <= total <= whole):
+            return whole
+        if resampled_length(total, info.sample_rate, self._rate) < self._samples:
+            raise CorruptError(f"{reader.name}: ends with {total} samples, but its chunks hold more")
+        return total
 
     def summary(self) -> StreamSummary:
         """What was read."""

@@ -35,7 +35,7 @@ from ravecodec.files import AtomicFile
 from ravecodec.models.package import load_package, load_weights
 from ravecodec.models.rave import Rave
 from ravecodec.train import stages
-from ravecodec.train.data import Crops, Track, build_cache, split
+from ravecodec.train.data import Crops, Track, build_cache, scan, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.recipe import Recipe, Stage
 
@@ -293,6 +293,7 @@ def train(
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
+    scan(data)  # nothing is written for a folder without audio
     trainer = Trainer(recipe, choose_device(device))
     run = Run(out, recipe)
     begin(trainer, run, stage, init_from, report)
