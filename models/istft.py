@@ -11,6 +11,7 @@ loud*; phase comes from two excitations that it modulates:
   In stereo a line has three amplitudes: left and right in phase, which pan it, and a side part a quarter of a turn
   ahead on the left and behind on the right, which widens it without moving it.
 - noise with a seeded, counter-based phase per bin: windows of 32 band samples, hop 16 (5.3 ms), 17 bins in each band.
+  In stereo it has the same three amplitudes: left and right of one source, and a side part that is a second source.
 
 Both are functions of the absolute frame number, never of a state, so decoding may start anywhere. The idea of modulated
 sinusoids and filtered noise is DDSP's (Engel et al. 2020), the inverse transform per band MB-iSTFT-VITS's (Kawamura et
@@ -36,7 +37,7 @@ from ravecodec.models.spectrogram import TIME_KERNEL, rows, warped_frequencies, 
 PHASE_STEPS = 1 << 20  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
 LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per step of 2048 samples; window in band samples
 NOISE_COLUMNS, NOISE_WINDOW = 8, 32
-STEREO_MAPS = 3  # amplitudes of a stereo line: left, right, side
+STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
 
@@ -119,9 +120,9 @@ def _widen(panned: Tensor, turned: Tensor) -> Tensor:
 
 
 class ShapedNoise(nn.Module):
-    """Log amplitudes [batch, channels, rows, steps] -> bands [batch, channels * 16, samples]; 8 steps per 2048 samples.
+    """Log amplitudes [batch, maps, rows, steps] -> bands [batch, channels * 16, samples]; 8 steps per 2048 samples.
 
-    With two channels, rows shape the noise of mid and side: independent, so stereo noise has width.
+    maps: 1 for mono; left and right of one source of noise, and side, an independent source, for stereo.
     """
 
     spread: Tensor
@@ -150,14 +151,18 @@ class ShapedNoise(nn.Module):
         return torch.pi * noise.uniform(seed, noise.NOISE_STREAM, position, lane)
 
     def forward(self, level: Tensor, clock: Clock) -> Tensor:
-        batch, channels, _, steps = level.shape
-        amplitude = (level.transpose(2, 3) @ self.spread).exp()  # [batch, channels, steps, bands * bins]
+        batch, maps, _, steps = level.shape
+        channels = 2 if maps == STEREO_MAPS else 1
+        amplitude = (level.transpose(2, 3) @ self.spread).exp()  # [batch, maps, steps, bands * bins]
         angle = self._phase((channels, steps, amplitude.shape[-1]), clock, level.device)
-        spectrum = torch.polar(amplitude, angle).reshape(batch, channels, steps, BANDS, -1)
-        frames = torch.fft.irfft(spectrum, NOISE_WINDOW, norm="ortho") * self.window
+        if channels == 1:
+            spectrum = torch.polar(amplitude, angle)
+        else:
+            source = torch.polar(amplitude[:, :2], angle[:, :1])
+            side = torch.polar(amplitude[:, 2:], angle[:, 1:])
+            spectrum = source + torch.cat([side, -side], 1)
+        frames = torch.fft.irfft(spectrum.unflatten(-1, (BANDS, -1)), NOISE_WINDOW, norm="ortho") * self.window
         bands = _overlap_add(frames.transpose(2, 3), self.hop)
-        if channels == 2:
-            bands = torch.stack([bands[:, 0] + bands[:, 1], bands[:, 0] - bands[:, 1]], 1)
         return bands.reshape(batch, channels * BANDS, -1)
 
 
@@ -179,13 +184,13 @@ class IstftGenerator(nn.Module):
                 kernel, stride = (ratio + 2 * (ratio // 2), time.kernel), (ratio, time.stride)
                 padding = (ratio // 2, time.padding)
                 self.ups.append(nn.ConvTranspose2d(sizes[level], sizes[level - 1], kernel, stride, padding))
-        self.line_maps = STEREO_MAPS if config.channels == 2 else 1
-        outputs = config.frequency_ratios[0] * LINE_COLUMNS * self.line_maps
+        maps = STEREO_MAPS if config.channels == 2 else 1
+        outputs = config.frequency_ratios[0] * LINE_COLUMNS * maps
         self.line_head = nn.Conv2d(sizes[0], outputs, (3, 1), padding=(1, 0))
         self.lines = Lines(config)
         self._start_quiet(self.line_head)
         if config.noise:
-            self.noise_head = nn.Conv2d(sizes[1], NOISE_COLUMNS * config.channels, 1)
+            self.noise_head = nn.Conv2d(sizes[1], NOISE_COLUMNS * maps, 1)
             self.shaped = ShapedNoise(config, counts[1])
             self._start_quiet(self.noise_head)
 
@@ -199,8 +204,8 @@ class IstftGenerator(nn.Module):
         return [3] + [1] * (self.config.blocks[level] - 1)
 
     def amplitudes(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log amplitudes of the lines [batch, channels, lines, 4 steps] and, if there is a noise head, of the noise
-        [batch, channels, rows, 8 steps]."""
+        """Log amplitudes of the lines [batch, maps, lines, 4 steps] and, if there is a noise head, of the noise
+        [batch, maps, rows, 8 steps]."""
         count = rows(self.config)[-1]
         x = self.entry(z.reshape(len(z), -1, count, z.shape[-1]).contiguous(memory_format=torch.channels_last))
         noise_level = None
@@ -213,7 +218,7 @@ class IstftGenerator(nn.Module):
         return self._unfold(self.line_head(x).float(), self.config.frequency_ratios[0], LINE_COLUMNS), noise_level
 
     def _unfold(self, x: Tensor, fine_rows: int, columns: int) -> Tensor:
-        """[batch, channels * fine * columns, rows, steps] -> [batch, channels, rows * fine, steps * columns], limited
+        """[batch, maps * fine * columns, rows, steps] -> [batch, maps, rows * fine, steps * columns], limited
         to LOUDEST."""
         batch, _, count, frames = x.shape
         x = x.reshape(batch, -1, fine_rows, columns, count, frames).permute(0, 1, 4, 2, 5, 3)

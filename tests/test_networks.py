@@ -229,16 +229,30 @@ def test_tones_at_band_edges_are_pure_too() -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 def test_flat_noise_is_white_and_as_loud_as_it_says(channels: int) -> None:
     config = ModelConfig(channels=channels, **SPECTRAL)
-    level = torch.full((1, channels, 32, 64 * istft.NOISE_COLUMNS), np.log(0.1))
+    maps = istft.STEREO_MAPS if channels == 2 else 1
+    level = torch.full((1, maps, 32, 64 * istft.NOISE_COLUMNS), np.log(0.1))
     bands = istft.ShapedNoise(config, 32)(level, Clock.at(50))
     audio = PQMF().synthesis(bands)[0, :, 4096:-4096]
-    loud = 0.1 * np.sqrt(channels)  # stereo: mid + side
+    loud = 0.1 * np.sqrt(channels)  # stereo: source and side
     assert audio.std(-1).tolist() == pytest.approx([loud] * channels, rel=0.03)
     power = torch.fft.rfft(audio[0]).abs().square()
     share = torch.stack([part.mean() for part in power.chunk(24)]) / power.mean()
     assert float(share.min()) > 0.75 and float(share.max()) < 1.25
     if channels == 2:
-        assert abs(float(torch.corrcoef(audio)[0, 1])) < 0.05  # mid and side are independent: wide
+        assert abs(float(torch.corrcoef(audio)[0, 1])) < 0.05  # source and side are independent: wide
+
+
+@pytest.mark.parametrize("loud", [0, 1])
+def test_noise_and_lines_can_stand_on_one_side(loud: int) -> None:
+    config = ModelConfig(channels=2, **SPECTRAL)
+    for head, columns in ((istft.ShapedNoise(config, 32), istft.NOISE_COLUMNS), (istft.Lines(config), istft.LINE_COLUMNS)):
+        rows = 32 if columns == istft.NOISE_COLUMNS else config.lines
+        amplitude = torch.zeros(1, istft.STEREO_MAPS, rows, 8 * columns)
+        amplitude[:, loud] = 0.1
+        level = (amplitude + 1e-12).log() if columns == istft.NOISE_COLUMNS else amplitude
+        left, right = head(level, Clock.at(0)).chunk(2, 1)
+        quiet, heard = (right, left) if loud == 0 else (left, right)
+        assert float(quiet.abs().max()) < 1e-6 < 1e-3 < float(heard.abs().max())
 
 
 def test_frequencies_without_lines_are_silent_bands() -> None:

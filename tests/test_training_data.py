@@ -203,6 +203,20 @@ def test_channels_are_swapped_half_of_the_time(cache: Path) -> None:
     assert 0.4 < left_is_louder.mean() < 0.6
 
 
+def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
+    """Every balance, silence on one side and opposite polarity among them; none of it unless it is asked for."""
+    audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
+    audio[:40_000, 1] = audio[:40_000, 0]
+    placed = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, placed=0.5)
+    left, right = np.concatenate([placed.batch(step, 8) for step in range(80)]).transpose(1, 0, 2)
+    balance = (left * right).sum(1) / np.maximum((left**2).sum(1), (right**2).sum(1))  # 1: as it was
+    assert 0.4 < (balance > 0.99).mean() < 0.6
+    assert 0.05 < (np.abs(balance) < 0.01).mean() < 0.15
+    assert 0.02 < (balance < -0.01).mean() < 0.08
+    assert all(np.histogram(balance, 4, (0.01, 0.99))[0] > 20)
+    assert np.abs(left).max() <= 1 and np.abs(right).max() <= 1
+
+
 def test_crops_stay_inside_their_tracks(cache: Path) -> None:
     """Neighbours in the file are different music: a training crop never holds validation audio."""
     audio = np.memmap(cache / "audio.i16", "<i2", "r+")

@@ -301,7 +301,7 @@ def train(
     tracks = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
     training, validation = split(tracks)
     length = recipe.crop_frames * recipe.model.hop
-    crops = Crops(cache, training, recipe.model.channels, length, recipe.seed)
+    crops = Crops(cache, training, recipe.model.channels, length, recipe.seed, recipe.placed)
     if trainer.stage == 1 and stage != "2":
         run_stage(run, trainer, recipe.stage1, crops, lambda audio: stage1_step(trainer, audio), report)
     held = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
