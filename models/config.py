@@ -14,7 +14,8 @@ from typing import Any
 from ravecodec.errors import ModelError
 
 PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself, read by package.py and, without torch, by zoo.py
-PACKAGE_VERSION = 1
+PACKAGE_VERSION = 2  # what is written
+PACKAGE_VERSIONS = ("1", "2")  # what is read
 
 ENCODERS = ("multiband", "spectrogram")
 GENERATORS = ("conv", "istft")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, parametrize
+from torch.overrides import TorchFunctionMode
 
 from ravecodec.errors import ModelError
-from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
+from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, PACKAGE_VERSIONS, ModelConfig
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.rave import Rave
 
@@ -72,19 +73,35 @@ class Model:
 def fold(network: Rave) -> Rave:
     """A copy in eval mode whose weight norm is multiplied out and whose batch norms are merged into the convolutions
     before them."""
-    folded = copy.deepcopy(network).eval()
-    for module in folded.modules():
+    return _fold(copy.deepcopy(network))
+
+
+def _fold(network: Rave) -> Rave:
+    """The same, in place."""
+    network.eval()
+    for module in network.modules():
         if parametrize.is_parametrized(module):
             _own_class(module)
             for name in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, name)
-    for sequence in [m for m in folded.modules() if isinstance(m, nn.Sequential)]:
+    for sequence in [m for m in network.modules() if isinstance(m, nn.Sequential)]:
         for i in range(len(sequence) - 1):
             conv, norm = sequence[i], sequence[i + 1]
             if isinstance(conv, nn.Conv1d) and isinstance(norm, nn.BatchNorm1d):
                 sequence[i] = fuse_conv_bn_eval(conv, norm)
                 sequence[i + 1] = nn.Identity()
-    return folded
+    return network
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Networks built within have arbitrary weights: drawing random ones takes a third of the time of loading a model."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def _own_class(module: nn.Module) -> None:
@@ -170,8 +187,8 @@ def _checked_metadata(path: Path, metadata: Mapping[str, str] | None) -> Mapping
     if found.get("format") != PACKAGE_FORMAT:
         what = f"format {found.get('format')!r}; expected {PACKAGE_FORMAT!r}"
         raise ModelError(f"{path}: not a ravecodec model package ({what})")
-    if found.get("version") != str(PACKAGE_VERSION):
-        what = f"version {found.get('version')}; this ravecodec reads version {PACKAGE_VERSION}"
+    if found.get("version") not in PACKAGE_VERSIONS:
+        what = f"version {found.get('version')}; this ravecodec reads version {' and '.join(PACKAGE_VERSIONS)}"
         raise ModelError(f"{path}: model package {what}")
     return found
 
@@ -194,8 +211,11 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
 
 def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor], device: torch.device) -> Model:
     config = ModelConfig.from_json(metadata["config"])
-    network = fold(Rave(config))
+    with _Uninitialised():
+        network = _fold(Rave(config))
     weights = {k.removeprefix(WEIGHTS): v.float() for k, v in tensors.items() if k.startswith(WEIGHTS)}
+    if metadata["version"] == "1":
+        _widen_noise(config, weights)
     network.load_state_dict(weights)
     network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     point = json.loads(metadata["point"])
@@ -207,6 +227,14 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
     _check_sizes(config.latent, latent, coding)
     digest = hashlib.sha256(path.read_bytes()).digest()
     return Model(network, latent, coding, metadata["name"], digest, json.loads(metadata["info"]))
+
+
+def _widen_noise(config: ModelConfig, weights: dict[str, Tensor]) -> None:
+    """Version 1 shaped stereo noise as mid and side; left, right and side say the same with left = right = mid."""
+    for key in ("generator.noise_head.weight", "generator.noise_head.bias"):
+        if config.channels == 2 and config.generator == "istft" and key in weights:
+            mid, side = weights[key].chunk(2)
+            weights[key] = torch.cat([mid, mid, side])
 
 
 def _check_sizes(size: int, latent: LatentSpace, coding: Coding) -> None:

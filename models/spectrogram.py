@@ -32,11 +32,14 @@ def warped_frequencies(rows: int) -> np.ndarray:
 
 def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
     """float32 [window // 2 + 1, rows]: triangles around each row's frequency, one FFT bin wide or more, of sum 1."""
-    centres = warped_frequencies(rows)
-    width = np.maximum(np.gradient(centres), rate / window)
-    bins = np.arange(window // 2 + 1)[:, None] * rate / window
-    weights = np.maximum(0, 1 - np.abs(bins - centres) / width)
-    return (weights / weights.sum(axis=0)).astype(np.float32)
+    centres = warped_frequencies(rows) * window / rate  # in bins
+    width = np.maximum(np.gradient(centres), 1)
+    matrix = np.zeros((window // 2 + 1, rows), np.float32)
+    for row in range(rows):
+        bins = np.arange(max(0, int(centres[row] - width[row])), min(window // 2, int(centres[row] + width[row])) + 1)
+        weights = np.maximum(0, 1 - np.abs(bins - centres[row]) / width[row])
+        matrix[bins, row] = weights / weights.sum()
+    return matrix
 
 
 class WarpedSpectrum(nn.Module):

@@ -210,7 +210,8 @@ def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as
             f"damage: {damage.reason}; {damage.frames or 'unknown'} frames from frame {damage.first_frame} lost"
         )
     if done.damage:
-        raise CorruptError(f"{done.source}: {len(done.damage)} damaged places, the sound was held over them")
+        places = "1 damaged place" if len(done.damage) == 1 else f"{len(done.damage)} damaged places"
+        raise CorruptError(f"{done.source}: {places}, the sound was held meanwhile")
 
 
 def _beside(source: str, suffix: str) -> str:
@@ -229,7 +230,10 @@ def _meta(tags: tuple[str, ...]) -> dict[str, Any] | None:
     for key, equals, _ in pairs:
         if not key or not equals:
             raise UsageError(f"--tag {key + equals!r}: expected KEY=TEXT")
-    return {"tags": {key: text for key, _, text in pairs}} if pairs else None
+    tags_by_key = {key: text for key, _, text in pairs}
+    if len(tags_by_key) < len(pairs):
+        raise UsageError(f"--tag: {len(pairs)} tags have {len(tags_by_key)} keys; expected each key once")
+    return {"tags": tags_by_key} if pairs else None
 
 
 # ---- info and verify -------------------------------------------------------------------------------------------------

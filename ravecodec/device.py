@@ -12,7 +12,11 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"device is {name!r}; expected auto, cpu, cuda, cuda:1 or another of torch's") from error
+    try:
+        torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device {name!r} is not available ({str(error).splitlines()[0]})") from error
-    return torch.device(name)
+    return device

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.errors import ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile, check_output
-from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
+from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSIONS, ModelConfig
 
 ENVIRONMENT = "RAVECODEC_MODELS"
 DEFAULT = "default"
@@ -134,8 +134,8 @@ def _read_metadata(path: Path, file: BinaryIO, size: int) -> Mapping[str, str]:
     if size != end:
         raise ModelError(f"{path}: has {size} bytes, expected {end} as its header says (a partial download?)")
     found = metadata.get("format"), metadata.get("version")
-    if found != (PACKAGE_FORMAT, str(PACKAGE_VERSION)):
-        expected = f"{PACKAGE_FORMAT} version {PACKAGE_VERSION}"
+    if found[0] != PACKAGE_FORMAT or found[1] not in PACKAGE_VERSIONS:
+        expected = f"{PACKAGE_FORMAT} version {' or '.join(PACKAGE_VERSIONS)}"
         raise ModelError(f"{path}: is {found[0] or 'no model package'} version {found[1]}, expected {expected}")
     return metadata
 

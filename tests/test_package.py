@@ -244,7 +244,7 @@ def _config(metadata: dict[str, str], **values: object) -> None:
 TAMPERINGS: dict[str, Callable[[dict[str, Tensor], dict[str, str]], object]] = {
     "no metadata": lambda tensors, metadata: metadata.clear(),
     "other format": lambda tensors, metadata: metadata.update(format="onnx"),
-    "newer version": lambda tensors, metadata: metadata.update(version="2"),
+    "newer version": lambda tensors, metadata: metadata.update(version="3"),
     "no config": lambda tensors, metadata: metadata.pop("config"),
     "config is no JSON": lambda tensors, metadata: metadata.update(config="{"),
     "config is a list": lambda tensors, metadata: metadata.update(config="[]"),
@@ -272,3 +272,18 @@ def test_what_does_not_fit_together_is_a_model_error(package: Path, name: str) -
     tampered(package, TAMPERINGS[name])
     with pytest.raises(ModelError):
         load_package(package)
+
+
+def test_version_1_shaped_stereo_noise_as_mid_and_side(package: Path) -> None:
+    if load_package(package).config.generator != "istft":
+        pytest.skip("version 2 changed the other generator")
+    left, _, side = load_package(package).network.generator.noise_head.weight.chunk(3)
+
+    def older(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        metadata["version"] = "1"
+        for name in ("weights.generator.noise_head.weight", "weights.generator.noise_head.bias"):
+            left, _, side = tensors[name].chunk(3)
+            tensors[name] = torch.cat([left, side])
+
+    tampered(package, older)
+    assert torch.equal(load_package(package).network.generator.noise_head.weight, torch.cat([left, left, side]))

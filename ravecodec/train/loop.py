@@ -204,9 +204,11 @@ def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[
     loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, stages.pick_windows(recipe, random))
     log = {"spectral": loss.item(), "critic": critic.item()}
     if trainer.step >= recipe.warmup:
+        trainer.discriminator.requires_grad_(False)
         adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)
         loss, log = loss + adversarial, log | more
     _descend(loss, trainer.generator_optimiser, rate)
+    trainer.discriminator.requires_grad_(True)
     return log
 
 
