@@ -94,7 +94,7 @@ def _fold(network: Rave) -> Rave:
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Networks built within have arbitrary weights: drawing random ones takes a third of the time of loading a model."""
+    """Networks built within have arbitrary weights: drawing random ones is a third of the time of loading a model."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -245,12 +245,11 @@ def test_flat_noise_is_white_and_as_loud_as_it_says(channels: int) -> None:
 @pytest.mark.parametrize("loud", [0, 1])
 def test_noise_and_lines_can_stand_on_one_side(loud: int) -> None:
     config = ModelConfig(channels=2, **SPECTRAL)
-    for head, columns in ((istft.ShapedNoise(config, 32), istft.NOISE_COLUMNS), (istft.Lines(config), istft.LINE_COLUMNS)):
-        rows = 32 if columns == istft.NOISE_COLUMNS else config.lines
-        amplitude = torch.zeros(1, istft.STEREO_MAPS, rows, 8 * columns)
-        amplitude[:, loud] = 0.1
-        level = (amplitude + 1e-12).log() if columns == istft.NOISE_COLUMNS else amplitude
-        left, right = head(level, Clock.at(0)).chunk(2, 1)
+    noise, lines = torch.zeros(1, istft.STEREO_MAPS, 32, 64), torch.zeros(1, istft.STEREO_MAPS, config.lines, 32)
+    noise[:, loud] = lines[:, loud] = 0.1
+    shaped = istft.ShapedNoise(config, 32)((noise + 1e-12).log(), Clock.at(0))
+    for bands in (shaped, istft.Lines(config)(lines, Clock.at(0))):
+        left, right = bands.chunk(2, 1)
         quiet, heard = (right, left) if loud == 0 else (left, right)
         assert float(quiet.abs().max()) < 1e-6 < 1e-3 < float(heard.abs().max())
 

@@ -3,10 +3,14 @@
 The recipe is `tiny` with few steps; everything runs on one thread, where results are exact.
 """
 
+import copy
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,15 +27,19 @@ from ravecodec.errors import InputError, ModelError, OutputError, UsageError
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.discriminator import WaveformDiscriminator
 from ravecodec.models.istft import Clock
-from ravecodec.models.package import load_package
+from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
 from ravecodec.train import loop, stages
 from ravecodec.train.data import Crops, _finished
+from ravecodec.train.folder import Run
+from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
+from ravecodec.train.trainer import EMA, Trainer, learning_rate, stage1_step
+from ravecodec.train.validation import validate
 
 RATE = 48_000
 TINY = load_recipe("tiny")
-SHORT = TINY.replace(stage1=Stage(6, 5e-3), stage2=Stage(5, 5e-4), warmup=2, rate_kbps=0)
+SHORT = TINY.replace(stage1=Stage(6, 5e-3), stage2=Stage(5, 5e-4), warmup=2, rate_kbps=0, validate_every=2)
 PAPER = SHORT.replace(
     model=ModelConfig(channels=2, capacity=4, latent=8),
     crop_frames=32,
@@ -118,10 +126,10 @@ def assert_same_end(run: Path, other: Path, parts: tuple[str, ...] = ()) -> None
 
 def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line[key] for line in lines if line["stage"] == stage]
+    return [line[key] for line in lines if line["stage"] == stage and key in line]
 
 
-def spectral_distance(trainer: loop.Trainer, cache: Path) -> float:
+def spectral_distance(trainer: Trainer, cache: Path) -> float:
     """S of the averaged model, without posterior noise, on a fixed batch of the cached audio."""
     recipe, model = trainer.recipe, trainer.average
     crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5)
@@ -138,7 +146,7 @@ def test_the_tiny_recipe_learns_and_its_package_codes(music: Path, cache: Path, 
     path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu", licence="CC0-1.0", report=said.append)
     assert path == tmp_path / "tiny.safetensors"
     assert (len(history(tmp_path, 1)), len(history(tmp_path, 2, "critic"))) == (80, 6)
-    untrained, trained = loop.Trainer(recipe, torch.device("cpu")), loop.Trainer(recipe, torch.device("cpu"))
+    untrained, trained = Trainer(recipe, torch.device("cpu")), Trainer(recipe, torch.device("cpu"))
     trained.restore(checkpoint(tmp_path))
     assert spectral_distance(trained, cache) < 0.85 * spectral_distance(untrained, cache)
     assert any("stage 1  step 80/80" in line for line in said)
@@ -193,6 +201,7 @@ from pathlib import Path
 import torch
 from ravecodec.models.discriminator import WaveformDiscriminator
 from ravecodec.train import data, finish, loop, stages
+from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe
 
 torch.set_num_threads(1)
@@ -223,6 +232,10 @@ def in_step(stage, step):
         return log
     setattr(loop, name, dying)
 
+def interrupted(stage, step):
+    in_step(stage, step)
+    globals()["die"] = lambda: os.kill(os.getpid(), signal.SIGINT)
+
 def in_checkpoint(stage, step):
     whole = torch.save
     def dying(state, file):
@@ -240,6 +253,7 @@ MOMENTS = {
     "step of stage 1": lambda: in_step(1, 3),
     "checkpoint": lambda: in_checkpoint(1, 5),
     "step of stage 2": lambda: in_step(2, 3),
+    "Ctrl-C": lambda: interrupted(1, 2),
 }
 MOMENTS[moment]()
 loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device="cpu")
@@ -271,6 +285,101 @@ def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
     assert history(tmp_path, 2)
 
 
+def test_ctrl_c_is_obeyed_after_the_step_with_nothing_lost(
+    uninterrupted: tuple[Recipe, Path], music: Path, tmp_path: Path
+) -> None:
+    recipe, whole = uninterrupted
+    assert killed("Ctrl-C", recipe, music, tmp_path) in (-2, 130)
+    assert (checkpoint(tmp_path)["stage"], checkpoint(tmp_path)["step"]) == (1, 3)
+    loop.train(music, recipe, tmp_path, device="cpu")
+    assert_same_end(tmp_path, whole)
+
+
+def test_a_second_ctrl_c_acts_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), deferred() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+    with deferred() as stop:
+        pass
+    stop.obey()
+    assert not stop
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(music: Path, cache: Path, tmp_path: Path) -> None:
+    loop.train(music, SHORT.replace(stage1=Stage(1, 5e-3)), tmp_path / "whole", stage="1", cache=cache, device="cpu")
+    before = (tmp_path / "whole" / "checkpoint.pt").read_bytes()
+    run = Run(tmp_path / "run", SHORT)
+    run.checkpoint.write_bytes(before)
+    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
+    try:
+        with pytest.raises(OutputError, match=r"checkpoint.pt: cannot be written \(.*the last one is kept"):
+            run.save(Trainer(SHORT, torch.device("cpu")).state())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert run.checkpoint.read_bytes() == before
+    assert sorted(p.name for p in run.folder.iterdir()) == ["checkpoint.pt", "recipe.json"]
+
+
+@pytest.mark.parametrize(("batch", "advice"), [(2, "batch = 1"), (1, f"crop_frames = {SHORT.crop_frames // 2}")])
+def test_out_of_memory_says_what_to_try(
+    music: Path, cache: Path, tmp_path: Path, batch: int, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(trainer: Trainer, audio: Tensor) -> dict[str, float]:
+        return {"bytes": float(torch.empty(1 << 60).sum())}
+
+    monkeypatch.setattr(loop, "stage1_step", hungry)
+    with pytest.raises(UsageError, match=f"out of memory at stage 1 step 0.*try {advice} "):
+        loop.train(music, SHORT.replace(batch=batch), tmp_path, cache=cache, device="cpu")
+
+
+def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, run = uninterrupted
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "validation" in line]
+    told = [(line["stage"], line["step"]) for line in lines]
+    assert told == [(1, 2), (1, 4), (1, 6), (2, 2), (2, 4), (2, 5)]
+    assert all(0 < line["validation"] < 100 and 0 <= line["validation_peaks"] <= 1 for line in lines)
+    distances, kept = iter([3.0, 1.0, 2.0]), []
+    monkeypatch.setattr(loop, "validate", lambda *_: {"validation": next(distances)})
+    keep = Trainer.keep_if_best
+
+    def keep_and_tell(trainer: Trainer, distance: float) -> None:
+        kept.append(copy.deepcopy(trainer.average.generator.state_dict()))
+        keep(trainer, distance)
+
+    monkeypatch.setattr(Trainer, "keep_if_best", keep_and_tell)
+    path = loop.train(
+        music, recipe, tmp_path, stage="2", init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu"
+    )
+    packed = load_package(path).network.generator.state_dict()
+    reference = Trainer(recipe, torch.device("cpu")).average
+    same = []
+    for weights in kept:
+        reference.generator.load_state_dict(weights)
+        folded = fold(reference).generator.state_dict()
+        same.append(all(torch.equal(folded[name].half().float(), value) for name, value in packed.items()))
+    assert same == [False, True, False]
+
+
+def test_validation_hears_the_same_every_time(cache: Path) -> None:
+    tracks = _finished(cache / "tracks.jsonl")
+    held = Crops(cache, tracks, 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    trainer = Trainer(SHORT, torch.device("cpu"))
+    first = validate(trainer, held)
+    assert first == validate(trainer, held)
+    stage1_step(trainer, torch.from_numpy(held.batch(0, 2)))
+    for _ in range(50):
+        trainer.step += 1
+        trainer.update_average()
+    assert validate(trainer, held) != first
+
+
 def test_a_finished_run_is_only_packed_again(uninterrupted: tuple[Recipe, Path], music: Path, cache: Path) -> None:
     recipe, run = uninterrupted
     before = checkpoint(run)
@@ -287,8 +396,8 @@ def test_training_may_start_from_a_package(
 ) -> None:
     recipe, run = uninterrupted
     package = next(run.glob("*.safetensors"))
-    trainer = loop.Trainer(recipe, torch.device("cpu"))
-    loop.begin(trainer, loop.Run(tmp_path / "probe", recipe), "all", package, lambda line: None)
+    trainer = Trainer(recipe, torch.device("cpu"))
+    loop.begin(trainer, Run(tmp_path / "probe", recipe), "all", package, lambda line: None)
     model = load_package(package)
     z = torch.randn(1, recipe.model.latent, 4, generator=torch.Generator().manual_seed(0))
     for network in (trainer.model, trainer.average):
@@ -349,16 +458,16 @@ def test_divergence_stops_the_run_before_it_spoils_the_checkpoint(
 
 @pytest.mark.parametrize("recipe", [SHORT, PAPER], ids=["default", "paper"])
 def test_silence_gives_finite_losses(recipe: Recipe) -> None:
-    trainer = loop.Trainer(recipe, torch.device("cpu"))
+    trainer = Trainer(recipe, torch.device("cpu"))
     audio = torch.zeros(recipe.batch, 2, recipe.crop_frames * recipe.model.hop)
-    log = loop.stage1_step(trainer, audio)
+    log = stage1_step(trainer, audio)
     assert all(np.isfinite(value) for value in log.values())
     assert all(p.isfinite().all() for p in trainer.model.parameters())
 
 
 def test_learning_rate_warms_up_and_decays_to_a_twentieth() -> None:
     stage = Stage(1000, 1e-3)
-    rates = [loop.learning_rate(stage, step) for step in range(1001)]
+    rates = [learning_rate(stage, step) for step in range(1001)]
     assert rates[0] == pytest.approx(1e-5, rel=0.01)
     assert max(rates) < 1e-3 and rates[100] == pytest.approx(1e-3, rel=0.05)
     assert np.all(np.diff(rates[:99]) > 0) and np.all(np.diff(rates[100:]) < 0)
@@ -388,7 +497,7 @@ def test_windows_of_a_step_are_drawn_from_the_recipe() -> None:
 
 
 def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
-    trainer = loop.Trainer(PAPER, torch.device("cpu"))
+    trainer = Trainer(PAPER, torch.device("cpu"))
     trainer.step = 100_000
     before = [p.clone() for p in trainer.average.parameters()]
     with torch.no_grad():
@@ -397,7 +506,7 @@ def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
         trainer.model.encoder.network[1].running_mean.fill_(7)
     trainer.update_average()
     for old, new in zip(before, trainer.average.parameters(), strict=True):
-        assert torch.allclose(new - old, torch.full_like(old, 1 - loop.EMA), atol=1e-5)
+        assert torch.allclose(new - old, torch.full_like(old, 1 - EMA), atol=1e-5)
     assert float(trainer.average.encoder.network[1].running_mean.mean()) == 7
     assert not any(p.requires_grad for p in trainer.average.parameters())
 
@@ -428,8 +537,8 @@ def test_random_clocks_are_places_in_a_stream() -> None:
 
 
 def test_two_trainers_begin_alike() -> None:
-    first, second = (loop.Trainer(SHORT, torch.device("cpu")) for _ in range(2))
-    other = loop.Trainer(SHORT.replace(seed=1), torch.device("cpu"))
+    first, second = (Trainer(SHORT, torch.device("cpu")) for _ in range(2))
+    other = Trainer(SHORT.replace(seed=1), torch.device("cpu"))
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
     assert isinstance(other.model, Rave)
     assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))

@@ -59,6 +59,7 @@ class Recipe:
     warmup: int = 1000  # stage 2 steps in which only the discriminator learns
     whiten: bool = True  # latent axes by signal-to-noise (default preset) or by variance alone (paper)
     rate_kbps: float = 0.0  # the default step is the finest whose coded validation audio stays below; 0: step index 0
+    validate_every: int = 500  # steps; 0: never
     bfloat16: bool = False
     seed: int = 0
     name: str = "model"
@@ -77,7 +78,7 @@ class Recipe:
         self._check(NAME.fullmatch(self.name) is not None, "name", "letters, digits, dot, dash and underscore")
         for key in ("batch", "crop_frames"):
             self._check(getattr(self, key) > 0, key, "at least 1")
-        for key in ("windows_per_step", "target_kbps", "beta", "warmup", "rate_kbps", "seed"):
+        for key in ("windows_per_step", "target_kbps", "beta", "warmup", "rate_kbps", "validate_every", "seed"):
             self._check(getattr(self, key) >= 0, key, "at least 0")
 
     def _check(self, good: bool, name: str, expected: str) -> None:

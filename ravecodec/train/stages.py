@@ -148,12 +148,23 @@ class Sender:
     def __call__(self, mean: Tensor, step: int, clock: Clock) -> Tensor:
         """Posterior means [batch, latent, frames] -> latents of the same shape; depends on (seed, step) only."""
         random = np.random.default_rng((self.seed, step))
-        sent = []
-        means = mean.transpose(1, 2).cpu().numpy()
-        for z, frame, seed in zip(means, clock.frame.tolist(), clock.seed.tolist(), strict=True):
+        points = []
+        for _ in range(len(mean)):
             full = random.random() < 0.75  # most of the time all axes that the default operating point sends
             dims = self.dims[1] if full else int(random.integers(self.dims[0], self.dims[1] + 1))
-            step_index = self.coding.step_index + int(random.integers(*self.LADDER))
+            points.append((dims, self.coding.step_index + int(random.integers(*self.LADDER))))
+        return self._send(mean, points, clock)
+
+    def at_default(self, mean: Tensor, clock: Clock) -> Tensor:
+        """The same at the default operating point."""
+        return self._send(mean, [(self.coding.dims, self.coding.step_index)] * len(mean), clock)
+
+    def _send(self, mean: Tensor, points: list[tuple[int, int]], clock: Clock) -> Tensor:
+        """Every item at its operating point (dims, step index)."""
+        sent = []
+        means = mean.float().transpose(1, 2).cpu().numpy()
+        places = zip(clock.frame.tolist(), clock.seed.tolist(), strict=True)
+        for z, (dims, step_index), (frame, seed) in zip(means, points, places, strict=True):
             quantizer = Quantizer(self.latent, self.coding, dims, step_index, self.coding.fill)
             sent.append(quantizer.latents(quantizer.symbols(z), frame, seed))
         return torch.from_numpy(np.stack(sent)).transpose(1, 2).contiguous().to(mean.device)

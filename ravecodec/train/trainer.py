@@ -1,0 +1,144 @@
+"""What a training run consists of, and one step of it: network, moving average, discriminator, optimisers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ravecodec.models.package import load_weights
+from ravecodec.models.rave import Rave
+from ravecodec.train import stages
+from ravecodec.train.recipe import Recipe, Stage
+
+EMA = 0.999
+CLIP = 1.0  # gradient norm
+LR_WARMUP = 100
+BETA_WARMUP = 200  # steps before beta may follow the rate
+COUNTERS = ("stage", "step", "stage1_steps", "seconds")  # of a checkpoint
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, stage.steps))))
+    return stage.rate * min(1.0, (step + 1) / LR_WARMUP) * (0.05 + 0.95 * cosine)
+
+
+class Trainer:
+    """Network, its moving average, discriminator and optimisers; `state` and `restore` are inverse."""
+
+    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.device = recipe, device
+        self.model = Rave(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.discriminator = stages.build_discriminator(recipe).to(device)
+        betas = (0.5, 0.9)  # RAVE, section 4.1
+        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.99))
+        self.generator_optimiser = torch.optim.Adam(self.model.generator.parameters(), betas=betas)
+        self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), betas=betas)
+        self.beta = stages.Beta(recipe, recipe.model.frame_rate)
+        self.valid = stages.Valid.of(self.model, recipe.crop_frames)
+        stages.check_crop(recipe, self.valid, self.discriminator)
+        self.stage, self.step, self.stage1_steps, self.seconds = 1, 0, 0, 0.0
+        self.best: dict[str, Any] = {"distance": math.inf, "generator": {}}  # of stage 2, by validation
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("model", "average", "discriminator", "optimiser", "generator_optimiser", "discriminator_optimiser")
+        return {name: getattr(self, name) for name in names}
+
+    def state(self) -> dict[str, Any]:
+        numbers = {name: getattr(self, name) for name in COUNTERS} | {"beta": self.beta.value, "best": self.best}
+        return numbers | {name: part.state_dict() for name, part in self._parts().items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        self.beta.value, self.best = state["beta"], state["best"]
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Weights of a packaged model as the starting point."""
+        load_weights(self.model, weights)
+        self.average.load_state_dict(self.model.state_dict())
+
+    def randomness(self) -> torch.Generator:
+        """The random source of this step, whatever happened before it."""
+        seed = np.random.SeedSequence((self.recipe.seed, self.stage, self.step)).generate_state(1, np.uint32)
+        return torch.Generator().manual_seed(int(seed[0]))
+
+    def update_average(self) -> None:
+        """Moving average of the weights; buffers (batch-norm statistics) are copied."""
+        decay = min(EMA, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                mine.copy_(theirs)
+
+    def keep_if_best(self, distance: float) -> None:
+        """Remembers the average's generator if it is nearer to the validation audio than any before in this stage."""
+        if distance < self.best["distance"]:
+            weights = {name: value.clone() for name, value in self.average.generator.state_dict().items()}
+            self.best = {"distance": distance, "generator": weights}
+
+    def finished(self) -> Rave:
+        """The network to pack: the moving average, in stage 2 with its best generator."""
+        network = copy.deepcopy(self.average)
+        if self.best["generator"]:
+            network.generator.load_state_dict(self.best["generator"])
+        return network
+
+    def enter_stage2(self) -> None:
+        """The moving average becomes the model; the clock starts anew."""
+        self.model.load_state_dict(self.average.state_dict())
+        self.stage, self.step, self.stage1_steps = 2, 0, self.step
+
+
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """One step down the gradient; FloatingPointError, with the weights left alone, if it is NaN or infinite."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], CLIP)
+    if not (loss.isfinite() and norm.isfinite()):
+        raise FloatingPointError(f"loss {loss.item():g}, gradient {norm.item():g}")
+    optimiser.step()
+
+
+def stage1_step(trainer: Trainer, audio: Tensor) -> dict[str, float]:
+    trainer.model.train()
+    loss, log, _ = stages.stage1_loss(
+        trainer.model, trainer.recipe, trainer.valid, audio, trainer.beta.value, trainer.randomness()
+    )
+    _descend(loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step))
+    if trainer.step >= BETA_WARMUP:
+        trainer.beta.follow(log["kbps"] * 1000 / trainer.recipe.model.frame_rate)
+    return log
+
+
+def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[str, float]:
+    """Discriminator, then (after the warm-up) generator, on the same output."""
+    recipe, model = trainer.recipe, trainer.model
+    model.eval()
+    model.encoder.requires_grad_(False)
+    hop, random = recipe.model.hop, trainer.randomness()
+    bands, output = stages.stage2_output(model, recipe, sender, audio, trainer.step, random)
+    real, fake = trainer.valid.audio(audio, hop), trainer.valid.audio(output, hop)
+    rate = learning_rate(recipe.stage2, trainer.step)
+    critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
+    _descend(critic, trainer.discriminator_optimiser, rate)
+    loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, stages.pick_windows(recipe, random))
+    log = {"spectral": loss.item(), "critic": critic.item()}
+    if trainer.step >= recipe.warmup:
+        trainer.discriminator.requires_grad_(False)
+        adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)
+        loss, log = loss + adversarial, log | more
+    _descend(loss, trainer.generator_optimiser, rate)
+    trainer.discriminator.requires_grad_(True)
+    return log
