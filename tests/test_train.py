@@ -30,7 +30,8 @@ from ravecodec.models.istft import Clock
 from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
 from ravecodec.train import loop, stages
-from ravecodec.train.data import Crops, _finished
+from ravecodec.train.cache import _finished
+from ravecodec.train.data import Crops
 from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
@@ -200,7 +201,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from ravecodec.models.discriminator import WaveformDiscriminator
-from ravecodec.train import data, finish, loop, stages
+from ravecodec.train import cache, finish, loop, stages
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe
 
@@ -214,13 +215,11 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 def in_cache():
-    blocks, count = data._int16_blocks, 0
-    def dying(path, rate, channels):
-        for block in blocks(path, rate, channels):
-            yield block
-            if path.name == "2.flac":
-                die()
-    data._int16_blocks = dying
+    append, count = cache._append, cache._silent_frames
+    def dying(data, path, *rest):
+        cache._silent_frames = (lambda block: die()) if path.name == "2.flac" else count
+        return append(data, path, *rest)
+    cache._append = dying
 
 def in_step(stage, step):
     name = f"stage{stage}_step"

@@ -1,6 +1,9 @@
 """Training audio: the cache survives kills, the split never leaks, and crops are functions of (seed, step)."""
 
 import json
+import resource
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ravecodec.errors import InputError
-from ravecodec.train.data import Crops, Track, build_cache, scan, split
+from ravecodec.errors import InputError, OutputError
+from ravecodec.train.cache import Library, Track, build_cache, describe, scan
+from ravecodec.train.data import Crops, split
 
 RATE = 48_000
 
@@ -40,7 +44,7 @@ def audio_of(cache: Path) -> np.ndarray:
 
 def test_the_cache_holds_every_readable_file_in_order(folder: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    tracks = build_cache(folder, tmp_path / "cache", RATE, 2, lines.append)
+    tracks = build_cache(folder, tmp_path / "cache", RATE, 2, lines.append).tracks
     assert [t.path for t in tracks] == ["album/a.flac", "b.wav", "c.WAV", "empty.wav"]
     assert [t.frames for t in tracks] == [12_000, 24_000, 19_200, 0]
     assert [t.start for t in tracks] == [0, 12_000, 36_000, 55_200]
@@ -61,11 +65,63 @@ def test_a_finished_cache_is_not_touched(folder: Path, tmp_path: Path) -> None:
     assert {p.name: (p.read_bytes(), p.stat().st_ino) for p in cache.iterdir()} == before
 
 
+def placed(library: Library) -> list[tuple[str, int, int]]:
+    return [(t.path, t.start, t.frames) for t in library.tracks]
+
+
 def test_new_files_are_added_behind(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first = build_cache(folder, cache, RATE, 2)
+    first = placed(build_cache(folder, cache, RATE, 2))
     soundfile.write(folder / "a-new.wav", tone(0.1), RATE)
-    assert build_cache(folder, cache, RATE, 2) == [*first, Track("a-new.wav", first[-1].stop, 4_800)]
+    assert placed(build_cache(folder, cache, RATE, 2)) == [*first, ("a-new.wav", 55_200, 4_800)]
+
+
+def test_a_changed_file_is_decoded_anew_and_a_removed_one_is_not_used(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    build_cache(folder, cache, RATE, 2)
+    soundfile.write(folder / "b.wav", tone(0.3, 500), RATE)
+    (folder / "album" / "a.flac").unlink()
+    tracks = build_cache(folder, cache, RATE, 2).tracks
+    assert [(t.path, t.frames) for t in tracks] == [("c.WAV", 19_200), ("empty.wav", 0), ("b.wav", 14_400)]
+    assert np.abs(audio_of(cache)[tracks[2].start : tracks[2].stop] - np.rint(tone(0.3, 500) * 32767)).max() <= 2
+    shutil.copy2(folder / "b.wav", folder / "album" / "a.flac")  # back, but another sound
+    again = build_cache(folder, cache, RATE, 2)
+    assert [t.path for t in again.tracks] == ["c.WAV", "empty.wav", "b.wav"]
+    assert again.duplicates == {"album/a.flac": "b.wav"}
+
+
+def test_the_library_is_described(folder: Path, tmp_path: Path) -> None:
+    loud = np.clip(3 * tone(1.0), -1, 1)
+    soundfile.write(folder / "loud.wav", loud, RATE)
+    soundfile.write(folder / "quiet.wav", 1e-5 * tone(1.0), RATE)
+    shutil.copy(folder / "loud.wav", folder / "z again.wav")
+    library = build_cache(folder, tmp_path / "cache", RATE, 2)
+    found = library.summary(RATE)
+    seconds = 0.5 + 0.25 + 0.4 + 1 + 1
+    assert found["files"] == 6 and found["hours"] == pytest.approx(seconds / 3600, abs=1e-3)
+    assert found["silence"] == pytest.approx(1 / seconds, abs=0.01)
+    assert found["rates"] == {RATE: 5, RATE // 2: 1} and found["channels"] == {2: 5, 1: 1}
+    assert list(found["clipped"]) == ["loud.wav"]
+    assert found["clipped"]["loud.wav"] == np.count_nonzero(np.abs(loud) >= 1)
+    assert found["duplicates"] == {"z again.wav": "loud.wav"}
+    assert len(found["unreadable"]) == 1 and "broken.wav" in found["unreadable"][0]
+    said = "\n".join(describe(found))
+    assert "6 files" in said and "24000 Hz" in said and "1 files reach full scale: loud.wav" in said
+    assert "1 files repeat another and are left out: z again.wav" in said and "1 files cannot be read" in said
+
+
+def test_a_full_disk_is_an_output_error_and_the_cache_goes_on(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(OutputError, match=r"audio\.i16: cannot be written"):
+            build_cache(folder, cache, RATE, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert len(audio_of(cache)) == 12_000  # the first file
+    assert build_cache(folder, cache, RATE, 2).tracks == build_cache(folder, tmp_path / "other", RATE, 2).tracks
 
 
 @pytest.mark.parametrize(
@@ -77,12 +133,12 @@ def test_what_a_kill_leaves_behind_is_repaired(
 ) -> None:
     """A torn last line, audio without its line, lines without their audio: the cache comes out the same."""
     cache = tmp_path / "cache"
-    tracks = build_cache(folder, cache, RATE, 2)
+    library = build_cache(folder, cache, RATE, 2)
     wanted, index = audio_of(cache), (cache / "tracks.jsonl").read_text()
     for path, change in ((cache / "tracks.jsonl", index_bytes), (cache / "audio.i16", audio_bytes)):
         data = path.read_bytes()
         path.write_bytes(data + bytes(change) if change > 0 else data[: max(0, len(data) + change)])
-    assert build_cache(folder, cache, RATE, 2) == tracks
+    assert build_cache(folder, cache, RATE, 2) == library
     assert np.array_equal(audio_of(cache), wanted)
     assert (cache / "tracks.jsonl").read_text() == index
 
@@ -184,11 +240,19 @@ def test_batches_are_audio(cache: Path) -> None:
 def test_all_tracks_are_heard_and_silence_rarely(cache: Path) -> None:
     batch = np.concatenate([crops(cache).batch(step, 8) for step in range(60)])
     loud = np.abs(batch).max((1, 2)) > 1e-3
-    short = (np.abs(batch[:, :, 1_100:]).max((1, 2)) < 1e-3) & loud  # padded at its end
-    assert 0 < short.sum() < 60
     assert (~loud).sum() <= 10
     only_silence = crops(cache, [TRACKS[1]]).batch(0, 4)
     assert 0 < np.abs(only_silence).max() < 1e-4  # dequantised, not amplified
+
+
+def test_short_tracks_are_joined_never_padded(cache: Path) -> None:
+    alone = crops(cache, [TRACKS[2]]).batch(0, 8)
+    assert (np.abs(alone).min(2) > 0.1).all()  # twice the same second
+    mixed = np.concatenate([crops(cache).batch(step, 8) for step in range(60)])
+    begins = np.abs(mixed[:, 0, :1000] - mixed[:, 0, :1]).max(1) < 1e-3
+    joined = mixed[begins & (np.abs(mixed[:, 0, 0]) > 0.1)]
+    assert len(joined) > 0
+    assert any(np.abs(crop[0, 1000:] - crop[0, 0]).max() > 0.05 for crop in joined)
 
 
 def test_gains_spread_over_their_range(cache: Path) -> None:
@@ -232,6 +296,6 @@ def test_no_audio_is_refused(cache: Path) -> None:
 
 
 def test_the_index_is_one_json_line_a_track(folder: Path, tmp_path: Path) -> None:
-    tracks = build_cache(folder, tmp_path / "cache", RATE, 2)
+    tracks = build_cache(folder, tmp_path / "cache", RATE, 2).tracks
     lines = (tmp_path / "cache" / "tracks.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [vars(t) for t in tracks]

@@ -79,6 +79,11 @@ class Run:
             raise ModelError(f"{self.checkpoint}: cannot be read as a checkpoint ({found})") from error
         return state
 
+    def note(self, name: str, values: dict[str, Any]) -> None:
+        """Writes a JSON file of the run, whole or not at all."""
+        with AtomicFile(self.folder / name, force=True) as file:
+            file.write(json.dumps(values, indent=1).encode())
+
     def log(self, values: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(values) + "\n")

@@ -23,7 +23,8 @@ from ravecodec.device import choose_device
 from ravecodec.errors import InputError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
-from ravecodec.train.data import Crops, Track, build_cache, scan, split
+from ravecodec.train.cache import Track, build_cache, describe, scan
+from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
@@ -167,8 +168,12 @@ def train(
     run = Run(out, recipe)
     begin(trainer, run, stage, init_from, report)
     cache = cache or out / "cache"
-    tracks = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
-    training, validation = split(tracks)
+    library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
+    summary = library.summary(recipe.model.sample_rate)
+    run.note("data.json", summary)
+    for line in describe(summary):
+        report(line)
+    training, validation = split(library.tracks)
     length = recipe.crop_frames * recipe.model.hop
     crops = Crops(cache, training, recipe.model.channels, length, recipe.seed, recipe.placed)
     held = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)

@@ -1,0 +1,242 @@
+"""Audio for training: a folder of files becomes one int16 memory map.
+
+The cache is `audio.i16` (interleaved samples at the model's rate and channels) beside `tracks.jsonl` (one line per
+finished track). Building it can be killed and started again at any moment: what no line of `tracks.jsonl` vouches for
+is cut off. A file that has changed since is decoded anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ravecodec.audio import Resampler, match_channels, open_input
+from ravecodec.audio_in import AudioInput
+from ravecodec.errors import InputError, OutputError
+from ravecodec.files import AtomicFile
+
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
+)
+SILENCE_RMS = 10 ** (-70 / 20) * 32768
+SILENCE_FRAMES = 4096  # silence is counted in pieces of this length
+FULL_SCALE = 32766  # what the largest sample of a 16-bit file comes to
+CLIPPED_SHARE = 1e-4  # of samples at full scale, from which a file is named
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Track:
+    """One file inside the memory map.
+
+    `start` and `frames` count sample frames. `size` and `changed` (mtime in ns) are the file's; `rate` and `channels`
+    its own; `digest` is of its cached audio; `silent` counts frames below -70 dB, `clipped` samples at full scale.
+    """
+
+    path: str
+    start: int
+    frames: int
+    size: int = 0
+    changed: int = 0
+    rate: int = 0
+    channels: int = 0
+    digest: str = ""
+    silent: int = 0
+    clipped: int = 0
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.frames
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a folder holds: `tracks` to train on, each sound once; files that repeat another one (path -> the other's);
+    sentences on files that cannot be read."""
+
+    tracks: list[Track]
+    duplicates: dict[str, str]
+    unreadable: list[str]
+
+    def summary(self, rate: int) -> dict[str, Any]:
+        """Counts for people and for `data.json`; `rate` is the cache's."""
+        frames = sum(t.frames for t in self.tracks)
+        return {
+            "files": len(self.tracks),
+            "hours": round(frames / rate / 3600, 3),
+            "silence": round(sum(t.silent for t in self.tracks) / max(1, frames), 4),
+            "rates": dict(Counter(t.rate for t in self.tracks).most_common()),
+            "channels": dict(Counter(t.channels for t in self.tracks).most_common()),
+            "clipped": {t.path: t.clipped for t in self.tracks if t.clipped > CLIPPED_SHARE * t.frames},
+            "duplicates": self.duplicates,
+            "unreadable": self.unreadable,
+        }
+
+
+def describe(summary: dict[str, Any]) -> Iterator[str]:
+    """The summary of a library in sentences."""
+    rates = ", ".join(f"{count} at {rate} Hz" for rate, count in summary["rates"].items())
+    silence = f"{100 * summary['silence']:.1f} % silence"
+    yield f"data: {summary['files']} files, {summary['hours']:.2f} h ({rates}), {silence}"
+    for kind, what in (("clipped", "reach full scale"), ("duplicates", "repeat another and are left out")):
+        if found := list(summary[kind]):
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            yield f"data: {len(found)} files {what}: {', '.join(found[:3])}{more}"
+    if summary["unreadable"]:
+        yield f"data: {len(summary['unreadable'])} files cannot be read and are left out"
+
+
+def scan(folder: Path) -> list[Path]:
+    """All audio files below `folder`, sorted, so that the split does not depend on the file system."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a folder of audio files")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    if not files:
+        raise InputError(f"{folder}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}")
+    return files
+
+
+def build_cache(
+    folder: Path, cache: Path, rate: int, channels: int, report: Callable[[str], None] = lambda line: None
+) -> Library:
+    """Decodes every audio file of `folder` into `cache/audio.i16`; skips what is there already.
+
+    Files that cannot be read are reported by name and left out; InputError if none can be read; OutputError if the disk
+    is full.
+    """
+    files = scan(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    _check_settings(cache, {"folder": str(folder.resolve()), "rate": rate, "channels": channels})
+    index, audio = cache / "tracks.jsonl", cache / "audio.i16"
+    sources = {path.relative_to(folder).as_posix(): path for path in files}
+    known = {t.path: t for t in _recover(index, audio, channels * 2, sources)}
+    unreadable: list[str] = []
+    with audio.open("ab") as data, index.open("a") as lines:
+        for name, path in sources.items():
+            if name in known:
+                continue
+            try:
+                known[name] = _append(data, path, name, rate, channels)
+                lines.write(_line(known[name]))
+                lines.flush()
+            except InputError as error:
+                unreadable.append(str(error))
+                report(f"left out: {error}")
+            except OSError as error:
+                raise OutputError(f"{audio}: cannot be written ({error.strerror}); call again to go on") from error
+            else:
+                report(f"cached {len(known)}/{len(files)} {name}")
+    tracks = sorted((known[name] for name in sources if name in known), key=lambda t: (t.start, t.stop))
+    if not any(t.frames for t in tracks):
+        raise InputError(f"{folder}: none of {len(files)} audio files holds readable sound")
+    return _library(tracks, unreadable)
+
+
+def _library(tracks: list[Track], unreadable: list[str]) -> Library:
+    """Leaves out what repeats another track, sample for sample."""
+    first: dict[str, Track] = {}
+    duplicates: dict[str, str] = {}
+    for track in tracks:
+        other = first.setdefault(track.digest, track) if track.frames else track
+        if other is not track:
+            duplicates[track.path] = other.path
+    return Library([t for t in tracks if t.path not in duplicates], duplicates, unreadable)
+
+
+def _line(track: Track) -> str:
+    return json.dumps(asdict(track)) + "\n"
+
+
+def _finished(index: Path) -> list[Track]:
+    """Tracks vouched for by whole lines of the index; a torn last line (kill -9 while writing) does not count."""
+    if not index.exists():
+        return []
+    text = index.read_text()
+    return [Track(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _recover(index: Path, audio: Path, frame_bytes: int, sources: dict[str, Path]) -> list[Track]:
+    """Tracks that are whole in both files and whose source has not changed; what is behind the last one is cut off."""
+    audio.touch()
+    size = audio.stat().st_size
+    tracks = [t for t in _finished(index) if t.stop * frame_bytes <= size and _is_current(t, sources)]
+    text = "".join(_line(t) for t in tracks).encode()
+    if not index.exists() or index.read_bytes() != text:
+        with AtomicFile(index, force=True) as file:
+            file.write(text)
+    end = tracks[-1].stop * frame_bytes if tracks else 0
+    if end < size:
+        os.truncate(audio, end)
+    return tracks
+
+
+def _is_current(track: Track, sources: dict[str, Path]) -> bool:
+    """Whether the file is as it was; one that is not there any more counts as such."""
+    if track.path not in sources:
+        return True
+    found = sources[track.path].stat()
+    return (track.size, track.changed) == (found.st_size, found.st_mtime_ns)
+
+
+def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
+    """InputError if the cache was made of another folder or in another form; else it is stamped with these settings."""
+    stamp = cache / "settings.json"
+    if not stamp.exists():
+        with AtomicFile(stamp) as file:
+            file.write(json.dumps(settings).encode())
+    elif json.loads(stamp.read_text()) != settings:
+        found, expected = stamp.read_text(), json.dumps(settings)
+        raise InputError(f"{cache}: holds the audio of other settings {found}; expected {expected}")
+
+
+def _append(data: IO[bytes], path: Path, name: str, rate: int, channels: int) -> Track:
+    """Appends one file's audio, synced to disk; after an error nothing is appended."""
+    position = data.seek(0, os.SEEK_END)
+    frames = silent = clipped = 0
+    digest, status = hashlib.sha256(), path.stat()
+    try:
+        with open_input(path) as source:
+            own = source.sample_rate, source.channels
+            for block in _int16_blocks(source, rate, channels):
+                data.write(block.tobytes())
+                digest.update(block.tobytes())
+                frames += len(block)
+                silent += _silent_frames(block)
+                clipped += int(np.count_nonzero(np.abs(block.astype(np.int32)) >= FULL_SCALE))
+        data.flush()
+        os.fsync(data.fileno())
+    except (InputError, OSError):
+        data.truncate(position)
+        raise
+    start = position // (2 * channels)
+    facts = (status.st_size, status.st_mtime_ns, *own, digest.hexdigest()[:32], silent, clipped)
+    return Track(name, start, frames, *facts)
+
+
+def _int16_blocks(source: AudioInput, rate: int, channels: int) -> Iterator[np.ndarray]:
+    """Blocks int16 [frames, channels] of one file at the model's rate and channel count."""
+    resampler = Resampler(source.sample_rate, rate, source.channels)
+    pieces = (resampler.process(block) for block in source.blocks(BLOCK))
+    for piece in _then(pieces, resampler.flush):
+        matched = match_channels(piece, channels)
+        yield np.clip(np.rint(matched.T * 32767), -32768, 32767).astype("<i2")
+
+
+def _then(pieces: Iterator[np.ndarray], last: Callable[[], np.ndarray]) -> Iterator[np.ndarray]:
+    yield from pieces
+    yield last()
+
+
+def _silent_frames(block: np.ndarray) -> int:
+    """Frames of a block int16 [frames, channels] in pieces whose RMS is below SILENCE_RMS."""
+    cuts = range(0, len(block), SILENCE_FRAMES)
+    pieces = (block[i : i + SILENCE_FRAMES].astype(np.float32) for i in cuts)
+    return sum(len(piece) for piece in pieces if np.sqrt(np.mean(piece**2)) < SILENCE_RMS)
