@@ -9,7 +9,8 @@ loud*; phase comes from two excitations that it modulates:
   gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band
   samples, hop 32).
   In stereo a line has three amplitudes: left and right in phase, which pan it, and a side part a quarter of a turn
-  ahead on the left and behind on the right, which widens it without moving it.
+  ahead on the left and behind on the right, which widens it without moving it. The first latent of every row moves
+  left and right apart by itself (constant power); the network adds what it likes.
 - noise with a seeded, counter-based phase per bin: windows of 32 band samples, hop 16 (5.3 ms), 17 bins in each band.
   In stereo it has the same three amplitudes: left and right of one source, and a side part that is a second source.
 
@@ -40,6 +41,7 @@ NOISE_COLUMNS, NOISE_WINDOW = 8, 32
 STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
+LN2 = 0.6931471805599453
 
 
 class Clock:
@@ -189,6 +191,8 @@ class IstftGenerator(nn.Module):
         self.line_head = nn.Conv2d(sizes[0], outputs, (3, 1), padding=(1, 0))
         self.lines = Lines(config)
         self._start_quiet(self.line_head)
+        if config.channels == 2:
+            self.balance = nn.Parameter(torch.ones(1))  # nepers per latent unit
         if config.noise:
             self.noise_head = nn.Conv2d(sizes[1], NOISE_COLUMNS * maps, 1)
             self.shaped = ShapedNoise(config, counts[1])
@@ -207,15 +211,25 @@ class IstftGenerator(nn.Module):
         """Log amplitudes of the lines [batch, maps, lines, 4 steps] and, if there is a noise head, of the noise
         [batch, maps, rows, 8 steps]."""
         count = rows(self.config)[-1]
-        x = self.entry(z.reshape(len(z), -1, count, z.shape[-1]).contiguous(memory_format=torch.channels_last))
+        z = z.reshape(len(z), -1, count, z.shape[-1])
+        x = self.entry(z.contiguous(memory_format=torch.channels_last))
         noise_level = None
         for i, level in enumerate(self.levels):
             x = level(x)
             if self.config.noise and i == len(self.levels) - 2:
-                noise_level = self._unfold(self.noise_head(x).float(), 1, NOISE_COLUMNS)
+                noise_level = self._placed(self._unfold(self.noise_head(x).float(), 1, NOISE_COLUMNS), z)
             if i < len(self.ups):
                 x = self.ups[i](x)
-        return self._unfold(self.line_head(x).float(), self.config.frequency_ratios[0], LINE_COLUMNS), noise_level
+        lines = self._unfold(self.line_head(x).float(), self.config.frequency_ratios[0], LINE_COLUMNS)
+        return self._placed(lines, z), noise_level
+
+    def _placed(self, level: Tensor, z: Tensor) -> Tensor:
+        """Log amplitudes [batch, maps, rows, columns], left and right moved apart by the balance in z."""
+        if self.config.channels == 1:
+            return level
+        balance = self.balance * F.interpolate(z[:, :1].float(), level.shape[2:], mode="bilinear")
+        share = torch.cat([F.softplus(-2 * balance), F.softplus(2 * balance)], 1) - LN2  # -2 ln of the gain
+        return torch.cat([level[:, :2] - share / 2, level[:, 2:]], 1)
 
     def _unfold(self, x: Tensor, fine_rows: int, columns: int) -> Tensor:
         """[batch, maps * fine * columns, rows, steps] -> [batch, maps, rows * fine, steps * columns], limited

@@ -215,7 +215,7 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
         network = _fold(Rave(config))
     weights = {k.removeprefix(WEIGHTS): v.float() for k, v in tensors.items() if k.startswith(WEIGHTS)}
     if metadata["version"] == "1":
-        _widen_noise(config, weights)
+        _upgrade(config, weights)
     network.load_state_dict(weights)
     network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
     point = json.loads(metadata["point"])
@@ -229,8 +229,13 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
     return Model(network, latent, coding, metadata["name"], digest, json.loads(metadata["info"]))
 
 
-def _widen_noise(config: ModelConfig, weights: dict[str, Tensor]) -> None:
-    """Version 1 shaped stereo noise as mid and side; left, right and side say the same with left = right = mid."""
+def _upgrade(config: ModelConfig, weights: dict[str, Tensor]) -> None:
+    """Version 1 had no balance latents (now of no effect), and shaped stereo noise as mid and side: left, right and
+    side say the same with left = right = mid."""
+    if config.channels == 2 and config.encoder == "spectrogram":
+        weights["encoder.balance"] = torch.zeros(1)
+    if config.channels == 2 and config.generator == "istft":
+        weights["generator.balance"] = torch.zeros(1)
     for key in ("generator.noise_head.weight", "generator.noise_head.bias"):
         if config.channels == 2 and config.generator == "istft" and key in weights:
             mid, side = weights[key].chunk(2)

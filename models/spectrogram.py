@@ -4,6 +4,9 @@ Pitch is plain in a long-window spectrum and hidden in strided convolutions (doc
 each latent frame sees an image of `lines` rows on a scale that is linear below 500 Hz and logarithmic above. Below 3
 kHz the rows come from 8192-sample windows (5.9 Hz bins), above from 2048; 1024-sample windows add onsets. Mid and side
 are coded, not left and right: most music is nearly mono. The encoder mirrors `istft.py`, level by level.
+
+In stereo the first latent of every row is the balance of left and right there, measured, not learnt: a network that
+starts with balance nowhere in its latents never finds it worth its bits (docs/training.md).
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
 FLOOR = 1e-8  # power: -74 dB of a full-scale sine, whose power is 1/4
+MOST_BALANCE = 0.9999  # 43 dB between left and right
+BALANCE_SPREAD = -1.5  # of the balance latents before the softplus, at the start of training: 0.2
 
 
 def warped_frequencies(rows: int) -> np.ndarray:
@@ -138,13 +143,26 @@ class SpectrogramEncoder(nn.Module):
             inputs = width
         self.levels = nn.Sequential(*layers)
         self.head = nn.Conv2d(inputs, 2 * config.latent // rows(config)[-1], 1)
+        if config.channels == 2:
+            self.balance = nn.Parameter(torch.ones(1))  # latent units per neper
+            with torch.no_grad():
+                self.head.bias[config.latent // rows(config)[-1]] = BALANCE_SPREAD  # type: ignore[index]
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(audio.device.type, enabled=False):
             image = self.spectrum(audio)
         x = self.levels(image.contiguous(memory_format=torch.channels_last))  # several times faster on a CPU
         mean, spread = self.head(x).float().chunk(2, 1)
+        if self.config.channels == 2:
+            mean = torch.cat([mean[:, :1] + self.balance * self._level_difference(image, mean), mean[:, 1:]], 1)
         return mean.flatten(1, 2), F.softplus(spread.flatten(1, 2)) + 1e-4
+
+    @staticmethod
+    def _level_difference(image: Tensor, mean: Tensor) -> Tensor:
+        """ln(left / right) of amplitudes [batch, 1, rows, frames], averaged over what each latent covers."""
+        balance = image[:, -COLUMNS:].mean(1, keepdim=True)
+        lines, steps = (image.shape[i] // mean.shape[i] for i in (2, 3))
+        return F.avg_pool2d(balance, (lines, steps)).clamp(-MOST_BALANCE, MOST_BALANCE).atanh()
 
     @property
     def reach(self) -> Reach:
