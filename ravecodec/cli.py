@@ -378,11 +378,11 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
 
 
 @main.command()
-@click.argument("data", metavar="DATA", type=click.Path(path_type=Path))
+@click.argument("data", metavar="DATA", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--recipe", "recipe_name", default="default", metavar="RECIPE", help="Name or .toml file; default: default."
 )
-@click.option("--out", required=True, metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
     "--stage", type=click.Choice(["all", "1", "2"]), default="all", help="Stop after stage 1, or do only stage 2."
 )
@@ -393,17 +393,25 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
 @click.option("--licence", default="unstated", metavar="TEXT", help="Licence of the weights, stored in the model.")
 @click.option("--steps1", type=click.IntRange(0), metavar="N", help="Steps of stage 1 instead of the recipe's.")
 @click.option("--steps2", type=click.IntRange(0), metavar="N", help="Steps of stage 2 instead of the recipe's.")
+@click.option(
+    "--report",
+    "report_on",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Train nothing; write report.html about a run, finished or not, into its folder.",
+)
 @device_option
 @threads_option
 @quiet_option
 @verbose_option
 def train(
-    data: Path,
+    data: Path | None,
     recipe_name: str,
-    out: Path,
+    out: Path | None,
     init_from: str | None,
     steps1: int | None,
     steps2: int | None,
+    report_on: Path | None,
     threads: int | None,
     quiet: bool,
     **options: Any,
@@ -417,7 +425,15 @@ def train(
     Examples:
       ravecodec train music/ --recipe default --out runs/mine --licence CC-BY-4.0
       ravecodec train music/ --recipe mine.toml --out runs/two --init-from default --stage 2
+      ravecodec train --report runs/mine
     """
+    if report_on is not None:
+        from ravecodec.train.report import write_report
+
+        console.emit(str(write_report(report_on)))
+        return
+    if data is None or out is None:
+        raise UsageError("train: expected DATA and --out RUN, or --report RUN")
     from ravecodec.train.recipe import load_recipe
 
     recipe = load_recipe(recipe_name)

@@ -140,6 +140,11 @@ def build_cache(
     return _library(tracks, unreadable)
 
 
+def read_index(cache: Path) -> list[Track]:
+    """The tracks of a cache, each sound once, as `build_cache` left them."""
+    return _library(_finished(cache / "tracks.jsonl"), []).tracks
+
+
 def _library(tracks: list[Track], unreadable: list[str]) -> Library:
     """Leaves out what repeats another track, sample for sample."""
     first: dict[str, Track] = {}

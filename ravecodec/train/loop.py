@@ -11,6 +11,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe, Stage
+from ravecodec.train.report import write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
 from ravecodec.train.validation import Latents, unchanged, validate
 
@@ -170,7 +172,7 @@ def train(
     cache = cache or out / "cache"
     library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
     summary = library.summary(recipe.model.sample_rate)
-    run.note("data.json", summary)
+    run.note("data.json", summary | {"cache": str(cache.resolve())})
     for line in describe(summary):
         report(line)
     training, validation = split(library.tracks)
@@ -192,7 +194,10 @@ def train(
         sender = stages.Sender(latent, coding, recipe.seed)
         run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
     info = provenance(trainer, data, training, licence)
-    return write_package(run.folder, trainer.finished(), recipe, latent, coding, info)
+    path = write_package(run.folder, trainer.finished(), recipe, latent, coding, info)
+    if find_spec("matplotlib") is not None:
+        report(f"report: {write_report(run.folder)}")
+    return path
 
 
 def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str) -> dict[str, Any]:
