@@ -131,6 +131,12 @@ def main(ctx: click.Context) -> None:
     help="Quantiser step 2^(G/8) times the model's base; larger is coarser and smaller. Default: as the model says.",
 )
 @click.option(
+    "--bitrate",
+    type=float,
+    metavar="KBPS",
+    help="Find the finest step whose file is at most KBPS kbit/s, all included.",
+)
+@click.option(
     "--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Seed of the decoder's noise; default 0."
 )
 @click.option("--raw-rate", type=int, metavar="HZ", help="IN is headerless 16-bit little-endian PCM of this rate.")
@@ -149,6 +155,7 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     Examples:
       ravecodec encode song.flac
       ravecodec encode song.flac small.rvc --step 8 --verify
+      ravecodec encode song.flac --bitrate 2
       ravecodec encode voice.wav --model speech --fidelity 0.95
       arecord -f cd | ravecodec encode - > take.rvc
       sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000 --raw-channels 2

@@ -1,4 +1,6 @@
-"""Samples <-> symbols, as streams: `Encoder` and `Decoder`. Here models and bitstream meet; files are `transcode.py`'s.
+"""Samples <-> symbols, as streams: `Encoder` (an `Analyser` and a `Coder`) and `Decoder`.
+
+Here models and bitstream meet; files are `transcode.py`'s.
 
 Both run the network on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as the
 network can see. So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the
@@ -24,6 +26,8 @@ BLOCK_SAMPLES = 1 << 18  # the network computes 5.5 s at a time ...
 BLOCKS_PER_CHUNK = 2  # ... and a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
 
 Audio = NDArray[np.float32]  # [channels, samples]
+Means = NDArray[np.float32]  # [frames, latent]
+Axes = NDArray[np.float64]  # [frames, dims]
 Symbols = NDArray[np.int32]  # [frames, dims]
 
 
@@ -53,6 +57,86 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
         raise ModelError(f"{name}: its header does not fit model {model.name!r} that it names")
 
 
+class Analyser:
+    """Audio in pieces of any length -> posterior means float32 [frames, latent]; `process` feeds, `flush` ends it."""
+
+    def __init__(self, model: Model, sample_rate: int, channels: int) -> None:
+        self.samples = 0  # of the original audio, so far
+        self.frames = 0  # analysed so far
+        config = model.config
+        self._model = model
+        self._resampler = Resampler(sample_rate, config.sample_rate, channels)
+        reach = model.network.encoder_reach
+        self._past, self._hop = reach.past * config.hop, config.hop
+        self._block = block_frames(model)
+        self._window = (reach.past + self._block + reach.future) * config.hop
+        self._buffer = np.zeros((config.channels, self._past), np.float32)  # begins `past` before the next block
+        self._model_samples = 0
+
+    def process(self, block: Audio) -> Iterator[Means]:
+        """Feed float32 [channels, n]; yields the means of every block of frames that became complete."""
+        self.samples += block.shape[1]
+        self._append(self._resampler.process(block))
+        yield from self._run(final=False)
+
+    def flush(self) -> Iterator[Means]:
+        """Ends the stream: yields the remaining means. Nothing may be processed afterwards."""
+        self._append(self._resampler.flush())
+        yield from self._run(final=True)
+
+    def _append(self, audio: Audio) -> None:
+        matched = match_channels(audio, self._model.config.channels)
+        self._model_samples += matched.shape[1]
+        self._buffer = np.concatenate([self._buffer, matched], axis=1)
+
+    def _run(self, *, final: bool) -> Iterator[Means]:
+        total = -(-self._model_samples // self._hop)  # frames that the audio so far needs
+        while self._buffer.shape[1] >= self._window or (final and self.frames < total):
+            missing = max(0, self._window - self._buffer.shape[1])
+            window = np.pad(self._buffer[:, : self._window], ((0, 0), (0, missing)))
+            count = min(self._block, total - self.frames)
+            means = self._means(window)[:count]
+            self.frames += count
+            self._buffer = self._buffer[:, self._block * self._hop :]
+            yield means
+
+    def _means(self, window: Audio) -> Means:
+        """Posterior means [block, latent] of the middle of a window."""
+        with torch.inference_mode():
+            mean, _ = self._model.network.encode(torch.from_numpy(window)[None].to(_device(self._model)))
+        first = self._past // self._hop
+        means: Means = mean[0, :, first : first + self._block].T.float().cpu().numpy()
+        return means
+
+
+class Coder:
+    """Posterior means -> chunks of symbols int32 [frames, dims]. Feed with `process`, end with `flush`.
+
+    `quantizer` says at which operating point; `process_axes` takes means that it has projected before.
+    """
+
+    def __init__(self, model: Model, info: StreamInfo) -> None:
+        self.quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
+        self._chunk = block_frames(model) * BLOCKS_PER_CHUNK
+        self._symbols = np.zeros((0, info.dims), np.int32)
+
+    def process(self, means: Means) -> Iterator[Symbols]:
+        """Feed float32 [frames, latent]; yields every chunk that became complete."""
+        yield from self.process_axes(self.quantizer.axes(means))
+
+    def process_axes(self, axes: Axes) -> Iterator[Symbols]:
+        """The same for axis vectors float64 [frames, dims]."""
+        self._symbols = np.concatenate([self._symbols, self.quantizer.rounded(axes)])
+        while len(self._symbols) >= self._chunk:
+            yield self._symbols[: self._chunk]
+            self._symbols = self._symbols[self._chunk :]
+
+    def flush(self) -> Iterator[Symbols]:
+        """Ends the stream: yields the remaining symbols, if any."""
+        if len(self._symbols):
+            yield self._symbols
+
+
 class Encoder:
     """Audio in pieces of any length -> chunks of symbols int32 [frames, dims]. Feed with `process`, end with `flush`.
 
@@ -60,59 +144,24 @@ class Encoder:
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
-        self.samples = 0  # of the original audio, so far
-        self.frames = 0  # coded so far
-        config = model.config
-        self._model = model
-        self._quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
-        self._resampler = Resampler(info.sample_rate, config.sample_rate, info.channels)
-        reach = model.network.encoder_reach
-        self._past, self._hop = reach.past * config.hop, config.hop
-        self._block = block_frames(model)
-        self._window = (reach.past + self._block + reach.future) * config.hop
-        self._buffer = np.zeros((config.channels, self._past), np.float32)  # begins `past` before the next block
-        self._symbols = np.zeros((0, info.dims), np.int32)
-        self._model_samples = 0
+        self._analyser = Analyser(model, info.sample_rate, info.channels)
+        self._coder = Coder(model, info)
+
+    @property
+    def samples(self) -> int:
+        """Samples per channel of the original audio, so far."""
+        return self._analyser.samples
 
     def process(self, block: Audio) -> Iterator[Symbols]:
         """Feed float32 [channels, n]; yields every chunk that became complete."""
-        self.samples += block.shape[1]
-        self._append(self._resampler.process(block))
-        yield from self._run(final=False)
+        for means in self._analyser.process(block):
+            yield from self._coder.process(means)
 
     def flush(self) -> Iterator[Symbols]:
         """Ends the stream: yields the remaining chunks. Nothing may be processed afterwards."""
-        self._append(self._resampler.flush())
-        yield from self._run(final=True)
-        if len(self._symbols):
-            yield self._symbols
-
-    def _append(self, audio: Audio) -> None:
-        matched = match_channels(audio, self._model.config.channels)
-        self._model_samples += matched.shape[1]
-        self._buffer = np.concatenate([self._buffer, matched], axis=1)
-
-    def _run(self, *, final: bool) -> Iterator[Symbols]:
-        total = -(-self._model_samples // self._hop)  # frames that the audio so far needs
-        while self._buffer.shape[1] >= self._window or (final and self.frames < total):
-            missing = max(0, self._window - self._buffer.shape[1])
-            window = np.pad(self._buffer[:, : self._window], ((0, 0), (0, missing)))
-            count = min(self._block, total - self.frames)
-            self._symbols = np.concatenate([self._symbols, self._quantizer.symbols(self._means(window)[:count])])
-            self.frames += count
-            self._buffer = self._buffer[:, self._block * self._hop :]
-            chunk = self._block * BLOCKS_PER_CHUNK
-            while len(self._symbols) >= chunk:
-                yield self._symbols[:chunk]
-                self._symbols = self._symbols[chunk:]
-
-    def _means(self, window: Audio) -> NDArray[np.float32]:
-        """Posterior means [block, latent] of the middle of a window."""
-        with torch.inference_mode():
-            mean, _ = self._model.network.encode(torch.from_numpy(window)[None].to(_device(self._model)))
-        first = self._past // self._hop
-        means: NDArray[np.float32] = mean[0, :, first : first + self._block].T.float().cpu().numpy()
-        return means
+        for means in self._analyser.flush():
+            yield from self._coder.process(means)
+        yield from self._coder.flush()
 
 
 class Decoder:

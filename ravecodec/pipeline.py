@@ -16,7 +16,8 @@ import numpy as np
 from ravecodec.audio import resampled_length
 from ravecodec.bitstream import Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
 from ravecodec.bitstream.source import ByteSource
-from ravecodec.codec import Audio, Decoder, Encoder, Symbols
+from ravecodec.bitstream.writer import SupportsWrite
+from ravecodec.codec import Audio, Axes, Coder, Decoder, Encoder, Symbols
 from ravecodec.errors import CorruptError
 from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
@@ -33,25 +34,40 @@ class Progress:
     bytes: int
 
 
+def progress_at(samples: int, total: int | None, rate: int, count: int) -> Progress:
+    """Progress at a sample of the original audio, of `total` if that is known."""
+    return Progress(samples / rate, min(1.0, samples / total) if total else None, count)
+
+
 class EncodePipeline:
     """One stream on its way into a file, with a hash of all its symbols."""
 
-    def __init__(self, model: Model, info: StreamInfo, file: BinaryIO, meta: Mapping[str, Any] | None) -> None:
-        self._encoder = Encoder(model, info)
+    def __init__(self, model: Model, info: StreamInfo, file: SupportsWrite, meta: Mapping[str, Any] | None) -> None:
+        self._model = model
         self._static = StaticModel(model.coding.shapes, model.coding.scales)
         self._writer = StreamWriter(file, info, self._static)
         self._digest = hashlib.sha256()
         self._chunks = 0
+        self._samples = 0
         if meta:
             self._writer.write_meta(meta)
 
     def encode(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
         """Writes the whole stream; reports after every block float32 [channels, n]. total: samples, if known."""
+        encoder, rate = Encoder(self._model, self._writer.info), self._writer.info.sample_rate
         for block in blocks:
-            self._write(self._encoder.process(block))
-            yield self._progress(total)
-        self._write(self._encoder.flush())
-        self._writer.close(self._encoder.samples)
+            self._write(encoder.process(block))
+            yield progress_at(encoder.samples, total, rate, self._writer.bytes.total)
+        self._write(encoder.flush())
+        self._close(encoder.samples)
+
+    def encode_axes(self, blocks: Iterable[Axes], samples: int) -> None:
+        """Writes the whole stream from axis vectors float64 [frames, dims] of audio of this length."""
+        coder = Coder(self._model, self._writer.info)
+        for axes in blocks:
+            self._write(coder.process_axes(axes))
+        self._write(coder.flush())
+        self._close(samples)
 
     def _write(self, chunks: Iterable[Symbols]) -> None:
         for symbols in chunks:
@@ -59,10 +75,9 @@ class EncodePipeline:
             self._digest.update(symbols.tobytes())
             self._chunks += 1
 
-    def _progress(self, total: int | None) -> Progress:
-        done = self._encoder.samples
-        share = min(1.0, done / total) if total else None
-        return Progress(done / self._writer.info.sample_rate, share, self._writer.bytes.total)
+    def _close(self, samples: int) -> None:
+        self._samples = samples
+        self._writer.close(samples)
 
     def check_written(self, file: BinaryIO, name: str) -> None:
         """CorruptError unless the bytes in the file decode to the symbols that were encoded."""
@@ -74,13 +89,13 @@ class EncodePipeline:
         digest = hashlib.sha256()
         for chunk in reader.chunks():
             digest.update(reader.decode_chunk(chunk, self._static).tobytes())
-        if digest.digest() != self._digest.digest() or reader.total_samples != self._encoder.samples:
+        if digest.digest() != self._digest.digest() or reader.total_samples != self._samples:
             raise CorruptError(f"{name}: what was written does not decode to the symbols that were encoded")
 
     def summary(self) -> StreamSummary:
         """What was written."""
         writer = self._writer
-        return summarise(writer.info, self._encoder.samples, writer.frames, self._chunks, writer.bytes)
+        return summarise(writer.info, self._samples, writer.frames, self._chunks, writer.bytes)
 
 
 class DecodePipeline:

@@ -90,9 +90,17 @@ class Quantizer:
 
         ModelError for NaN and infinity: an encoder that makes them cannot code this sound.
         """
+        return self.rounded(self.axes(z))
+
+    def axes(self, z: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The first half of `symbols`: latents [frames, latent] -> axis vectors float64 [frames, dims]."""
         y = self.latent.project(z.astype(np.float64))[:, : self.dims]
         if not np.isfinite(y).all():
             raise ModelError("latents hold NaN or infinity; the model cannot code this sound")
+        return y
+
+    def rounded(self, y: NDArray[np.float64]) -> NDArray[np.int32]:
+        """The second half of `symbols`: axis vectors in steps."""
         return np.clip(np.rint(y / self.step), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
     def latents(self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import io
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from ravecodec.zoo import ModelEntry, find_model, model_for_stream
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.models.package import Model
-    from ravecodec.pipeline import Progress
+    from ravecodec.pipeline import EncodePipeline, Progress
 
 Audio = NDArray[np.float32]  # [channels, samples]
 
@@ -41,14 +41,19 @@ class Point:
     """An operating point as wished; None leaves it to the model.
 
     dims: axes coded. fidelity: chooses them instead (paper, eq. 11). step_index: g, the quantiser's step is 2^(g/8)
-    times the model's base step.
+    times the model's base step. bitrate: chooses that instead, as the finest whose file is at most so many kbit/s.
     """
 
     fidelity: float | None = None
     dims: int | None = None
     step_index: int | None = None
+    bitrate: float | None = None
 
     def __post_init__(self) -> None:
+        if self.bitrate is not None and self.step_index is not None:
+            raise UsageError("bitrate and step are both given; expected one of them")
+        if self.bitrate is not None and not self.bitrate > 0:
+            raise UsageError(f"bitrate is {self.bitrate} kbit/s, expected more than 0")
         if self.fidelity is not None and self.dims is not None:
             raise UsageError("fidelity and dims are both given; expected one of them")
         if self.fidelity is not None and not 0 <= self.fidelity <= 1:
@@ -142,6 +147,7 @@ def encode_file(
     fidelity: float | None = None,
     dims: int | None = None,
     step_index: int | None = None,
+    bitrate: float | None = None,
     seed: int = 0,
     verify: bool = False,
     meta: Mapping[str, Any] | None = None,
@@ -154,25 +160,21 @@ def encode_file(
 ) -> EncodeSummary:
     """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
 
-    model: name, path, id or a loaded one. fidelity, dims, step_index: see `Point`. seed: of the decoder's noise.
-    verify: decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON object to
-    store. raw_rate, raw_channels: the source is headerless 16-bit PCM.
+    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate: see `Point`. seed: of the decoder's
+    noise. verify: decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON
+    object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
     """
     began = time.perf_counter()
-    point = Point(fidelity, dims, step_index)
+    point = Point(fidelity, dims, step_index, bitrate)
     check_output(target, force=force, source=source)
     with open_input(source, raw_rate=raw_rate, raw_channels=raw_channels) as audio:
         loaded = _model_to_encode(model, point, device, threads)
-        from ravecodec.pipeline import EncodePipeline
-
         info = _stream_info(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
-            pipeline = EncodePipeline(loaded, info, file, meta)
-            for step in pipeline.encode(audio.blocks(BLOCK), audio.frames):
-                progress(step)
+            pipeline = _encode_to(file, loaded, info, point, meta, audio.blocks(BLOCK), audio.frames, progress)
             if verify:
                 pipeline.check_written(file, _name(target, STDOUT_NAME))
     seconds, stream = time.perf_counter() - began, pipeline.summary()
@@ -188,6 +190,7 @@ def encode(
     fidelity: float | None = None,
     dims: int | None = None,
     step_index: int | None = None,
+    bitrate: float | None = None,
     seed: int = 0,
     meta: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -198,15 +201,41 @@ def encode(
         InputError: not 1 or 2 channels, NaN, another rate than 1 to 768 kHz. UsageError, ModelError.
     """
     samples = _as_audio(audio, sample_rate)
-    point = Point(fidelity, dims, step_index)
+    point = Point(fidelity, dims, step_index, bitrate)
     loaded = _model_to_encode(model, point, device, None)
-    from ravecodec.pipeline import EncodePipeline
-
+    info = _stream_info(loaded, sample_rate, len(samples), point, seed)
+    blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
     file = io.BytesIO()
-    pipeline = EncodePipeline(loaded, _stream_info(loaded, sample_rate, len(samples), point, seed), file, meta)
-    for _ in pipeline.encode(samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK)):
-        continue
+    _encode_to(file, loaded, info, point, meta, blocks, samples.shape[1], _silent)
     return file.getvalue()
+
+
+def _encode_to(
+    file: BinaryIO,
+    model: Model,
+    info: StreamInfo,
+    point: Point,
+    meta: Mapping[str, Any] | None,
+    blocks: Iterable[Audio],
+    total: int | None,
+    progress: Report,
+) -> EncodePipeline:
+    """Writes a whole stream of audio of `total` samples, if that is known; in two passes for a target rate."""
+    from ravecodec.pipeline import EncodePipeline
+    from ravecodec.ratecontrol import Recording
+
+    if point.bitrate is None:
+        pipeline = EncodePipeline(model, info, file, meta)
+        for step in pipeline.encode(blocks, total):
+            progress(step)
+        return pipeline
+    with tempfile.TemporaryFile() as spool:
+        recording = Recording(model, info, spool)
+        for step in recording.record(blocks, total):
+            progress(step)
+        pipeline = EncodePipeline(model, recording.finest_info(point.bitrate, meta), file, meta)
+        recording.code(pipeline)
+    return pipeline
 
 
 def _name(target: str | Path, stdio: str) -> str:

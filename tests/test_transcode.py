@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,45 @@ def test_the_model_is_found_by_the_streams_id(music: Music, mono_model: Model) -
     data = ravecodec.encode(music(5_000), 44_100, "paper", device="cpu")
     audio, _ = ravecodec.decode(data, device="cpu")
     assert np.array_equal(audio, decode(data, mono_model)[0])
+
+
+@pytest.mark.parametrize("share", [0.7, 0.95, 1.2])
+def test_bitrate_is_the_finest_step_that_keeps_it(any_model: Model, music: Music, share: float) -> None:
+    at = partial(encode, music(400_000, 2), 44_100, any_model, meta={"tags": {"title": "x" * 40}})
+    most = share * len(at())
+    data = at(bitrate=most * 8 / 1000 / (400_000 / 44_100))
+    step = StreamReader(io.BytesIO(data)).info.step_index
+    assert len(data) <= most
+    assert at(step_index=step) == data
+    assert len(at(step_index=step - 1)) > most
+
+
+def test_bitrates_that_cannot_be_are_refused(stereo_model: Model, music: Music) -> None:
+    at = partial(encode, music(44_100, 2), 44_100, stereo_model)
+    with pytest.raises(UsageError, match="one of them"):
+        at(bitrate=2.0, step_index=1)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="more than 0"):
+            at(bitrate=wrong)
+    with pytest.raises(UsageError, match=r"needs at least \d.* dims") as told:
+        at(bitrate=0.1)
+    least = float(str(told.value).split("at least ")[1].split()[0])
+    assert len(at(bitrate=least * 1.01)) * 8 / 1000 <= least * 1.01
+    assert encode(music(0, 2), 44_100, stereo_model, bitrate=1.0) == encode(music(0, 2), 44_100, stereo_model)
+
+
+def test_bitrate_holds_for_files_and_pipes_too(tune: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    done = encode_file(tune, tmp_path / "a.rvc", bitrate=2.0, verify=True, progress=seen.append)
+    assert done.stream.kbps <= 2.0 and done.verified
+    assert done.stream.total_bytes == (tmp_path / "a.rvc").stat().st_size
+    assert seen[-1].seconds == pytest.approx(3, abs=0.01)
+    audio, _ = decode((tmp_path / "a.rvc").read_bytes())
+    assert audio.shape == (2, 132_301)
+    before = (tmp_path / "a.rvc").read_bytes()
+    with pytest.raises(UsageError, match="needs at least"):
+        encode_file(tune, tmp_path / "a.rvc", bitrate=0.01, force=True)
+    assert (tmp_path / "a.rvc").read_bytes() == before
 
 
 def test_one_dimension_is_mono(stereo_model: Model, music: Music) -> None:
