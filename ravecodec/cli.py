@@ -400,6 +400,8 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
 @click.option("--licence", default="unstated", metavar="TEXT", help="Licence of the weights, stored in the model.")
 @click.option("--steps1", type=click.IntRange(0), metavar="N", help="Steps of stage 1 instead of the recipe's.")
 @click.option("--steps2", type=click.IntRange(0), metavar="N", help="Steps of stage 2 instead of the recipe's.")
+@click.option("--devices", type=click.IntRange(1), default=1, metavar="N", help="Devices to share the work; default 1.")
+@click.option("--nodes", type=click.IntRange(1), default=1, metavar="N", help="Machines that take part; default 1.")
 @click.option(
     "--report",
     "report_on",

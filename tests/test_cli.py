@@ -413,6 +413,8 @@ def test_train_passes_everything_on(folder: Path, model_folder: Path, monkeypatc
         "cache": Path("c"),
         "licence": "CC0-1.0",
         "device": "cpu",
+        "devices": 1,
+        "nodes": 1,
     }
 
 

@@ -34,11 +34,13 @@ from ravecodec.train.cache import _finished
 from ravecodec.train.data import Crops
 from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
+from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
 from ravecodec.train.trainer import EMA, Trainer, learning_rate, stage1_step
 from ravecodec.train.validation import validate
 
 RATE = 48_000
+WORLD = World(torch.device("cpu"))
 TINY = load_recipe("tiny")
 SHORT = TINY.replace(stage1=Stage(6, 5e-3), stage2=Stage(5, 5e-4), warmup=2, rate_kbps=0, validate_every=2)
 PAPER = SHORT.replace(
@@ -148,7 +150,7 @@ def test_the_tiny_recipe_learns_and_its_package_codes(music: Path, cache: Path, 
     path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu", licence="CC0-1.0", report=said.append)
     assert path == tmp_path / "tiny.safetensors"
     assert (len(history(tmp_path, 1)), len(history(tmp_path, 2, "critic"))) == (80, 6)
-    untrained, trained = Trainer(recipe, torch.device("cpu")), Trainer(recipe, torch.device("cpu"))
+    untrained, trained = Trainer(recipe, WORLD), Trainer(recipe, WORLD)
     trained.restore(checkpoint(tmp_path))
     assert spectral_distance(trained, cache) < 0.85 * spectral_distance(untrained, cache)
     assert any("stage 1  step 80/80" in line for line in said)
@@ -317,7 +319,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(music: Path, cache: P
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
     try:
         with pytest.raises(OutputError, match=r"checkpoint.pt: cannot be written \(.*the last one is kept"):
-            run.save(Trainer(SHORT, torch.device("cpu")).state())
+            run.save(Trainer(SHORT, WORLD).state())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
@@ -359,7 +361,7 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
         music, recipe, tmp_path, stage="2", init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu"
     )
     packed = load_package(path).network.generator.state_dict()
-    reference = Trainer(recipe, torch.device("cpu")).average
+    reference = Trainer(recipe, WORLD).average
     same = []
     for weights in kept:
         reference.generator.load_state_dict(weights)
@@ -371,7 +373,7 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
 def test_validation_hears_the_same_every_time(cache: Path) -> None:
     tracks = _finished(cache / "tracks.jsonl")
     held = Crops(cache, tracks, 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
-    trainer = Trainer(SHORT, torch.device("cpu"))
+    trainer = Trainer(SHORT, WORLD)
     first = validate(trainer, held)
     assert first == validate(trainer, held)
     stage1_step(trainer, torch.from_numpy(held.batch(0, 2)))
@@ -397,7 +399,7 @@ def test_training_may_start_from_a_package(
 ) -> None:
     recipe, run = uninterrupted
     package = next(run.glob("*.safetensors"))
-    trainer = Trainer(recipe, torch.device("cpu"))
+    trainer = Trainer(recipe, WORLD)
     loop.begin(trainer, Run(tmp_path / "probe", recipe), "all", package, lambda line: None)
     model = load_package(package)
     z = torch.randn(1, recipe.model.latent, 4, generator=torch.Generator().manual_seed(0))
@@ -459,7 +461,7 @@ def test_divergence_stops_the_run_before_it_spoils_the_checkpoint(
 
 @pytest.mark.parametrize("recipe", [SHORT, PAPER], ids=["default", "paper"])
 def test_silence_gives_finite_losses(recipe: Recipe) -> None:
-    trainer = Trainer(recipe, torch.device("cpu"))
+    trainer = Trainer(recipe, WORLD)
     audio = torch.zeros(recipe.batch, 2, recipe.crop_frames * recipe.model.hop)
     log = stage1_step(trainer, audio)
     assert all(np.isfinite(value) for value in log.values())
@@ -498,7 +500,7 @@ def test_windows_of_a_step_are_drawn_from_the_recipe() -> None:
 
 
 def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
-    trainer = Trainer(PAPER, torch.device("cpu"))
+    trainer = Trainer(PAPER, WORLD)
     trainer.step = 100_000
     before = [p.clone() for p in trainer.average.parameters()]
     with torch.no_grad():
@@ -531,15 +533,15 @@ def test_what_the_sender_sends_is_what_a_decoder_receives(uninterrupted: tuple[R
 
 
 def test_random_clocks_are_places_in_a_stream() -> None:
-    clock = stages.random_clock(1000, torch.Generator().manual_seed(0), torch.device("cpu"))
+    clock = stages.random_clock(1000, torch.Generator().manual_seed(0), WORLD)
     assert clock.frame.shape == clock.seed.shape == (1000,)
     assert int(clock.frame.min()) >= 0 and int(clock.frame.max()) < stages.MAX_CLOCK
     assert len(clock.frame.unique()) > 990 and not torch.equal(clock.frame, clock.seed)
 
 
 def test_two_trainers_begin_alike() -> None:
-    first, second = (Trainer(SHORT, torch.device("cpu")) for _ in range(2))
-    other = Trainer(SHORT.replace(seed=1), torch.device("cpu"))
+    first, second = (Trainer(SHORT, WORLD) for _ in range(2))
+    other = Trainer(SHORT.replace(seed=1), WORLD)
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
     assert isinstance(other.model, Rave)
     assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))

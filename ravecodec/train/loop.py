@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from ravecodec import __version__
-from ravecodec.device import choose_device
 from ravecodec.errors import InputError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
@@ -29,6 +28,7 @@ from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
+from ravecodec.train.parallel import gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.report import write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
@@ -85,17 +85,20 @@ def run_stage(
 ) -> None:
     """Steps until the stage is done; validates by the step, checkpoints and reports by the clock.
 
-    The first Ctrl-C is obeyed between two steps, when the checkpoint is written.
+    The first Ctrl-C is obeyed between two steps, when the checkpoint is written. Of several processes the first
+    validates, reports and writes.
     """
-    recipe, journal = trainer.recipe, Journal(run, trainer, stage, report)
+    recipe, world, journal = trainer.recipe, trainer.world, Journal(run, trainer, stage, report)
     saved = time.monotonic()
     with deferred() as stop:
-        while trainer.step < stage.steps and not stop:
+        while trainer.step < stage.steps and not world.any(bool(stop)):
             offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
-            audio = torch.from_numpy(crops.batch(offset + trainer.step, recipe.batch)).to(trainer.device)
+            audio = torch.from_numpy(crops.batch(offset + trainer.draw, recipe.batch)).to(trainer.device)
             log = _guarded(step_function, audio, trainer)
             trainer.step += 1
             trainer.update_average()
+            if world.rank:
+                continue
             journal.add(log)
             if recipe.validate_every and (trainer.step % recipe.validate_every == 0 or trainer.step == stage.steps):
                 values = validation()
@@ -107,7 +110,8 @@ def run_stage(
                 run.save(trainer.state())
                 saved = now
         trainer.seconds += time.monotonic() - saved
-        run.save(trainer.state())
+        if not world.rank:
+            run.save(trainer.state())
     if stop:
         report(f"saved at stage {trainer.stage} step {trainer.step}; the same call goes on from here")
     stop.obey()
@@ -128,6 +132,10 @@ def _guarded(step_function: Callable[[Tensor], Log], audio: Tensor, trainer: Tra
             f"out of memory at {place}, with batch = {recipe.batch} and crop_frames = {recipe.crop_frames}; "
             f"try {smaller} in the recipe"
         ) from error
+
+
+def _silent(line: str) -> None:
+    """Nobody wants to know."""
 
 
 def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report: Report) -> None:
@@ -156,25 +164,34 @@ def train(
     init_from: Path | None = None,
     cache: Path | None = None,
     device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
     licence: str = "unstated",
-    report: Report = lambda line: None,
+    report: Report = _silent,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
     `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or `init_from`'s) stage 1.
+    `devices` on each of `nodes` machines share the work; then every process makes this call (see `gather`).
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     scan(data)  # nothing is written for a folder without audio
-    trainer = Trainer(recipe, choose_device(device))
+    world = gather(device, devices, nodes)
+    trainer = Trainer(recipe, world)
+    if world.rank:
+        report = _silent
+        world.wait()  # for the first process to make the run folder and the cache
     run = Run(out, recipe)
     begin(trainer, run, stage, init_from, report)
     cache = cache or out / "cache"
     library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
-    summary = library.summary(recipe.model.sample_rate)
-    run.note("data.json", summary | {"cache": str(cache.resolve())})
-    for line in describe(summary):
-        report(line)
+    if not world.rank:
+        summary = library.summary(recipe.model.sample_rate)
+        run.note("data.json", summary | {"cache": str(cache.resolve())})
+        for line in describe(summary):
+            report(line)
+        world.wait()
     training, validation = split(library.tracks)
     length = recipe.crop_frames * recipe.model.hop
     crops = Crops(cache, training, recipe.model.channels, length, recipe.seed, recipe.placed)
@@ -194,6 +211,8 @@ def train(
         sender = stages.Sender(latent, coding, recipe.seed)
         run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
     info = provenance(trainer, data, training, licence)
+    if world.rank:
+        return run.folder / f"{recipe.name}.safetensors"  # which the first process writes
     path = write_package(run.folder, trainer.finished(), recipe, latent, coding, info)
     if find_spec("matplotlib") is not None:
         report(f"report: {write_report(run.folder)}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from ravecodec.models.package import load_weights
 from ravecodec.models.rave import Rave
 from ravecodec.train import stages
+from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage
 
 EMA = 0.999
@@ -29,11 +30,15 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 
 class Trainer:
-    """Network, its moving average, discriminator and optimisers; `state` and `restore` are inverse."""
+    """Network, its moving average, discriminator and optimisers; `state` and `restore` are inverse.
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
+    In a `world` of several processes all have the same state and are fed different audio.
+    """
+
+    def __init__(self, recipe: Recipe, world: World) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.device = recipe, device
+        device = world.device
+        self.recipe, self.world, self.device = recipe, world, device
         self.model = Rave(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.discriminator = stages.build_discriminator(recipe).to(device)
@@ -68,9 +73,14 @@ class Trainer:
         self.average.load_state_dict(self.model.state_dict())
 
     def randomness(self) -> torch.Generator:
-        """The random source of this step, whatever happened before it."""
-        seed = np.random.SeedSequence((self.recipe.seed, self.stage, self.step)).generate_state(1, np.uint32)
-        return torch.Generator().manual_seed(int(seed[0]))
+        """The random source of this step and process, whatever happened before it."""
+        key = (self.recipe.seed, self.stage, self.draw)
+        return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0]))
+
+    @property
+    def draw(self) -> int:
+        """Number of this step's batch among all that this stage draws in all processes."""
+        return self.step * self.world.size + self.world.rank
 
     def update_average(self) -> None:
         """Moving average of the weights; buffers (batch-norm statistics) are copied."""
@@ -99,14 +109,17 @@ class Trainer:
         self.stage, self.step, self.stage1_steps = 2, 0, self.step
 
 
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """One step down the gradient; FloatingPointError, with the weights left alone, if it is NaN or infinite."""
+def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, world: World) -> None:
+    """One step down the gradient, averaged over all processes; FloatingPointError, with the weights left alone, if it
+    is NaN or infinite."""
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], CLIP)
-    if not (loss.isfinite() and norm.isfinite()):
+    parameters = [p for g in optimiser.param_groups for p in g["params"]]
+    world.average([p.grad for p in parameters if p.grad is not None])
+    norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+    if not norm.isfinite():  # the same in every process
         raise FloatingPointError(f"loss {loss.item():g}, gradient {norm.item():g}")
     optimiser.step()
 
@@ -116,9 +129,11 @@ def stage1_step(trainer: Trainer, audio: Tensor) -> dict[str, float]:
     loss, log, _ = stages.stage1_loss(
         trainer.model, trainer.recipe, trainer.valid, audio, trainer.beta.value, trainer.randomness()
     )
-    _descend(loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step))
+    _descend(loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step), trainer.world)
     if trainer.step >= BETA_WARMUP:
-        trainer.beta.follow(log["kbps"] * 1000 / trainer.recipe.model.frame_rate)
+        bits = torch.tensor([log["kbps"] * 1000 / trainer.recipe.model.frame_rate], device=trainer.device)
+        trainer.world.average([bits])
+        trainer.beta.follow(bits.item())
     return log
 
 
@@ -128,17 +143,17 @@ def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[
     model.eval()
     model.encoder.requires_grad_(False)
     hop, random = recipe.model.hop, trainer.randomness()
-    bands, output = stages.stage2_output(model, recipe, sender, audio, trainer.step, random)
+    bands, output = stages.stage2_output(model, recipe, sender, audio, trainer.draw, random)
     real, fake = trainer.valid.audio(audio, hop), trainer.valid.audio(output, hop)
     rate = learning_rate(recipe.stage2, trainer.step)
     critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
-    _descend(critic, trainer.discriminator_optimiser, rate)
+    _descend(critic, trainer.discriminator_optimiser, rate, trainer.world)
     loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, stages.pick_windows(recipe, random))
     log = {"spectral": loss.item(), "critic": critic.item()}
     if trainer.step >= recipe.warmup:
         trainer.discriminator.requires_grad_(False)
         adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)
         loss, log = loss + adversarial, log | more
-    _descend(loss, trainer.generator_optimiser, rate)
+    _descend(loss, trainer.generator_optimiser, rate, trainer.world)
     trainer.discriminator.requires_grad_(True)
     return log
