@@ -547,3 +547,14 @@ def test_two_trainers_begin_alike() -> None:
     assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))
     draws = [torch.rand(3, generator=trainer.randomness()) for trainer in (first, second, other)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = Run(tmp_path, SHORT)
+    run.log({"stage": 1, "step": 7, "spectral": 1.5, "kbps": 2.0})
+    run.log({"stage": 2, "step": 3, "validation": 1.25})
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert found == {"stage 1/spectral": [(7, 1.5)], "stage 1/kbps": [(7, 2.0)], "stage 2/validation": [(3, 1.25)]}

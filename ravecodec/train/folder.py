@@ -1,8 +1,10 @@
 """The folder of a training run: recipe, checkpoint, log. What is in it is whole at any moment.
 
 run/recipe.json            the resolved recipe
+run/data.json              what the data folder holds
 run/checkpoint.pt          everything a resumed run needs, replaced atomically
 run/log.jsonl              losses, one line a report
+run/tensorboard/           the same for TensorBoard, if it is installed
 run/<name>.safetensors     the finished model package
 """
 
@@ -11,14 +13,19 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ravecodec.errors import ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile
 from ravecodec.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Run:
@@ -85,5 +92,19 @@ class Run:
             file.write(json.dumps(values, indent=1).encode())
 
     def log(self, values: dict[str, Any]) -> None:
+        """One line of the log: `stage`, `step` and what was measured there; for TensorBoard too, if it is installed."""
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(values) + "\n")
+        if (board := self._board) is not None:
+            for key in values.keys() - {"stage", "step"}:
+                board.add_scalar(f"stage {values['stage']}/{key}", values[key], values["step"])
+            board.flush()
+
+    @cached_property
+    def _board(self) -> SummaryWriter | None:
+        """Writes TensorBoard's files into the folder `tensorboard`."""
+        if find_spec("tensorboard") is None:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder / "tensorboard"))
