@@ -218,7 +218,7 @@ def _excerpt(track: Track, audio: NDArray[np.int16], rate: int, model: Model) ->
 
     frames = min(track.frames, round(EXCERPT_SECONDS * rate))
     start = track.start + (track.frames - frames) // 2
-    original = audio[start : start + frames].T.astype(np.float32) / 32768
+    original = (audio[start : start + frames].T / 32768).astype(np.float32)
     coded = encode(original, rate, model)
     output, _ = decode(coded, model)
     kbps = len(coded) * 8 / (frames / rate) / 1000
