@@ -34,6 +34,9 @@ _ESTIMATES = {"OGG": 8192, "MP3": 8192}  # samples that real files announce too 
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2^63 - 1 for FLAC that was written into a pipe
 
 
+HEADERS = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")  # what audio files begin with
+
+
 class _Reader(Protocol):
     """What is behind an AudioInput: its form, and interleaved samples in order.
 
@@ -139,6 +142,8 @@ def open_input(source: str | Path, *, raw_rate: int | None = None, raw_channels:
     try:
         stream = binary_stdin() if is_stdio(source) else resources.enter_context(_open_file(Path(source)))
         if raw_rate is not None:
+            if not is_stdio(source):
+                _refuse_header(name, stream)
             reader: _Reader = _PcmReader(name, stream, raw_16_bit(raw_rate, raw_channels or 1), "RAW")
         else:
             reader = _detect(name, stream, resources, can_seek=stream.seekable() and not is_stdio(source))
@@ -155,6 +160,16 @@ def _open_file(path: Path) -> BinaryIO:
         return path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+def _refuse_header(name: str, stream: BinaryIO) -> None:
+    """InputError if a file that is said to be headerless begins like one of a known format."""
+    if stream.seekable():
+        if (start := stream.read(4)) in HEADERS:
+            raise InputError(
+                f"{name}: begins with {start.decode()!r}, a header; expected headerless PCM for a raw rate"
+            )
+        stream.seek(0)
 
 
 def _detect(name: str, stream: BinaryIO, resources: ExitStack, *, can_seek: bool) -> _Reader:

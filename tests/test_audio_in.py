@@ -125,6 +125,17 @@ def test_raw_pcm_from_file_and_pipe(tmp_path: Path) -> None:
         assert source.channels == 1
 
 
+@pytest.mark.parametrize("form", ["wav", "flac", "ogg", "aiff"])
+def test_a_file_with_a_header_is_not_raw_pcm(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"x.{form}"
+    soundfile.write(path, np.zeros((4800, 2)), 48_000)
+    with pytest.raises(InputError, match="a header; expected headerless PCM"):
+        open_input(path, raw_rate=48_000)
+    (tmp_path / "short.raw").write_bytes(b"RI")
+    with open_input(tmp_path / "short.raw", raw_rate=48_000) as source:
+        assert sum(block.shape[1] for block in source.blocks(100)) == 1
+
+
 def test_raw_pcm_that_ends_inside_a_sample(tmp_path: Path) -> None:
     (tmp_path / "x.raw").write_bytes(bytes(4003))
     with (
