@@ -72,6 +72,15 @@ def steps_per_second(recipe: Recipe, crops: Crops) -> float:
     return 1 / float(np.median(seconds[2:]))
 
 
+def known_speed(folder: Path, recipe: Recipe, crops: Crops) -> float:
+    """Steps per second, measured once: a variant that goes on after a kill keeps its schedule."""
+    path = folder / "speed.txt"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(repr(steps_per_second(recipe, crops)))
+    return float(path.read_text())
+
+
 def scores(package: Path, excerpts: list[np.ndarray]) -> dict[str, float]:
     """Means over excerpts float32 [2, samples] at 48 kHz, coded and decoded."""
     model, rows = load_model(package), []
@@ -99,7 +108,7 @@ def run(
     result = folder / "scores.json"
     if result.exists():
         return dict(json.loads(result.read_text()))
-    speed = steps_per_second(recipe, crops)
+    speed = known_speed(folder, recipe, crops)
     recipe = recipe.replace(stage1=Stage(round(args.minutes * 60 * speed), recipe.stage1.rate), validate_every=10**9)
     package = train(args.data, recipe, folder, stage=args.stage, cache=args.cache, report=print)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -457,6 +457,4 @@ def train(
     if (count := console.threads_or_default(threads)) is not None:
         torch.set_num_threads(count)
     report = (lambda line: None) if quiet else console.say
-    path = run(data, recipe, out, init_from=start, report=report, **options)
-    if not quiet:
-        console.say(f"{path} is ready; `ravecodec model add {path}` installs it")
+    run(data, recipe, out, init_from=start, report=report, **options)

@@ -6,6 +6,7 @@ made of the audio is kept in a temporary file meanwhile (about 50 MB an hour): m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ import numpy as np
 
 from ravecodec.bitstream import StreamInfo
 from ravecodec.codec import Analyser, Audio, Axes, Coder
-from ravecodec.errors import UsageError
+from ravecodec.errors import OutputError, UsageError
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
 
@@ -35,11 +36,17 @@ class Recording:
         quantizer = Coder(self._model, self._info).quantizer
         for block in blocks:
             for means in analyser.process(block):
-                self._spool.write(quantizer.axes(means).tobytes())
+                self._keep(quantizer.axes(means))
             yield progress_at(analyser.samples, total, self._info.sample_rate, 0)
         for means in analyser.flush():
-            self._spool.write(quantizer.axes(means).tobytes())
+            self._keep(quantizer.axes(means))
         self._samples = analyser.samples
+
+    def _keep(self, axes: Axes) -> None:
+        try:
+            self._spool.write(axes.tobytes())
+        except OSError as error:
+            raise OutputError(f"the temporary file for --bitrate cannot be written ({error.strerror})") from error
 
     def code(self, pipeline: EncodePipeline) -> None:
         """Writes the whole stream."""
@@ -61,7 +68,7 @@ class Recording:
         low, high = self._model.coding.step_index - FINER, COARSEST
         smallest = self._size(high, meta)
         if smallest > allowed:
-            least = f"{kbps * smallest / allowed:.3g} at {self._info.dims} dims"
+            least = f"{_rounded_up(kbps * smallest / allowed):g} at {self._info.dims} dims"
             raise UsageError(f"bitrate is {kbps:g} kbit/s; this audio needs at least {least}")
         while low < high:
             middle = (low + high) // 2
@@ -76,6 +83,12 @@ class Recording:
         sink = _Counter()
         self.code(EncodePipeline(self._model, replace(self._info, step_index=step_index), sink, meta))
         return sink.total
+
+
+def _rounded_up(value: float) -> float:
+    """To three digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / unit) * unit
 
 
 class _Counter:

@@ -12,7 +12,7 @@ from ravecodec.models.istft import Clock
 from ravecodec.models.pqmf import PQMF
 from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.models.reach import Reach
-from ravecodec.models.spectrogram import warped_frequencies
+from ravecodec.models.spectrogram import rows, warped_frequencies
 
 torch.set_num_threads(1)
 
@@ -252,6 +252,36 @@ def test_noise_and_lines_can_stand_on_one_side(loud: int) -> None:
         left, right = bands.chunk(2, 1)
         quiet, heard = (right, left) if loud == 0 else (left, right)
         assert float(quiet.abs().max()) < 1e-6 < 1e-3 < float(heard.abs().max())
+
+
+@pytest.mark.parametrize(("left", "right"), [(1.0, 0.5), (0.3, 1.0), (1.0, 1.0), (1.0, 0.0)])
+def test_balance_goes_through_the_first_latent_of_every_row(left: float, right: float) -> None:
+    """ln(left / right) in, the same level difference out at constant power, without any training."""
+    torch.manual_seed(0)
+    config = ModelConfig(channels=2, ratios=(4, 4, 4, 4), **SPECTRAL)
+    network = Rave(config).eval()
+    mono = 0.1 * torch.randn(1, 16 * config.hop, generator=torch.Generator().manual_seed(3))
+    middle, count = slice(4 * config.hop, -4 * config.hop), rows(config)[-1]
+
+    def balance_latents(audio: Tensor) -> Tensor:
+        return network.encode(audio[None])[0].reshape(-1, count, 16)[0, :-1, 4:-4]
+
+    torch.nn.init.zeros_(network.encoder.head.weight)  # leaves the measure alone
+    for head in (network.generator.line_head, network.generator.noise_head):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.constant_(head.bias, -3.0)
+        head.bias.data[len(head.bias) * 2 // 3 :] = -20.0  # no side part
+    with torch.no_grad():
+        placed, centre = (balance_latents(torch.cat(pair)) for pair in ((left * mono, right * mono), (mono, mono)))
+        wanted = np.log(left / right) if right else 4.95  # where the measure ends
+        assert (placed - centre).mean().item() == pytest.approx(wanted, abs=0.02)
+        z = torch.zeros(1, config.latent // count, count, 16)
+        quiet = network.decode(z.flatten(1, 2), Clock.at(0))[0, :, middle]
+        z[:, 0] = wanted
+        audio = network.decode(z.flatten(1, 2), Clock.at(0))[0, :, middle]
+    level = audio.square().mean(-1)
+    assert 0.5 * float((level[0] / level[1]).log()) == pytest.approx(wanted, abs=0.03)
+    assert float(level.sum()) == pytest.approx(float(quiet.square().mean(-1).sum()), rel=0.05)
 
 
 def test_frequencies_without_lines_are_silent_bands() -> None:

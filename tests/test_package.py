@@ -284,6 +284,9 @@ def test_version_1_shaped_stereo_noise_as_mid_and_side(package: Path) -> None:
         for name in ("weights.generator.noise_head.weight", "weights.generator.noise_head.bias"):
             left, _, side = tensors[name].chunk(3)
             tensors[name] = torch.cat([left, side])
+        del tensors["weights.encoder.balance"], tensors["weights.generator.balance"]
 
     tampered(package, older)
-    assert torch.equal(load_package(package).network.generator.noise_head.weight, torch.cat([left, left, side]))
+    network = load_package(package).network
+    assert torch.equal(network.generator.noise_head.weight, torch.cat([left, left, side]))
+    assert network.encoder.balance.item() == network.generator.balance.item() == 0

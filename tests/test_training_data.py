@@ -1,5 +1,6 @@
 """Training audio: the cache survives kills, the split never leaks, and crops are functions of (seed, step)."""
 
+import gc
 import json
 import resource
 import shutil
@@ -133,12 +134,12 @@ def test_what_a_kill_leaves_behind_is_repaired(
 ) -> None:
     """A torn last line, audio without its line, lines without their audio: the cache comes out the same."""
     cache = tmp_path / "cache"
-    library = build_cache(folder, cache, RATE, 2)
+    tracks = build_cache(folder, cache, RATE, 2).tracks
     wanted, index = audio_of(cache), (cache / "tracks.jsonl").read_text()
     for path, change in ((cache / "tracks.jsonl", index_bytes), (cache / "audio.i16", audio_bytes)):
         data = path.read_bytes()
         path.write_bytes(data + bytes(change) if change > 0 else data[: max(0, len(data) + change)])
-    assert build_cache(folder, cache, RATE, 2) == library
+    assert build_cache(folder, cache, RATE, 2).tracks == tracks
     assert np.array_equal(audio_of(cache), wanted)
     assert (cache / "tracks.jsonl").read_text() == index
 
@@ -296,6 +297,20 @@ def test_no_audio_is_refused(cache: Path) -> None:
 
 
 def test_the_index_is_one_json_line_a_track(folder: Path, tmp_path: Path) -> None:
-    tracks = build_cache(folder, tmp_path / "cache", RATE, 2).tracks
-    lines = (tmp_path / "cache" / "tracks.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [vars(t) for t in tracks]
+    library = build_cache(folder, tmp_path / "cache", RATE, 2)
+    lines = [json.loads(line) for line in (tmp_path / "cache" / "tracks.jsonl").read_text().splitlines()]
+    assert [line for line in lines if not line["error"]] == [vars(t) for t in library.tracks]
+    assert [line["error"] for line in lines if line["error"]] == library.unreadable
+
+
+def test_a_cache_is_not_changed_under_a_run(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = build_cache(folder, cache, RATE, 2)
+    second = build_cache(folder, cache, RATE, 2)  # many may read
+    soundfile.write(folder / "new.wav", tone(0.1), RATE)
+    with pytest.raises(InputError, match="another run uses it"):
+        build_cache(folder, cache, RATE, 2)
+    assert first == second
+    del first, second
+    gc.collect()
+    assert [t.path for t in build_cache(folder, cache, RATE, 2).tracks][-1] == "new.wav"

@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,11 @@ from ravecodec.audio import Resampler, match_channels, open_input
 from ravecodec.audio_in import AudioInput
 from ravecodec.errors import InputError, OutputError
 from ravecodec.files import AtomicFile
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
@@ -38,7 +43,8 @@ class Track:
     """One file inside the memory map.
 
     `start` and `frames` count sample frames. `size` and `changed` (mtime in ns) are the file's; `rate` and `channels`
-    its own; `digest` is of its cached audio; `silent` counts frames below -70 dB, `clipped` samples at full scale.
+    its own; `digest` is of its cached audio; `silent` counts frames below -70 dB, `clipped` samples at full scale. A
+    file that cannot be read has no frames and an `error`.
     """
 
     path: str
@@ -51,20 +57,48 @@ class Track:
     digest: str = ""
     silent: int = 0
     clipped: int = 0
+    error: str = ""
 
     @property
     def stop(self) -> int:
         return self.start + self.frames
 
 
+class Lock:
+    """Many runs may read a cache, only one may change it, and only while no other reads. Where the system has no such
+    locks (Windows), nobody is kept out."""
+
+    def __init__(self, cache: Path) -> None:
+        self._path = cache / "lock"
+        self._file = self._path.open("a")
+        self._flock(shared=True, why="is being built by another run; wait for it")
+
+    def exclusive(self) -> None:
+        """InputError if another run uses the cache."""
+        self._flock(shared=False, why="needs new audio, but another run uses it; wait for it or give another --cache")
+
+    def shared(self) -> None:
+        """Lets other runs read."""
+        self._flock(shared=True, why="is being built by another run; wait for it")
+
+    def _flock(self, *, shared: bool, why: str) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{self._path.parent}: {why}") from error
+
+
 @dataclass(frozen=True)
 class Library:
     """What a folder holds: `tracks` to train on, each sound once; files that repeat another one (path -> the other's);
-    sentences on files that cannot be read."""
+    sentences on files that cannot be read. As long as it lives no other run changes the cache."""
 
     tracks: list[Track]
     duplicates: dict[str, str]
     unreadable: list[str]
+    lock: Lock = field(compare=False, repr=False)
 
     def summary(self, rate: int) -> dict[str, Any]:
         """Counts for people and for `data.json`; `rate` is the cache's."""
@@ -117,43 +151,39 @@ def build_cache(
     _check_settings(cache, {"folder": str(folder.resolve()), "rate": rate, "channels": channels})
     index, audio = cache / "tracks.jsonl", cache / "audio.i16"
     sources = {path.relative_to(folder).as_posix(): path for path in files}
-    known = {t.path: t for t in _recover(index, audio, channels * 2, sources)}
-    unreadable: list[str] = []
-    with audio.open("ab") as data, index.open("a") as lines:
-        for name, path in sources.items():
-            if name in known:
-                continue
-            try:
-                known[name] = _append(data, path, name, rate, channels)
-                lines.write(_line(known[name]))
-                lines.flush()
-            except InputError as error:
-                unreadable.append(str(error))
-                report(f"left out: {error}")
-            except OSError as error:
-                raise OutputError(f"{audio}: cannot be written ({error.strerror}); call again to go on") from error
-            else:
-                report(f"cached {len(known)}/{len(files)} {name}")
+    lock = Lock(cache)
+    known = {t.path: t for t in _finished(index) if _is_current(t, sources)}
+    if not sources.keys() <= known.keys() or not _is_whole(index, audio, channels * 2):
+        lock.exclusive()
+        known = {t.path: t for t in _recover(index, audio, channels * 2, sources)}
+        try:
+            with audio.open("ab") as data, index.open("a") as lines:
+                for name, path in sources.items():
+                    if name in known:
+                        continue
+                    known[name] = track = _append(data, path, name, rate, channels)
+                    lines.write(_line(track))
+                    lines.flush()
+                    report(f"left out: {track.error}" if track.error else f"cached {len(known)}/{len(files)} {name}")
+        except OSError as error:
+            raise OutputError(f"{audio}: cannot be written ({error.strerror}); call again to go on") from error
+        lock.shared()
     tracks = sorted((known[name] for name in sources if name in known), key=lambda t: (t.start, t.stop))
     if not any(t.frames for t in tracks):
         raise InputError(f"{folder}: none of {len(files)} audio files holds readable sound")
-    return _library(tracks, unreadable)
+    return _library(tracks, lock)
 
 
-def read_index(cache: Path) -> list[Track]:
-    """The tracks of a cache, each sound once, as `build_cache` left them."""
-    return _library(_finished(cache / "tracks.jsonl"), []).tracks
-
-
-def _library(tracks: list[Track], unreadable: list[str]) -> Library:
-    """Leaves out what repeats another track, sample for sample."""
+def _library(tracks: list[Track], lock: Lock) -> Library:
+    """Leaves out what cannot be read, and what repeats another track sample for sample."""
     first: dict[str, Track] = {}
     duplicates: dict[str, str] = {}
     for track in tracks:
         other = first.setdefault(track.digest, track) if track.frames else track
         if other is not track:
             duplicates[track.path] = other.path
-    return Library([t for t in tracks if t.path not in duplicates], duplicates, unreadable)
+    unreadable = [t.error for t in tracks if t.error]
+    return Library([t for t in tracks if t.path not in duplicates and not t.error], duplicates, unreadable, lock)
 
 
 def _line(track: Track) -> str:
@@ -166,6 +196,14 @@ def _finished(index: Path) -> list[Track]:
         return []
     text = index.read_text()
     return [Track(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _is_whole(index: Path, audio: Path, frame_bytes: int) -> bool:
+    """Whether index and audio end together, as a build that was not disturbed leaves them."""
+    tracks = _finished(index)
+    text = "".join(_line(t) for t in tracks)
+    end = max((t.stop for t in tracks), default=0) * frame_bytes
+    return audio.exists() and audio.stat().st_size == end and index.read_text() == text
 
 
 def _recover(index: Path, audio: Path, frame_bytes: int, sources: dict[str, Path]) -> list[Track]:
@@ -205,7 +243,7 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
 def _append(data: IO[bytes], path: Path, name: str, rate: int, channels: int) -> Track:
     """Appends one file's audio, synced to disk; after an error nothing is appended."""
     position = data.seek(0, os.SEEK_END)
-    frames = silent = clipped = 0
+    start, frames, silent, clipped = position // (2 * channels), 0, 0, 0
     digest, status = hashlib.sha256(), path.stat()
     try:
         with open_input(path) as source:
@@ -218,10 +256,12 @@ def _append(data: IO[bytes], path: Path, name: str, rate: int, channels: int) ->
                 clipped += int(np.count_nonzero(np.abs(block.astype(np.int32)) >= FULL_SCALE))
         data.flush()
         os.fsync(data.fileno())
-    except (InputError, OSError):
+    except InputError as error:
+        data.truncate(position)
+        return Track(name, start, 0, status.st_size, status.st_mtime_ns, error=str(error))
+    except OSError:
         data.truncate(position)
         raise
-    start = position // (2 * channels)
     facts = (status.st_size, status.st_mtime_ns, *own, digest.hexdigest()[:32], silent, clipped)
     return Track(name, start, frames, *facts)
 

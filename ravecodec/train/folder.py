@@ -93,8 +93,12 @@ class Run:
 
     def log(self, values: dict[str, Any]) -> None:
         """One line of the log: `stage`, `step` and what was measured there; for TensorBoard too, if it is installed."""
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with (self.folder / "log.jsonl").open("a") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            why = f"cannot be written ({error.strerror}); free some space and call again"
+            raise OutputError(f"{self.folder / 'log.jsonl'}: {why}") from error
         if (board := self._board) is not None:
             for key in values.keys() - {"stage", "step"}:
                 board.add_scalar(f"stage {values['stage']}/{key}", values[key], values["step"])

@@ -11,6 +11,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
-from ravecodec.train.parallel import gather
+from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.report import write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
@@ -91,7 +92,8 @@ def run_stage(
     recipe, world, journal = trainer.recipe, trainer.world, Journal(run, trainer, stage, report)
     saved = time.monotonic()
     with deferred() as stop:
-        while trainer.step < stage.steps and not world.any(bool(stop)):
+        stopped = False
+        while trainer.step < stage.steps and not (stopped := world.any(bool(stop))):
             offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
             audio = torch.from_numpy(crops.batch(offset + trainer.draw, recipe.batch)).to(trainer.device)
             log = _guarded(step_function, audio, trainer)
@@ -103,8 +105,7 @@ def run_stage(
             if recipe.validate_every and (trainer.step % recipe.validate_every == 0 or trainer.step == stage.steps):
                 values = validation()
                 journal.write(values)
-                if trainer.stage == 2:
-                    trainer.keep_if_best(values["validation"])
+                trainer.keep_if_best(values["validation"])
             if (now := time.monotonic()) - saved >= CHECKPOINT_SECONDS:
                 trainer.seconds += now - saved
                 run.save(trainer.state())
@@ -112,9 +113,11 @@ def run_stage(
         trainer.seconds += time.monotonic() - saved
         if not world.rank:
             run.save(trainer.state())
-    if stop:
+        world.wait()
+    if stopped:
         report(f"saved at stage {trainer.stage} step {trainer.step}; the same call goes on from here")
-    stop.obey()
+        stop.obey()
+        raise KeyboardInterrupt  # another process was asked to stop
 
 
 def _guarded(step_function: Callable[[Tensor], Log], audio: Tensor, trainer: Trainer) -> Log:
@@ -178,31 +181,50 @@ def train(
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
+    try:
+        return _train(world, data, recipe, out, stage, init_from, cache or out / "cache", licence, report)
+    except BaseException:
+        world.abandon()
+        raise
+
+
+def _train(
+    world: World,
+    data: Path,
+    recipe: Recipe,
+    out: Path,
+    stage: str,
+    init_from: Path | None,
+    cache: Path,
+    licence: str,
+    report: Report,
+) -> Path:
+    """`train` in each process of a world."""
     trainer = Trainer(recipe, world)
     if world.rank:
         report = _silent
         world.wait()  # for the first process to make the run folder and the cache
     run = Run(out, recipe)
     begin(trainer, run, stage, init_from, report)
-    cache = cache or out / "cache"
     library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
+    training, validation = split(library.tracks)
     if not world.rank:
         summary = library.summary(recipe.model.sample_rate)
-        run.note("data.json", summary | {"cache": str(cache.resolve())})
+        held = {"cache": str(cache.resolve()), "validation": [asdict(track) for track in validation]}
+        run.note("data.json", summary | held)
         for line in describe(summary):
             report(line)
         world.wait()
-    training, validation = split(library.tracks)
     length = recipe.crop_frames * recipe.model.hop
     crops = Crops(cache, training, recipe.model.channels, length, recipe.seed, recipe.placed)
-    held = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
+    heard = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
 
     def run_it(stage: Stage, step: Callable[[Tensor], Log], latents: Latents = unchanged) -> None:
-        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, held, latents), report)
+        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents), report)
 
     if trainer.stage == 1 and stage != "2":
         run_it(recipe.stage1, lambda audio: stage1_step(trainer, audio))
-    latent, coding = analyse_latents(trainer.average, recipe, crops, held, trainer.device)
+    latent, coding = analyse_latents(trainer.average, recipe, crops, heard, trainer.device)
     dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
     report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
     if stage != "1":
@@ -210,12 +232,15 @@ def train(
             trainer.enter_stage2()
         sender = stages.Sender(latent, coding, recipe.seed)
         run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
-    info = provenance(trainer, data, training, licence)
+        if trainer.best["step"]:
+            report(f"kept the generator of stage 2 step {trainer.best['step']}, the best on validation audio")
     if world.rank:
         return run.folder / f"{recipe.name}.safetensors"  # which the first process writes
+    info = provenance(trainer, data, training, licence)
     path = write_package(run.folder, trainer.finished(), recipe, latent, coding, info)
     if find_spec("matplotlib") is not None:
         report(f"report: {write_report(run.folder)}")
+    report(f"{path} is ready; `ravecodec model add {path}` installs it")
     return path
 
 
@@ -226,7 +251,7 @@ def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str
     return {
         "licence": licence,
         "recipe": recipe.to_dict(),
-        "steps": {"stage 1": trainer.stage1_steps, "stage 2": trainer.step}
+        "steps": {"stage 1": trainer.stage1_steps, "stage 2": trainer.best["step"] or trainer.step}
         if trainer.stage == 2
         else {"stage 1": trainer.step},
         "training_seconds": round(trainer.seconds),

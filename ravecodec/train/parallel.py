@@ -6,7 +6,9 @@ joins those that are there. Only the first process validates, reports and writes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +19,9 @@ from ravecodec.errors import UsageError
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+PATIENCE = timedelta(days=2)  # for the first process to decode all audio, or to validate
 
 
 class World:
@@ -32,7 +37,8 @@ class World:
         """Replaces every tensor by its mean over all processes; they are exchanged as one."""
         if self._fabric is None:
             return
-        parts = list(tensors)
+        if not (parts := list(tensors)):
+            return
         joined = self._fabric.all_reduce(torch.cat([part.flatten() for part in parts]), reduce_op="mean")
         assert isinstance(joined, Tensor)
         for part, mean in zip(parts, joined.split([part.numel() for part in parts]), strict=True):
@@ -49,23 +55,38 @@ class World:
         if self._fabric is not None:
             self._fabric.barrier()
 
+    def abandon(self) -> None:
+        """Ends the processes that this one started: it is about to fail, and they would wait for it."""
+        launcher = self._fabric.strategy.launcher if self._fabric else None
+        for process in getattr(launcher, "procs", []):
+            process.terminate()
+
 
 def gather(device: str, devices: int = 1, nodes: int = 1) -> World:
     """The world of a run on `devices` devices on each of `nodes` machines; starts the other processes of this machine.
 
-    UsageError if Fabric is not installed or there are not so many devices.
+    UsageError if Fabric is not installed, there are not so many devices, or torchrun started more or fewer processes.
     """
+    started = int(os.environ.get("WORLD_SIZE", devices * nodes))
+    if started != devices * nodes:
+        found = f"--devices {devices} and --nodes {nodes}"
+        raise UsageError(f"torchrun started {started} processes, but {found} ask for {devices * nodes}")
     if devices == nodes == 1:
         return World(choose_device(device))
     try:
         from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
         from lightning_fabric.utilities.exceptions import MisconfigurationException
     except ImportError as error:
         raise UsageError("several devices need Fabric: `pip install 'ravecodec[distributed]'`") from error
-    kind = choose_device(device).type
+    chosen, threads = choose_device(device), torch.get_num_threads()
+    if chosen.index is not None:
+        raise UsageError(f"device is {device!r}; expected a kind of device, like cuda, where there are several")
+    strategy = DDPStrategy(timeout=PATIENCE)
     try:
-        fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy="ddp")
+        fabric = Fabric(accelerator=chosen.type, devices=devices, num_nodes=nodes, strategy=strategy)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        raise UsageError(f"{devices} devices of kind {kind}: {str(error).strip().splitlines()[0]}") from error
+        raise UsageError(f"{devices} devices of kind {chosen.type}: {str(error).strip().splitlines()[0]}") from error
     fabric.launch()
+    torch.set_num_threads(threads)  # which Fabric has changed
     return World(fabric.device, fabric)

@@ -59,7 +59,8 @@ class Recipe:
     warmup: int = 1000  # stage 2 steps in which only the discriminator learns
     whiten: bool = True  # latent axes by signal-to-noise (default preset) or by variance alone (paper)
     rate_kbps: float = 0.0  # the default step is the finest whose coded validation audio stays below; 0: step index 0
-    validate_every: int = 500  # steps; 0: never
+    validate_every: int = 250  # steps; 0: never
+    keep_best: bool = True  # of stage 2 the generator with the smallest S on validation audio; false: the last one
     bfloat16: bool = False
     seed: int = 0
     name: str = "model"

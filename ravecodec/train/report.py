@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import AtomicFile
-from ravecodec.train.cache import Track, describe, read_index
-from ravecodec.train.data import split
+from ravecodec.train.cache import Track, describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,8 +207,8 @@ def _excerpts(data: dict[str, Any], model: Model) -> Iterator[str]:
     yield "<h2>Validation excerpts, coded</h2>"
     channels, rate = model.config.channels, model.config.sample_rate
     audio = np.memmap(cache / "audio.i16", "<i2", "r").reshape(-1, channels)
-    for track in split(read_index(cache))[1][:EXCERPTS]:
-        yield _excerpt(track, audio, rate, model)
+    for facts in data.get("validation", [])[:EXCERPTS]:
+        yield _excerpt(Track(**facts), audio, rate, model)
 
 
 def _excerpt(track: Track, audio: NDArray[np.int16], rate: int, model: Model) -> str:

@@ -50,7 +50,7 @@ class Trainer:
         self.valid = stages.Valid.of(self.model, recipe.crop_frames)
         stages.check_crop(recipe, self.valid, self.discriminator)
         self.stage, self.step, self.stage1_steps, self.seconds = 1, 0, 0, 0.0
-        self.best: dict[str, Any] = {"distance": math.inf, "generator": {}}  # of stage 2, by validation
+        self.best: dict[str, Any] = {"distance": math.inf, "step": 0, "generator": {}}  # of stage 2, by validation
 
     def _parts(self) -> dict[str, Any]:
         names = ("model", "average", "discriminator", "optimiser", "generator_optimiser", "discriminator_optimiser")
@@ -85,16 +85,20 @@ class Trainer:
     def update_average(self) -> None:
         """Moving average of the weights; buffers (batch-norm statistics) are copied."""
         decay = min(EMA, (1 + self.step) / (10 + self.step))
+        if self.world.size > 1:
+            self.world.average(value for name, value in self.model.named_buffers() if "running" in name)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
             for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 mine.copy_(theirs)
 
     def keep_if_best(self, distance: float) -> None:
-        """Remembers the average's generator if it is nearer to the validation audio than any before in this stage."""
-        if distance < self.best["distance"]:
+        """In stage 2, once the discriminator has a say: remembers the average's generator if it is nearer to the
+        validation audio than any before."""
+        counts = self.stage == 2 and self.step > self.recipe.warmup and self.recipe.keep_best
+        if counts and distance < self.best["distance"]:
             weights = {name: value.clone() for name, value in self.average.generator.state_dict().items()}
-            self.best = {"distance": distance, "generator": weights}
+            self.best = {"distance": distance, "step": self.step, "generator": weights}
 
     def finished(self) -> Rave:
         """The network to pack: the moving average, in stage 2 with its best generator."""

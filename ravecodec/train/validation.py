@@ -35,9 +35,10 @@ def validate(trainer: Trainer, crops: Crops, latents: Latents = unchanged) -> di
 
 def _rows(trainer: Trainer, crops: Crops, latents: Latents) -> Iterator[dict[str, float]]:
     recipe, model, valid = trainer.recipe, trainer.average, trainer.valid
-    config, size = recipe.model, min(recipe.batch, CROPS)
-    for batch in range(-(-CROPS // size)):
-        audio = torch.from_numpy(crops.batch(FIRST + batch, size)).to(trainer.device)
+    config = recipe.model
+    for first in range(0, CROPS, recipe.batch):
+        size = min(recipe.batch, CROPS - first)
+        audio = torch.from_numpy(crops.batch(FIRST + first, size)).to(trainer.device)
         clock = Clock(torch.arange(size, device=trainer.device) * 1000, torch.arange(size, device=trainer.device))
         with torch.no_grad(), torch.autocast(trainer.device.type, torch.bfloat16, enabled=recipe.bfloat16):
             mean, spread = model.encode(audio)
@@ -49,8 +50,4 @@ def _rows(trainer: Trainer, crops: Crops, latents: Latents) -> Iterator[dict[str
         pair = [valid.audio(x, config.hop).mean(1).double().cpu().numpy() for x in (audio, output)]
         peaks = [peak_f1(x, y, config.sample_rate) for x, y in zip(*pair, strict=True)]
         rate = bits.item() * config.frame_rate / 1000
-        yield {
-            "validation": distance.item(),
-            "validation_kbps": rate,
-            "validation_peaks": float(np.mean(peaks)),
-        }
+        yield from [{"validation": distance.item(), "validation_kbps": rate, "validation_peaks": f1} for f1 in peaks]
