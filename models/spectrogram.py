@@ -26,7 +26,7 @@ LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
 FLOOR = 1e-8  # power: -74 dB of a full-scale sine, whose power is 1/4
-BALANCE_FLOOR = 1e-8  # of both channels' power: below it there is no balance
+BALANCE_FLOOR = 1e-11  # of both channels' power: below it there is no balance
 MOST_BALANCE = 0.9999  # 43 dB between left and right
 BALANCE_SPREAD = -1.5  # of the balance latents before the softplus, at the start of training: 0.2
 
