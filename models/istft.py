@@ -21,6 +21,7 @@ al. 2023).
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +42,7 @@ NOISE_COLUMNS, NOISE_WINDOW = 8, 32
 STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
-LN2 = 0.6931471805599453
+LN2 = math.log(2)
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""One training step of each stage. `loop.py` calls them; nothing here knows of files or clocks.
+"""What one training step of each stage computes. `trainer.py` calls it; nothing here knows of files or clocks.
 
 Stage 1 learns the representation: multiscale spectral distance + beta * KL, posterior samples into the generator.
 Stage 2 freezes the encoder (weights and batch-norm statistics) and fine-tunes the generator against a discriminator, on
