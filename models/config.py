@@ -14,8 +14,8 @@ from typing import Any
 from ravecodec.errors import ModelError
 
 PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself, read by package.py and, without torch, by zoo.py
-PACKAGE_VERSION = 2  # what is written
-PACKAGE_VERSIONS = ("1", "2")  # what is read
+PACKAGE_VERSION = 3  # what is written
+PACKAGE_VERSIONS = ("1", "2", "3")  # what is read
 
 ENCODERS = ("multiband", "spectrogram")
 GENERATORS = ("conv", "istft")
@@ -45,7 +45,8 @@ class ModelConfig:
     latent: int = 128
     dilations: tuple[int, ...] = (1, 3, 9)  # residual stack of the conv generator
     noise: bool = True  # noise head of either generator
-    lines: int = 512  # rows of the warped spectrum: the spectrogram encoder's input, the istft generator's sinusoids
+    lines: int = 512  # rows of the warped spectrum that the spectrogram encoder sees and the istft generator draws
+    sinusoids_per_line: int = 1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
     frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)  # spectrogram/istft: how the rows shrink from level to level
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
 
@@ -66,7 +67,7 @@ class ModelConfig:
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
         self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
         self._check(isinstance(self.noise, bool), "noise", "true or false")
-        for name in ("sample_rate", "capacity", "latent", "lines"):
+        for name in ("sample_rate", "capacity", "latent", "lines", "sinusoids_per_line"):
             self._check(_is_count(getattr(self, name)), name, "a positive integer")
         for name in LISTS:
             values = getattr(self, name)
@@ -98,6 +99,11 @@ class ModelConfig:
     def hop(self) -> int:
         """Samples per latent frame."""
         return self.bands * prod(self.ratios)
+
+    @property
+    def sinusoids(self) -> int:
+        """istft: sinusoids of the generator."""
+        return self.lines * self.sinusoids_per_line
 
     @property
     def time_ratios(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ A deterministic network fed by slow latents has no oscillator: it cannot keep th
 frame, and what should be a tone comes out as noise or as a comb at the frame rate. So this generator only says *how
 loud*; phase comes from two excitations that it modulates:
 
-- sinusoids at `lines` fixed frequencies whose phase is a function of absolute time. A line that stays on is a pure
+- sinusoids at `config.sinusoids` fixed frequencies whose phase is a function of absolute time. A line that stays on is a pure
   tone, however many frames and chunks it crosses. Its spectrum is placed in the bands whose filters pass it, with their
   gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band
   samples, hop 32).
@@ -77,9 +77,9 @@ class Lines(nn.Module):
         super().__init__()
         self.hop = STEP // BANDS // LINE_COLUMNS
         self.per_frame = config.hop // STEP * LINE_COLUMNS
-        steps = np.rint(warped_frequencies(config.lines) * PHASE_STEPS / config.sample_rate).astype(np.int64)
+        steps = np.rint(warped_frequencies(config.sinusoids) * PHASE_STEPS / config.sample_rate).astype(np.int64)
         self.register_buffer("advance", torch.from_numpy(steps * self.hop * BANDS % PHASE_STEPS), persistent=False)
-        scrambled = noise.bits(torch.tensor(0), noise.LINE_STREAM, torch.arange(config.lines), torch.tensor(0))
+        scrambled = noise.bits(torch.tensor(0), noise.LINE_STREAM, torch.arange(config.sinusoids), torch.tensor(0))
         # ordered phases would add up to a chirp
         self.register_buffer("offset", scrambled % PHASE_STEPS, persistent=False)
         self.slices: list[slice] = []
@@ -188,7 +188,8 @@ class IstftGenerator(nn.Module):
                 padding = (ratio // 2, time.padding)
                 self.ups.append(nn.ConvTranspose2d(sizes[level], sizes[level - 1], kernel, stride, padding))
         maps = STEREO_MAPS if config.channels == 2 else 1
-        outputs = config.frequency_ratios[0] * LINE_COLUMNS * maps
+        self.fine_rows = config.frequency_ratios[0] * config.sinusoids_per_line
+        outputs = self.fine_rows * LINE_COLUMNS * maps
         self.line_head = nn.Conv2d(sizes[0], outputs, (3, 1), padding=(1, 0))
         self.lines = Lines(config)
         self._start_quiet(self.line_head)
@@ -221,7 +222,7 @@ class IstftGenerator(nn.Module):
                 noise_level = self._placed(self._unfold(self.noise_head(x).float(), 1, NOISE_COLUMNS), z)
             if i < len(self.ups):
                 x = self.ups[i](x)
-        lines = self._unfold(self.line_head(x).float(), self.config.frequency_ratios[0], LINE_COLUMNS)
+        lines = self._unfold(self.line_head(x).float(), self.fine_rows, LINE_COLUMNS)
         return self._placed(lines, z), noise_level
 
     def _placed(self, level: Tensor, z: Tensor) -> Tensor:

@@ -415,12 +415,30 @@ def test_training_may_start_from_a_package(
     assert len(history(tmp_path / "two", 2)) == 2
 
 
+def test_a_package_of_another_depth_is_taken_over_with_a_warning(
+    uninterrupted: tuple[Recipe, Path], tmp_path: Path
+) -> None:
+    recipe, run = uninterrupted
+    config = recipe.model
+    deeper = recipe.replace(model=dataclasses.replace(config, blocks=(*config.blocks[:-1], 3), dilations=(1, 3, 9, 27)))
+    trainer, told = Trainer(deeper, WORLD), []
+    package = next(run.glob("*.safetensors"))
+    loop.begin(trainer, Run(tmp_path, deeper), "all", package, told.append)
+    (warning,) = told
+    assert "blocks" in warning and "dilations" in warning
+    assert int(warning.split("; ")[1].split()[0]) > 0
+    z = torch.randn(1, config.latent, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pair = [n.eval().decode(z, Clock.at(0)) for n in (trainer.model, load_package(package).network)]
+    assert recipe is PAPER or torch.allclose(*pair, atol=1e-5)
+
+
 def test_a_package_of_another_architecture_is_refused(
     uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
 ) -> None:
     recipe, run = uninterrupted
     other = PAPER if recipe is SHORT else SHORT
-    with pytest.raises(ModelError, match="do not fit this model config"):
+    with pytest.raises(ModelError, match="none of its weights fit this model config"):
         loop.train(music, other, tmp_path, init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu")
     with pytest.raises(ModelError, match="no such model package"):
         loop.train(music, recipe, tmp_path / "b", init_from=tmp_path / "x.safetensors", cache=cache, device="cpu")

@@ -11,7 +11,7 @@ import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ravecodec import __version__
-from ravecodec.errors import InputError, UsageError
+from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
 from ravecodec.train.cache import Track, build_cache, describe, scan
@@ -151,11 +151,23 @@ def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report
         trainer.restore(saved)
         report(f"resumed at stage {trainer.stage} step {trainer.step}")
     elif init_from is not None:
-        trainer.start_from(load_package(init_from).network.state_dict())
+        _start_from(trainer, init_from, report)
     elif stage == "2":
         raise UsageError(f"{run.folder}: stage 2 needs a stage 1 in this run, or the weights of a model (--init-from)")
     if stage == "1" and trainer.stage == 2:
         raise UsageError(f"{run.folder}: this run is in stage 2 already; choose another --out folder for stage 1")
+
+
+def _start_from(trainer: Trainer, package: Path, report: Report) -> None:
+    """Takes over a package's weights; warns where its config differs, for then some stay random."""
+    donor, config = load_package(package).network, trainer.recipe.model
+    try:
+        new = trainer.start_from(donor)
+    except ModelError as error:
+        raise ModelError(f"{package}: {error}") from error
+    if donor.config != config:
+        keys = [f.name for f in fields(config) if getattr(config, f.name) != getattr(donor.config, f.name)]
+        report(f"warning: {package.name} differs from the recipe in {', '.join(keys)}; {len(new)} weights start anew")
 
 
 def train(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravecodec.models.package import load_weights
+from ravecodec.models.grow import adopt
 from ravecodec.models.rave import Rave
 from ravecodec.train import stages
 from ravecodec.train.parallel import World
@@ -67,10 +67,11 @@ class Trainer:
             setattr(self, name, state[name])
         self.beta.value, self.best = state["beta"], state["best"]
 
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Weights of a packaged model as the starting point."""
-        load_weights(self.model, weights)
+    def start_from(self, donor: Rave) -> list[str]:
+        """A packaged network as the starting point; returns the names of the weights that it could not give (`adopt`)."""
+        new = adopt(self.model, donor)
         self.average.load_state_dict(self.model.state_dict())
+        return new
 
     def randomness(self) -> torch.Generator:
         """The random source of this step and process, whatever happened before it."""
