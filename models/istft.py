@@ -4,10 +4,10 @@ A deterministic network fed by slow latents has no oscillator: it cannot keep th
 frame, and what should be a tone comes out as noise or as a comb at the frame rate. So this generator only says *how
 loud*; phase comes from two excitations that it modulates:
 
-- sinusoids at `config.sinusoids` fixed frequencies whose phase is a function of absolute time. A line that stays on is a pure
-  tone, however many frames and chunks it crosses. Its spectrum is placed in the bands whose filters pass it, with their
-  gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band
-  samples, hop 32).
+- sinusoids at `config.sinusoids` fixed frequencies whose phase is a function of absolute time. A line that stays on is
+  a pure tone, however many frames and chunks it crosses. Its spectrum is placed in the bands whose filters pass it,
+  with their gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window
+  of 64 band samples, hop 32).
   In stereo a line has three amplitudes: left and right in phase, which pan it, and a side part a quarter of a turn
   ahead on the left and behind on the right, which widens it without moving it. The first latent of every row moves
   left and right apart by itself (constant power); the network adds what it likes.

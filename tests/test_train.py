@@ -4,6 +4,7 @@ The recipe is `tiny` with few steps; everything runs on one thread, where result
 """
 
 import copy
+import dataclasses
 import json
 import os
 import resource
