@@ -68,7 +68,7 @@ class Trainer:
         self.beta.value, self.best = state["beta"], state["best"]
 
     def start_from(self, donor: Rave) -> list[str]:
-        """A packaged network as the starting point; returns the names of the weights it could not give (see `adopt`)."""
+        """A packaged network as the starting point; returns the names of weights it could not give (see `adopt`)."""
         new = adopt(self.model, donor)
         self.average.load_state_dict(self.model.state_dict())
         return new
