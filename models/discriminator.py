@@ -35,7 +35,7 @@ class WaveformScale(nn.Module):
     def forward(self, x: Tensor) -> Features:
         features = []
         for layer in self.layers[:-1]:
-            x = F.leaky_relu(layer(x), LEAK, inplace=True)
+            x = F.leaky_relu(layer(x), LEAK)
             features.append(x)
         return [*features, self.layers[-1](x)]
 
@@ -90,7 +90,7 @@ class SpectrumScale(nn.Module):
     def forward(self, x: Tensor) -> Features:
         features = []
         for layer in self.layers[:-1]:
-            x = F.leaky_relu(layer(x), LEAK, inplace=True)
+            x = F.leaky_relu(layer(x), LEAK)
             features.append(x)
         return [*features, self.layers[-1](x)]
 
