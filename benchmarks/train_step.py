@@ -107,7 +107,7 @@ def stage2(trainer: Trainer, sender: stages.Sender, crops: Crops, step: int) -> 
     with watch("losses"):
         start = bands.detach().requires_grad_()
         output = model.pqmf.synthesis(start)
-        real, fake = trainer.valid.audio(audio, hop), trainer.valid.audio(output, hop)
+        real, fake = (discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
         stages.discriminator_loss(discriminator, recipe, real, fake).backward()
     with watch("optimiser"):
         trainer.discriminator_optimiser.step()

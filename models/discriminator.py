@@ -1,5 +1,8 @@
 """Discriminators of stage 2. Both return, per scale, the list of feature maps; the last map holds the logits.
 
+`views` is what the scales see of audio: it has no weights, so that a step that shows the same audio twice computes it
+once, and `judge` takes it from there.
+
 `WaveformDiscriminator` is MelGAN's (Kumar et al. 2019), as in the RAVE paper: three scales of average-pooled audio.
 `SpectrumDiscriminator` looks at complex spectra of several windows, as EnCodec and DAC do: much cheaper on a CPU.
 """
@@ -44,20 +47,34 @@ class WaveformDiscriminator(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(WaveformScale(channels, capacity) for _ in range(scales))
 
+    def views(self, audio: Tensor) -> list[Tensor]:
+        """Audio [batch, channels, samples], and pooled."""
+        views = [audio]
+        for _ in self.scales[1:]:
+            views.append(F.avg_pool1d(views[-1], 2))
+        return views
+
+    def judge(self, views: list[Tensor]) -> list[Features]:
+        return [scale(view) for scale, view in zip(self.scales, views, strict=True)]
+
     def forward(self, audio: Tensor) -> list[Features]:
-        out = []
-        for scale in self.scales:
-            out.append(scale(audio))
-            audio = F.avg_pool1d(audio, 2)
-        return out
+        return self.judge(self.views(audio))
+
+
+def compressed_spectrum(audio: Tensor, window: int) -> Tensor:
+    """Spectra of audio [batch, channels, samples] to the power 0.3, so that quiet partials are seen too: [batch,
+    2 * channels, frames, bins], the real parts of all channels, then the imaginary parts."""
+    bins = spectrum(audio, window)
+    magnitude = (bins.real.square() + bins.imag.square() + 1e-12).sqrt()
+    bins = bins * (magnitude + 1e-4).pow(-0.7)
+    return torch.cat([bins.real, bins.imag], 1).contiguous(memory_format=torch.channels_last)
 
 
 class SpectrumScale(nn.Module):
-    """2-d convolutions over (bin, frame) of one window; real and imaginary parts of every channel are input planes."""
+    """2-d convolutions over the compressed spectra of one window."""
 
-    def __init__(self, channels: int, window: int, width: int) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.window = window
         self.layers = nn.ModuleList(
             weight_norm(layer)
             for layer in (
@@ -70,12 +87,7 @@ class SpectrumScale(nn.Module):
             )
         )
 
-    def forward(self, audio: Tensor) -> Features:
-        with torch.autocast(audio.device.type, enabled=False):
-            bins = spectrum(audio.float(), self.window)
-            magnitude = (bins.real.square() + bins.imag.square() + 1e-12).sqrt()
-            bins = bins * (magnitude + 1e-4).pow(-0.7)  # compressed, so that quiet partials are seen too
-            x = torch.cat([bins.real, bins.imag], 1).contiguous(memory_format=torch.channels_last)
+    def forward(self, x: Tensor) -> Features:
         features = []
         for layer in self.layers[:-1]:
             x = F.leaky_relu(layer(x), LEAK)
@@ -89,7 +101,15 @@ class SpectrumDiscriminator(nn.Module):
     def __init__(self, channels: int, windows: tuple[int, ...] = (4096, 2048, 1024, 512), width: int = 16) -> None:
         super().__init__()
         self.windows = windows
-        self.scales = nn.ModuleList(SpectrumScale(channels, window, width) for window in windows)
+        self.scales = nn.ModuleList(SpectrumScale(channels, width) for _ in windows)
+
+    def views(self, audio: Tensor) -> list[Tensor]:
+        """Per window the planes of `compressed_spectrum`."""
+        with torch.autocast(audio.device.type, enabled=False):
+            return [compressed_spectrum(audio.float(), window) for window in self.windows]
+
+    def judge(self, views: list[Tensor]) -> list[Features]:
+        return [scale(view) for scale, view in zip(self.scales, views, strict=True)]
 
     def forward(self, audio: Tensor) -> list[Features]:
-        return [scale(audio) for scale in self.scales]
+        return self.judge(self.views(audio))

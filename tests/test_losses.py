@@ -29,6 +29,22 @@ def stereo(target: Tensor, output: Tensor) -> Tensor:
 BOTH = pytest.mark.parametrize("distance", [paper, stereo])
 
 
+def plain_scale(target: Tensor, output: Tensor, window: int, floor: float, weights: Tensor, sides: bool) -> Tensor:
+    """`losses.spectral_distance` as it is defined, for autograd to differentiate."""
+
+    def magnitudes(audio: Tensor) -> Tensor:
+        x = losses.spectrum(audio, window)
+        if sides:
+            x = torch.cat([x, x.mean(1, keepdim=True), x.diff(dim=1) / 2], 1)
+        return (x.real.square() + x.imag.square() + 1e-14).sqrt()
+
+    real, fake = magnitudes(target), magnitudes(output)
+    error = ((weights * (real - fake).square()).mean((1, 2, 3)) + 1e-14).sqrt()
+    size = (weights * real.square()).mean((1, 2, 3)).sqrt()
+    logs = weights * ((real + floor).log() - (fake + floor).log()).abs()
+    return (error / (size + floor / 10)).mean() + logs.mean()
+
+
 def noise(seed: int = 0, channels: int = 2) -> Tensor:
     return 0.1 * torch.randn(2, channels, SAMPLES, generator=torch.Generator().manual_seed(seed))
 
@@ -80,6 +96,28 @@ def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> No
     louder = float(distance(audio, 2 * audio))
     scales = len(WINDOWS) if distance is paper else 1  # paper: a sum over scales; stereo: a mean
     assert louder == pytest.approx(scales * (1 + np.log(2)), rel=0.02)
+
+
+@pytest.mark.parametrize("sides", [False, True])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("chunk", [1, 1000, 1 << 30])
+def test_the_written_gradient_is_the_one_of_the_definition(
+    monkeypatch: pytest.MonkeyPatch, sides: bool, window: int, chunk: int
+) -> None:
+    """In float64, for two items that differ and that no number of windows fills, cut into chunks of any size."""
+    monkeypatch.setattr(losses, "CHUNK", chunk)
+    samples = SAMPLES - 100 if chunk > 1 else 2 * window + 7
+    target, output = (noise(seed).double()[..., :samples] * torch.tensor([1.0, 0.01])[:, None, None] for seed in (0, 1))
+    weights = losses.mel_weights(window, 48000, target.device).double()
+    results = []
+    for distance in (plain_scale, losses.spectral_distance):
+        heard = output.clone().requires_grad_()
+        value = distance(target, heard, window, 3e-5, weights, sides)
+        (gradient,) = torch.autograd.grad(3 * value, heard)
+        results.append((value.detach(), gradient))
+    (wanted, slope), (value, gradient) = results
+    assert torch.allclose(value, wanted, rtol=1e-9)
+    assert torch.allclose(gradient, slope, rtol=1e-6, atol=1e-9 * float(slope.abs().max()))
 
 
 def test_scales_that_do_not_fit_are_left_out() -> None:

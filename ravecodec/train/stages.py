@@ -30,6 +30,7 @@ from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.quantize import Quantizer
 from ravecodec.train.recipe import Recipe
 
+Discriminator = WaveformDiscriminator | SpectrumDiscriminator
 MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of a stream
 
 
@@ -170,7 +171,7 @@ class Sender:
         return torch.from_numpy(np.stack(sent)).transpose(1, 2).contiguous().to(mean.device)
 
 
-def build_discriminator(recipe: Recipe) -> WaveformDiscriminator | SpectrumDiscriminator:
+def build_discriminator(recipe: Recipe) -> Discriminator:
     if recipe.discriminator == "waveform":
         return WaveformDiscriminator(recipe.model.channels)
     return SpectrumDiscriminator(recipe.model.channels)
@@ -192,20 +193,21 @@ def _logits(scales: list[Features]) -> list[Tensor]:
     return [features[-1].float() for features in scales]
 
 
-def discriminator_loss(discriminator: torch.nn.Module, recipe: Recipe, real: Tensor, fake: Tensor) -> Tensor:
-    """Hinge loss on audio that is already cut to the valid region."""
-    with torch.autocast(real.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        return discriminator_hinge(_logits(discriminator(real)), _logits(discriminator(fake.detach())))
+def discriminator_loss(discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Hinge loss on the discriminator's views of audio that is already cut to the valid region."""
+    fake = [view.detach() for view in fake]
+    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        return discriminator_hinge(_logits(discriminator.judge(real)), _logits(discriminator.judge(fake)))
 
 
 def adversarial_loss(
-    discriminator: torch.nn.Module, recipe: Recipe, real: Tensor, fake: Tensor
+    discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
-    """adversarial * hinge + feature_matching * FM (RAVE, eq. 8), each weight applied once."""
-    with torch.autocast(real.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+    """adversarial * hinge + feature_matching * FM (RAVE, eq. 8), each weight applied once; of the same views."""
+    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16):
         with torch.no_grad():
-            real_features = discriminator(real)
-        fake_features = discriminator(fake)
+            real_features = discriminator.judge(real)
+        fake_features = discriminator.judge(fake)
     hinge = generator_hinge(_logits(fake_features))
     matching = feature_matching([f[:-1] for f in real_features], [f[:-1] for f in fake_features])
     log = {"adversarial": hinge.item(), "matching": matching.item()}
