@@ -2,6 +2,7 @@
 """Whole-process speed and memory of `ravecodec encode` and `ravecodec decode`.
 
     python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE] [--work DIR]
+                               [--precision float32]
 
 Every figure is one process from start to exit: interpreter, torch import, model load, audio decoding, resampling,
 network, range coder, files. Real-time factor = seconds of audio / wall seconds; memory = peak resident set. `--preset`
@@ -33,6 +34,7 @@ from ravecodec.models.package import Coding, save_package
 from ravecodec.models.rave import Rave
 from ravecodec.quantize import base_steps
 from ravecodec.train.recipe import load_recipe
+from ravecodec.transcode import PRECISIONS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"
 DIMS = 24  # of a random-weight preset: what the paper's strings model keeps at fidelity 0.99
@@ -82,15 +84,16 @@ def random_model(preset: str, target: Path) -> None:
     save_package(target, network, latent, Coding(base, static.shapes, static.scales, dims, 0, True), preset, {})
 
 
-def table(model: str, minutes: list[float], audio: Path, work: Path) -> None:
-    """Prints one row per length."""
+def table(model: str, minutes: list[float], audio: Path, work: Path, precision: str) -> None:
+    """Prints one row per length. precision: of decoding."""
     tool = [sys.executable, "-m", "ravecodec"]
     print("| audio | encode | decode | peak memory, encode | decode | file |\n|---|---|---|---|---|---|")
     for length in minutes:
         flac, rvc, wav = work / "in.flac", work / "out.rvc", work / "out.wav"
         repeat_audio(audio, length * 60, flac)
         encode = measured([*tool, "encode", "-q", "-f", "--model", model, str(flac), str(rvc)])
-        decode = measured([*tool, "decode", "-q", "-f", "--model", model, str(rvc), str(wav)])
+        choices = ["--model", model, "--precision", precision]
+        decode = measured([*tool, "decode", "-q", "-f", *choices, str(rvc), str(wav)])
         kbps = rvc.stat().st_size * 8 / (length * 60) / 1000
         speeds = " | ".join(f"{length * 60 / cost.seconds:.0f}x" for cost in (encode, decode))
         memory = " | ".join(f"{cost.megabytes:.0f} MB" for cost in (encode, decode))
@@ -105,6 +108,7 @@ def main() -> None:
     parser.add_argument("--preset", help="a recipe name (paper, default, ...): its network with random weights")
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10, 60])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of decoding")
     parser.add_argument("--work", type=Path, help="folder for the files (1 h of decoded WAV is 635 MB)")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(dir=options.work))
@@ -114,8 +118,8 @@ def main() -> None:
             model = str(work / f"{options.preset}.safetensors")
             random_model(options.preset, Path(model))
         machine = platform.processor() or platform.machine()
-        print(f"{model}: {machine}, {os.cpu_count()} cores, torch {torch.__version__}\n")
-        table(model, options.minutes, options.audio, work)
+        print(f"{model}: {machine}, {os.cpu_count()} cores, torch {torch.__version__}, {options.precision}\n")
+        table(model, options.minutes, options.audio, work, options.precision)
     finally:
         shutil.rmtree(work)
 

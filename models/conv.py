@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ravecodec.models import noise
-from ravecodec.models.blocks import leaky, normed_conv, normed_up
+from ravecodec.models.blocks import TimeConv, channels_last, leaky, normed_conv, normed_up
 from ravecodec.models.config import NOISE_BLOCK, ModelConfig
 from ravecodec.models.istft import Clock
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
@@ -39,7 +39,7 @@ class ResidualUnit(nn.Module):
 
 
 class NoiseHead(nn.Module):
-    """Features [batch, width, samples] -> bands of filtered noise, one zero-phase filter of 8 taps per band and 64
+    """Features [batch, width, 1, samples] -> bands of filtered noise, one zero-phase filter of 8 taps per band and 64
     samples."""
 
     def __init__(self, width: int, outputs: int) -> None:
@@ -48,7 +48,7 @@ class NoiseHead(nn.Module):
         for i, ratio in enumerate(NOISE_RATIOS):
             last = i == len(NOISE_RATIOS) - 1
             layers += [leaky()] if i else []
-            layers.append(nn.Conv1d(width, outputs * NOISE_BINS if last else width, 3, ratio, 1))
+            layers.append(TimeConv(width, outputs * NOISE_BINS if last else width, 3, ratio))
         self.network = nn.Sequential(*layers)
         self.outputs = outputs
         self.register_buffer("window", torch.hann_window(2 * (NOISE_BINS - 1)), persistent=False)
@@ -62,7 +62,7 @@ class NoiseHead(nn.Module):
         return excitation.reshape(-1, self.outputs, blocks, NOISE_BLOCK)
 
     def forward(self, x: Tensor, clock: Clock, frame_blocks: int) -> Tensor:
-        magnitude = mod_sigmoid(self.network(x).float() - 5)
+        magnitude = mod_sigmoid(self.network(x).squeeze(2).float() - 5)
         batch, _, blocks = magnitude.shape
         magnitude = magnitude.reshape(batch, self.outputs, NOISE_BINS, blocks).transpose(2, 3)
         impulse = torch.fft.fftshift(torch.fft.irfft(magnitude), dim=-1) * self.window
@@ -93,9 +93,9 @@ class ConvGenerator(nn.Module):
         self.frame_blocks = config.hop // config.bands // NOISE_BLOCK
 
     def forward(self, z: Tensor, clock: Clock) -> Tensor:
-        x = self.trunk(z)
-        wave = torch.tanh(self.waveform(x).float())
-        loud = mod_sigmoid(self.loudness(x).float()).repeat_interleave(self.config.bands, 1)
+        x = self.trunk(channels_last(z))
+        wave = torch.tanh(self.waveform(x).squeeze(2).float())
+        loud = mod_sigmoid(self.loudness(x).squeeze(2).float()).repeat_interleave(self.config.bands, 1)
         bands = wave * loud
         return bands if self.noise is None else bands + self.noise(x, clock, self.frame_blocks)
 

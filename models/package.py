@@ -24,6 +24,7 @@ from torch.nn.utils import fuse_conv_bn_eval, parametrize
 from torch.overrides import TorchFunctionMode
 
 from ravecodec.errors import ModelError
+from ravecodec.models.blocks import arrange
 from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, PACKAGE_VERSIONS, ModelConfig
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.rave import Rave
@@ -218,6 +219,7 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
         _upgrade(config, weights)
     network.load_state_dict(weights)
     network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+    arrange(network)
     point = json.loads(metadata["point"])
     arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(WEIGHTS)}
     axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}

@@ -19,7 +19,7 @@ from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.errors import CorruptError, UsageError
 from ravecodec.examine import inspect_file, verify_file
 from ravecodec.files import STDIO, is_stdio
-from ravecodec.transcode import decode_file, encode_file
+from ravecodec.transcode import PRECISIONS, decode_file, encode_file
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -186,6 +186,12 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     help="Samples of OUT: 16 (default) or 24 bits, or 32-bit float.",
 )
 @click.option("--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=PRECISIONS[0],
+    help="What the network computes in: float32 (default), or bfloat16, faster on processors with AMX.",
+)
 @click.option("--salvage", is_flag=True, help="Go on after damage: hold the sound over gaps, exit with 5 at the end.")
 @transcode_options
 def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
@@ -200,6 +206,7 @@ def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as
       ravecodec decode song.rvc
       ravecodec decode song.rvc song.flac --bits 24
       ravecodec decode song.rvc - | aplay
+      ravecodec decode song.rvc --precision bfloat16
       ravecodec decode damaged.rvc rest.wav --salvage
     """
     target = target or _beside(source, ".wav")

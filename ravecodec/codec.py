@@ -168,11 +168,16 @@ class Decoder:
     """Chunks of symbols -> audio in pieces, at `sample_rate` and the original's channels; mirrors `Encoder`.
 
     Beyond both ends of a stream the first and last latents are held. Frames of a lost chunk are asked for with `skip`.
+    precision: what the generator's layers compute in, float32 or bfloat16; all that makes sound of their output (the
+    excitations, the filter bank, the resampler) is float32 in both.
     """
 
-    def __init__(self, model: Model, info: StreamInfo, *, sample_rate: int | None = None) -> None:
+    def __init__(
+        self, model: Model, info: StreamInfo, *, sample_rate: int | None = None, precision: str = "float32"
+    ) -> None:
         config = model.config
         self._model, self._info = model, info
+        self._bfloat16 = {"float32": False, "bfloat16": True}[precision]
         self._static = StaticModel(model.coding.shapes, model.coding.scales)
         self._rate = sample_rate or info.sample_rate
         self._resampler = Resampler(config.sample_rate, self._rate, info.channels)
@@ -231,10 +236,12 @@ class Decoder:
 
     def _synthesise(self, latents: NDArray[np.float32], first_frame: int) -> Audio:
         """Audio [channels, block * hop] of the middle of a window of latents whose first frame has this number."""
-        device, hop = _device(self._model), self._model.config.hop
+        network, device, hop = self._model.network, _device(self._model), self._model.config.hop
         z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device)
         with torch.inference_mode():
-            audio = self._model.network.decode(z, Clock.at(first_frame, self._info.seed, device))
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
+                bands = network.decode_bands(z, Clock.at(first_frame, self._info.seed, device))
+            audio = network.pqmf.synthesis(bands)
         start = self._reach.past * hop
         samples: Audio = audio[0, :, start : start + self._block * hop].float().cpu().numpy()
         return samples

@@ -102,14 +102,17 @@ class DecodePipeline:
     """The audio of a stream at `rate` Hz, block by block.
 
     salvage: where the stream is damaged, hold the sound and go on with the next intact chunk; `damage` lists where.
+    precision: as for `Decoder`.
     """
 
-    def __init__(self, reader: StreamReader, model: Model, rate: int, *, salvage: bool = False) -> None:
+    def __init__(
+        self, reader: StreamReader, model: Model, rate: int, *, salvage: bool = False, precision: str = "float32"
+    ) -> None:
         self.damage: list[Damage] = []
         self._reader = reader
         self._rate = rate
         self._salvage = salvage
-        self._decoder = Decoder(model, reader.info, sample_rate=rate)
+        self._decoder = Decoder(model, reader.info, sample_rate=rate, precision=precision)
         self._chunks = 0
         self._samples = 0  # of the output
 

@@ -119,6 +119,17 @@ def test_options_reach_the_stream(folder: Path) -> None:
     assert soundfile.info("z.wav").subtype == "FLOAT"
 
 
+def test_precision_is_an_option_of_decode(folder: Path) -> None:
+    def decoded(*options: str) -> Audio:
+        assert call("decode", "tune.rvc", "x.wav", "-f", "--format", "float", *options).exit_code == 0
+        return soundfile.read("x.wav")[0]
+
+    exact, fast = decoded("--precision", "float32"), decoded("--precision", "bfloat16")
+    assert np.array_equal(decoded(), exact)
+    assert not np.array_equal(fast, exact)
+    assert fast == pytest.approx(exact, abs=0.1 * np.abs(exact).max())
+
+
 def test_json_of_every_command(folder: Path) -> None:
     encoded = json.loads(call("encode", "tune.wav", "x.rvc", "--json").stdout)
     decoded = json.loads(call("decode", "x.rvc", "x.wav", "--json").stdout)
@@ -184,6 +195,7 @@ def test_default_names_stay_beside_the_input(folder: Path) -> None:
         ["decode", "tune.rvc", "x.mp3"],
         ["decode", "tune.rvc", "x.wav", "--bits", "8"],
         ["decode", "tune.rvc", "x.flac", "--bits", "float"],
+        ["decode", "tune.rvc", "x.wav", "--precision", "float16"],
         ["decode", "tune.rvc", "x.wav", "--rate", "5"],
         ["verify"],
         ["train", ".", "--out", "run", "--recipe", "nonsense"],

@@ -3,9 +3,11 @@
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from ravecodec.audio import match_channels
@@ -13,6 +15,7 @@ from ravecodec.bitstream import StreamInfo
 from ravecodec.codec import Decoder, Encoder, check_model, stream_info
 from ravecodec.errors import ModelError
 from ravecodec.models.package import Model
+from ravecodec.transcode import PRECISIONS
 
 Audio = NDArray[np.float32]
 Symbols = NDArray[np.int32]
@@ -41,8 +44,10 @@ def encode(model: Model, info: StreamInfo, audio: Audio, sizes: Iterable[int] = 
     return np.concatenate([np.zeros((0, info.dims), np.int32), *chunks])
 
 
-def decode(model: Model, info: StreamInfo, symbols: Symbols, samples: int, sizes: Iterable[int] = ()) -> Audio:
-    decoder = Decoder(model, info)
+def decode(
+    model: Model, info: StreamInfo, symbols: Symbols, samples: int, sizes: Iterable[int] = (), **options: Any
+) -> Audio:
+    decoder = Decoder(model, info, **options)
     blocks = [block for chunk in cut(symbols, sizes, 0) for block in decoder.process(chunk)]
     return np.concatenate([*blocks, *decoder.flush(samples)], axis=1)
 
@@ -63,13 +68,49 @@ def test_symbols_do_not_depend_on_how_audio_is_cut(any_model: Model, music: Musi
     assert np.array_equal(encode(any_model, info, audio, sizes), whole)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("sizes", [[1] * 20, [17] * 10, [127, 1, 128, 129], [0, 300]])
-def test_samples_do_not_depend_on_how_symbols_are_cut(any_model: Model, music: Music, sizes: list[int]) -> None:
+def test_samples_do_not_depend_on_how_symbols_are_cut(
+    any_model: Model, music: Music, sizes: list[int], precision: str
+) -> None:
     info, audio = make_info(any_model, seed=5), music(44_100 * 14 + 77)
     symbols = encode(any_model, info, audio)
-    whole = decode(any_model, info, symbols, audio.shape[1])
+    whole = decode(any_model, info, symbols, audio.shape[1], precision=precision)
     assert whole.std() > 1e-3, "the model of this test decodes to silence"
-    assert np.array_equal(decode(any_model, info, symbols, audio.shape[1], sizes), whole)
+    assert np.array_equal(decode(any_model, info, symbols, audio.shape[1], sizes, precision=precision), whole)
+
+
+def test_bfloat16_is_float32_within_two_percent(any_model: Model, music: Music) -> None:
+    """Two percent of the level is some 34 dB below it."""
+    info, audio = make_info(any_model), music(44_100 * 14 + 77)
+    symbols = encode(any_model, info, audio)
+    exact, fast = (decode(any_model, info, symbols, audio.shape[1], precision=name) for name in PRECISIONS)
+    assert fast.shape == exact.shape
+    assert np.isfinite(fast).all()
+    assert 0 < (fast - exact).std() < 0.02 * exact.std()
+
+
+def test_bfloat16_ends_with_the_network(any_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Excitations, bands and audio have digits that bfloat16 has not: what makes sound computes in float32."""
+    generator, pqmf = any_model.network.generator, any_model.network.pqmf
+    seen: list[torch.Tensor] = []
+
+    def watched(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def call(*args: Any) -> torch.Tensor:
+            seen.append(function(*args))
+            return seen[-1]
+
+        return call
+
+    for module in {"lines", "shaped", "noise"} & set(dict(generator.named_children())):
+        monkeypatch.setattr(getattr(generator, module), "forward", watched(getattr(generator, module).forward))
+    monkeypatch.setattr(generator, "forward", watched(generator.forward))
+    monkeypatch.setattr(pqmf, "synthesis", watched(pqmf.synthesis))
+    decode(any_model, make_info(any_model), np.ones((9, any_model.coding.dims), np.int32), 15_000, precision="bfloat16")
+    assert len(seen) == (4 if any_model.name == "default" else 3)
+    for tensor in seen:
+        assert tensor.dtype == torch.float32
+        assert float((tensor != tensor.bfloat16()).float().mean()) > 0.9
 
 
 def test_symbols_depend_only_on_audio_within_reach(any_model: Model, music: Music) -> None:

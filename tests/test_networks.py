@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ravecodec.errors import UsageError
 from ravecodec.models import istft, noise
+from ravecodec.models.blocks import TimeConv, TimeUp, channels_last
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.istft import Clock
 from ravecodec.models.pqmf import PQMF
@@ -73,6 +74,27 @@ def test_the_paper_preset_has_the_size_of_the_paper() -> None:
     assert count["encoder"] == pytest.approx(4.8e6, rel=0.01)
     assert count["generator"] == pytest.approx(12.8e6, rel=0.01)
     assert (config.hop, config.latent, config.sample_rate, config.bands) == (2048, 128, 48000, 16)
+
+
+@pytest.mark.parametrize("kernel, stride, dilation", [(3, 1, 9), (7, 1, 1), (3, 4, 1)])
+def test_time_conv_is_conv1d_in_another_layout(kernel: int, stride: int, dilation: int) -> None:
+    x, ours = torch.randn(2, 5, 64), TimeConv(5, 6, kernel, stride, dilation)
+    padding = dilation * (kernel - 1) // 2
+    other = torch.nn.Conv1d(5, 6, kernel, stride, padding, dilation)
+    other.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        assert close(ours(channels_last(x)).squeeze(2), other(x))
+
+
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_time_up_is_conv_transpose1d_in_another_layout(ratio: int) -> None:
+    x, ours = torch.randn(2, 5, 64), TimeUp(5, 6, ratio)
+    other = torch.nn.ConvTranspose1d(5, 6, 2 * ratio, ratio, ratio // 2)
+    other.load_state_dict(ours.state_dict())
+    with torch.no_grad():
+        y = ours(channels_last(x)).squeeze(2)
+        assert y.shape == (2, 6, 64 * ratio)
+        assert close(y, other(x))
 
 
 def test_shapes(network: Rave) -> None:

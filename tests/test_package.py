@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from ravecodec.bitstream import fit_static
 from ravecodec.errors import ModelError
+from ravecodec.models.blocks import TimeConv, TimeUp
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.istft import Clock
 from ravecodec.models.latent import LatentSpace, analyse
@@ -117,6 +118,12 @@ def test_a_package_comes_back(parts: Parts, tmp_path: Path, dtype: torch.dtype) 
     assert distance(outputs(model.network), outputs(network)) <= (1e-5 if dtype == torch.float32 else 0.02)
     assert not model.network.training
     assert not any(p.requires_grad for p in model.network.parameters())
+
+
+def test_loaded_weights_lie_as_their_convolution_wants_them(package: Path) -> None:
+    for module in load_package(package).network.modules():
+        if isinstance(module, TimeConv | TimeUp):
+            assert module.weight[:, :, None].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_half_precision_halves_the_file(parts: Parts, package: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from ravecodec.errors import (
 from ravecodec.examine import inspect_file, verify_file
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress
-from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
+from ravecodec.transcode import PRECISIONS, decode, decode_file, encode, encode_file, load_model
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -73,6 +73,22 @@ def test_the_model_is_found_by_the_streams_id(music: Music, mono_model: Model) -
     data = ravecodec.encode(music(5_000), 44_100, "paper", device="cpu")
     audio, _ = ravecodec.decode(data, device="cpu")
     assert np.array_equal(audio, decode(data, mono_model)[0])
+
+
+def test_precision_reaches_the_network(any_model: Model, music: Music, tmp_path: Path) -> None:
+    data = encode(music(44_100), 44_100, any_model)
+    (tmp_path / "x.rvc").write_bytes(data)
+    exact, fast = (decode(data, any_model, precision=name)[0] for name in PRECISIONS)
+    assert not np.array_equal(exact, fast)
+    assert np.array_equal(decode(data, any_model)[0], exact)
+    for name, audio in zip(PRECISIONS, (exact, fast), strict=True):
+        decode_file(tmp_path / "x.rvc", tmp_path / f"{name}.wav", model=any_model, precision=name, subtype="FLOAT")
+        assert np.array_equal(soundfile.read(tmp_path / f"{name}.wav", dtype="float32")[0].T, audio)
+
+
+def test_another_precision_is_refused(stereo_model: Model) -> None:
+    with pytest.raises(UsageError, match="precision is 'float16', expected float32 or bfloat16"):
+        decode(three_chunks(stereo_model), stereo_model, precision="float16")
 
 
 @pytest.mark.parametrize("share", [0.7, 0.95, 1.2])
@@ -400,6 +416,7 @@ def test_nothing_slow_before_the_checks(tune: Path, tmp_path: Path, monkeypatch:
         (UsageError, lambda: decode_file(good, tmp_path / "x.mp3")),
         (UsageError, lambda: decode_file(good, tmp_path / "x.flac", subtype="FLOAT")),
         (UsageError, lambda: decode_file(good, tmp_path / "x.wav", rate=10)),
+        (UsageError, lambda: decode_file(good, tmp_path / "x.wav", precision="float16")),
         (ModelError, lambda: decode_file(good, tmp_path / "x.wav", model="paper")),
         (OutputError, lambda: decode_file(good, tune)),
     ]
