@@ -33,6 +33,7 @@ def test_the_paper_recipe_is_the_paper() -> None:
     assert recipe.batch == 8 and recipe.stage1.rate == recipe.stage2.rate == 1e-4
     assert recipe.stage1.steps + recipe.stage2.steps == 3_000_000
     assert (recipe.adversarial, recipe.feature_matching) == (1, 10)
+    assert recipe.allpass == 0.8
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "tiny"])
@@ -87,6 +88,8 @@ def test_unknown_keys_are_refused() -> None:
         ("windows_per_step", 6),
         ("target_kbps", -1),
         ("beta", -0.1),
+        ("placed", 1.5),
+        ("allpass", -0.1),
         ("bfloat16", 1),
         ("whiten", "yes"),
         ("seed", -1),

@@ -441,6 +441,15 @@ def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path
         loop.train(tmp_path / "nowhere", SHORT, tmp_path / "run", device="cpu")
 
 
+def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
+    Run(tmp_path, SHORT)
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "allpass"}))
+    Run(tmp_path, SHORT)
+    with pytest.raises(UsageError, match="another recipe"):
+        Run(tmp_path, SHORT.replace(allpass=0.8))
+
+
 def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
     for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "checkpoint.pt").write_bytes(data)

@@ -42,12 +42,12 @@ class Run:
         self._mend_log()
 
     def _check_recipe(self, recipe: Recipe) -> None:
+        """UsageError unless the run was started with this recipe; a key that did not exist then has its default."""
         path = self.folder / "recipe.json"
-        resolved = json.dumps(recipe.to_dict(), indent=1)
         if not path.exists():
             with AtomicFile(path) as file:
-                file.write(resolved.encode())
-        elif json.loads(path.read_text()) != json.loads(resolved):
+                file.write(json.dumps(recipe.to_dict(), indent=1).encode())
+        elif Recipe.from_dict(json.loads(path.read_text())) != recipe:
             raise UsageError(f"{path}: this run was started with another recipe; use that one, or another --out folder")
 
     def _mend_log(self) -> None:

@@ -215,9 +215,9 @@ def _train(
         for line in describe(summary):
             report(line)
         world.wait()
-    length = recipe.crop_frames * recipe.model.hop
-    crops = Crops(cache, training, recipe.model.channels, length, recipe.seed, recipe.placed)
-    heard = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
+    channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
+    crops = Crops(cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass, rate)
+    heard = Crops(cache, validation, channels, length, recipe.seed + 1)
 
     def run_it(stage: Stage, step: Callable[[Tensor], Log], latents: Latents = unchanged) -> None:
         run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents), report)
