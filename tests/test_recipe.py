@@ -113,7 +113,7 @@ def test_crops_too_short_for_the_losses_are_refused() -> None:
     tiny = load_recipe("tiny")
     network, discriminator = Rave(tiny.model), build_discriminator(tiny)
     short = tiny.replace(crop_frames=1, windows=(8192, 256))
-    with pytest.raises(UsageError, match=r"leave 4096 samples .* 8192, the longest window"):
+    with pytest.raises(UsageError, match=r"leave 4096 samples .* 10239, the longest window and its hop"):
         check_crop(short, Valid.of(network, 1), discriminator)
     check_crop(short.replace(distance="paper"), Valid.of(network, 1), discriminator)  # takes the windows that fit
 

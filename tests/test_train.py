@@ -508,6 +508,36 @@ def test_windows_of_a_step_are_drawn_from_the_recipe() -> None:
     assert stages.pick_windows(recipe.replace(windows_per_step=0), random) == [4096, 1024, 256]
 
 
+def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a hop of the longest window is skipped, a function of the step; the paper's distance skips none."""
+    whole, heard = stages.stereo_distance, []
+
+    def noted(target: Tensor, output: Tensor, windows: list[int], rate: int) -> Tensor:
+        heard.append((target.shape, output.shape, max(windows)))
+        return whole(target, output, windows, rate)
+
+    monkeypatch.setattr(stages, "stereo_distance", noted)
+    trainer = Trainer(SHORT, WORLD)
+    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    audio = torch.from_numpy(crops.batch(0, 2))
+    for trainer.step in (0, 1, 0):
+        stage1_step(trainer, audio)
+    validate(trainer, crops)
+    full = (SHORT.crop_frames - sum(trainer.valid.total)) * SHORT.model.hop
+    assert all(real == fake for real, fake, _ in heard)
+    skipped = [full - real[-1] for real, _, _ in heard]
+    assert skipped[0] == skipped[2] != skipped[1] and min(skipped[:3]) > 0
+    assert set(skipped[3:]) == {0}
+
+    random = torch.Generator().manual_seed(0)
+    drawn = [stages.pick_grid(SHORT, [4096, 256], random) for _ in range(2000)]
+    assert min(drawn) < 10 and 1014 <= max(drawn) < 1024
+    before = random.get_state()
+    assert stages.pick_grid(PAPER, PAPER.windows, random) == 0 and torch.equal(random.get_state(), before)
+
+
 def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
     trainer = Trainer(PAPER, WORLD)
     trainer.step = 100_000
