@@ -593,7 +593,10 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
     run = Run(tmp_path, SHORT)
     run.log({"stage": 1, "step": 7, "spectral": 1.5, "kbps": 2.0})
     run.log({"stage": 2, "step": 3, "validation": 1.25})
+    run.log({"stage": 1, "step": 8, "advice": "lower beta"})
     events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     assert found == {"stage 1/spectral": [(7, 1.5)], "stage 1/kbps": [(7, 2.0)], "stage 2/validation": [(3, 1.25)]}
+    [text] = events.Tensors("stage 1/advice/text_summary")
+    assert text.step == 8 and text.tensor_proto.string_val == [b"lower beta"]

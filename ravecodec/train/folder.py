@@ -92,7 +92,8 @@ class Run:
             file.write(json.dumps(values, indent=1).encode())
 
     def log(self, values: dict[str, Any]) -> None:
-        """One line of the log: `stage`, `step` and what was measured there; for TensorBoard too, if it is installed."""
+        """One line of the log: `stage`, `step` and what was measured or is to be said there; for TensorBoard too, if it
+        is installed."""
         try:
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps(values) + "\n")
@@ -101,7 +102,8 @@ class Run:
             raise OutputError(f"{self.folder / 'log.jsonl'}: {why}") from error
         if (board := self._board) is not None:
             for key in values.keys() - {"stage", "step"}:
-                board.add_scalar(f"stage {values['stage']}/{key}", values[key], values["step"])
+                add = board.add_text if isinstance(values[key], str) else board.add_scalar
+                add(f"stage {values['stage']}/{key}", values[key], values["step"])
             board.flush()
 
     @cached_property

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from ravecodec.errors import InputError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
 from ravecodec.train.cache import Track, build_cache, describe, scan
+from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import Run
@@ -51,6 +52,7 @@ class Journal:
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._began = self._reported = time.monotonic()
         self._first = trainer.step
+        self._collapse = Collapse(trainer.recipe)
 
     def add(self, log: Log) -> None:
         """Takes what one step measured; reports the means by the clock and at the end of the stage."""
@@ -58,16 +60,32 @@ class Journal:
             self._sums[key].append(value)
         now, step = time.monotonic(), self._trainer.step
         if now - self._reported >= REPORT_SECONDS or step == self._stage.steps:
-            speed = (step - self._first) / (now - self._began)
-            left = _clock_text((self._stage.steps - step) / speed)
-            self.write({k: float(np.mean(v)) for k, v in self._sums.items()}, f"{speed:.2f} steps/s  {left} left")
+            means = {key: float(np.mean(values)) for key, values in self._sums.items()}
+            self.write(means, self._progress(now))
+            if advice := self._collapse.advice(step, means):
+                self.advise(advice)
             self._sums.clear()
             self._reported = now
+
+    def _progress(self, now: float) -> str:
+        """Steps and seconds of audio that all processes train on a second, and the time that is left."""
+        trainer, recipe = self._trainer, self._trainer.recipe
+        speed = (trainer.step - self._first) / (now - self._began)
+        left = _clock_text((self._stage.steps - trainer.step) / speed)
+        audio = recipe.batch * trainer.world.size * recipe.crop_frames / recipe.model.frame_rate
+        return f"{speed:.2f} steps/s  {speed * audio:.3g} x real time  {left} left"
 
     def write(self, values: Log, note: str = "") -> None:
         """One line, here and in the run's log."""
         shown = "  ".join([f"{key} {value:.4g}" for key, value in values.items()] + [note] * bool(note))
-        self._report(f"stage {self._trainer.stage}  step {self._trainer.step}/{self._stage.steps}  {shown}")
+        self._say(shown, values)
+
+    def advise(self, sentence: str) -> None:
+        """A sentence for whoever looks after the run, here and in the run's log."""
+        self._say(sentence, {"advice": sentence})
+
+    def _say(self, text: str, values: Mapping[str, Any]) -> None:
+        self._report(f"stage {self._trainer.stage}  step {self._trainer.step}/{self._stage.steps}  {text}")
         self._run.log({"stage": self._trainer.stage, "step": self._trainer.step, **values})
 
 

@@ -79,6 +79,8 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
 def _sections(run: Path, log: list[dict[str, Any]]) -> Iterator[str]:
     last = log[-1]
     yield f"<p>Stage {last['stage']}, step {last['step']}.</p>"
+    for line in [line for line in log if "advice" in line][-1:]:
+        yield f"<p>Stage {line['stage']}, step {line['step']}: {html.escape(line['advice'])}.</p>"
     data = _read_json(run / "data.json")
     if data:
         yield "<h2>Data</h2>"
