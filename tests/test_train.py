@@ -63,6 +63,7 @@ def quick() -> Iterator[None]:
         patch.setattr(stages, "WaveformDiscriminator", partial(WaveformDiscriminator, capacity=4))
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
         patch.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
+        patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
         yield
     torch.set_num_threads(threads)
 
@@ -204,7 +205,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from ravecodec.models.discriminator import WaveformDiscriminator
-from ravecodec.train import cache, finish, loop, stages
+from ravecodec.train import board, cache, finish, loop, stages
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe
 
@@ -213,6 +214,7 @@ moment, recipe, music, out = sys.argv[1:]
 stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
 finish.ANALYSIS_FRAMES = 300
 loop.write_report = lambda run: None
+board._has_matplotlib = lambda: False
 loop.CHECKPOINT_SECONDS = 0.0
 
 def die():

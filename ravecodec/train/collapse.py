@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ravecodec.train.recipe import Recipe
+from ravecodec.train.stages import ACTIVE_BITS
 from ravecodec.train.trainer import BETA_WARMUP
 
 PATIENCE = 40  # reports until it is said again: ten minutes
@@ -40,7 +41,7 @@ class Collapse:
             return ""
         self._quiet = PATIENCE
         return (
-            f"the posterior has collapsed: {active:.1f} of {latent} latents carry more than 0.15 bit; "
+            f"the posterior has collapsed: {active:.1f} of {latent} latents carry more than {ACTIVE_BITS} bit; "
             f"{self._remedy(means['kbps'])}, and see in data.json that the data is not mostly silence"
         )
 

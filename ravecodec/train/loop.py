@@ -34,7 +34,7 @@ from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.report import write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
-from ravecodec.train.validation import Latents, unchanged, validate
+from ravecodec.train.validation import Heard, Latents, listen, unchanged, validate
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_SECONDS = 15.0
@@ -238,24 +238,31 @@ def _train(
     heard = Crops(cache, validation, channels, length, recipe.seed + 1)
 
     def run_it(stage: Stage, step: Callable[[Tensor], Log], latents: Latents = unchanged) -> None:
-        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents), report)
+        def show(found: list[Heard]) -> None:
+            step, number = trainer.step, -(-trainer.step // recipe.validate_every)
+            run.board.validation(trainer.stage, step, number, step == stage.steps, rate, found)
+
+        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents, show), report)
 
     if trainer.stage == 1 and stage != "2":
         run_it(recipe.stage1, lambda audio: stage1_step(trainer, audio))
     latent, coding = analyse_latents(trainer.average, recipe, crops, heard, trainer.device)
     dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
     report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
+    sender = stages.Sender(latent, coding, recipe.seed)
+    if not world.rank:
+        run.board.latents(latent, coding.dims)
     if stage != "1":
         if trainer.stage == 1:
             trainer.enter_stage2()
-        sender = stages.Sender(latent, coding, recipe.seed)
         run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
         if trainer.best["step"]:
             report(f"kept the generator of stage 2 step {trainer.best['step']}, the best on validation audio")
     if world.rank:
         return run.folder / f"{recipe.name}.safetensors"  # which the first process writes
-    info = provenance(trainer, data, training, licence)
-    path = write_package(run.folder, trainer.finished(), recipe, latent, coding, info)
+    network, info = trainer.finished(), provenance(trainer, data, training, licence)
+    run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
+    path = write_package(run.folder, network, recipe, latent, coding, info)
     if find_spec("matplotlib") is not None:
         report(f"report: {write_report(run.folder)}")
     report(f"{path} is ready; `ravecodec model add {path}` installs it")

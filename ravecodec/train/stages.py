@@ -31,6 +31,7 @@ from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.quantize import Quantizer
 from ravecodec.train.recipe import Recipe
 
+ACTIVE_BITS = 0.15  # KL per frame from which a latent counts as active
 MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of a stream
 
 
@@ -160,7 +161,7 @@ def stage1_loss(
     bits = per_dim.sum()
     loss = spectral + beta * bits
     kbps = bits.item() * model.config.frame_rate / 1000
-    log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > 0.15).sum())}
+    log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > ACTIVE_BITS).sum())}
     return loss, log, per_dim.detach()
 
 
