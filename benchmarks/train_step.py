@@ -58,7 +58,8 @@ def noise_crops(recipe: Recipe, folder: Path) -> Crops:
     frames, channels = 60 * recipe.model.sample_rate, recipe.model.channels
     np.random.default_rng(0).integers(-8000, 8000, (frames, channels), "<i2").tofile(folder / "audio.i16")
     length = recipe.crop_frames * recipe.model.hop
-    return Crops(folder, [Track("noise", 0, frames)], channels, length, 0, recipe.placed)
+    rate = recipe.model.sample_rate
+    return Crops(folder, [Track("noise", 0, frames)], channels, length, 0, recipe.placed, recipe.allpass, rate)
 
 
 def descend(watch: Watch, optimiser: torch.optim.Optimizer, output: Tensor, gradient: Tensor) -> None:

@@ -64,7 +64,9 @@ finish.ANALYSIS_FRAMES = 300
 loop.REPORT_SECONDS = 0.0
 loop.write_report = lambda run: run / "report.html"
 recipe, music, out = sys.argv[1:]
-print(loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device="cpu", devices=2, report=print))
+def say(line):
+    sys.stdout.write(f"{line}\\n")  # at once: print writes the end of a line by itself, and two processes write here
+say(loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device="cpu", devices=2, report=say))
 """
 
 

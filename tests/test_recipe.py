@@ -33,6 +33,7 @@ def test_the_paper_recipe_is_the_paper() -> None:
     assert recipe.batch == 8 and recipe.stage1.rate == recipe.stage2.rate == 1e-4
     assert recipe.stage1.steps + recipe.stage2.steps == 3_000_000
     assert (recipe.adversarial, recipe.feature_matching) == (1, 10)
+    assert recipe.allpass == 0.8
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "tiny"])
@@ -87,6 +88,8 @@ def test_unknown_keys_are_refused() -> None:
         ("windows_per_step", 6),
         ("target_kbps", -1),
         ("beta", -0.1),
+        ("placed", 1.5),
+        ("allpass", -0.1),
         ("bfloat16", 1),
         ("whiten", "yes"),
         ("seed", -1),
@@ -110,7 +113,7 @@ def test_crops_too_short_for_the_losses_are_refused() -> None:
     tiny = load_recipe("tiny")
     network, discriminator = Rave(tiny.model), build_discriminator(tiny)
     short = tiny.replace(crop_frames=1, windows=(8192, 256))
-    with pytest.raises(UsageError, match=r"leave 4096 samples .* 8192, the longest window"):
+    with pytest.raises(UsageError, match=r"leave 4096 samples .* 10239, the longest window and its hop"):
         check_crop(short, Valid.of(network, 1), discriminator)
     check_crop(short.replace(distance="paper"), Valid.of(network, 1), discriminator)  # takes the windows that fit
 

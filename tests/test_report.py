@@ -77,12 +77,14 @@ def test_training_ends_with_a_page_that_needs_nothing_else(run: Path) -> None:
 
 def test_a_run_under_way_has_curves_only(run: Path, tmp_path: Path) -> None:
     lines = [line for line in (run / "log.jsonl").read_text().splitlines() if json.loads(line)["stage"] == 1]
-    (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"stage": 1, "st']))
+    advice = ['{"stage": 1, "step": 3, "advice": "lower <beta>"}']
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, *advice, '{"stage": 1, "st']))
     done = CliRunner().invoke(main, ["train", "--report", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{tmp_path / 'report.html'}\n"
     text = (tmp_path / "report.html").read_text()
     assert Page(text).tags.count("svg") == 1
+    assert "Stage 1, step 3: lower <beta>." in Page(text).words
     assert "Discriminator" not in text
     assert write_report(tmp_path).read_text() == text  # again, over the old one, the same
 

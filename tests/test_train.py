@@ -64,6 +64,7 @@ def quick() -> Iterator[None]:
         patch.setattr(stages, "WaveformDiscriminator", partial(WaveformDiscriminator, capacity=4))
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
         patch.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
+        patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
         yield
     torch.set_num_threads(threads)
 
@@ -205,7 +206,7 @@ from functools import partial
 from pathlib import Path
 import torch
 from ravecodec.models.discriminator import WaveformDiscriminator
-from ravecodec.train import cache, finish, loop, stages
+from ravecodec.train import board, cache, finish, loop, stages
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.recipe import Recipe
 
@@ -214,6 +215,7 @@ moment, recipe, music, out = sys.argv[1:]
 stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
 finish.ANALYSIS_FRAMES = 300
 loop.write_report = lambda run: None
+board._has_matplotlib = lambda: False
 loop.CHECKPOINT_SECONDS = 0.0
 
 def die():
@@ -460,6 +462,15 @@ def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path
         loop.train(tmp_path / "nowhere", SHORT, tmp_path / "run", device="cpu")
 
 
+def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
+    Run(tmp_path, SHORT)
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "allpass"}))
+    Run(tmp_path, SHORT)
+    with pytest.raises(UsageError, match="another recipe"):
+        Run(tmp_path, SHORT.replace(allpass=0.8))
+
+
 def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
     for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "checkpoint.pt").write_bytes(data)
@@ -518,6 +529,36 @@ def test_windows_of_a_step_are_drawn_from_the_recipe() -> None:
     assert stages.pick_windows(recipe.replace(windows_per_step=0), random) == [4096, 1024, 256]
 
 
+def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a hop of the longest window is skipped, a function of the step; the paper's distance skips none."""
+    whole, heard = stages.stereo_distance, []
+
+    def noted(target: Tensor, output: Tensor, windows: list[int], rate: int) -> Tensor:
+        heard.append((target.shape, output.shape, max(windows)))
+        return whole(target, output, windows, rate)
+
+    monkeypatch.setattr(stages, "stereo_distance", noted)
+    trainer = Trainer(SHORT, WORLD)
+    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    audio = torch.from_numpy(crops.batch(0, 2))
+    for trainer.step in (0, 1, 0):
+        stage1_step(trainer, audio)
+    validate(trainer, crops)
+    full = (SHORT.crop_frames - sum(trainer.valid.total)) * SHORT.model.hop
+    assert all(real == fake for real, fake, _ in heard)
+    skipped = [full - real[-1] for real, _, _ in heard]
+    assert skipped[0] == skipped[2] != skipped[1] and min(skipped[:3]) > 0
+    assert set(skipped[3:]) == {0}
+
+    random = torch.Generator().manual_seed(0)
+    drawn = [stages.pick_grid(SHORT, [4096, 256], random) for _ in range(2000)]
+    assert min(drawn) < 10 and 1014 <= max(drawn) < 1024
+    before = random.get_state()
+    assert stages.pick_grid(PAPER, PAPER.windows, random) == 0 and torch.equal(random.get_state(), before)
+
+
 def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
     trainer = Trainer(PAPER, WORLD)
     trainer.step = 100_000
@@ -573,7 +614,10 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
     run = Run(tmp_path, SHORT)
     run.log({"stage": 1, "step": 7, "spectral": 1.5, "kbps": 2.0})
     run.log({"stage": 2, "step": 3, "validation": 1.25})
+    run.log({"stage": 1, "step": 8, "advice": "lower beta"})
     events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     assert found == {"stage 1/spectral": [(7, 1.5)], "stage 1/kbps": [(7, 2.0)], "stage 2/validation": [(3, 1.25)]}
+    [text] = events.Tensors("stage 1/advice/text_summary")
+    assert text.step == 8 and text.tensor_proto.string_val == [b"lower beta"]

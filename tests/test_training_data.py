@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ravecodec.errors import InputError, OutputError
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
-from ravecodec.train.data import Crops, split
+from ravecodec.train.data import POLE_HERTZ, SETTLING, Crops, _turn_phase, split
 
 RATE = 48_000
 
@@ -280,6 +280,63 @@ def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
     assert 0.02 < (balance < -0.01).mean() < 0.08
     assert all(np.histogram(balance, 4, (0.01, 0.99))[0] > 20)
     assert np.abs(left).max() <= 1 and np.abs(right).max() <= 1
+
+
+def test_the_order_of_draws_never_changes(cache: Path) -> None:
+    """Old runs go on with the audio they would have seen: a plain batch, drawn by hand, is the same to the bit."""
+    audio, random = np.memmap(cache / "audio.i16", "<i2", "r").reshape(-1, 2), np.random.default_rng((7, 2))
+    starts = []
+    for _ in range(3):
+        random.choice(1, p=[1.0])
+        starts.append(random.integers(40_000 - LENGTH + 1))
+    wanted = np.stack([audio[start : start + LENGTH] for start in starts]).astype(np.float32)
+    wanted += random.uniform(-0.5, 0.5, wanted.shape).astype(np.float32)
+    random.random(3)  # which of them stand elsewhere: none
+    gain = 10 ** (random.uniform(-9, 3, (3, 1, 1)) / 20) / 32768
+    wanted *= gain.astype(np.float32)
+    swapped = random.random(3) < 0.5
+    wanted[swapped] = wanted[swapped][..., ::-1]
+    assert swapped.any() and not swapped.all()
+    assert np.array_equal(crops(cache, [TRACKS[0]], seed=7).batch(2, 3), wanted.transpose(0, 2, 1))
+
+
+def test_an_allpass_is_the_filter_it_claims_to_be() -> None:
+    """Against the recursion, sample by sample, on noise that begins where the response has died away."""
+    angle, radius, settled = 0.02, 0.99, SETTLING
+    sound = np.random.default_rng(0).normal(size=(settled + 3_000, 2)).astype(np.float32)
+    feedback = (2 * radius * np.cos(angle), -(radius**2))
+    x, y = sound.astype(float), np.zeros_like(sound, dtype=float)
+    for n in range(2, len(x)):
+        y[n] = radius**2 * x[n] - feedback[0] * x[n - 1] + x[n - 2] + feedback[0] * y[n - 1] + feedback[1] * y[n - 2]
+    assert np.abs(_turn_phase(sound, angle) - y)[settled:].max() < 1e-4
+
+
+@pytest.mark.parametrize("hertz", POLE_HERTZ)
+def test_an_allpass_delays_its_frequency_and_keeps_every_magnitude(hertz: float) -> None:
+    click = np.zeros((SETTLING * 2, 2), np.float32)
+    click[0] = 1, -0.5
+    response = _turn_phase(click, 2 * np.pi * hertz / RATE)
+    assert np.allclose(response[:, 1], -0.5 * response[:, 0], atol=1e-6)  # the same filter for both channels
+    assert np.abs(response[SETTLING:]).max() < 1e-5  # nothing is left to come round
+    spectrum = np.fft.rfft(response[:, 0].astype(float))
+    assert np.abs(np.abs(spectrum) - 1).max() < 1e-4
+    delay = -np.diff(np.unwrap(np.angle(spectrum))) / (2 * np.pi / len(click))
+    assert delay.argmax() == pytest.approx(hertz * len(click) / RATE, abs=4)
+    assert delay.max() > 150 and np.median(delay) < 2  # (1 + r) / (1 - r) = 199 samples at the pole
+
+
+def test_the_allpass_of_a_batch_is_seeded_and_takes_its_share(cache: Path) -> None:
+    audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
+    audio[:40_000] = 0
+    audio[:40_000:50] = 8_000  # a train of clicks: any filter shows, however far it lies from the frequency of another
+    one, other = (Crops(cache, [TRACKS[0]], 2, LENGTH, 0, allpass=0.8) for _ in range(2))
+    batches = [one.batch(step, 8) for step in range(30)]
+    assert all(np.array_equal(other.batch(step, 8), batches[step]) for step in (29, 3))
+    sounds = np.concatenate(batches)
+    assert sounds.shape == (240, 2, LENGTH) and np.abs(sounds).max() <= 1
+    crest = np.abs(sounds).max((1, 2)) / sounds.std((1, 2))
+    untouched = crest > crest.max() * 0.999
+    assert 0.12 < untouched.mean() < 0.28
 
 
 def test_crops_stay_inside_their_tracks(cache: Path) -> None:

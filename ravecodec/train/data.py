@@ -11,6 +11,9 @@ from ravecodec.errors import InputError
 from ravecodec.train.cache import SILENCE_RMS, Track
 
 VALIDATION_SHARE = 0.05
+POLE_RADIUS = 0.99  # of the all-pass; with its frequencies: RAVE, section 4.1
+POLE_HERTZ = (20.0, 2000.0)
+SETTLING = 4096  # samples after which the all-pass has forgotten what was before: POLE_RADIUS ** SETTLING is 1e-18
 
 
 def _rank(track: Track) -> bytes:
@@ -57,32 +60,62 @@ def _image(random: np.random.Generator) -> np.ndarray:
     return np.array([[1 + width, gain * (1 - width)], [1 - width, gain * (1 + width)]]) / 2
 
 
+def _turn_phase(crop: np.ndarray, angle: float) -> np.ndarray:
+    """A crop [frames, channels] through the all-pass of second order with poles of radius r = POLE_RADIUS at +-`angle`
+    (radians per sample):
+
+        H(z) = (r^2 - 2 r cos(angle) z^-1 + z^-2) / (1 - 2 r cos(angle) z^-1 + r^2 z^-2)
+
+    The numerator is the denominator D read backwards, so |H| = 1: on the unit circle H = z^-2 conj(D) / D. It is
+    multiplied with the spectrum of the whole crop, as if the crop were repeated for ever; the response lasts SETTLING
+    samples, and as many at the start of the crop hold what came round from its end.
+    """
+    delay = np.exp(-2j * np.pi * np.arange(len(crop) // 2 + 1) / len(crop))  # z^-1 at every bin
+    denominator = 1 - 2 * POLE_RADIUS * np.cos(angle) * delay + (POLE_RADIUS * delay) ** 2
+    response = (delay**2 * denominator.conj() / denominator).astype(np.complex64)
+    return np.fft.irfft(np.fft.rfft(crop, axis=0) * response[:, None], len(crop), axis=0).astype(np.float32)
+
+
 class Crops:
     """Random crops of the memory map: every second of audio is about as likely as any other.
 
-    `placed` is the share of stereo crops that get another place in the stereo image.
+    `placed` is the share of stereo crops that get another place in the stereo image; `allpass` the share that goes
+    through an all-pass at a random frequency, the same for all channels, which changes phases and no magnitude. Its
+    frequencies are of audio at `rate` Hz.
 
     `batch(step, size)` depends on nothing but its arguments and the seed, so a resumed run sees the audio it would have
     seen. InputError if the tracks hold no audio.
     """
 
     def __init__(
-        self, cache: Path, tracks: list[Track], channels: int, length: int, seed: int, placed: float = 0.0
+        self,
+        cache: Path,
+        tracks: list[Track],
+        channels: int,
+        length: int,
+        seed: int,
+        placed: float = 0.0,
+        allpass: float = 0.0,
+        rate: int = 48_000,
     ) -> None:
         self.audio = np.memmap(cache / "audio.i16", dtype="<i2", mode="r").reshape(-1, channels)
         self.tracks = [t for t in tracks if t.frames > 0]
         self.length = length
         self.seed = seed
         self.placed = placed if channels == 2 else 0.0
+        self.allpass = allpass
+        self.rate = rate
+        self.lead = SETTLING if allpass else 0  # samples before each crop, heard by the all-pass only
         if not self.tracks:
             raise InputError(f"{cache}: no audio to draw crops from; expected more or longer files")
         frames = np.array([t.frames for t in self.tracks], dtype=np.float64)
         self.weights = frames / frames.sum()
 
     def _crop(self, random: np.random.Generator) -> np.ndarray:
-        """float32 [length, channels] of one track; a shorter one is joined with others until the crop is full."""
+        """float32 [lead + length, channels] of one track; a shorter one is joined with others until the crop is
+        full."""
         pieces: list[np.ndarray] = []
-        left = self.length
+        left = self.lead + self.length
         while left > 0:
             track = self.tracks[random.choice(len(self.tracks), p=self.weights)]
             start = track.start + int(random.integers(max(track.frames - left, 0) + 1))
@@ -97,17 +130,28 @@ class Crops:
                 break
         return crop  # the eighth may be silent: a decoder has to know silence too
 
+    def _random_allpass(self, crop: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        hertz = np.exp(random.uniform(*np.log(POLE_HERTZ)))
+        return _turn_phase(crop, 2 * np.pi * hertz / self.rate)
+
     def batch(self, step: int, size: int) -> np.ndarray:
         """float32 [size, channels, length] in [-1, 1]: random gain of -9..+3 dB, channels swapped half of the time,
-        dequantised by uniform noise of one 16-bit step (RAVE, section 4.1)."""
+        dequantised by uniform noise of one 16-bit step (RAVE, section 4.1).
+
+        The order of the draws is fixed: with a share of 0 a batch is bit for bit what it was before that augmentation
+        existed.
+        """
         random = np.random.default_rng((self.seed, step))
         crops = np.stack([self._audible_crop(random) for _ in range(size)])
         crops += random.uniform(-0.5, 0.5, crops.shape).astype(np.float32)
         for i in np.flatnonzero(random.random(size) < self.placed):
             crops[i] = _place(crops[i], random)
         gain = 10 ** (random.uniform(-9, 3, (size, 1, 1)) / 20) / 32768
+        swapped = random.random(size) < 0.5
+        for i in np.flatnonzero(random.random(size) < self.allpass):
+            crops[i] = self._random_allpass(crops[i], random)
+        crops = crops[:, self.lead :]
         peak = np.abs(crops).max(axis=(1, 2), keepdims=True) + 1
         crops *= np.minimum(gain, 1 / peak).astype(np.float32)
-        swapped = random.random(size) < 0.5
         crops[swapped] = crops[swapped][..., ::-1]
         return np.ascontiguousarray(crops.transpose(0, 2, 1), dtype=np.float32)

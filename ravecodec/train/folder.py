@@ -4,7 +4,7 @@ run/recipe.json            the resolved recipe
 run/data.json              what the data folder holds
 run/checkpoint.pt          everything a resumed run needs, replaced atomically
 run/log.jsonl              losses, one line a report
-run/tensorboard/           the same for TensorBoard, if it is installed
+run/tensorboard/           the same and more for TensorBoard, if it is installed (board.py)
 run/<name>.safetensors     the finished model package
 """
 
@@ -13,19 +13,15 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ravecodec.errors import ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile
+from ravecodec.train.board import Board
 from ravecodec.train.recipe import Recipe
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class Run:
@@ -34,6 +30,7 @@ class Run:
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
         self.checkpoint = folder / "checkpoint.pt"
+        self.board = Board(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -42,12 +39,12 @@ class Run:
         self._mend_log()
 
     def _check_recipe(self, recipe: Recipe) -> None:
+        """UsageError unless the run was started with this recipe; a key that did not exist then has its default."""
         path = self.folder / "recipe.json"
-        resolved = json.dumps(recipe.to_dict(), indent=1)
         if not path.exists():
             with AtomicFile(path) as file:
-                file.write(resolved.encode())
-        elif json.loads(path.read_text()) != json.loads(resolved):
+                file.write(json.dumps(recipe.to_dict(), indent=1).encode())
+        elif Recipe.from_dict(json.loads(path.read_text())) != recipe:
             raise UsageError(f"{path}: this run was started with another recipe; use that one, or another --out folder")
 
     def _mend_log(self) -> None:
@@ -92,23 +89,12 @@ class Run:
             file.write(json.dumps(values, indent=1).encode())
 
     def log(self, values: dict[str, Any]) -> None:
-        """One line of the log: `stage`, `step` and what was measured there; for TensorBoard too, if it is installed."""
+        """One line of the log: `stage`, `step` and what was measured or is to be said there; for TensorBoard too, if it
+        is installed."""
         try:
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps(values) + "\n")
         except OSError as error:
             why = f"cannot be written ({error.strerror}); free some space and call again"
             raise OutputError(f"{self.folder / 'log.jsonl'}: {why}") from error
-        if (board := self._board) is not None:
-            for key in values.keys() - {"stage", "step"}:
-                board.add_scalar(f"stage {values['stage']}/{key}", values[key], values["step"])
-            board.flush()
-
-    @cached_property
-    def _board(self) -> SummaryWriter | None:
-        """Writes TensorBoard's files into the folder `tensorboard`."""
-        if find_spec("tensorboard") is None:
-            return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.folder / "tensorboard"))
+        self.board.log(values)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
 from ravecodec.train.cache import Track, build_cache, describe, scan
+from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import Run
@@ -33,7 +34,7 @@ from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.report import write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
-from ravecodec.train.validation import Latents, unchanged, validate
+from ravecodec.train.validation import Heard, Latents, listen, unchanged, validate
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_SECONDS = 15.0
@@ -51,6 +52,7 @@ class Journal:
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._began = self._reported = time.monotonic()
         self._first = trainer.step
+        self._collapse = Collapse(trainer.recipe)
 
     def add(self, log: Log) -> None:
         """Takes what one step measured; reports the means by the clock and at the end of the stage."""
@@ -58,16 +60,32 @@ class Journal:
             self._sums[key].append(value)
         now, step = time.monotonic(), self._trainer.step
         if now - self._reported >= REPORT_SECONDS or step == self._stage.steps:
-            speed = (step - self._first) / (now - self._began)
-            left = _clock_text((self._stage.steps - step) / speed)
-            self.write({k: float(np.mean(v)) for k, v in self._sums.items()}, f"{speed:.2f} steps/s  {left} left")
+            means = {key: float(np.mean(values)) for key, values in self._sums.items()}
+            self.write(means, self._progress(now))
+            if advice := self._collapse.advice(step, means):
+                self.advise(advice)
             self._sums.clear()
             self._reported = now
+
+    def _progress(self, now: float) -> str:
+        """Steps and seconds of audio that all processes train on a second, and the time that is left."""
+        trainer, recipe = self._trainer, self._trainer.recipe
+        speed = (trainer.step - self._first) / (now - self._began)
+        left = _clock_text((self._stage.steps - trainer.step) / speed)
+        audio = recipe.batch * trainer.world.size * recipe.crop_frames / recipe.model.frame_rate
+        return f"{speed:.2f} steps/s  {speed * audio:.3g} x real time  {left} left"
 
     def write(self, values: Log, note: str = "") -> None:
         """One line, here and in the run's log."""
         shown = "  ".join([f"{key} {value:.4g}" for key, value in values.items()] + [note] * bool(note))
-        self._report(f"stage {self._trainer.stage}  step {self._trainer.step}/{self._stage.steps}  {shown}")
+        self._say(shown, values)
+
+    def advise(self, sentence: str) -> None:
+        """A sentence for whoever looks after the run, here and in the run's log."""
+        self._say(sentence, {"advice": sentence})
+
+    def _say(self, text: str, values: Mapping[str, Any]) -> None:
+        self._report(f"stage {self._trainer.stage}  step {self._trainer.step}/{self._stage.steps}  {text}")
         self._run.log({"stage": self._trainer.stage, "step": self._trainer.step, **values})
 
 
@@ -227,29 +245,36 @@ def _train(
         for line in describe(summary):
             report(line)
         world.wait()
-    length = recipe.crop_frames * recipe.model.hop
-    crops = Crops(cache, training, recipe.model.channels, length, recipe.seed, recipe.placed)
-    heard = Crops(cache, validation, recipe.model.channels, length, recipe.seed + 1)
+    channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
+    crops = Crops(cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass, rate)
+    heard = Crops(cache, validation, channels, length, recipe.seed + 1)
 
     def run_it(stage: Stage, step: Callable[[Tensor], Log], latents: Latents = unchanged) -> None:
-        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents), report)
+        def show(found: list[Heard]) -> None:
+            step, number = trainer.step, -(-trainer.step // recipe.validate_every)
+            run.board.validation(trainer.stage, step, number, step == stage.steps, rate, found)
+
+        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents, show), report)
 
     if trainer.stage == 1 and stage != "2":
         run_it(recipe.stage1, lambda audio: stage1_step(trainer, audio))
     latent, coding = analyse_latents(trainer.average, recipe, crops, heard, trainer.device)
     dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
     report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
+    sender = stages.Sender(latent, coding, recipe.seed)
+    if not world.rank:
+        run.board.latents(latent, coding.dims)
     if stage != "1":
         if trainer.stage == 1:
             trainer.enter_stage2()
-        sender = stages.Sender(latent, coding, recipe.seed)
         run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
         if trainer.best["step"]:
             report(f"kept the generator of stage 2 step {trainer.best['step']}, the best on validation audio")
     if world.rank:
         return run.folder / f"{recipe.name}.safetensors"  # which the first process writes
-    info = provenance(trainer, data, training, licence)
-    path = write_package(run.folder, trainer.finished(), recipe, latent, coding, info)
+    network, info = trainer.finished(), provenance(trainer, data, training, licence)
+    run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
+    path = write_package(run.folder, network, recipe, latent, coding, info)
     if find_spec("matplotlib") is not None:
         report(f"report: {write_report(run.folder)}")
     report(f"{path} is ready; `ravecodec model add {path}` installs it")

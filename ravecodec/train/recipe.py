@@ -48,6 +48,7 @@ class Recipe:
     batch: int = 8
     crop_frames: int = 32  # latent frames per training crop
     placed: float = 0.0  # share of stereo crops that are panned, narrowed or widened at random
+    allpass: float = 0.0  # share of crops whose phases are turned by a random all-pass; the paper: 0.8
     distance: str = "paper"  # S as in the paper (bands and full band), or octave-weighted on left, right, mid and side
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
     windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
@@ -74,7 +75,8 @@ class Recipe:
         self._check(self.discriminator in DISCRIMINATORS, "discriminator", f"one of {DISCRIMINATORS}")
         counts = all(isinstance(w, int) and w >= 4 for w in self.windows)
         self._check(counts and len(self.windows) > 0, "windows", "a list of window lengths")
-        self._check(0 <= self.placed <= 1, "placed", "0 to 1")
+        for key in ("placed", "allpass"):
+            self._check(0 <= getattr(self, key) <= 1, key, "0 to 1")
         self._check(self.windows_per_step <= len(self.windows), "windows_per_step", f"at most {len(self.windows)}")
         self._check(NAME.fullmatch(self.name) is not None, "name", "letters, digits, dot, dash and underscore")
         for key in ("batch", "crop_frames"):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import AtomicFile
+from ravecodec.train import figures
 from ravecodec.train.cache import Track, describe
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
 def _sections(run: Path, log: list[dict[str, Any]]) -> Iterator[str]:
     last = log[-1]
     yield f"<p>Stage {last['stage']}, step {last['step']}.</p>"
+    for line in [line for line in log if "advice" in line][-1:]:
+        yield f"<p>Stage {line['stage']}, step {line['step']}: {html.escape(line['advice'])}.</p>"
     data = _read_json(run / "data.json")
     if data:
         yield "<h2>Data</h2>"
@@ -93,7 +96,10 @@ def _sections(run: Path, log: list[dict[str, Any]]) -> Iterator[str]:
         model = load_package(packages[0])
         yield "<h2>Model</h2>"
         yield _facts(packages[0], model)
-        yield _svg(_fidelity(model), "Fidelity f: the share of the latent deviation that the first dims carry.")
+        yield _svg(
+            figures.fidelity(model.latent, model.coding.dims),
+            "Fidelity f: the share of the latent deviation that the first dims carry.",
+        )
         yield from _excerpts(data, model)
     yield f"<h2>Recipe</h2><pre>{html.escape(json.dumps(_read_json(run / 'recipe.json'), indent=1))}</pre>"
 
@@ -125,43 +131,6 @@ def _curves(log: list[dict[str, Any]]) -> Figure:
         axes.set_yscale("log" if logarithmic else "linear")
         axes.legend(loc="upper right", frameon=False)
     axes.set_xlabel("step")
-    return figure
-
-
-def _fidelity(model: Model) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.6), layout="constrained")
-    axes = figure.subplots()
-    dims = np.arange(1, model.config.latent + 1)
-    for convention in ("singular", "variance"):
-        axes.plot(dims, [model.latent.fidelity(int(n), convention) for n in dims], label=convention)
-    axes.axvline(model.coding.dims, color="gray", linewidth=0.8, label="default operating point")
-    axes.set_xlabel("dims")
-    axes.legend(frameon=False)
-    return figure
-
-
-def _spectrograms(pair: list[NDArray[np.float32]], rate: int) -> Figure:
-    """Input above, output below; 0-20 kHz on the left, 0-4 kHz on the right; one scale of level."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    grid = figure.subplots(2, 2)
-    top = 0.0
-    for row, (name, audio) in enumerate(zip(("in", "out"), pair, strict=True)):
-        frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio.mean(0), 2048), 4096)[::1024]
-        levels = 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(4096))).T + 1e-6)
-        top = float(levels.max()) if row == 0 else top
-        for column, khz in enumerate((min(20, rate / 2000), 4)):
-            extent = (0.0, audio.shape[1] / rate, 0.0, float(khz))
-            image = levels[: int(khz * 1000 * 4096 / rate) + 1]
-            axes = grid[row][column]
-            axes.imshow(image, origin="lower", aspect="auto", extent=extent, vmin=top - 90, vmax=top, cmap="magma")
-            axes.set_title(name, loc="left")
-            axes.set_ylabel("kHz")
-            if row == 1:
-                axes.set_xlabel("s")
     return figure
 
 
@@ -223,4 +192,5 @@ def _excerpt(track: Track, audio: NDArray[np.int16], rate: int, model: Model) ->
     kbps = len(coded) * 8 / (frames / rate) / 1000
     peaks = peak_f1(original.mean(0), output.mean(0), rate)
     name = track.path.encode(errors="replace").decode()
-    return _png(_spectrograms([original, output], rate), f"{name}: {kbps:.2f} kbit/s, peak F1 {peaks:.2f}")
+    shown = figures.spectrograms({"in": original, "out": output}, rate)
+    return _png(shown, f"{name}: {kbps:.2f} kbit/s, peak F1 {peaks:.2f}")

@@ -7,6 +7,7 @@ latents that are cropped, quantised and filled exactly as the codec will send th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ from ravecodec.quantize import Quantizer
 from ravecodec.train.recipe import Recipe
 
 Discriminator = WaveformDiscriminator | SpectrumDiscriminator
+ACTIVE_BITS = 0.15  # KL per frame from which a latent counts as active
 MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of a stream
 
 
@@ -66,26 +68,52 @@ class Valid:
 
 
 def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> None:
-    """UsageError unless the valid part of a crop holds every spectrum that the losses want."""
-    windows = list(recipe.windows) if recipe.distance == "stereo" else [min(recipe.windows)]  # paper: those that fit
+    """UsageError unless the valid part of a crop holds every spectrum that the losses want, on any grid."""
+    windows = [min(recipe.windows)]  # paper: those that fit
+    if recipe.distance == "stereo":
+        windows = [window + grids(recipe.windows) - 1 for window in recipe.windows]
     if isinstance(discriminator, SpectrumDiscriminator):
         windows += discriminator.windows
     samples = (recipe.crop_frames - sum(valid.total)) * recipe.model.hop
     if samples < max(windows):
         raise UsageError(
             f"recipe: {recipe.crop_frames} crop_frames leave {samples} samples that saw no padding; "
-            f"expected at least {max(windows)}, the longest window"
+            f"expected at least {max(windows)}, the longest window and its hop"
         )
 
 
+def grids(windows: Sequence[int]) -> int:
+    """In how many places the frames of spectra with these windows can lie: the hop of the longest, in samples."""
+    return max(windows) // 4
+
+
+def pick_grid(recipe: Recipe, windows: Sequence[int], generator: torch.Generator) -> int:
+    """Samples to skip in this step, so that its spectra lie anywhere relative to latent frames; the paper's distance
+    skips none.
+
+    Frames of latents and of spectra would else have the same phase in every step, and what sounds wrong between two
+    spectra of one grid would never cost anything.
+    """
+    if recipe.distance == "paper":
+        return 0
+    return int(torch.randint(grids(windows), (), generator=generator))
+
+
 def distance(
-    model: Rave, recipe: Recipe, valid: Valid, target: Tensor, bands: Tensor, output: Tensor, windows: list[int]
+    model: Rave,
+    recipe: Recipe,
+    valid: Valid,
+    target: Tensor,
+    bands: Tensor,
+    output: Tensor,
+    windows: list[int],
+    grid: int = 0,
 ) -> Tensor:
-    """S on the valid region, as the recipe defines it."""
+    """S on the valid region, as the recipe defines it; the stereo kind without the first `grid` samples of it."""
     hop = model.config.hop
     real, fake = valid.audio(target, hop), valid.audio(output, hop)
     if recipe.distance == "stereo":
-        return stereo_distance(real, fake, windows, model.config.sample_rate)
+        return stereo_distance(real[..., grid:], fake[..., grid:], windows, model.config.sample_rate)
     real_bands = valid.bands(model.pqmf.analysis(target), hop)
     full = multiscale_distance(real, fake, windows)
     return full + multiscale_distance(real_bands, valid.bands(bands, hop), windows)
@@ -127,12 +155,14 @@ def stage1_loss(
         z = sample_posterior(mean, spread, generator)
         bands = model.decode_bands(z, random_clock(len(audio), generator, audio.device))
     output = model.pqmf.synthesis(bands)
-    spectral = distance(model, recipe, valid, audio, bands, output, pick_windows(recipe, generator))
+    windows = pick_windows(recipe, generator)
+    grid = pick_grid(recipe, windows, generator)
+    spectral = distance(model, recipe, valid, audio, bands, output, windows, grid)
     per_dim = kl_bits(valid.latents(mean), valid.latents(spread))
     bits = per_dim.sum()
     loss = spectral + beta * bits
     kbps = bits.item() * model.config.frame_rate / 1000
-    log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > 0.15).sum())}
+    log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > ACTIVE_BITS).sum())}
     return loss, log, per_dim.detach()
 
 

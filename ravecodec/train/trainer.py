@@ -153,7 +153,9 @@ def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[
     rate = learning_rate(recipe.stage2, trainer.step)
     critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
     _descend(critic, trainer.discriminator_optimiser, rate, trainer.world)
-    loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, stages.pick_windows(recipe, random))
+    windows = stages.pick_windows(recipe, random)
+    grid = stages.pick_grid(recipe, windows, random)
+    loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, windows, grid)
     log = {"spectral": loss.item(), "critic": critic.item()}
     if trainer.step >= recipe.warmup:
         trainer.discriminator.requires_grad_(False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ravecodec.evaluate.metrics import peak_f1
+from ravecodec.models.config import ModelConfig
 from ravecodec.models.istft import Clock
 from ravecodec.models.losses import kl_bits
+from ravecodec.models.rave import Rave
 from ravecodec.train import stages
 from ravecodec.train.data import Crops
 from ravecodec.train.trainer import Trainer
@@ -26,28 +29,56 @@ def unchanged(mean: Tensor, clock: Clock) -> Tensor:
     return mean
 
 
-def validate(trainer: Trainer, crops: Crops, latents: Latents = unchanged) -> dict[str, float]:
+@dataclass(frozen=True)
+class Heard:
+    """A batch of validation crops and what became of them.
+
+    `original` and `output`: audio [batch, channels, samples], whole crops; `bits` [latent]: the KL, and `distance`: the
+    recipe's S with all its windows, both of the part that saw no padding.
+    """
+
+    original: Tensor
+    output: Tensor
+    bits: Tensor
+    distance: float
+
+
+def nobody(heard: list[Heard]) -> None:
+    """Looks at nothing."""
+
+
+def validate(
+    trainer: Trainer, crops: Crops, latents: Latents = unchanged, show: Callable[[list[Heard]], None] = nobody
+) -> dict[str, float]:
     """Means over CROPS crops: `validation`, the recipe's S with all its windows; `validation_kbps`, the KL; and
-    `validation_peaks`, the peak F1 of the mid channel (see `peak_score`)."""
-    rows = list(_rows(trainer, crops, latents))
+    `validation_peaks`, the peak F1 of the mid channel (see `peak_score`). `show` gets to hear what was measured."""
+    heard = list(listen(trainer, trainer.average, crops, latents))
+    show(heard)
+    rows = [row for part in heard for row in _rows(part, trainer.valid, trainer.recipe.model)]
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
-def _rows(trainer: Trainer, crops: Crops, latents: Latents) -> Iterator[dict[str, float]]:
-    recipe, model, valid = trainer.recipe, trainer.average, trainer.valid
-    config = recipe.model
+def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> Iterator[Heard]:
+    """CROPS crops through a network in eval mode, the same ones in every call, a batch at a time."""
+    recipe, valid, device = trainer.recipe, trainer.valid, trainer.device
     for first in range(0, CROPS, recipe.batch):
         size = min(recipe.batch, CROPS - first)
-        audio = torch.from_numpy(crops.batch(FIRST + first, size)).to(trainer.device)
-        clock = Clock(torch.arange(size, device=trainer.device) * 1000, torch.arange(size, device=trainer.device))
-        with torch.no_grad(), torch.autocast(trainer.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-            mean, spread = model.encode(audio)
-            bands = model.decode_bands(latents(mean, clock), clock)
+        audio = torch.from_numpy(crops.batch(FIRST + first, size)).to(device)
+        clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
+            mean, spread = network.encode(audio)
+            bands = network.decode_bands(latents(mean, clock), clock)
         with torch.no_grad():
-            output = model.pqmf.synthesis(bands)
-            distance = stages.distance(model, recipe, valid, audio, bands, output, list(recipe.windows))
-            bits = kl_bits(valid.latents(mean), valid.latents(spread)).sum()
-        pair = [valid.audio(x, config.hop).mean(1).double().cpu().numpy() for x in (audio, output)]
-        peaks = [peak_f1(x, y, config.sample_rate) for x, y in zip(*pair, strict=True)]
-        rate = bits.item() * config.frame_rate / 1000
-        yield from [{"validation": distance.item(), "validation_kbps": rate, "validation_peaks": f1} for f1 in peaks]
+            output = network.pqmf.synthesis(bands)
+            distance = stages.distance(network, recipe, valid, audio, bands, output, list(recipe.windows))
+            bits = kl_bits(valid.latents(mean), valid.latents(spread))
+        yield Heard(audio, output, bits, distance.item())
+
+
+def _rows(heard: Heard, valid: stages.Valid, config: ModelConfig) -> Iterator[dict[str, float]]:
+    """What was measured, one row a crop."""
+    rate = heard.bits.sum().item() * config.frame_rate / 1000
+    pair = [valid.audio(x, config.hop).mean(1).double().cpu().numpy() for x in (heard.original, heard.output)]
+    for original, output in zip(*pair, strict=True):
+        peaks = peak_f1(original, output, config.sample_rate)
+        yield {"validation": heard.distance, "validation_kbps": rate, "validation_peaks": peaks}
