@@ -150,7 +150,8 @@ def _add_audio(writer: SummaryWriter, tag: str, audio: NDArray[np.float32], rate
         encoded_audio_string=file.getvalue(),
         content_type="audio/wav",
     )
-    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, audio=sound)]), step)
+    files: Any = writer.file_writer  # a FileWriter, as long as the writer is open
+    files.add_summary(Summary(value=[Summary.Value(tag=tag, audio=sound)]), step)
 
 
 def _has_matplotlib() -> bool:

@@ -45,23 +45,31 @@ class Recipe:
     model: ModelConfig
     stage1: Stage = Stage(100_000, 1e-3)
     stage2: Stage = Stage(100_000, 1e-4)
-    batch: int = 8
+    batch: int = 8  # crops per step and process
+    # A crop loses the reach of encoder and decoder at both ends; what is left has to hold the longest spectrum of the
+    # losses (`windows` with distance "stereo", those of discriminator "spectrum"), or the recipe is refused.
     crop_frames: int = 32  # latent frames per training crop
-    placed: float = 0.0  # share of stereo crops that are panned, narrowed or widened at random
+    placed: float = 0.0  # share of stereo crops that are panned, narrowed or widened at random; mono crops never are
     allpass: float = 0.0  # share of crops whose phases are turned by a random all-pass; the paper: 0.8
-    distance: str = "paper"  # S as in the paper (bands and full band), or octave-weighted on left, right, mid and side
-    windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    # S as in the paper: of bands and full band, with those `windows` that fit into each. Or "stereo": octave-weighted,
+    # of left, right, mid and side, with all windows; in training their grid begins anywhere within the longest hop.
+    distance: str = "paper"
+    windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # one may be named twice, to be drawn twice as often
     windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
     target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
-    beta: float = 0.1  # weight of the KL in bits per frame: at the start, or for ever
+    beta: float = 0.1  # weight of the KL in bits per frame: with target_kbps at the start, without it for ever
+    # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the distance alone.
     discriminator: str = "waveform"
     adversarial: float = 1.0
     feature_matching: float = 10.0
-    warmup: int = 1000  # stage 2 steps in which only the discriminator learns
+    warmup: int = 1000
     whiten: bool = True  # latent axes by signal-to-noise (default preset) or by variance alone (paper)
+    # Stage 2 learns around the default step that `rate_kbps` finds, so it belongs with target_kbps: a little above it.
     rate_kbps: float = 0.0  # the default step is the finest whose coded validation audio stays below; 0: step index 0
-    validate_every: int = 250  # steps; 0: never
-    keep_best: bool = True  # of stage 2 the generator with the smallest S on validation audio; false: the last one
+    validate_every: int = 250  # steps; 0: never, and then TensorBoard has excerpts of the finished model only
+    # Of stage 2 the generator with the smallest S on validation audio; false: the last one. It needs validate_every,
+    # and only validations after `warmup` count.
+    keep_best: bool = True
     bfloat16: bool = False
     seed: int = 0
     name: str = "model"
