@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ravecodec.models import noise
@@ -104,22 +106,54 @@ class Lines(nn.Module):
         position = clock.frame[:, None] * self.per_frame + torch.arange(steps, device=amplitude.device)
         turns = (self.offset[:, None] + self.advance[:, None] * position[:, None, :]) % PHASE_STEPS
         angle = turns.float() * (2 * torch.pi / PHASE_STEPS)  # [batch, lines, steps]
-        real, imag = amplitude * angle.cos()[:, None], amplitude * angle.sin()[:, None]
-        if amplitude.shape[1] == STEREO_MAPS:
-            real, imag = _widen(real, -imag), _widen(imag, real)
-        batch, channels = real.shape[:2]
-        frames = []
-        for band, part in enumerate(self.slices):
-            both = torch.cat([real[:, :, part], imag[:, :, part]], 2).transpose(2, 3)
-            frames.append(both @ getattr(self, f"basis{band}"))
-        stacked = torch.stack(frames, 2)  # [batch, channels, bands, steps, window]
-        return _overlap_add(stacked, self.hop).reshape(batch, channels * BANDS, -1)
+        bases = [getattr(self, f"basis{band}") for band in range(BANDS)]
+        frames = _Modulated.apply(amplitude, angle, self.slices, bases)  # [batch, channels, steps, bands, window]
+        batch, channels = frames.shape[:2]
+        return _overlap_add(frames.transpose(2, 3), self.hop).reshape(batch, channels * BANDS, -1)
 
 
-def _widen(panned: Tensor, turned: Tensor) -> Tensor:
-    """[batch, 3, ...] -> [batch, 2, ...]: a side map is added to the left and taken from the right."""
-    side = turned[:, 2:]
-    return panned[:, :2] + torch.cat([side, -side], 1)
+class _Modulated(torch.autograd.Function):
+    """Amplitudes [batch, maps, lines, steps] on sinusoids at angles [batch, lines, steps], by each band's basis:
+    frames [batch, channels, steps, bands, window].
+
+    Linear in the amplitudes; the gradient is its transpose, written out. Autograd's own clears and adds up a whole
+    spectrum for each of the 16 slices of lines.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, amplitude: Tensor, angle: Tensor, slices: list[slice], bases: list[Tensor]) -> Tensor:
+        level = amplitude.transpose(2, 3).contiguous()  # lines innermost, as the products want them
+        turn = angle.transpose(1, 2)[:, None].contiguous()
+        cos, sin = turn.cos(), turn.sin_()
+        ctx.cos, ctx.sin, ctx.slices, ctx.bases = cos, sin, slices, bases
+        real, imag = level[:, :2] * cos, level[:, :2] * sin
+        if level.shape[1] == STEREO_MAPS:  # a side part turned ahead on the left, behind on the right
+            across, along = level[:, 2] * sin[:, 0], level[:, 2] * cos[:, 0]
+            real[:, 0] -= across
+            real[:, 1] += across
+            imag[:, 0] += along
+            imag[:, 1] -= along
+        frames = level.new_empty(*real.shape[:3], BANDS, LINE_WINDOW)
+        for band, (part, basis) in enumerate(zip(slices, bases, strict=True)):
+            both = torch.cat([real[..., part], imag[..., part]], -1)
+            frames[..., band, :] = both @ basis
+        return frames
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        cos, sin = ctx.cos, ctx.sin
+        real = gradient.new_zeros(*gradient.shape[:3], cos.shape[-1])
+        imag = torch.zeros_like(real)
+        for band, (part, basis) in enumerate(zip(ctx.slices, ctx.bases, strict=True)):
+            both = gradient[..., band, :] @ basis.T
+            count = both.shape[-1] // 2
+            real[..., part] += both[..., :count]
+            imag[..., part] += both[..., count:]
+        level = [real * cos + imag * sin]
+        if real.shape[1] == 2:
+            level.append((real[:, 1:] - real[:, :1]) * sin + (imag[:, :1] - imag[:, 1:]) * cos)
+        return torch.cat(level, 1).transpose(2, 3), None, None, None
 
 
 class ShapedNoise(nn.Module):
@@ -158,12 +192,14 @@ class ShapedNoise(nn.Module):
         channels = 2 if maps == STEREO_MAPS else 1
         amplitude = (level.transpose(2, 3) @ self.spread).exp()  # [batch, maps, steps, bands * bins]
         angle = self._phase((channels, steps, amplitude.shape[-1]), clock, level.device)
-        if channels == 1:
-            spectrum = torch.polar(amplitude, angle)
-        else:
-            source = torch.polar(amplitude[:, :2], angle[:, :1])
-            side = torch.polar(amplitude[:, 2:], angle[:, 1:])
-            spectrum = source + torch.cat([side, -side], 1)
+        parts = []
+        for wave in (angle.cos(), angle.sin()):  # real and imaginary; autograd is slow with complex numbers on a CPU
+            part = amplitude[:, :channels] * wave[:, :1]
+            if channels == 2:
+                side = amplitude[:, 2:] * wave[:, 1:]
+                part = part + torch.cat([side, -side], 1)
+            parts.append(part)
+        spectrum = torch.complex(*parts)
         frames = torch.fft.irfft(spectrum.unflatten(-1, (BANDS, -1)), NOISE_WINDOW, norm="ortho") * self.window
         bands = _overlap_add(frames.transpose(2, 3), self.hop)
         return bands.reshape(batch, channels * BANDS, -1)

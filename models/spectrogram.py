@@ -68,32 +68,35 @@ class WarpedSpectrum(nn.Module):
             self.register_buffer(f"{name}_warp", matrix, persistent=False)
             self.register_buffer(f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False)
 
-    def _power(self, audio: Tensor, window: Tensor, columns: int) -> Tensor:
+    def _power(self, audio: Tensor, window: Tensor, columns: int, cross: bool, bins: int | None = None) -> Tensor:
         """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of each column.
 
-        Planes: mid, side, and the real part of their cross spectrum, (|left|^2 - |right|^2) / 4; for mono only the one.
+        Planes: mid, side, and with `cross` the real part of their cross spectrum, (|left|^2 - |right|^2) / 4; for mono
+        only the one. `bins`: how many of the lowest are wanted.
         """
         step, size = STEP // columns, len(window)
         padding = (size - step) // 2
         frames = F.pad(audio, (padding, padding)).unfold(-1, size, step)
-        spectrum = torch.fft.rfft(frames * window)
-        power = spectrum.real.square() + spectrum.imag.square()
-        if audio.shape[1] == 1:
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * window)[..., :bins])
+        squared = spectrum.square()
+        power = squared[..., 0] + squared[..., 1]
+        if not cross:
             return power
-        cross = spectrum.real.prod(1, keepdim=True) + spectrum.imag.prod(1, keepdim=True)
-        return torch.cat([power, cross], 1)
+        product = spectrum[:, :1] * spectrum[:, 1:]
+        return torch.cat([power, product[..., 0] + product[..., 1]], 1)
 
     def forward(self, audio: Tensor) -> Tensor:
         channels = audio.shape[1]
-        if channels == 2:
+        stereo = channels == 2
+        if stereo:
             audio = torch.stack([audio.mean(1), (audio[:, 0] - audio[:, 1]) / 2], 1)
         low, cut = self.low, LONG // 8  # bins of the long window that matter below the crossover
-        long = self._power(audio, self.long_window, COLUMNS)[..., :cut] @ self.long_warp[:cut, :low]
-        short = self._power(audio, self.short_window, COLUMNS) @ self.short_warp[:, low:]
-        onset = self._power(audio, self.onset_window, ONSET_COLUMNS)[:, :channels] @ self.onset_warp
+        long = self._power(audio, self.long_window, COLUMNS, stereo, cut) @ self.long_warp[:cut, :low]
+        short = self._power(audio, self.short_window, COLUMNS, stereo) @ self.short_warp[:, low:]
+        onset = self._power(audio, self.onset_window, ONSET_COLUMNS, False) @ self.onset_warp
         both = torch.cat([long, short], -1)
         images = [self._fold(self._log(both[:, :channels]), COLUMNS), self._fold(self._log(onset), ONSET_COLUMNS)]
-        if channels == 2:
+        if stereo:
             balance = (
                 2 * both[:, 2:] / (both[:, :2].sum(1, keepdim=True) + BALANCE_FLOOR)
             )  # -1: right only, 1: left only

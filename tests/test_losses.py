@@ -172,6 +172,21 @@ def test_feature_matching_by_hand() -> None:
     assert float(losses.feature_matching(real, fake)) == pytest.approx(0.25, rel=1e-3)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_feature_matching_has_the_gradient_of_its_definition_in_the_layout_of_the_features(last: bool) -> None:
+    layout = torch.channels_last if last else torch.contiguous_format
+    random = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(2, 3, 5, 7, generator=random).to(memory_format=layout) for _ in range(2))
+    slopes = []
+    for plain in (True, False):
+        x = fake.clone().requires_grad_()
+        loss = (real - x).abs().mean() / (real.abs().mean() + 1e-4)
+        (slope,) = torch.autograd.grad(loss if plain else losses.feature_matching([[real]], [[x]]), x)
+        slopes.append(slope)
+    assert torch.allclose(*slopes)
+    assert slopes[1].is_contiguous(memory_format=layout)
+
+
 def test_feature_matching_moves_only_the_fake() -> None:
     real, fake = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
     losses.feature_matching([[real]], [[fake]]).backward()

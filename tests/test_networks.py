@@ -351,3 +351,18 @@ def test_a_stereo_line_pans_in_phase_and_widens_in_quadrature() -> None:
     middle = slice(8192, -8192)
     inner = (centre[0, middle] * side[0, middle]).mean() / (centre[0, middle].std() * side[0, middle].std())
     assert abs(float(inner)) < 0.02
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_written_gradient_of_the_lines_is_their_transpose(channels: int) -> None:
+    """The lines are linear in their amplitudes, so <L a, g> = <a, L' g> for all a and g."""
+    config = ModelConfig(**(SPECTRAL | {"channels": channels}))
+    lines, random = istft.Lines(config), torch.Generator().manual_seed(0)
+    clock = Clock(torch.tensor([7, 9000]), torch.tensor([1, 2]))
+    amplitude = torch.randn(2, 3 if channels == 2 else 1, config.lines, 8, generator=random).requires_grad_()
+    bands = lines(amplitude, clock)
+    weight = torch.randn(bands.shape, generator=random)
+    (gradient,) = torch.autograd.grad((bands * weight).sum(), amplitude)
+    other = torch.randn(amplitude.shape, generator=random)
+    wanted = float((lines(other, clock).double() * weight).sum())
+    assert float((gradient.double() * other).sum()) == pytest.approx(wanted, rel=1e-4)
