@@ -1,6 +1,7 @@
 """The losses of both stages: what they say about equal, silent and hard signals, and their values by hand."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from ravecodec.models import losses
-from ravecodec.models.discriminator import SpectrumDiscriminator, WaveformDiscriminator
+from ravecodec.models.discriminator import (
+    BAND_EDGES,
+    PERIODS,
+    BandScale,
+    PeriodDiscriminator,
+    SpectrumDiscriminator,
+    WaveformDiscriminator,
+)
 
 torch.set_num_threads(1)
 
@@ -196,6 +204,7 @@ def test_feature_matching_moves_only_the_fake() -> None:
 DISCRIMINATORS = {
     "waveform": lambda: WaveformDiscriminator(2, capacity=4),
     "spectrum": lambda: SpectrumDiscriminator(2, (1024, 256), width=4),
+    "periods": lambda: PeriodDiscriminator(2, (1024, 256), period_width=4, width=4),
 }
 
 
@@ -206,10 +215,33 @@ def test_discriminators_are_finite_on_hard_signals(kind: str, name: str) -> None
     discriminator = DISCRIMINATORS[kind]()
     audio = HARD[name].clone().requires_grad_()
     scales = discriminator(audio)
-    assert len(scales) == (3 if kind == "waveform" else 2)
+    assert len(scales) == {"waveform": 3, "spectrum": 2, "periods": len(PERIODS) + 2}[kind]
     losses.generator_hinge([features[-1] for features in scales]).backward()
     assert all(map.isfinite().all() for features in scales for map in features)
     assert audio.grad is not None and audio.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_what_repeats_every_period_fills_columns(period: int) -> None:
+    wave = torch.arange(1.0, period + 1).repeat(1, 1, 40)[..., : 40 * period - 1]  # the last sample is missing
+    view = PeriodDiscriminator(1, (64,)).views(wave)[PERIODS.index(period)]
+    assert view.shape == (1, 1, 40, period)
+    assert torch.equal(view[0, 0, :-1], torch.arange(1.0, period + 1).expand(39, period))
+    assert view[0, 0, -1, -1] == 0
+
+
+def test_bands_share_no_weights_and_leave_nothing_out() -> None:
+    torch.manual_seed(0)
+    scale = BandScale(1, 4)
+    spectra = torch.randn(1, 2, 20, 129, requires_grad=True)
+    logits = scale(spectra)[-1]
+    for position in range(0, logits.shape[-1]):
+        (gradient,) = torch.autograd.grad(logits[..., position].sum(), spectra, retain_graph=True)
+        seen = gradient.abs().sum((0, 1, 2)).nonzero().flatten()
+        edges = [round(edge * 129) for edge in BAND_EDGES]
+        assert any(low <= seen.min() and seen.max() < high for low, high in pairwise(edges))
+    (gradient,) = torch.autograd.grad(logits.sum(), spectra)
+    assert (gradient.abs().sum((0, 1, 2)) > 0).all()
 
 
 def test_the_waveform_discriminator_has_the_size_of_the_paper() -> None:

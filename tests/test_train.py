@@ -418,6 +418,14 @@ def test_training_may_start_from_a_package(
     assert len(history(tmp_path / "two", 2)) == 2
 
 
+def test_stage2_learns_against_periods_and_bands(music: Path, cache: Path, tmp_path: Path) -> None:
+    recipe = SHORT.replace(discriminator="periods", stage1=Stage(1, 5e-3), warmup=1)
+    loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
+    assert np.isfinite(history(tmp_path, 2, "critic")).all()
+    assert np.isfinite(history(tmp_path, 2, "adversarial")).all()
+    assert len(history(tmp_path, 2, "matching")) > 0
+
+
 def test_a_package_of_another_depth_is_taken_over_with_a_warning(
     uninterrupted: tuple[Recipe, Path], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from ravecodec.models.config import ModelConfig
 
 NAME = re.compile(r"\w[\w.-]*")  # of a model: it becomes the name of a file
 DISTANCES = ("paper", "stereo")
-DISCRIMINATORS = ("waveform", "spectrum")
+DISCRIMINATORS = ("waveform", "spectrum", "periods")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Recipe:
     stage2: Stage = Stage(100_000, 1e-4)
     batch: int = 8  # crops per step and process
     # A crop loses the reach of encoder and decoder at both ends; what is left has to hold the longest spectrum of the
-    # losses (`windows` with distance "stereo", those of discriminator "spectrum"), or the recipe is refused.
+    # losses (`windows` with distance "stereo", those of discriminators but "waveform"), or the recipe is refused.
     crop_frames: int = 32  # latent frames per training crop
     placed: float = 0.0  # share of stereo crops that are panned, narrowed or widened at random; mono crops never are
     allpass: float = 0.0  # share of crops whose phases are turned by a random all-pass; the paper: 0.8
@@ -59,7 +59,7 @@ class Recipe:
     target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
     beta: float = 0.1  # weight of the KL in bits per frame: with target_kbps at the start, without it for ever
     # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the distance alone.
-    discriminator: str = "waveform"
+    discriminator: str = "waveform"  # the paper's; "spectrum"; or "periods", DAC's multi-period and multi-band pair
     adversarial: float = 1.0
     feature_matching: float = 10.0
     warmup: int = 1000

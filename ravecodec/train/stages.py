@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ravecodec.errors import UsageError
-from ravecodec.models.discriminator import Features, SpectrumDiscriminator, WaveformDiscriminator
+from ravecodec.models.discriminator import Features, PeriodDiscriminator, SpectrumDiscriminator, WaveformDiscriminator
 from ravecodec.models.istft import Clock
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.losses import (
@@ -31,7 +31,7 @@ from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.quantize import Quantizer
 from ravecodec.train.recipe import Recipe
 
-Discriminator = WaveformDiscriminator | SpectrumDiscriminator
+Discriminator = WaveformDiscriminator | SpectrumDiscriminator | PeriodDiscriminator
 ACTIVE_BITS = 0.15  # KL per frame from which a latent counts as active
 MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of a stream
 
@@ -72,7 +72,7 @@ def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> 
     windows = [min(recipe.windows)]  # paper: those that fit
     if recipe.distance == "stereo":
         windows = [window + grids(recipe.windows) - 1 for window in recipe.windows]
-    if isinstance(discriminator, SpectrumDiscriminator):
+    if isinstance(discriminator, SpectrumDiscriminator | PeriodDiscriminator):
         windows += discriminator.windows
     samples = (recipe.crop_frames - sum(valid.total)) * recipe.model.hop
     if samples < max(windows):
@@ -202,9 +202,12 @@ class Sender:
 
 
 def build_discriminator(recipe: Recipe) -> Discriminator:
-    if recipe.discriminator == "waveform":
-        return WaveformDiscriminator(recipe.model.channels)
-    return SpectrumDiscriminator(recipe.model.channels)
+    kinds: dict[str, type[Discriminator]] = {
+        "waveform": WaveformDiscriminator,
+        "spectrum": SpectrumDiscriminator,
+        "periods": PeriodDiscriminator,
+    }
+    return kinds[recipe.discriminator](recipe.model.channels)
 
 
 def stage2_output(
