@@ -1,22 +1,28 @@
 #!/usr/bin/env python3
 """Paired short trainings: the same data, seed and minutes, one change each; a table of what it did.
 
-    python benchmarks/ablation.py --data CORPUS/train --cache CACHE --out OUT --minutes 10 \\
-        --variant base --variant 'hop 4096: model.ratios=[4,4,4,4]' --variant 'no noise: model.noise=false'
+    python benchmarks/ablation.py benchmarks/ablations/scratch.toml --data CORPUS/train --cache CACHE --out OUT --jobs 2
 
-A variant is a name and, behind a colon, changes of the recipe as TOML assignments separated by `;`. Every one gets as
-many steps as fit into the minutes, measured on its first ones, and the recipe's learning-rate schedule over them. Then
-ten validation excerpts of ten seconds are coded by the command line's own functions and scored on the mid channel.
-A variant that is finished in OUT is not repeated. Needs `ravecodec[quality]`; writes OUT/ablation.md.
+The file says what is compared: `recipe` and what `changes` in it for all variants, `minutes` of processor time for
+each, `stage` ("1" or "2"), and `variants`, each a name and its own changes. With `--init-from PACKAGE` all start from
+a model, and the first row is that model as it is; stage 2 needs one.
+
+A variant gets as many steps as fit into the minutes, measured on its first ones on one thread, and the recipe's
+learning-rate schedule over them; other work on the machine changes no number. Then ten validation excerpts of ten
+seconds are coded by the command line's own functions and scored on the mid channel. A variant that is finished in OUT
+is not repeated, one that was killed goes on. Needs `ravecodec[quality]`; writes OUT/ablation.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 import tomllib
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,134 +30,185 @@ import numpy as np
 import torch
 
 from ravecodec.evaluate import metrics
+from ravecodec.models.package import load_package
 from ravecodec.train.cache import build_cache
 from ravecodec.train.data import Crops, split
 from ravecodec.train.loop import train
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
-from ravecodec.train.trainer import Trainer, stage1_step
+from ravecodec.train.stages import Sender
+from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
 from ravecodec.transcode import decode, encode, load_model
 
 EXCERPTS, SECONDS, RATE = 10, 10, 48_000
-TRIAL_STEPS = 12
+TRIAL_STEPS, UNTIMED = 24, 4
+AS_IT_IS = "the model they start from"
 COLUMNS = {
     "steps": "{:.0f}",
-    "steps_s": "{:.2f}",
-    "validation": "{:.3f}",
-    "kbps": "{:.2f}",
-    "peak_f1": "{:.3f}",
-    "log_mel": "{:.2f}",
-    "visqol": "{:.2f}",
-    "zimtohrli": "{:.2f}",
+    "s/step": "{:.2f}",
+    "validation S": "{:.3f}",
+    "kbit/s": "{:.2f}",
+    "peak F1": "{:.3f}",
+    "log-mel dB": "{:.2f}",
+    "ViSQOL": "{:.2f}",
+    "Zimtohrli": "{:.2f}",
 }
 
 
-def changed(recipe: Recipe, changes: str) -> Recipe:
-    """A recipe with TOML assignments, separated by `;`, applied."""
-    values = recipe.to_dict()
-    _merge(values, tomllib.loads(changes.replace(";", "\n")))
-    return Recipe.from_dict(values)
+@dataclass(frozen=True)
+class Job:
+    """One variant: where its run lies, its recipe without number of steps, what it starts from."""
+
+    folder: Path
+    recipe: Recipe
+    stage: str
+    minutes: float
+    data: Path
+    cache: Path
+    start: Path | None
 
 
-def _merge(values: dict[str, Any], changes: dict[str, Any]) -> None:
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` in it; tables are merged key by key."""
+    both = dict(values)
     for key, value in changes.items():
-        if isinstance(value, dict):
-            _merge(values.setdefault(key, {}), value)
-        else:
-            values[key] = value
+        both[key] = merged(both.get(key, {}), value) if isinstance(value, dict) else value
+    return both
 
 
-def steps_per_second(recipe: Recipe, crops: Crops) -> float:
-    """Of stage 1, on a trainer that is thrown away."""
+def step_seconds(job: Job) -> float:
+    """Processor time of a step of the stage, on a trainer that is thrown away."""
+    recipe = job.recipe.replace(warmup=0)  # a step of stage 2 with all its losses
     trainer = Trainer(recipe, World(torch.device("cpu")))
+    training, _ = split(build_cache(job.data, job.cache, recipe.model.sample_rate, recipe.model.channels).tracks)
+    length, channels = recipe.crop_frames * recipe.model.hop, recipe.model.channels
+    crops = Crops(job.cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass)
+    step: Callable[[torch.Tensor], object] = lambda audio: stage1_step(trainer, audio)  # noqa: E731
+    if job.stage == "2":
+        assert job.start is not None
+        model = load_package(job.start)
+        trainer.start_from(model.network)
+        trainer.enter_stage2()
+        sender = Sender(model.latent, model.coding, recipe.seed)
+        step = lambda audio: stage2_step(trainer, sender, audio)  # noqa: E731
     seconds = []
-    for step in range(TRIAL_STEPS):
-        began = time.perf_counter()
-        stage1_step(trainer, torch.from_numpy(crops.batch(step, recipe.batch)))
-        seconds.append(time.perf_counter() - began)
-    return 1 / float(np.median(seconds[2:]))
+    for trainer.step in range(TRIAL_STEPS):
+        began = time.process_time()
+        step(crops.batch(trainer.step, recipe.batch))
+        trainer.update_average()
+        seconds.append(time.process_time() - began)
+    return float(np.median(seconds[UNTIMED:]))
 
 
-def known_speed(folder: Path, recipe: Recipe, crops: Crops) -> float:
-    """Steps per second, measured once: a variant that goes on after a kill keeps its schedule."""
-    path = folder / "speed.txt"
+def known_seconds(job: Job) -> float:
+    """`step_seconds`, measured once: a variant that goes on after a kill keeps its schedule."""
+    path = job.folder / "seconds.txt"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(repr(steps_per_second(recipe, crops)))
+        job.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(repr(step_seconds(job)))
     return float(path.read_text())
 
 
-def scores(package: Path, excerpts: list[np.ndarray]) -> dict[str, float]:
-    """Means over excerpts float32 [2, samples] at 48 kHz, coded and decoded."""
+def scores(package: Path, data: Path, cache: Path) -> dict[str, float]:
+    """Means over validation excerpts, coded and decoded."""
     model, rows = load_model(package), []
-    for excerpt in excerpts:
-        data = encode(excerpt, RATE, model)
-        output = decode(data, model)[0]
+    channels = model.config.channels
+    _, held = split(build_cache(data, cache, RATE, channels).tracks)
+    excerpts = Crops(cache, held, channels, SECONDS * RATE, 0)
+    for i in range(EXCERPTS):
+        excerpt = excerpts.batch(i, 1)[0].numpy()
+        coded = encode(excerpt, RATE, model)
+        output = decode(coded, model)[0]
         pair = excerpt.mean(0).astype(np.float64), output.mean(0).astype(np.float64)
         rows.append(
             {
-                "kbps": len(data) * 8 / 1000 / SECONDS,
-                "peak_f1": metrics.peak_f1(*pair, RATE),
-                "log_mel": metrics.log_mel_distance(*pair, RATE),
-                "visqol": metrics.visqol_audio(*pair, RATE),
-                "zimtohrli": metrics.zimtohrli(*pair, RATE),
+                "kbit/s": len(coded) * 8 / 1000 / SECONDS,
+                "peak F1": metrics.peak_f1(*pair, RATE),
+                "log-mel dB": metrics.log_mel_distance(*pair, RATE),
+                "ViSQOL": metrics.visqol_audio(*pair, RATE),
+                "Zimtohrli": metrics.zimtohrli(*pair, RATE),
             }
         )
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
-def run(
-    name: str, recipe: Recipe, args: argparse.Namespace, excerpts: list[np.ndarray], crops: Crops
-) -> dict[str, float]:
+def run(job: Job) -> dict[str, float]:
     """Trains and scores one variant, unless OUT has it."""
-    folder = args.out / "".join(c if c.isalnum() else "-" for c in name)
-    result = folder / "scores.json"
+    torch.set_num_threads(1)
+    result = job.folder / "scores.json"
     if result.exists():
         return dict(json.loads(result.read_text()))
-    speed = known_speed(folder, recipe, crops)
-    recipe = recipe.replace(stage1=Stage(round(args.minutes * 60 * speed), recipe.stage1.rate), validate_every=10**9)
-    package = train(args.data, recipe, folder, stage=args.stage, cache=args.cache, report=print)
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    validation = [line["validation"] for line in log if "validation" in line][-1]
-    found = {"steps": recipe.stage1.steps, "steps_s": speed, "validation": validation, **scores(package, excerpts)}
+    seconds, stage = known_seconds(job), "stage" + job.stage
+    steps = Stage(round(job.minutes * 60 / seconds), getattr(job.recipe, stage).rate)
+    recipe = job.recipe.replace(**{stage: steps}, validate_every=10**9)
+    with (job.folder / "train.txt").open("a", buffering=1) as log:
+        package = train(
+            job.data,
+            recipe,
+            job.folder,
+            stage=job.stage,
+            init_from=job.start,
+            cache=job.cache,
+            report=lambda line: print(line, file=log),
+        )
+    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    validation = [line["validation"] for line in lines if "validation" in line][-1]
+    found = {"steps": steps.steps, "s/step": seconds, "validation S": validation}
+    found |= scores(package, job.data, job.cache)
     result.write_text(json.dumps(found, indent=1))
     return found
 
 
 def table(rows: dict[str, dict[str, float]]) -> str:
+    """Markdown; a dash where a row has no such number."""
     lines = ["| variant | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, row in rows.items():
-        lines.append(f"| {name} | " + " | ".join(form.format(row[key]) for key, form in COLUMNS.items()) + " |")
+        cells = [form.format(row[key]) if key in row else "-" for key, form in COLUMNS.items()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", type=Path, help="a TOML file of variants")
     parser.add_argument("--data", type=Path, required=True, help="folder of training audio")
     parser.add_argument("--cache", type=Path, required=True, help="its cache, shared by all variants")
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and table")
-    parser.add_argument("--recipe", default="default", help="what the variants change")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of stage 1, each")
-    parser.add_argument("--stage", choices=("1", "all"), default="1", help="all: with the recipe's stage 2 behind it")
-    parser.add_argument("--variant", action="append", required=True, metavar="NAME[: CHANGES]")
-    return parser.parse_args()
+    parser.add_argument("--init-from", type=Path, metavar="PACKAGE", help="model that all variants start from")
+    parser.add_argument("--minutes", type=float, help="of processor time each, instead of the file's")
+    parser.add_argument("--jobs", type=int, default=1, help="variants at a time, one thread each")
+    args = parser.parse_args()
+    if args.jobs < 1:
+        parser.error("--jobs: at least 1")
+    return args
+
+
+def jobs(args: argparse.Namespace) -> dict[str, Job]:
+    """All variants of the file by name."""
+    plan = tomllib.loads(args.comparison.read_text())
+    common = merged(load_recipe(plan["recipe"]).to_dict(), plan.get("changes", {}))
+    minutes, found = args.minutes or plan["minutes"], {}
+    for name, changes in plan["variants"].items():
+        folder = args.out / "".join(c if c.isalnum() else "-" for c in name)
+        recipe = Recipe.from_dict(merged(common, changes))
+        found[name] = Job(folder, recipe, plan["stage"], minutes, args.data, args.cache, args.init_from)
+    return found
 
 
 def main() -> None:
-    args = arguments()
-    base = load_recipe(args.recipe)
-    library = build_cache(args.data, args.cache, base.model.sample_rate, base.model.channels, print)
-    training, held = split(library.tracks)
-    validation = Crops(args.cache, held, base.model.channels, SECONDS * RATE, 0)
-    excerpts = [validation.batch(i, 1)[0] for i in range(EXCERPTS)]
-    rows = {}
-    for variant in args.variant:
-        name, _, changes = variant.partition(":")
-        recipe = changed(copy.deepcopy(base), changes)
-        crops = Crops(args.cache, training, base.model.channels, recipe.crop_frames * recipe.model.hop, recipe.seed)
-        rows[name] = run(name, recipe, args, excerpts, crops)
-        (args.out / "ablation.md").write_text(table(rows))
-    print(table(rows))
+    args, rows = arguments(), {}
+    wanted = jobs(args)
+    first = next(iter(wanted.values())).recipe.model
+    build_cache(args.data, args.cache, first.sample_rate, first.channels, print)
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        waiting = {pool.submit(run, job): name for name, job in wanted.items()}
+        if args.init_from:
+            waiting[pool.submit(scores, args.init_from, args.data, args.cache)] = AS_IT_IS
+        for done in as_completed(waiting):
+            rows[waiting[done]] = done.result()
+            ordered = {name: rows[name] for name in [AS_IT_IS, *wanted] if name in rows}
+            (args.out / "ablation.md").write_text(table(ordered))
+            print(table(ordered), flush=True)
 
 
 if __name__ == "__main__":

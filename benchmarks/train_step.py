@@ -77,7 +77,7 @@ def stage1(trainer: Trainer, crops: Crops, step: int) -> dict[str, float]:
     """Seconds by part of one step of stage 1."""
     watch, recipe, model, random = Watch(), trainer.recipe, trainer.model.train(), torch.Generator()
     with watch("data"):
-        audio = torch.from_numpy(crops.batch(step, recipe.batch))
+        audio = crops.batch(step, recipe.batch)
     with watch("network"), torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
         mean, spread = model.encode(audio)
         clock = stages.random_clock(len(audio), random, audio.device)
@@ -99,7 +99,7 @@ def stage2(trainer: Trainer, sender: stages.Sender, crops: Crops, step: int) -> 
     watch, recipe, model, random = Watch(), trainer.recipe, trainer.model.eval(), torch.Generator()
     discriminator, hop = trainer.discriminator, recipe.model.hop
     with watch("data"):
-        audio = torch.from_numpy(crops.batch(step, recipe.batch))
+        audio = crops.batch(step, recipe.batch)
     with watch("network"), torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
         clock = stages.random_clock(len(audio), random, audio.device)
         with torch.no_grad():

@@ -21,7 +21,6 @@ from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.reach import Layer, Reach, encoder_reach
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
-CROSSOVER_HZ = 3000.0
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
@@ -61,12 +60,14 @@ class WarpedSpectrum(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
+        self.low = int((warped_frequencies(config.lines) < config.crossover).sum())
         self.features = config.channels * (COLUMNS + ONSET_COLUMNS) + (COLUMNS if config.channels == 2 else 0)
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
             matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
             self.register_buffer(f"{name}_warp", matrix, persistent=False)
             self.register_buffer(f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False)
+        heard = self.long_warp[:, : self.low].any(1).nonzero()  # bins of the long window that matter
+        self.cut = int(heard[-1]) + 1 if len(heard) else 1
 
     def _power(self, audio: Tensor, window: Tensor, columns: int, cross: bool, bins: int | None = None) -> Tensor:
         """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of each column.
@@ -90,7 +91,7 @@ class WarpedSpectrum(nn.Module):
         stereo = channels == 2
         if stereo:
             audio = torch.stack([audio.mean(1), (audio[:, 0] - audio[:, 1]) / 2], 1)
-        low, cut = self.low, LONG // 8  # bins of the long window that matter below the crossover
+        low, cut = self.low, self.cut
         long = self._power(audio, self.long_window, COLUMNS, stereo, cut) @ self.long_warp[:cut, :low]
         short = self._power(audio, self.short_window, COLUMNS, stereo) @ self.short_warp[:, low:]
         onset = self._power(audio, self.onset_window, ONSET_COLUMNS, False) @ self.onset_warp

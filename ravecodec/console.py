@@ -1,6 +1,6 @@
 """How the command line talks: exit codes, one sentence per error, progress, numbers in words.
 
-`cli.py` has the commands. Results go to standard output, everything else to standard error, which holds nothing but
+`cli` has the commands. Results go to standard output, everything else to standard error, which holds nothing but
 errors with -q.
 """
 

@@ -1,6 +1,6 @@
 """Files in, files out: `encode_file` and `decode_file`; in memory: `encode` and `decode`.
 
-The layer above `pipeline.py` and below `cli.py`. Everything cheap is checked before torch is imported, because that and
+The layer above `pipeline.py` and below `cli`. Everything cheap is checked before torch is imported, because that and
 loading a model take seconds: the output first, then the input, then the model's header.
 """
 

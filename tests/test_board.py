@@ -66,7 +66,7 @@ def validation_crops(run: Path) -> torch.Tensor:
     held = split(_finished(run / "cache" / "tracks.jsonl"))[1]
     crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
     batches = [crops.batch(FIRST + first, RECIPE.batch) for first in range(0, EXCERPTS + 1, RECIPE.batch)]
-    return torch.from_numpy(np.concatenate(batches)[:EXCERPTS])
+    return torch.cat(batches)[:EXCERPTS]
 
 
 def test_every_validation_has_the_bits_of_every_latent(run: Path) -> None:

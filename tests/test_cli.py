@@ -295,7 +295,7 @@ def test_anything_else_is_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("out of\n luck")
 
-    monkeypatch.setattr("ravecodec.cli.inspect_file", fail)
+    monkeypatch.setattr("ravecodec.cli.examining.inspect_file", fail)
     monkeypatch.delenv("RAVECODEC_DEBUG", raising=False)
     assert "RuntimeError: out of luck (a bug? -v or RAVECODEC_DEBUG=1 shows where)" in sentence(
         call("info", "tune.rvc"), 1

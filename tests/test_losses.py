@@ -34,7 +34,11 @@ def stereo(target: Tensor, output: Tensor) -> Tensor:
     return losses.stereo_distance(target, output, WINDOWS, 48000)
 
 
-BOTH = pytest.mark.parametrize("distance", [paper, stereo])
+def mel(target: Tensor, output: Tensor) -> Tensor:
+    return losses.log_mel_distance(target, output, 48000)
+
+
+BOTH = pytest.mark.parametrize("distance", [paper, stereo, mel])
 
 
 def plain_scale(target: Tensor, output: Tensor, window: int, floor: float, weights: Tensor, sides: bool) -> Tensor:
@@ -102,8 +106,8 @@ def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> No
     audio = noise()
     assert float(distance(audio, -audio)) < 1e-4
     louder = float(distance(audio, 2 * audio))
-    scales = len(WINDOWS) if distance is paper else 1  # paper: a sum over scales; stereo: a mean
-    assert louder == pytest.approx(scales * (1 + np.log(2)), rel=0.02)
+    linear = {paper: len(WINDOWS), stereo: 1, mel: 0}[distance]  # paper: a sum over scales; stereo: a mean
+    assert louder == pytest.approx(linear + max(1, linear) * np.log(2), rel=0.02)
 
 
 @pytest.mark.parametrize("sides", [False, True])
@@ -154,6 +158,14 @@ def test_octaves_weigh_alike() -> None:
     octaves = [float(weights[(hertz >= low) & (hertz < 2 * low)].sum()) for low in (3000, 6000)]
     assert octaves[0] == pytest.approx(octaves[1], rel=0.1)
     assert float(weights.mean()) == pytest.approx(1)
+
+
+def test_mel_bands_hear_every_frequency_and_add_up_to_one() -> None:
+    bank = losses._mel_bank(48000, torch.device("cpu"))
+    assert torch.allclose(bank.sum(0), torch.ones(losses.MEL_BANDS)) and (bank >= 0).all()
+    assert (bank[1:-1].sum(1) > 0).all()
+    centres = (bank * torch.arange(len(bank))[:, None]).sum(0)
+    assert (centres.diff() >= 0).all() and centres[-1] > 0.9 * len(bank)
 
 
 def test_kl_in_bits_is_torchs_in_nats() -> None:

@@ -37,7 +37,7 @@ from ravecodec.train.folder import Run
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
-from ravecodec.train.trainer import EMA, Trainer, learning_rate, stage1_step
+from ravecodec.train.trainer import Trainer, learning_rate, stage1_step
 from ravecodec.train.validation import validate
 
 RATE = 48_000
@@ -139,7 +139,7 @@ def spectral_distance(trainer: Trainer, cache: Path) -> float:
     """S of the averaged model, without posterior noise, on a fixed batch of the cached audio."""
     recipe, model = trainer.recipe, trainer.average
     crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5)
-    audio = torch.from_numpy(crops.batch(0, 6))
+    audio = crops.batch(0, 6)
     with torch.no_grad():
         bands = model.decode_bands(model.encode(audio)[0], Clock.at(0))
         output = model.pqmf.synthesis(bands)
@@ -379,7 +379,7 @@ def test_validation_hears_the_same_every_time(cache: Path) -> None:
     trainer = Trainer(SHORT, WORLD)
     first = validate(trainer, held)
     assert first == validate(trainer, held)
-    stage1_step(trainer, torch.from_numpy(held.batch(0, 2)))
+    stage1_step(trainer, held.batch(0, 2))
     for _ in range(50):
         trainer.step += 1
         trainer.update_average()
@@ -550,7 +550,7 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
     monkeypatch.setattr(stages, "stereo_distance", noted)
     trainer = Trainer(SHORT, WORLD)
     crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
-    audio = torch.from_numpy(crops.batch(0, 2))
+    audio = crops.batch(0, 2)
     for trainer.step in (0, 1, 0):
         stage1_step(trainer, audio)
     validate(trainer, crops)
@@ -561,10 +561,42 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
     assert set(skipped[3:]) == {0}
 
     random = torch.Generator().manual_seed(0)
+    assert stages.pick_grid(SHORT.replace(random_grid=False), [4096, 256], random) == 0
     drawn = [stages.pick_grid(SHORT, [4096, 256], random) for _ in range(2000)]
     assert min(drawn) < 10 and 1014 <= max(drawn) < 1024
     before = random.get_state()
     assert stages.pick_grid(PAPER, PAPER.windows, random) == 0 and torch.equal(random.get_state(), before)
+
+
+def test_a_mel_term_counts_as_much_as_the_recipe_says(cache: Path) -> None:
+    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    audio, found = crops.batch(0, 2), []
+    for weight in (0.0, 2.0):
+        recipe = SHORT.replace(mel=weight)
+        trainer = Trainer(recipe, WORLD)
+        loss, log, _ = stages.stage1_loss(trainer.model, recipe, trainer.valid, audio, 0.0, trainer.randomness())
+        found.append((loss.item(), log))
+    assert "mel" not in found[0][1] and found[1][1]["mel"] > 0.1
+    assert found[1][1]["spectral"] == found[0][1]["spectral"]
+    assert found[1][0] - found[0][0] == pytest.approx(2 * found[1][1]["mel"], rel=1e-5)
+
+
+def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
+    """`quantised`: the latents come from the sender; without it from the posterior, and the sender is not asked."""
+    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    trainer, audio, asked = Trainer(SHORT, WORLD), crops.batch(0, 2), []
+
+    def sender(mean: Tensor, step: int, clock: Clock) -> Tensor:
+        asked.append(step)
+        return mean + 1
+
+    outputs = []
+    for quantised in (True, False, False):
+        recipe = SHORT.replace(quantised=quantised)
+        random = torch.Generator().manual_seed(0)
+        outputs.append(stages.stage2_output(trainer.model, recipe, sender, audio, 7, random)[1])
+    assert asked == [7]
+    assert torch.equal(outputs[1], outputs[2]) and not torch.equal(outputs[0], outputs[1])
 
 
 def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
@@ -577,9 +609,20 @@ def test_the_average_trails_the_model_and_copies_its_statistics() -> None:
         trainer.model.encoder.network[1].running_mean.fill_(7)
     trainer.update_average()
     for old, new in zip(before, trainer.average.parameters(), strict=True):
-        assert torch.allclose(new - old, torch.full_like(old, 1 - EMA), atol=1e-5)
+        assert torch.allclose(new - old, torch.full_like(old, 0.001), atol=1e-5)
     assert float(trainer.average.encoder.network[1].running_mean.mean()) == 7
     assert not any(p.requires_grad for p in trainer.average.parameters())
+
+
+def test_without_an_average_the_last_weights_count() -> None:
+    trainer = Trainer(PAPER.replace(average=0.0), WORLD)
+    trainer.step = 1
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter += 1
+    trainer.update_average()
+    for mine, theirs in zip(trainer.average.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_what_the_sender_sends_is_what_a_decoder_receives(uninterrupted: tuple[Recipe, Path]) -> None:

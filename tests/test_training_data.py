@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ravecodec.errors import InputError, OutputError
+from ravecodec.train.augment import POLE_HERTZ, SETTLING, turn_phase
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
-from ravecodec.train.data import POLE_HERTZ, SETTLING, Crops, _turn_phase, split
+from ravecodec.train.data import Crops, seed_for_draws, split
 
 RATE = 48_000
 
@@ -224,32 +226,32 @@ def crops(cache: Path, tracks: list[Track] = TRACKS, seed: int = 0) -> Crops:
 
 def test_batches_depend_on_seed_and_step_only(cache: Path) -> None:
     one, other = crops(cache), crops(cache)
-    wanted = [one.batch(step, 3) for step in range(4)]
+    wanted = [one.batch(step, 3).numpy() for step in range(4)]
     for step in (2, 0, 3):
-        assert np.array_equal(other.batch(step, 3), wanted[step])
+        assert np.array_equal(other.batch(step, 3).numpy(), wanted[step])
     assert not np.array_equal(wanted[0], wanted[1])
-    assert not np.array_equal(crops(cache, seed=1).batch(0, 3), wanted[0])
+    assert not np.array_equal(crops(cache, seed=1).batch(0, 3).numpy(), wanted[0])
 
 
 def test_batches_are_audio(cache: Path) -> None:
-    batch = np.concatenate([crops(cache).batch(step, 8) for step in range(20)])
+    batch = np.concatenate([crops(cache).batch(step, 8).numpy() for step in range(20)])
     assert batch.dtype == np.float32 and batch.shape == (160, 2, LENGTH)
     assert np.abs(batch).max() <= 1
     assert batch.flags.c_contiguous
 
 
 def test_all_tracks_are_heard_and_silence_rarely(cache: Path) -> None:
-    batch = np.concatenate([crops(cache).batch(step, 8) for step in range(60)])
+    batch = np.concatenate([crops(cache).batch(step, 8).numpy() for step in range(60)])
     loud = np.abs(batch).max((1, 2)) > 1e-3
     assert (~loud).sum() <= 10
-    only_silence = crops(cache, [TRACKS[1]]).batch(0, 4)
+    only_silence = crops(cache, [TRACKS[1]]).batch(0, 4).numpy()
     assert 0 < np.abs(only_silence).max() < 1e-4  # dequantised, not amplified
 
 
 def test_short_tracks_are_joined_never_padded(cache: Path) -> None:
-    alone = crops(cache, [TRACKS[2]]).batch(0, 8)
+    alone = crops(cache, [TRACKS[2]]).batch(0, 8).numpy()
     assert (np.abs(alone).min(2) > 0.1).all()  # twice the same second
-    mixed = np.concatenate([crops(cache).batch(step, 8) for step in range(60)])
+    mixed = np.concatenate([crops(cache).batch(step, 8).numpy() for step in range(60)])
     begins = np.abs(mixed[:, 0, :1000] - mixed[:, 0, :1]).max(1) < 1e-3
     joined = mixed[begins & (np.abs(mixed[:, 0, 0]) > 0.1)]
     assert len(joined) > 0
@@ -257,13 +259,13 @@ def test_short_tracks_are_joined_never_padded(cache: Path) -> None:
 
 
 def test_gains_spread_over_their_range(cache: Path) -> None:
-    batch = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8) for step in range(40)])
+    batch = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8).numpy() for step in range(40)])
     level = 20 * np.log10(batch.std(2).max(1) / (8_000 / np.sqrt(3) / 32_768))
     assert -9.3 < level.min() < -8 and 2 < level.max() < 3.3
 
 
 def test_channels_are_swapped_half_of_the_time(cache: Path) -> None:
-    batch = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8) for step in range(40)])
+    batch = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8).numpy() for step in range(40)])
     left_is_louder = batch[:, 0].std(1) > batch[:, 1].std(1)
     assert 0.4 < left_is_louder.mean() < 0.6
 
@@ -273,7 +275,7 @@ def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
     audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
     audio[:40_000, 1] = audio[:40_000, 0]
     placed = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, placed=0.5)
-    left, right = np.concatenate([placed.batch(step, 8) for step in range(80)]).transpose(1, 0, 2)
+    left, right = np.concatenate([placed.batch(step, 8).numpy() for step in range(80)]).transpose(1, 0, 2)
     balance = (left * right).sum(1) / np.maximum((left**2).sum(1), (right**2).sum(1))  # 1: as it was
     assert 0.4 < (balance > 0.99).mean() < 0.6
     assert 0.05 < (np.abs(balance) < 0.01).mean() < 0.15
@@ -297,7 +299,16 @@ def test_the_order_of_draws_never_changes(cache: Path) -> None:
     swapped = random.random(3) < 0.5
     wanted[swapped] = wanted[swapped][..., ::-1]
     assert swapped.any() and not swapped.all()
-    assert np.array_equal(crops(cache, [TRACKS[0]], seed=7).batch(2, 3), wanted.transpose(0, 2, 1))
+    assert np.array_equal(crops(cache, [TRACKS[0]], seed=7).batch(2, 3).numpy(), wanted.transpose(0, 2, 1))
+
+
+def test_a_seed_takes_the_place_of_draws() -> None:
+    """On a GPU the dequantisation noise is drawn there; gains and places stay those of a CPU."""
+    plain, seeded, again = (np.random.default_rng((3, 4)) for _ in range(3))
+    plain.uniform(-0.5, 0.5, (5, 7))
+    seeds = seed_for_draws(seeded, 35), seed_for_draws(again, 1)
+    assert seeds[0] == seeds[1]
+    assert plain.random() == seeded.random() != again.random()
 
 
 def test_an_allpass_is_the_filter_it_claims_to_be() -> None:
@@ -308,14 +319,14 @@ def test_an_allpass_is_the_filter_it_claims_to_be() -> None:
     x, y = sound.astype(float), np.zeros_like(sound, dtype=float)
     for n in range(2, len(x)):
         y[n] = radius**2 * x[n] - feedback[0] * x[n - 1] + x[n - 2] + feedback[0] * y[n - 1] + feedback[1] * y[n - 2]
-    assert np.abs(_turn_phase(sound, angle) - y)[settled:].max() < 1e-4
+    assert np.abs(turn_phase(torch.from_numpy(sound), angle).numpy() - y)[settled:].max() < 1e-4
 
 
 @pytest.mark.parametrize("hertz", POLE_HERTZ)
 def test_an_allpass_delays_its_frequency_and_keeps_every_magnitude(hertz: float) -> None:
     click = np.zeros((SETTLING * 2, 2), np.float32)
     click[0] = 1, -0.5
-    response = _turn_phase(click, 2 * np.pi * hertz / RATE)
+    response = turn_phase(torch.from_numpy(click), 2 * np.pi * hertz / RATE).numpy()
     assert np.allclose(response[:, 1], -0.5 * response[:, 0], atol=1e-6)  # the same filter for both channels
     assert np.abs(response[SETTLING:]).max() < 1e-5  # nothing is left to come round
     spectrum = np.fft.rfft(response[:, 0].astype(float))
@@ -330,8 +341,8 @@ def test_the_allpass_of_a_batch_is_seeded_and_takes_its_share(cache: Path) -> No
     audio[:40_000] = 0
     audio[:40_000:50] = 8_000  # a train of clicks: any filter shows, however far it lies from the frequency of another
     one, other = (Crops(cache, [TRACKS[0]], 2, LENGTH, 0, allpass=0.8) for _ in range(2))
-    batches = [one.batch(step, 8) for step in range(30)]
-    assert all(np.array_equal(other.batch(step, 8), batches[step]) for step in (29, 3))
+    batches = [one.batch(step, 8).numpy() for step in range(30)]
+    assert all(np.array_equal(other.batch(step, 8).numpy(), batches[step]) for step in (29, 3))
     sounds = np.concatenate(batches)
     assert sounds.shape == (240, 2, LENGTH) and np.abs(sounds).max() <= 1
     crest = np.abs(sounds).max((1, 2)) / sounds.std((1, 2))
@@ -343,7 +354,7 @@ def test_crops_stay_inside_their_tracks(cache: Path) -> None:
     """Neighbours in the file are different music: a training crop never holds validation audio."""
     audio = np.memmap(cache / "audio.i16", "<i2", "r+")
     audio[2 * 20_000 :] = 32_000
-    batch = np.concatenate([crops(cache, [Track("first", 0, 20_000)]).batch(step, 8) for step in range(40)])
+    batch = np.concatenate([crops(cache, [Track("first", 0, 20_000)]).batch(step, 8).numpy() for step in range(40)])
     assert np.abs(np.diff(batch, axis=2)).max() > 0
     assert (np.abs(batch).max((1, 2)) < 8_001 / 32_768 * 10 ** (3 / 20) + 1e-3).all()
 

@@ -36,7 +36,7 @@ def posteriors(
     seen = step = 0
     network.eval()
     while seen < frames:
-        audio = torch.from_numpy(crops.batch((1 << 41) + step, recipe.batch)).to(device)
+        audio = crops.batch((1 << 41) + step, recipe.batch).to(device)
         with torch.no_grad():
             pair = [valid.latents(x).transpose(1, 2).flatten(0, 1).cpu().numpy() for x in network.encode(audio)]
         yield pair[0], pair[1]

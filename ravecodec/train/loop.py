@@ -113,7 +113,7 @@ def run_stage(
         stopped = False
         while trainer.step < stage.steps and not (stopped := world.any(bool(stop))):
             offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
-            audio = torch.from_numpy(crops.batch(offset + trainer.draw, recipe.batch)).to(trainer.device)
+            audio = crops.batch(offset + trainer.draw, recipe.batch).to(trainer.device)
             log = _guarded(step_function, audio, trainer)
             trainer.step += 1
             trainer.update_average()
@@ -246,7 +246,9 @@ def _train(
             report(line)
         world.wait()
     channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
-    crops = Crops(cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass, rate)
+    crops = Crops(cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass, rate, world.device)
+    if crops.audio.device.type != "cpu":
+        report(f"data: in the memory of {crops.audio.device}, {crops.audio.nbytes / 1e9:.1f} GB")
     heard = Crops(cache, validation, channels, length, recipe.seed + 1)
 
     def run_it(stage: Stage, step: Callable[[Tensor], Log], latents: Latents = unchanged) -> None:

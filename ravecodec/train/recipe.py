@@ -56,6 +56,9 @@ class Recipe:
     distance: str = "paper"
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # one may be named twice, to be drawn twice as often
     windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
+    random_grid: bool = True  # stereo: false lets the spectra of every step begin at the same sample of a crop
+    mel: float = 0.0  # weight of the log-mel distance beside S, in nepers
+    average: float = 0.999  # decay of the moving average of the weights, which is what is packed; 0: the last weights
     target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
     beta: float = 0.1  # weight of the KL in bits per frame: with target_kbps at the start, without it for ever
     # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the distance alone.
@@ -63,6 +66,7 @@ class Recipe:
     adversarial: float = 1.0
     feature_matching: float = 10.0
     warmup: int = 1000
+    quantised: bool = True  # latents as a decoder will receive them; false: samples of the posterior, as in stage 1
     whiten: bool = True  # latent axes by signal-to-noise (default preset) or by variance alone (paper)
     # Stage 2 learns around the default step that `rate_kbps` finds, so it belongs with target_kbps: a little above it.
     rate_kbps: float = 0.0  # the default step is the finest whose coded validation audio stays below; 0: step index 0
@@ -83,13 +87,13 @@ class Recipe:
         self._check(self.discriminator in DISCRIMINATORS, "discriminator", f"one of {DISCRIMINATORS}")
         counts = all(isinstance(w, int) and w >= 4 for w in self.windows)
         self._check(counts and len(self.windows) > 0, "windows", "a list of window lengths")
-        for key in ("placed", "allpass"):
+        for key in ("placed", "allpass", "average"):
             self._check(0 <= getattr(self, key) <= 1, key, "0 to 1")
         self._check(self.windows_per_step <= len(self.windows), "windows_per_step", f"at most {len(self.windows)}")
         self._check(NAME.fullmatch(self.name) is not None, "name", "letters, digits, dot, dash and underscore")
         for key in ("batch", "crop_frames"):
             self._check(getattr(self, key) > 0, key, "at least 1")
-        for key in ("windows_per_step", "target_kbps", "beta", "warmup", "rate_kbps", "validate_every", "seed"):
+        for key in ("windows_per_step", "mel", "target_kbps", "beta", "warmup", "rate_kbps", "validate_every", "seed"):
             self._check(getattr(self, key) >= 0, key, "at least 0")
 
     def _check(self, good: bool, name: str, expected: str) -> None:

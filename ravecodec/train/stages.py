@@ -23,6 +23,7 @@ from ravecodec.models.losses import (
     feature_matching,
     generator_hinge,
     kl_bits,
+    log_mel_distance,
     multiscale_distance,
     stereo_distance,
 )
@@ -89,12 +90,12 @@ def grids(windows: Sequence[int]) -> int:
 
 def pick_grid(recipe: Recipe, windows: Sequence[int], generator: torch.Generator) -> int:
     """Samples to skip in this step, so that its spectra lie anywhere relative to latent frames; the paper's distance
-    skips none.
+    skips none, nor does `random_grid = false`.
 
     Frames of latents and of spectra would else have the same phase in every step, and what sounds wrong between two
     spectra of one grid would never cost anything.
     """
-    if recipe.distance == "paper":
+    if recipe.distance == "paper" or not recipe.random_grid:
         return 0
     return int(torch.randint(grids(windows), (), generator=generator))
 
@@ -117,6 +118,15 @@ def distance(
     real_bands = valid.bands(model.pqmf.analysis(target), hop)
     full = multiscale_distance(real, fake, windows)
     return full + multiscale_distance(real_bands, valid.bands(bands, hop), windows)
+
+
+def with_mel(
+    model: Rave, recipe: Recipe, valid: Valid, target: Tensor, output: Tensor, loss: Tensor
+) -> tuple[Tensor, float]:
+    """(loss + the recipe's share of the log-mel distance on the valid region, that distance)."""
+    real, fake = (valid.audio(x, model.config.hop) for x in (target, output))
+    mel = log_mel_distance(real, fake, model.config.sample_rate)
+    return loss + recipe.mel * mel, mel.item()
 
 
 def pick_windows(recipe: Recipe, generator: torch.Generator) -> list[int]:
@@ -163,6 +173,8 @@ def stage1_loss(
     loss = spectral + beta * bits
     kbps = bits.item() * model.config.frame_rate / 1000
     log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > ACTIVE_BITS).sum())}
+    if recipe.mel:
+        loss, log["mel"] = with_mel(model, recipe, valid, audio, output, loss)
     return loss, log, per_dim.detach()
 
 
@@ -213,12 +225,13 @@ def build_discriminator(recipe: Recipe) -> Discriminator:
 def stage2_output(
     model: Rave, recipe: Recipe, sender: Sender, audio: Tensor, step: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """(bands, audio) that the generator makes of what is sent; the encoder is frozen."""
+    """(bands, audio) that the generator makes of what is sent (`quantised`) or sampled; the encoder is frozen."""
     clock = random_clock(len(audio), generator, audio.device)
     with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
         with torch.no_grad():
-            mean, _ = model.encode(audio)
-        bands = model.decode_bands(sender(mean, step, clock), clock)
+            mean, spread = model.encode(audio)
+            z = sender(mean, step, clock) if recipe.quantised else sample_posterior(mean, spread, generator)
+        bands = model.decode_bands(z, clock)
     return bands, model.pqmf.synthesis(bands)
 
 

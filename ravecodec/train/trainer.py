@@ -16,7 +16,6 @@ from ravecodec.train import stages
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage
 
-EMA = 0.999
 CLIP = 1.0  # gradient norm
 LR_WARMUP = 100
 BETA_WARMUP = 200  # steps before beta may follow the rate
@@ -85,7 +84,7 @@ class Trainer:
 
     def update_average(self) -> None:
         """Moving average of the weights; buffers (batch-norm statistics) are copied."""
-        decay = min(EMA, (1 + self.step) / (10 + self.step))
+        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         if self.world.size > 1:
             self.world.average(value for name, value in self.model.named_buffers() if "running" in name)
         with torch.no_grad():
@@ -157,6 +156,8 @@ def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[
     grid = stages.pick_grid(recipe, windows, random)
     loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, windows, grid)
     log = {"spectral": loss.item(), "critic": critic.item()}
+    if recipe.mel:
+        loss, log["mel"] = stages.with_mel(model, recipe, trainer.valid, audio, output, loss)
     if trainer.step >= recipe.warmup:
         trainer.discriminator.requires_grad_(False)
         adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)

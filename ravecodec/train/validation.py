@@ -63,7 +63,7 @@ def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> I
     recipe, valid, device = trainer.recipe, trainer.valid, trainer.device
     for first in range(0, CROPS, recipe.batch):
         size = min(recipe.batch, CROPS - first)
-        audio = torch.from_numpy(crops.batch(FIRST + first, size)).to(device)
+        audio = crops.batch(FIRST + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
             mean, spread = network.encode(audio)

@@ -1,0 +1,68 @@
+"""The commands of `ravecodec`: thin wrappers of transcode, examine, zoo and train. docs/cli.md is their manual.
+
+How they talk, and what they exit with, is in `console.py`. Nothing here imports torch before a command needs it.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from ravecodec import __version__, console
+from ravecodec.bitstream import MAJOR, MINOR
+from ravecodec.cli.coding import decode, encode
+from ravecodec.cli.examining import info, verify
+from ravecodec.cli.models import model
+from ravecodec.cli.training import train
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        try:
+            torch = version("torch")
+        except PackageNotFoundError:
+            torch = "not installed"
+        threads = console.threads_or_default(None) or "OMP_NUM_THREADS"
+        console.emit(f"ravecodec {__version__}")
+        console.emit(f"format    writes {MAJOR}.{MINOR}, reads {MAJOR}.x")
+        console.emit(f"torch     {torch}")
+        console.emit(f"device    auto: CUDA if torch finds it, else the CPU with {threads} threads")
+        ctx.exit()
+
+
+@click.group(cls=console.Tool, invoke_without_command=True, context_settings=SETTINGS)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show versions and exit.",
+)
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Neural audio compression: any audio file at about 0.5 to 6 kbit/s, in a checksummed stream (.rvc).
+
+    \b
+    Examples:
+      ravecodec encode song.flac               write song.rvc
+      ravecodec decode song.rvc                write song.wav
+      ravecodec info song.rvc                  what is in it, and what it costs
+      ravecodec verify *.rvc                   check every checksum and symbol
+      ravecodec model list                     the models at hand
+      ravecodec train music/ --recipe default --out run
+
+    A file name of - is standard input or output. Outputs appear when they are complete; nothing is overwritten without
+    -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5 corrupt, 6 truncated, 7 model, 8 output,
+    130 interrupted.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(console.USAGE_EXIT)
+
+
+for command in (encode, decode, info, verify, model, train):
+    main.add_command(command)

@@ -1,0 +1,155 @@
+"""`ravecodec encode` and `ravecodec decode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ravecodec import console
+from ravecodec.bitstream.limits import MAX_SEED
+from ravecodec.cli.options import transcode_options
+from ravecodec.errors import CorruptError, UsageError
+from ravecodec.files import STDIO, is_stdio
+from ravecodec.transcode import PRECISIONS, decode_file, encode_file
+
+STREAM = ".rvc"
+AUDIO = frozenset(
+    f".{name}" for name in ("wav", "flac", "ogg", "opus", "mp3", "aif", "aiff", "caf", "w64", "rf64", "au", "m4a")
+)
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturate or nothing is sent
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="[OUT]", required=False)
+@click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one called default.")
+@click.option("--fidelity", type=float, metavar="F", help="Keep as many latent dims as carry the share F, 0 to 1.")
+@click.option("--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says.")
+@click.option(
+    "--step",
+    "step_index",
+    type=click.IntRange(-STEP_LIMIT, STEP_LIMIT),
+    metavar="G",
+    help="Quantiser step 2^(G/8) times the model's base; larger is coarser and smaller. Default: as the model says.",
+)
+@click.option(
+    "--bitrate",
+    type=float,
+    metavar="KBPS",
+    help="Find the finest step whose file is at most KBPS kbit/s, all included.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Seed of the decoder's noise; default 0."
+)
+@click.option("--raw-rate", type=int, metavar="HZ", help="IN is headerless 16-bit little-endian PCM of this rate.")
+@click.option("--raw-channels", type=int, metavar="N", help="Channels of headerless PCM; default 1.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=TEXT", help="Store a tag; may be given several times.")
+@click.option("--verify", is_flag=True, help="Read the written bytes back and compare, before OUT is put in place.")
+@transcode_options
+def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> None:
+    """Compress an audio file.
+
+    IN becomes the stream OUT; by default OUT is IN with the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3,
+    AIFF, CAF, W64, RF64 and AU of 1 to 768 kHz, mono or stereo. - reads standard input; then OUT defaults to standard
+    output.
+
+    \b
+    Examples:
+      ravecodec encode song.flac
+      ravecodec encode song.flac small.rvc --step 8 --verify
+      ravecodec encode song.flac --bitrate 2
+      ravecodec encode voice.wav --model speech --fidelity 0.95
+      arecord -f cd | ravecodec encode - > take.rvc
+      sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000 --raw-channels 2
+    """
+    target = target or _beside(source, STREAM)
+    if Path(target).suffix.lower() in AUDIO:
+        raise UsageError(f"{target}: has the extension of audio, expected a .rvc file as OUT (one input per call)")
+    _check_streams(target, as_json)
+    options["threads"] = console.threads_or_default(options["threads"])
+    with console.Meter("encode", quiet=quiet) as meter:
+        done = encode_file(source, target, meta=_meta(tags), progress=meter, **options)
+    if as_json:
+        console.emit_json(done)
+    elif not quiet:
+        console.say(console.encoded(done))
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="[OUT]", required=False)
+@click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one that made the stream.")
+@click.option("--rate", type=int, metavar="HZ", help="Sample rate of OUT; default: the original's.")
+@click.option(
+    "--bits",
+    "--format",
+    "subtype",
+    type=click.Choice(list(SUBTYPES)),
+    help="Samples of OUT: 16 (default) or 24 bits, or 32-bit float.",
+)
+@click.option("--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default=PRECISIONS[0],
+    help="What the network computes in: float32 (default), or bfloat16, faster on processors with AMX.",
+)
+@click.option("--salvage", is_flag=True, help="Go on after damage: hold the sound over gaps, exit with 5 at the end.")
+@transcode_options
+def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Turn a stream into an audio file again.
+
+    IN becomes the audio file OUT; by default OUT is IN with the extension .wav. The extension of OUT says what it
+    becomes: .wav, .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard output. Sample rate, channels and
+    number of samples are those of the original.
+
+    \b
+    Examples:
+      ravecodec decode song.rvc
+      ravecodec decode song.rvc song.flac --bits 24
+      ravecodec decode song.rvc - | aplay
+      ravecodec decode song.rvc --precision bfloat16
+      ravecodec decode damaged.rvc rest.wav --salvage
+    """
+    target = target or _beside(source, ".wav")
+    _check_streams(target, as_json)
+    options["threads"] = console.threads_or_default(options["threads"])
+    options["subtype"] = SUBTYPES[subtype] if subtype else None
+    with console.Meter("decode", quiet=quiet) as meter:
+        done = decode_file(source, target, progress=meter, **options)
+    if as_json:
+        console.emit_json(done)
+    elif not quiet:
+        console.say(console.decoded(done))
+    for damage in done.damage:
+        console.say(
+            f"damage: {damage.reason}; {damage.frames or 'unknown'} frames from frame {damage.first_frame} lost"
+        )
+    if done.damage:
+        places = "1 damaged place" if len(done.damage) == 1 else f"{len(done.damage)} damaged places"
+        raise CorruptError(f"{done.source}: {places}, the sound was held meanwhile")
+
+
+def _beside(source: str, suffix: str) -> str:
+    """The default output: the input with another extension, or the other end of the pipe."""
+    return STDIO if is_stdio(source) else str(Path(source).with_suffix(suffix))
+
+
+def _check_streams(target: str, as_json: bool) -> None:
+    if as_json and is_stdio(target):
+        raise UsageError("--json and OUT - both want standard output; expected one of them")
+
+
+def _meta(tags: tuple[str, ...]) -> dict[str, Any] | None:
+    """Metadata as SPEC section 4.3 lays it out."""
+    pairs = [tag.partition("=") for tag in tags]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise UsageError(f"--tag {key + equals!r}: expected KEY=TEXT")
+    tags_by_key = {key: text for key, _, text in pairs}
+    if len(tags_by_key) < len(pairs):
+        raise UsageError(f"--tag: {len(pairs)} tags have {len(tags_by_key)} keys; expected each key once")
+    return {"tags": tags_by_key} if pairs else None

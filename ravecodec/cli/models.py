@@ -1,0 +1,97 @@
+"""`ravecodec model`: list, show and add models."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ravecodec import console, zoo
+from ravecodec.cli.options import examine_options, force_option
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def model(ctx: click.Context) -> None:
+    """List, show and add models.
+
+    Models are looked for in the folders of RAVECODEC_MODELS, in the user's data folder, and among those shipped with
+    ravecodec, in this order.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(console.USAGE_EXIT)
+
+
+@model.command("list")
+@examine_options
+def list_command(quiet: bool, as_json: bool) -> None:
+    """List all models.
+
+    In the order of lookup: name, id, size, sample rate, channels, latent dims, file.
+    """
+    entries, problems = zoo.list_models()
+    if as_json:
+        console.emit_json([_model_dict(entry) for entry in entries])
+    elif not quiet:
+        for entry in entries:
+            form = f"{console.sound(entry.config.sample_rate, entry.config.channels)}, {entry.config.latent} dims"
+            console.emit(f"{entry.name:<16} {entry.id.hex()}  {entry.size / 1e6:6.2f} MB  {form}  {entry.path}")
+    for problem in problems:
+        console.say(f"warning: {problem}")
+    if not entries and not quiet:
+        console.say("no models; `ravecodec model add FILE` installs one")
+
+
+@model.command("show")
+@click.argument("name", metavar="MODEL", required=False)
+@examine_options
+def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
+    """Show what a model says about itself.
+
+    MODEL is a name, file or id; without it the default model is shown. Licence and credits are among what is shown.
+    """
+    shown = _model_dict(zoo.find_model(name))
+    if as_json:
+        console.emit_json(shown)
+    elif not quiet:
+        for part in ("name", "id", "sha256", "path", "size"):
+            console.emit(f"{part:<10} {shown[part]}")
+        for part in ("config", "point", "info"):
+            console.emit(part)
+            for key, value in shown[part].items():
+                console.emit(f"  {key:<18} {value}")
+
+
+@model.command("add")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="Name to install it as; default: the file's.")
+@force_option
+@examine_options
+def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json: bool) -> None:
+    """Install a model for this user.
+
+    FILE is loaded once to see that it works, then copied to the user's data folder.
+
+    \b
+    Examples:
+      ravecodec model add run/piano.safetensors
+      ravecodec model add download.safetensors --name default -f
+    """
+    zoo.read_entry(file)
+    from ravecodec.models.package import load_package
+
+    load_package(file)
+    entry = zoo.add_model(file, name, force=force)
+    if as_json:
+        console.emit_json(_model_dict(entry))
+    elif not quiet:
+        console.say(f"{entry} is installed as {entry.path}")
+
+
+def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
+    who = {"name": entry.name, "id": entry.id.hex(), "sha256": entry.digest.hex(), "path": str(entry.path)}
+    about = {"config": dataclasses.asdict(entry.config), "point": dict(entry.point), "info": dict(entry.info)}
+    return who | {"size": entry.size} | about

@@ -1,0 +1,49 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ravecodec import console
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _set_verbose(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.find_root().ensure_object(console.State).verbose = True
+
+
+def options(*options: Decorator) -> Decorator:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="Show a traceback with an error (as RAVECODEC_DEBUG=1 does).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to standard output.")
+force_option = click.option("-f", "--force", is_flag=True, help="Overwrite an existing file; write to a terminal.")
+device_option = click.option(
+    "--device", default="auto", metavar="NAME", help="auto (default: CUDA if there is one), cpu, cuda, cuda:1, ..."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; default one per core, 8 at most."
+)
+transcode_options = options(force_option, device_option, threads_option, quiet_option, verbose_option, json_option)
+examine_options = options(quiet_option, verbose_option, json_option)

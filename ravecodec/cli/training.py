@@ -1,0 +1,89 @@
+"""`ravecodec train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ravecodec import console, zoo
+from ravecodec.cli.options import device_option, quiet_option, threads_option, verbose_option
+from ravecodec.errors import UsageError
+
+
+@click.command()
+@click.argument("data", metavar="DATA", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--recipe", "recipe_name", default="default", metavar="RECIPE", help="Name or .toml file; default: default."
+)
+@click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option(
+    "--stage", type=click.Choice(["all", "1", "2"]), default="all", help="Stop after stage 1, or do only stage 2."
+)
+@click.option("--init-from", metavar="MODEL", help="Start from the weights of a model: name, file or id.")
+@click.option(
+    "--cache", metavar="DIR", type=click.Path(path_type=Path), help="Folder of decoded audio; default: RUN/cache."
+)
+@click.option("--licence", default="unstated", metavar="TEXT", help="Licence of the weights, stored in the model.")
+@click.option("--steps1", type=click.IntRange(0), metavar="N", help="Steps of stage 1 instead of the recipe's.")
+@click.option("--steps2", type=click.IntRange(0), metavar="N", help="Steps of stage 2 instead of the recipe's.")
+@click.option("--devices", type=click.IntRange(1), default=1, metavar="N", help="Devices to share the work; default 1.")
+@click.option("--nodes", type=click.IntRange(1), default=1, metavar="N", help="Machines that take part; default 1.")
+@click.option(
+    "--report",
+    "report_on",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Train nothing; write report.html about a run, finished or not, into its folder.",
+)
+@device_option
+@threads_option
+@quiet_option
+@verbose_option
+def train(
+    data: Path | None,
+    recipe_name: str,
+    out: Path | None,
+    init_from: str | None,
+    steps1: int | None,
+    steps2: int | None,
+    report_on: Path | None,
+    threads: int | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train a model on a folder of audio.
+
+    DATA is searched for audio files, folders within it too. The result is one file in RUN. Training may be stopped at
+    any moment; the same call goes on from the last checkpoint.
+
+    \b
+    Examples:
+      ravecodec train music/ --recipe default --out runs/mine --licence CC-BY-4.0
+      ravecodec train music/ --recipe mine.toml --out runs/two --init-from default --stage 2
+      ravecodec train --report runs/mine
+    """
+    if report_on is not None:
+        from ravecodec.train.report import write_report
+
+        console.emit(str(write_report(report_on)))
+        return
+    if data is None or out is None:
+        raise UsageError("train: expected DATA and --out RUN, or --report RUN")
+    from ravecodec.train.recipe import load_recipe
+
+    recipe = load_recipe(recipe_name)
+    for stage, steps in (("stage1", steps1), ("stage2", steps2)):
+        if steps is not None:
+            recipe = recipe.replace(**{stage: dataclasses.replace(getattr(recipe, stage), steps=steps)})
+    start = zoo.find_model(init_from).path if init_from else None
+    import torch
+
+    from ravecodec.train.loop import train as run
+
+    if (count := console.threads_or_default(threads)) is not None:
+        torch.set_num_threads(count)
+    report = (lambda line: None) if quiet else console.say
+    run(data, recipe, out, init_from=start, report=report, **options)
