@@ -1,0 +1,237 @@
+"""results.json of an evaluation: everything that a report shows, and nothing that was not measured.
+
+Like CompressAI's, the file has `name`, `description` and `results`, parallel arrays over the operating points of each
+series; beside them what those means were taken of: items, conditions and one score per item and condition. Written and
+read again it is the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ravecodec.errors import FormatError
+from ravecodec.files import AtomicFile
+
+FORMAT, VERSION = "ravecodec-evaluation", 1
+KINDS = ("model", "codec", "bound", "control")
+
+
+@dataclass(frozen=True)
+class Item:
+    """An excerpt: `id` is a file name without extension; `source` the path it was cut from, as given; `start` and
+    `seconds` of it; `sha256` of its samples (float32, interleaved); channels and rate of the source."""
+
+    id: str
+    source: str
+    start: float
+    seconds: float
+    sha256: str
+    channels: int
+    rate: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing that was done to every item.
+
+    `series`: conditions of one curve share it, e.g. all operating points of a model. `kind`: `model` (ravecodec), `codec`
+    (an anchor with a rate), `bound` (the model without quantisation: no rate) or `control` (identity, low-passes,
+    noise-vocoded, another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it.
+    """
+
+    id: str
+    series: str
+    kind: str
+    label: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a condition made of an item.
+
+    `bytes`: of the whole file, `payload` of them without headers and framing; None where nothing is coded. `delay`: by
+    how many samples at 48 kHz the output came late, before it was aligned. `values`: metric id -> number; a metric
+    that says nothing about this item (a silent one, a short one) is missing.
+    """
+
+    item: str
+    condition: str
+    bytes: int | None
+    payload: int | None
+    delay: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as a report explains it. `better`: "higher", "lower" or "" (neither, e.g. a signed error, whose ideal
+    is 0); `best`: the value of an identical signal; `headline`: worth a curve of its own; `diagnostic`: not a
+    measure of quality."""
+
+    id: str
+    label: str
+    unit: str
+    better: str
+    best: float | None
+    about: str
+    headline: bool = False
+    diagnostic: bool = False
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One measured command: `what` ("encode" or "decode"), a model's name, `threads`, seconds of audio, of wall clock
+    and of them before the first sample (start-up), peak resident memory in bytes."""
+
+    what: str
+    model: str
+    threads: int
+    audio_seconds: float
+    seconds: float
+    startup_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Of a model: fidelity f by both conventions over the number of dims that are sent (1, 2, ...)."""
+
+    model: str
+    singular: list[float]
+    variance: list[float]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole evaluation. `models`: facts by series (id, file size in bytes, weights, config, licence ...). `manifest`:
+    commit, command line, versions, device, seeds, hashes. `unreadable`: sentences about files that were left out."""
+
+    name: str
+    description: str
+    items: list[Item]
+    conditions: list[Condition]
+    scores: list[Score]
+    metrics: list[Metric]
+    fidelity: list[Fidelity]
+    speed: list[Speed]
+    models: dict[str, dict[str, Any]]
+    unreadable: list[str]
+    manifest: dict[str, Any]
+
+    @cached_property
+    def by_pair(self) -> dict[tuple[str, str], Score]:
+        """Scores by (item id, condition id)."""
+        return {(score.item, score.condition): score for score in self.scores}
+
+    @property
+    def series(self) -> list[str]:
+        """Names of all series, in the order of the conditions."""
+        return list(dict.fromkeys(condition.series for condition in self.conditions))
+
+    def of(self, series: str) -> list[Condition]:
+        """The conditions of a series."""
+        return [condition for condition in self.conditions if condition.series == series]
+
+    def kbps(self, condition: str, *, payload: bool = False) -> float | None:
+        """Rate in kbit/s: all bytes of a condition over all seconds it was scored on; None where nothing is coded."""
+        seconds = {item.id: item.seconds for item in self.items}
+        found = [score for score in self.scores if score.condition == condition]
+        sizes = [score.payload if payload else score.bytes for score in found]
+        if not found or any(size is None for size in sizes):
+            return None
+        return sum(size for size in sizes if size is not None) * 8 / 1000 / sum(seconds[s.item] for s in found)
+
+    def values(self, condition: str, metric: str) -> dict[str, float]:
+        """A metric of a condition by item id, in the order of the items, without items that have none."""
+        pairs = ((item.id, self.by_pair.get((item.id, condition))) for item in self.items)
+        return {key: score.values[metric] for key, score in pairs if score is not None and metric in score.values}
+
+    def compact(self) -> dict[str, dict[str, Any]]:
+        """CompressAI's view: by series, parallel arrays over its conditions of `condition`, `kbps`, `payload_kbps` and
+        the mean of every metric."""
+        return {series: self._compact(self.of(series)) for series in self.series}
+
+    def _compact(self, conditions: list[Condition]) -> dict[str, Any]:
+        arrays: dict[str, Any] = {"condition": [c.id for c in conditions]}
+        arrays["kbps"] = [self.kbps(c.id) for c in conditions]
+        arrays["payload_kbps"] = [self.kbps(c.id, payload=True) for c in conditions]
+        for metric in self.metrics:
+            columns = [list(self.values(c.id, metric.id).values()) for c in conditions]
+            arrays[metric.id] = [sum(column) / len(column) if column else None for column in columns]
+        return arrays
+
+    def to_json(self) -> str:
+        own = {
+            f.name: [_plain(x) for x in v] if isinstance(v := getattr(self, f.name), list) else v for f in fields(self)
+        }
+        head = {"format": FORMAT, "version": VERSION, "name": self.name, "description": self.description}
+        return json.dumps(head | {"results": self.compact()} | own, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "results.json") -> Results:
+        """Inverse of `to_json`. FormatError if it is not such a file."""
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT or values["version"] != VERSION:
+                raise FormatError(f"{name}: format {values['format']} {values['version']}; expected {FORMAT} {VERSION}")
+            lists = {key: [kind(**entry) for entry in values[key]] for key, kind in _LISTS.items()}
+            return cls(**{f.name: lists.get(f.name, values[f.name]) for f in fields(cls)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(f"{name}: not the results of an evaluation ({error})") from error
+
+    def save(self, path: Path) -> None:
+        with AtomicFile(path, force=True) as file:
+            file.write(self.to_json().encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """FormatError if it is damaged or another file."""
+        try:
+            return cls.from_json(path.read_text(), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(f"{path}: cannot be read as the results of an evaluation ({error})") from error
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One flat row per item and condition, for items.csv."""
+        items, conditions = ({x.id: x for x in xs} for xs in (self.items, self.conditions))
+        for score in self.scores:
+            item, condition = items[score.item], conditions[score.condition]
+            rates = (
+                None if size is None else round(size * 8 / 1000 / item.seconds, 4)
+                for size in (score.bytes, score.payload)
+            )
+            place = {"item": item.id, "source": item.source, "condition": condition.id, "series": condition.series}
+            measured = dict(zip(("kbps", "payload_kbps"), rates, strict=True)) | {
+                "bytes": score.bytes,
+                "delay": score.delay,
+            }
+            yield place | measured | {m.id: score.values.get(m.id) for m in self.metrics}
+
+    def to_csv(self) -> str:
+        rows, file = list(self.rows()), io.StringIO()
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["item"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return file.getvalue()
+
+
+_LISTS: dict[str, Any] = {
+    "items": Item,
+    "conditions": Condition,
+    "scores": Score,
+    "metrics": Metric,
+    "fidelity": Fidelity,
+    "speed": Speed,
+}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else asdict(value)
