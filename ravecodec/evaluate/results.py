@@ -41,7 +41,7 @@ class Item:
 class Condition:
     """One thing that was done to every item.
 
-    `series`: conditions of one curve share it, e.g. all operating points of a model. `kind`: `model` (ravecodec), `codec`
+    `series`: conditions of one curve share it, e.g. all points of a model. `kind`: `model` (ravecodec), `codec`
     (an anchor with a rate), `bound` (the model without quantisation: no rate) or `control` (identity, low-passes,
     noise-vocoded, another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it.
     """
