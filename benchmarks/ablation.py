@@ -10,7 +10,7 @@ a model, and the first row is that model as it is; stage 2 needs one.
 A variant gets as many steps as fit into the minutes, measured on its first ones on one thread, and the recipe's
 learning-rate schedule over them; other work on the machine changes no number. Then ten validation excerpts of ten
 seconds are coded by the command line's own functions and scored on the mid channel. A variant that is finished in OUT
-is not repeated, one that was killed goes on. Needs `ravecodec[quality]`; writes OUT/ablation.md.
+is not repeated, one that was killed goes on. Needs `ravecodec[eval]`; writes OUT/ablation.md.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def step_seconds(job: Job) -> float:
     """Processor time of a step of the stage, on a trainer that is thrown away."""
-    recipe = job.recipe.replace(warmup=0)  # a step of stage 2 with all its losses
+    recipe = job.recipe.replace(warmup=0)  # stage 2 with all its losses, even of a variant that never uses them
     trainer = Trainer(recipe, World(torch.device("cpu")))
     training, _ = split(build_cache(job.data, job.cache, recipe.model.sample_rate, recipe.model.channels).tracks)
     length, channels = recipe.crop_frames * recipe.model.hop, recipe.model.channels

@@ -6,7 +6,7 @@
 No encoder, no latents, no rate: the amplitudes of sinusoids and noise are free numbers, and Adam brings the sound to
 the excerpt by the distance that training uses. What is missing then is the fault of the synthesiser (fixed frequencies,
 no phase); the rest of a model's distance is the network's and the rate's. Excerpts of ten seconds come from validation
-tracks of a cache that `ravecodec train` has built. Needs `ravecodec[quality]`; prints a Markdown table.
+tracks of a cache that `ravecodec train` has built. Needs `ravecodec[eval]`; prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Of every audio file the excerpt that `excerpts.cut` chooses (10 s; a shorter file whole) is encoded once and decoded in
 both precisions. Signal to noise: energy of the float32 output over that of the difference, all channels; scores: mid
-channel at 48 kHz, as in quality.py. Needs the extra `ravecodec[quality]`. Prints a Markdown table with the mean below.
+channel at 48 kHz, as in quality.py. Needs the extra `ravecodec[eval]`. Prints a Markdown table with the mean below.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     python benchmarks/quality.py ... --model M.safetensors [--dims N] [--step G] [--name NAME]       # a model as well
     python benchmarks/quality.py ... --decoded NAME=DIR                # any folder of decoded WAV files named as items
 
-Needs opus-tools (apt), the extra `ravecodec[quality]` and a folder made by scripts/corpus.py. Excerpts, anchors and
+Needs opus-tools (apt), the extra `ravecodec[eval]` and a folder made by scripts/corpus.py. Excerpts, anchors and
 their scores are kept in CACHE, so that a further model costs only its own coding and scoring (some 5 s an item); every
 scored codec is kept by name in OUT/scores and stands in the table from then on. OUT receives quality.csv (every item),
 quality.md (means with 95 % bootstrap intervals by item, and differences to --base paired by item) and decoded/.

@@ -11,11 +11,12 @@ or torch.
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio_in import MAX_CHANNELS, READABLE, AudioInput, open_input
+from ravecodec.audio_in import AUDIO_SUFFIXES, MAX_CHANNELS, READABLE, AudioInput, open_input
 from ravecodec.audio_out import WRITABLE, AudioOutput, open_output
 from ravecodec.resample import Resampler, resample_blocks, resampled_length
 
 __all__ = [
+    "AUDIO_SUFFIXES",
     "MAX_CHANNELS",
     "READABLE",
     "WRITABLE",

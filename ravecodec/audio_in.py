@@ -29,6 +29,9 @@ Block = NDArray[np.float32]
 MAX_CHANNELS = 2
 MIN_RATE, MAX_RATE = 1_000, 768_000
 MAX_AMPLITUDE = 2.0**16  # full scale is 1; floats scaled like 16-bit integers pass, garbage that overflows does not
+AUDIO_SUFFIXES = frozenset(
+    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
+)  # of files that are looked for in folders
 READABLE = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU"
 _ESTIMATES = {"OGG": 8192, "MP3": 8192}  # samples that real files announce too many (104 seen), in whole codec blocks
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2^63 - 1 for FLAC that was written into a pipe

@@ -200,6 +200,10 @@ class Decoder:
         quantizer = Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
         yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed))
 
+    def process_latents(self, latents: NDArray[np.float32]) -> Iterator[Audio]:
+        """Feed float32 [frames, latent] that come from elsewhere than a stream; yields as `process` does."""
+        yield from self._feed(latents)
+
     def skip(self, frames: int) -> Iterator[Audio]:
         """Conceal a gap of `frames` frames: the last latents are held."""
         held = self._latents[-1:] if len(self._latents) else self._model.latent.mean[None].astype(np.float32)

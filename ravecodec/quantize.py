@@ -108,7 +108,11 @@ class Quantizer:
         size = np.abs(symbols)
         inner = np.take_along_axis(self._centroids.T, np.minimum(size, CENTROIDS), axis=0)
         y = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
-        rest = self._rest(first_frame, len(symbols), seed)
+        return self.filled(y, first_frame, seed)
+
+    def filled(self, y: NDArray[np.float64], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
+        """The last step of `latents`: axis vectors [frames, dims], quantised or not -> latents [frames, latent]."""
+        rest = self._rest(first_frame, len(y), seed)
         return self.latent.unproject(np.concatenate([y, rest], axis=1)).astype(np.float32)
 
     def _rest(self, first_frame: int, frames: int, seed: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ import click
 from ravecodec import __version__, console
 from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli.coding import decode, encode
+from ravecodec.cli.evaluating import evaluate
 from ravecodec.cli.examining import info, verify
 from ravecodec.cli.models import model
 from ravecodec.cli.training import train
@@ -54,6 +55,7 @@ def main(ctx: click.Context) -> None:
       ravecodec verify *.rvc                   check every checksum and symbol
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
+      ravecodec eval music/ --model default --out report
 
     A file name of - is standard input or output. Outputs appear when they are complete; nothing is overwritten without
     -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5 corrupt, 6 truncated, 7 model, 8 output,
@@ -64,5 +66,5 @@ def main(ctx: click.Context) -> None:
         ctx.exit(console.USAGE_EXIT)
 
 
-for command in (encode, decode, info, verify, model, train):
+for command in (encode, decode, info, verify, model, train, evaluate):
     main.add_command(command)

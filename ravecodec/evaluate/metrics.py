@@ -1,7 +1,7 @@
 """Scores of decoded audio against its reference: tonal peaks, log-mel distance, ViSQOL and Zimtohrli.
 
 Everything here takes two mono signals of one rate that are aligned to the sample, full scale = 1. The tonal and the
-log-mel measure need numpy only; ViSQOL and Zimtohrli come with the extra `ravecodec[quality]` and are imported when
+log-mel measure need numpy only; ViSQOL and Zimtohrli come with the extra `ravecodec[eval]` and are imported when
 called. No score stands for quality alone: ViSQOL's audio mode, Zimtohrli and the log-mel distance follow bandwidth and
 envelopes and rate noise with the right envelope above Opus at 8 kbit/s (ViSQOL 4.2 against 1.8 on the evaluation
 excerpts); they do not see whether harmonics are there. `peak_f1` sees only that.
@@ -107,17 +107,30 @@ def log_mel_distance(reference: ArrayLike, decoded: ArrayLike, rate: int, bands:
 
 
 def visqol_audio(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
-    """ViSQOL MOS-LQO in audio mode, 1 .. 4.73 (visqol-python, models inside). Needs `ravecodec[quality]`.
+    """ViSQOL MOS-LQO in audio mode, 1 .. 4.73 (visqol-python, models inside). Needs `ravecodec[eval]`.
 
     Any rate (brought to 48 kHz). Raises UsageError where the extra is missing, InputError as `peak_score` does.
     """
     left, right = _pair(reference, decoded)
-    result = _visqol().measure_from_arrays(_at_48k(left, rate), _at_48k(right, rate), 48000)
+    result = _visqol("audio").measure_from_arrays(_at_48k(left, rate), _at_48k(right, rate), 48000)
+    return float(result.moslqo)
+
+
+def visqol_speech(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
+    """ViSQOL MOS-LQO in speech mode at 16 kHz, 1 .. 5; identical signals score 4.5 to 5. Needs `ravecodec[eval]`.
+
+    Not on one scale with the audio mode. Raises as `visqol_audio` does.
+    """
+    pair = [
+        soxr.resample(signal, rate, 16000, quality="VHQ") if rate != 16000 else signal
+        for signal in _pair(reference, decoded)
+    ]
+    result = _visqol("speech").measure_from_arrays(*(signal.astype(np.float64) for signal in pair), 16000)
     return float(result.moslqo)
 
 
 def zimtohrli(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
-    """Zimtohrli MOS, 1 .. 5 (Google's psychoacoustic metric). Needs `ravecodec[quality]`.
+    """Zimtohrli MOS, 1 .. 5 (Google's psychoacoustic metric). Needs `ravecodec[eval]`.
 
     Any rate (brought to 48 kHz). Raises UsageError where the extra is missing, InputError as `peak_score` does.
     """
@@ -229,17 +242,17 @@ def _at_48k(signal: Signal, rate: int) -> NDArray[np.float64]:
     return np.asarray(audio, dtype=np.float64)
 
 
-@lru_cache(maxsize=1)
-def _visqol() -> Any:
-    """One ViSQOL instance in audio mode."""
+@lru_cache(maxsize=2)
+def _visqol(mode: str) -> Any:
+    """One ViSQOL instance."""
     api = _extra("visqol").VisqolApi()
-    api.create(mode="audio")
+    api.create(mode=mode)
     return api
 
 
 def _extra(name: str) -> Any:
-    """A module of the extra `quality`."""
+    """A module of the extra `eval`."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise UsageError(f"{name} is not installed; this score needs `pip install 'ravecodec[quality]'`") from error
+        raise UsageError(f"{name} is not installed; this score needs `pip install 'ravecodec[eval]'`") from error

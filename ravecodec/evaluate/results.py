@@ -10,8 +10,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -235,3 +235,52 @@ _LISTS: dict[str, Any] = {
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, str) else asdict(value)
+
+
+def merge(parts: list[Results]) -> Results:
+    """Several evaluations as one: items and scores side by side; a condition that two of them know by one id but not by
+    one meaning gets the name of its evaluation in front, and so does its series.
+
+    Of an item and condition that several scored the first score counts. FormatError if there are none.
+    """
+    if not parts:
+        raise FormatError("no results; expected at least one results.json")
+    if len(parts) == 1:
+        return parts[0]
+    known: dict[str, Condition] = {}
+    scores: dict[tuple[str, str], Score] = {}
+    for index, part in enumerate(parts):
+        names = {c.id: _merged_condition(known, c, f"{part.name or index}") for c in part.conditions}
+        for score in part.scores:
+            moved = replace(score, condition=names[score.condition].id)
+            scores.setdefault((moved.item, moved.condition), moved)
+    return Results(
+        name=" + ".join(part.name for part in parts),
+        description=" ".join(part.description for part in parts),
+        items=_unique(parts, "items", lambda item: item.id),
+        conditions=list(known.values()),
+        scores=list(scores.values()),
+        metrics=_unique(parts, "metrics", lambda metric: metric.id),
+        fidelity=_unique(parts, "fidelity", lambda curve: curve.model),
+        speed=[row for part in parts for row in part.speed],
+        models={name: facts for part in parts for name, facts in part.models.items()},
+        unreadable=[line for part in parts for line in part.unreadable],
+        manifest={part.name or str(index): part.manifest for index, part in enumerate(parts)},
+    )
+
+
+def _merged_condition(known: dict[str, Condition], condition: Condition, owner: str) -> Condition:
+    """The condition as the merged results call it."""
+    if known.setdefault(condition.id, condition) == condition:
+        return condition
+    renamed = replace(condition, id=f"{owner}-{condition.id}", series=f"{owner}: {condition.series}")
+    return known.setdefault(renamed.id, renamed)
+
+
+def _unique(parts: list[Results], name: str, key: Callable[[Any], str]) -> list[Any]:
+    """A list of all parts, the first of each key."""
+    found: dict[str, Any] = {}
+    for part in parts:
+        for entry in getattr(part, name):
+            found.setdefault(key(entry), entry)
+    return list(found.values())

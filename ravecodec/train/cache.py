@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ravecodec.audio import Resampler, match_channels, open_input
+from ravecodec.audio import AUDIO_SUFFIXES, Resampler, match_channels, open_input
 from ravecodec.audio_in import AudioInput
 from ravecodec.errors import InputError, OutputError
 from ravecodec.files import AtomicFile
@@ -28,9 +28,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-AUDIO_SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
-)
 SILENCE_RMS = 10 ** (-70 / 20) * 32768
 SILENCE_FRAMES = 4096  # silence is counted in pieces of this length
 FULL_SCALE = 32766  # what the largest sample of a 16-bit file comes to

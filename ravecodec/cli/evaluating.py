@@ -1,0 +1,243 @@
+"""`ravecodec eval`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ravecodec import console, zoo
+from ravecodec.cli.options import json_option, quiet_option, verbose_option
+from ravecodec.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from ravecodec.evaluate.results import Results
+
+NEEDED = ("jinja2", "matplotlib", "visqol", "zimtohrli", "pyloudnorm", "bjontegaard", "pystoi")
+RESULTS, ITEMS = "results.json", "items.csv"
+REPORT_SECONDS = 30.0
+
+
+class Numbers(click.ParamType):
+    """Numbers behind commas."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        try:
+            return tuple(self._kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}; expected numbers with commas between them", param, ctx)
+
+
+@click.command("eval")
+@click.argument("paths", metavar="AUDIO...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out", metavar="REPORT", type=click.Path(path_type=Path), help="Folder of the report; a second call goes on."
+)
+@click.option(
+    "--model", "models", metavar="MODEL", multiple=True, help="Model to evaluate; may be given several times."
+)
+@click.option(
+    "--anchors",
+    default="opus,mp3,lowpass",
+    metavar="NAMES",
+    help="opus, opus-stereo, mp3, lowpass; with the extra [anchors] also opus-60ms, aac. Default: opus,mp3,lowpass.",
+)
+@click.option("--steps", type=Numbers(int), metavar="G,...", help="Quantiser steps; default: five around the model's.")
+@click.option("--fidelity", "fidelities", type=Numbers(float), metavar="F,...", help="A curve over the steps for each.")
+@click.option("--items", type=click.IntRange(1), default=24, metavar="N", help="Excerpts; default 24.")
+@click.option(
+    "--seconds", type=click.FloatRange(1, 60), default=10.0, metavar="S", help="Length of an excerpt; default 10."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Chooses the files; default 0.")
+@click.option("--speech", is_flag=True, help="Score as speech, too.")
+@click.option("--speed/--no-speed", default=True, help="Measure the speed of encode and decode (default).")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes of one thread; default one per core.")
+@click.option(
+    "--embed-audio",
+    "embed",
+    type=click.IntRange(0),
+    default=2,
+    metavar="N",
+    help="Items with audio inside the page; default 2.",
+)
+@click.option("--mushra", metavar="DIR", type=click.Path(path_type=Path), help="Write a listening test, too.")
+@click.option(
+    "--mushra-key",
+    metavar="KEY",
+    type=click.Path(path_type=Path, exists=True),
+    help="Evaluate nothing: AUDIO is the answers of listeners, KEY the test's key.json.",
+)
+@click.option(
+    "--plot", is_flag=True, help="Evaluate nothing: AUDIO is results.json files, drawn as one page in REPORT."
+)
+@quiet_option
+@verbose_option
+@json_option
+def evaluate(
+    paths: tuple[Path, ...],
+    out: Path | None,
+    models: tuple[str, ...],
+    embed: int,
+    mushra: Path | None,
+    mushra_key: Path | None,
+    plot: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Measure rate and quality, and write a report.
+
+    AUDIO is files and folders. Excerpts of them are coded by every MODEL at several points, by the anchors, and scored;
+    REPORT receives index.html, results.json, items.csv and the audio. Exits with 1 if files had to be left out.
+
+    \b
+    Examples:
+      ravecodec eval music/ --model default --out report
+      ravecodec eval music/ --model default --model mine.safetensors --anchors opus,opus-stereo --out report
+      ravecodec eval --plot one/results.json two/results.json --out both
+      ravecodec eval music/ --model default --out report --mushra listening
+      ravecodec eval --mushra-key listening/key.json answers.csv
+    """
+    _check_extra()
+    if not paths:
+        raise UsageError("eval: expected AUDIO, files or folders")
+    if mushra_key is not None:
+        return _score_listeners(mushra_key, paths, as_json=as_json)
+    if out is None:
+        raise UsageError("eval: expected --out REPORT, the folder of the report")
+    results = _merged(paths) if plot else _measured(paths, out, models, quiet=quiet, **options)
+    _write(results, out, 0 if plot else embed)
+    if mushra is not None:
+        from ravecodec.evaluate.mushra import write_kit
+
+        write_kit(results, out / "audio", mushra, _for_listeners(results), seed=options["seed"])
+    if as_json:
+        console.emit_json({"report": str(out / "index.html"), "results": results.compact()})
+    elif not quiet:
+        console.emit(str(out / "index.html"))
+    return int(bool(results.unreadable) and not plot)
+
+
+def _check_extra() -> None:
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UsageError(f"eval needs {missing[0]}, which is not installed: `pip install 'ravecodec[eval]'`")
+
+
+def _measured(
+    paths: tuple[Path, ...],
+    out: Path,
+    models: tuple[str, ...],
+    *,
+    quiet: bool,
+    anchors: str,
+    jobs: int | None,
+    **options: Any,
+) -> Results:
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "audio").is_dir())):
+        raise OutputError(f"{out}: is there and no report; expected a new folder, or the one of a report to go on with")
+    if "aac" in anchors or "60ms" in anchors:
+        _check_av()
+    from ravecodec.evaluate.evaluation import Request, evaluate
+
+    entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
+    names = tuple(name.strip() for name in anchors.split(",") if name.strip())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    command = shlex.join(["ravecodec", *sys.argv[1:]])
+    request = Request(tuple(paths), tuple(entries.values()), out, names, jobs=jobs or cores, command=command, **options)
+    with Counter(quiet=quiet) as counter:
+        return evaluate(request, counter, console.say)
+
+
+def _check_av() -> None:
+    if find_spec("av") is None:
+        raise UsageError("opus-60ms and aac need PyAV: `pip install 'ravecodec[anchors]'`")
+
+
+def _merged(paths: tuple[Path, ...]) -> Results:
+    from ravecodec.evaluate.results import Results, merge
+
+    return merge([Results.load(path) for path in paths])
+
+
+def _write(results: Results, out: Path, embed: int) -> None:
+    """The report, from the results alone."""
+    from ravecodec.evaluate.report import write_page
+    from ravecodec.files import AtomicFile
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error.strerror})") from error
+    results.save(out / RESULTS)
+    with AtomicFile(out / ITEMS, force=True) as file:
+        file.write(results.to_csv().encode())
+    write_page(results, out, embed)
+
+
+def _for_listeners(results: Results) -> list[str]:
+    """Conditions worth a listener's time: each model's default point, and of each codec the two lowest rates."""
+    chosen = [c.id for c in results.conditions if c.settings.get("default")]
+    for series in results.series:
+        codecs = [c.id for c in results.of(series) if c.kind == "codec"]
+        chosen += sorted(codecs, key=lambda c: results.kbps(c) or 0.0)[1:3]
+    return chosen
+
+
+def _score_listeners(key: Path, paths: tuple[Path, ...], *, as_json: bool) -> int:
+    from ravecodec.evaluate.mushra import score_kit
+
+    if len(paths) != 1:
+        raise UsageError(f"eval --mushra-key: expected one file of answers, found {len(paths)}")
+    scores = score_kit(key, paths[0])
+    if as_json:
+        console.emit_json(scores)
+    else:
+        console.emit(str(scores))
+    return 0
+
+
+class Counter:
+    """How many scores are there: a bar on a terminal, else a line every half minute."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet, self._bar = quiet, None
+        self._began = self._told = time.monotonic()
+        self._first = 0
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._quiet:
+            return
+        if sys.stderr.isatty():
+            self._show(done, total)
+            return
+        now = time.monotonic()
+        self._first = self._first or done
+        if now - self._told >= REPORT_SECONDS or done == total:
+            left = (now - self._began) / max(1, done - self._first) * (total - done)
+            console.say(f"{done} of {total} scored, {left / 60:.0f} min left")
+            self._told = now
+
+    def _show(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, initial=done, unit="score", leave=False)
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,173 @@
+"""What is done to every excerpt: a model's operating points, its bounds, other codecs, controls. A condition is data
+(`Condition.settings`); `apply` carries it out, in any process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ravecodec.audio import match_channels
+from ravecodec.errors import UsageError
+from ravecodec.evaluate import anchors
+from ravecodec.evaluate.anchors import Outcome
+from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.results import Condition
+
+if TYPE_CHECKING:  # imports torch
+    from ravecodec.models.package import Model
+
+LADDER = (-12, -6, 0, 6, 12)  # step indices around a model's own: three octaves
+FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
+OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
+OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
+LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; ITU-R BS.1534
+ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
+DEFAULT_ANCHORS = ("opus", "mp3", "lowpass")
+
+
+def model_conditions(
+    name: str, model: Model, steps: Sequence[int] | None, fidelities: Sequence[float] | None
+) -> Iterator[Condition]:
+    """A model's points: each of the fidelities (none: its own dims) at each of the steps (none: LADDER around its own),
+    a curve for each fidelity; by default also FIDELITIES at its own step, and the two bounds that split the blame."""
+    grid: list[tuple[str, int]] = [("", model.coding.dims)]
+    if fidelities is not None:
+        grid = [(f" f={f:g}", model.latent.dims_for(f)) for f in fidelities]
+    ladder = steps if steps is not None else [model.coding.step_index + offset for offset in LADDER]
+    for suffix, dims in grid:
+        for step in sorted(ladder, reverse=True):  # rates rise
+            yield _point(name, name + suffix, model, dims, step, f"{name}{suffix}, step {step}")
+    if fidelities is None:
+        own = model.coding.step_index
+        for f in FIDELITIES:
+            dims = model.latent.dims_for(f)
+            yield _point(name, f"{name} by fidelity", model, dims, own, f"{name}, f = {f:g}, {dims} dims")
+    for what, dims in (("not quantised", None), ("cropped, not quantised", model.coding.dims)):
+        settings = {"do": "unquantised", "model": model.id.hex(), "dims": dims}
+        yield Condition(_id(name, what), f"{name}, {what}", "bound", f"{name}, {what}", settings)
+
+
+def _point(name: str, series: str, model: Model, dims: int, step: int, label: str) -> Condition:
+    settings = {"do": "ravecodec", "model": model.id.hex(), "dims": dims, "step_index": step}
+    settings["fidelity"] = round(model.latent.fidelity(dims), 4)
+    settings["default"] = (dims, step) == (model.coding.dims, model.coding.step_index)
+    return Condition(_id(name, series, f"d{dims}g{step}"), series, "model", label, settings)
+
+
+def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
+    """The conditions of anchors by name, and the controls, which no report goes without. UsageError for other names."""
+    if unknown := [name for name in names if name not in ANCHORS]:
+        raise UsageError(f"anchor {unknown[0]!r}; expected some of {', '.join(ANCHORS)}")
+    for name in dict.fromkeys(names):
+        yield from _ANCHORS[name]
+    for name, label in (
+        ("identity", "the excerpt itself"),
+        ("noise-vocoded", "noise with the excerpt's envelope"),
+        ("another-excerpt", "another excerpt"),
+    ):
+        yield Condition(name, name, "control", label, {"do": name})
+
+
+def _codec(series: str, label: str, rates: Sequence[int], **settings: Any) -> list[Condition]:
+    return [
+        Condition(_id(series, str(kbps)), series, "codec", f"{label} {kbps}", {**settings, "kbps": kbps})
+        for kbps in rates
+    ]
+
+
+def _id(*parts: str) -> str:
+    """A name for files."""
+    text = "-".join(part for part in parts if part)
+    return "".join(c if c.isalnum() or c in ".-_" else "-" for c in text)
+
+
+_AV: dict[str, Any] = {"do": "av", "channels": 1}
+_ANCHORS = {
+    "opus": _codec("opus", "Opus (mid)", OPUS, do="opus", channels=1),
+    "opus-stereo": _codec("opus-stereo", "Opus (stereo)", OPUS_STEREO, do="opus", channels=2),
+    "mp3": _codec("mp3", "MP3 (mid)", MP3, do="mp3", channels=1),
+    "opus-60ms": _codec(
+        "opus-60ms",
+        "Opus (mid, 60 ms)",
+        OPUS_LONG,
+        codec="libopus",
+        container="ogg",
+        options={"frame_duration": "60"},
+        **_AV,
+    ),
+    "aac": _codec("aac", "AAC-LC (mid)", AAC, codec="aac", container="adts", options={}, **_AV),
+    "lowpass": [
+        Condition(f"lowpass-{cut}", f"lowpass-{cut}", "control", f"low-pass {cut}Hz", {"do": "lowpass", "hz": hertz})
+        for cut, hertz in LOWPASS.items()
+    ],
+}
+
+
+def apply(settings: Mapping[str, Any], audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
+    """Carries a condition out on an excerpt float32 [channels, samples]; its result has the same shape.
+
+    other: the excerpt that stands in for it in `another-excerpt`; models: package by id.
+    """
+    do = settings["do"]
+    if do in ("ravecodec", "unquantised"):
+        model = _model(models[settings["model"]])
+        return _coded(settings, audio, model) if do == "ravecodec" else _unquantised(settings["dims"], audio, model)
+    if do == "identity":
+        return Outcome(audio)
+    if do == "another-excerpt":
+        return Outcome(_fitted(match_channels(other, len(audio)), audio.shape[1]))
+    if do == "noise-vocoded":
+        return anchors.noise_vocoded(audio)
+    if do == "lowpass":
+        return anchors.low_passed(audio, settings["hz"])
+    sent = match_channels(audio, settings["channels"])
+    if do == "av":
+        kind = settings["codec"], settings["container"], settings["kbps"], settings["options"]
+        done = anchors.av_codec(sent, *kind)
+    else:
+        done = (anchors.opus if do == "opus" else anchors.mp3)(sent, settings["kbps"])
+    return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
+
+
+def _fitted(audio: Audio, samples: int) -> Audio:
+    """Repeated or cut to a length."""
+    return np.ascontiguousarray(np.tile(audio, -(-samples // audio.shape[1]))[:, :samples])
+
+
+@lru_cache(maxsize=2)
+def _model(path: Path) -> Model:
+    from ravecodec.transcode import load_model
+
+    return load_model(path, device="cpu")
+
+
+def _coded(settings: Mapping[str, Any], audio: Audio, model: Model) -> Outcome:
+    """Through a real stream."""
+    import io
+
+    from ravecodec.bitstream import StreamReader
+    from ravecodec.transcode import decode, encode
+
+    data = encode(audio, RATE, model, dims=settings["dims"], step_index=settings["step_index"])
+    reader = StreamReader(io.BytesIO(data))
+    payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
+    return Outcome(decode(data, model)[0], len(data), payload)
+
+
+def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
+    """What the model would make of its own latents: all of them, or those that the default point sends, the others
+    filled as a decoder fills them."""
+    from ravecodec.codec import Analyser, Decoder, stream_info
+    from ravecodec.quantize import Quantizer
+
+    info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
+    quantizer = Quantizer(model.latent, model.coding, info.dims, 0, info.noise_fill)
+    analyser, decoder = Analyser(model, RATE, len(audio)), Decoder(model, info)
+    means = [*analyser.process(audio), *analyser.flush()]
+    latents = quantizer.filled(quantizer.axes(np.concatenate(means)))
+    pieces = [*decoder.process_latents(latents), *decoder.flush(audio.shape[1])]
+    return Outcome(np.concatenate(pieces, axis=1))

@@ -1,0 +1,204 @@
+"""`evaluate`: from audio and models to `Results`. The command line and the page are elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile
+
+from ravecodec import __version__
+from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
+from ravecodec.evaluate.excerpts import find_sources, prepare
+from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
+from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
+from ravecodec.evaluate.speed import measure
+from ravecodec.zoo import ModelEntry
+
+if TYPE_CHECKING:  # imports torch
+    from ravecodec.models.package import Model
+
+PACKAGES = ("torch", "numpy", "soundfile", "soxr", "visqol-python", "zimtohrli", "pyloudnorm", "pystoi", "av")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for.
+
+    paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`. steps, fidelities:
+    see `model_conditions`. items, seconds, seed: excerpts. speech: score as speech too. speed: measure it. jobs:
+    processes. command: how it was called, for the manifest.
+    """
+
+    paths: tuple[Path, ...]
+    models: tuple[ModelEntry, ...]
+    out: Path
+    anchors: tuple[str, ...]
+    steps: tuple[int, ...] | None = None
+    fidelities: tuple[float, ...] | None = None
+    items: int = 24
+    seconds: float = 10.0
+    seed: int = 0
+    speech: bool = False
+    speed: bool = True
+    jobs: int = 1
+    command: str = ""
+
+
+Report = Callable[[int, int], None]  # how many of how many scores are there
+
+
+def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Results:
+    """Does all that is asked for and not yet done in `request.out`; `say` hears about files that are left out.
+
+    InputError where there is no audio, UsageError for anchors that do not exist or are not installed, OutputError.
+    """
+    began = time.time()
+    sources, unreadable = find_sources(list(request.paths))
+    excerpts, damaged = prepare(sources, request.items, request.seconds, request.seed)
+    unreadable += damaged
+    for sentence in unreadable:
+        say(f"left out: {sentence}")
+    write_references(request.out, excerpts)
+    items = [item for item, _ in excerpts]
+    if len(items) < request.items:
+        say(f"{len(items)} excerpts instead of {request.items}: there is no more audio that is not the same")
+    loaded = _load(request.models)
+    conditions = list(_conditions(request, loaded))
+    scores = run_all(_tasks(request, items, conditions), request.jobs, report)
+    speed = list(_speed(request, items)) if request.speed else []
+    from ravecodec.evaluate.scores import METRICS
+
+    measured = {metric for score in scores for metric in score.values}
+    return Results(
+        name=request.out.resolve().name,
+        description=_description(items, request),
+        items=items,
+        conditions=conditions,
+        scores=scores,
+        metrics=[metric for metric in METRICS if metric.id in measured],
+        fidelity=[_fidelity(name, model) for name, model in loaded.items()],
+        speed=speed,
+        models={name: _facts(entry, loaded[name]) for name, entry in _named(request.models).items()},
+        unreadable=unreadable,
+        manifest=_manifest(request, items, time.time() - began),
+    )
+
+
+def _named(models: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
+    """Models by the name of their series; those of one name are told apart by their ids."""
+    names = [entry.name for entry in models]
+    return {
+        entry.name if names.count(entry.name) == 1 else f"{entry.name} {entry.id.hex()[:6]}": entry for entry in models
+    }
+
+
+def _load(models: Sequence[ModelEntry]) -> dict[str, Model]:
+    from ravecodec.transcode import load_model
+
+    return {name: load_model(entry.path, device="cpu") for name, entry in _named(models).items()}
+
+
+def _conditions(request: Request, loaded: dict[str, Model]) -> Iterator[Condition]:
+    for name, model in loaded.items():
+        yield from model_conditions(name, model, request.steps, request.fidelities)
+    yield from anchor_conditions(request.anchors)
+
+
+def _tasks(request: Request, items: list[Item], conditions: list[Condition]) -> list[Task]:
+    """Ordered by condition: those of one model are neighbours."""
+    packages = {entry.id.hex(): entry.path for entry in request.models}
+    following = [*items[1:], items[0]]
+    return [
+        Task(item, other, condition, request.speech, packages, request.out)
+        for condition in conditions
+        for item, other in zip(items, following, strict=True)
+    ]
+
+
+def _speed(request: Request, items: list[Item]) -> Iterator[Speed]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sounds = [read_sound(request.out / "audio" / item.id / "reference.flac") for item in items[:6]]
+    for name, entry in _named(request.models).items():
+        yield from measure(name, entry.path, sounds, sorted({1, cores}))
+
+
+def _fidelity(name: str, model: Model) -> Fidelity:
+    curves = [
+        [round(model.latent.fidelity(n, convention), 5) for n in range(1, model.config.latent + 1)]
+        for convention in ("singular", "variance")
+    ]
+    return Fidelity(name, *curves)
+
+
+def _facts(entry: ModelEntry, model: Model) -> dict[str, Any]:
+    weights = sum(p.numel() for p in model.network.parameters())
+    facts = {"id": entry.id.hex(), "sha256": entry.digest.hex(), "bytes": entry.size, "parameters": weights}
+    info = {key: value for key, value in dict(entry.info).items() if key in ("licence", "hours_of_audio", "steps")}
+    return facts | {"config": asdict(entry.config), "point": dict(entry.point)} | info
+
+
+def _description(items: list[Item], request: Request) -> str:
+    count = len({item.source for item in items})
+    files = f"{count} file" + "s" * (count != 1)
+    length = f"{np.median([item.seconds for item in items]):g} s"
+    return f"{len(items)} excerpts of {length} from {files}; models: {', '.join(_named(request.models)) or 'none'}."
+
+
+def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, Any]:
+    """What somebody needs to do it again."""
+    data = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
+    return {
+        "ravecodec": __version__,
+        "commit": _commit(),
+        "command": request.command,
+        "seed": request.seed,
+        "seconds": request.seconds,
+        "speech": request.speech,
+        "data_sha256": data,
+        "models": {name: entry.digest.hex() for name, entry in _named(request.models).items()},
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "libsndfile": soundfile.__libsndfile_version__,
+        "python": platform.python_version(),
+        "machine": _machine(),
+        "device": "cpu",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "took_seconds": round(seconds),
+    }
+
+
+def _commit() -> str:
+    """Of the checkout that this code runs from; "" for an installed wheel."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _machine() -> str:
+    """Processor and number of cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"

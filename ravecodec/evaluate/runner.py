@@ -1,0 +1,155 @@
+"""An evaluation: every condition on every excerpt, in processes of one thread each, resumable.
+
+OUT/audio/ITEM/reference.flac and CONDITION.flac are what was scored (48 kHz, 16 bits); OUT/cache has one file per item
+and condition, named by a hash of the excerpt's samples, the condition's settings (a model by its id) and the scores'
+version. What is there is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from ravecodec.errors import InputError, OutputError
+from ravecodec.evaluate.conditions import apply
+from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.results import Condition, Item, Score
+from ravecodec.files import AtomicFile
+
+SCORES_VERSION = 1  # of what apply() and the metrics compute: raise it when they change
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One condition on one item. `other`: id of the item that another-excerpt plays; `models`: package by id."""
+
+    item: Item
+    other: Item
+    condition: Condition
+    speech: bool
+    models: dict[str, Path]
+    out: Path
+
+    @property
+    def sound(self) -> Path:
+        return self.out / "audio" / self.item.id / f"{self.condition.id}.flac"
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the score depends on."""
+        settings = {k: v for k, v in self.condition.settings.items() if k not in ("default", "fidelity")}
+        what = [SCORES_VERSION, self.item.sha256, settings, self.speech]
+        if settings["do"] == "another-excerpt":
+            what.append(self.other.sha256)
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def record(self) -> Path:
+        return self.out / "cache" / f"{self.key}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.record.exists() and self.sound.exists()
+
+
+def write_references(out: Path, excerpts: Sequence[tuple[Item, Audio]]) -> None:
+    """OUT/audio/ITEM/reference.flac of every excerpt that has none."""
+    for item, audio in excerpts:
+        path = out / "audio" / item.id / "reference.flac"
+        if not path.exists():
+            write_sound(path, audio)
+
+
+def write_sound(path: Path, audio: Audio) -> None:
+    """float32 [channels, samples] at 48 kHz -> 16-bit FLAC, whole or not at all. OutputError."""
+    part = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+        soundfile.write(part, samples, RATE, format="FLAC", subtype="PCM_16")
+        part.replace(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error})") from error
+
+
+def read_sound(path: Path) -> Audio:
+    """The inverse. InputError."""
+    try:
+        audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); remove it and call again") from error
+    return np.ascontiguousarray(audio.T)
+
+
+def run_task(task: Task) -> Score:
+    """Does what the task says, or reads what it said before."""
+    if task.done:
+        return Score(**{**json.loads(task.record.read_text()), "item": task.item.id, "condition": task.condition.id})
+    from ravecodec.evaluate.scores import score
+
+    reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
+    done = apply(task.condition.settings, reference, other, task.models)
+    values, delay = score(reference, done.audio, RATE, speech=task.speech)
+    write_sound(task.sound, done.audio)
+    found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, values)
+    task.record.parent.mkdir(parents=True, exist_ok=True)
+    with AtomicFile(task.record, force=True) as file:
+        file.write(json.dumps(asdict(found)).encode())
+    return found
+
+
+def run_all(tasks: Sequence[Task], jobs: int, report: Callable[[int, int], None]) -> list[Score]:
+    """All scores, in the order of the tasks; `report` hears how many of how many are done."""
+    found: dict[tuple[str, str], Score] = {}
+    waiting = []
+    for task in tasks:
+        if task.done:
+            found[task.item.id, task.condition.id] = run_task(task)
+        else:
+            waiting.append(task)
+    report(len(found), len(tasks))
+    for score in _run(waiting, jobs):
+        found[score.item, score.condition] = score
+        report(len(found), len(tasks))
+    return [found[task.item.id, task.condition.id] for task in tasks]
+
+
+def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Score]:
+    """Scores as they are ready. Models of a worker stay loaded, so neighbours are tasks of one model."""
+    if not tasks:
+        return
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries when a worker loads them
+    try:
+        with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), initializer=_one_thread) as pool:
+            futures = [pool.submit(run_task, task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,236 @@
+"""All scores of one decoded excerpt: `score`; what each of them means: `METRICS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import ArrayLike, NDArray
+
+from ravecodec.errors import InputError
+from ravecodec.evaluate import level, metrics, spectral
+from ravecodec.evaluate.metrics import _extra
+from ravecodec.evaluate.results import Metric
+
+RATE = 48_000
+MOST_DELAY = 0.5  # seconds either way that are looked at
+SURE = 0.5  # normalised cross-correlation from which a delay is believed: waveforms are alike at all
+BETTER_BY = 0.01  # than without a delay: the maximum of a filtered signal may lie a few samples aside
+SILENT = 1e-5  # RMS of an excerpt that nothing can be said about
+SHORTEST = 0.5  # seconds
+SPEECH_RATE = 16_000
+Audio = NDArray[np.float64]  # [channels, samples]
+
+
+def _metric(name: str, label: str, unit: str, better: str, best: float | None, about: str, **more: bool) -> Metric:
+    return Metric(name, label, unit, better, best, about, **more)
+
+
+METRICS: tuple[Metric, ...] = (
+    _metric(
+        "visqol", "ViSQOL", "MOS-LQO", "higher", 4.73,
+        "ViSQOL in audio mode (Hines et al. 2015; visqol-python), mid channel, 1 to 4.73. It follows bandwidth and "
+        "envelopes: noise "
+        "with the right envelope scores above 4. A prediction by a model, not the opinion of listeners.", headline=True,
+    ),
+    _metric(
+        "zimtohrli", "Zimtohrli", "", "higher", 5.0,
+        "Google's psychoacoustic distance, mapped to 1 to 5, mid channel. Smoother than ViSQOL at low rates; it does "
+        "not see "
+        "harmonics either.", headline=True,
+    ),
+    _metric(
+        "peak_f1", "Peak F1", "", "higher", 1.0,
+        "Share of prominent spectral peaks between 50 and 5000 Hz that are where they belong, both ways (harmonic "
+        "mean of "
+        "precision and recall). Noise with the right envelope scores 0.00, other music about 0.11.", headline=True,
+    ),
+    _metric("peak_precision", "Peak precision", "", "higher", 1.0, "Share of the decoded peaks that the original has."),
+    _metric("peak_recall", "Peak recall", "", "higher", 1.0, "Share of the original's peaks that are still there."),
+    _metric(
+        "log_mel", "Log-mel distance", "dB", "lower", 0.0,
+        "Mean absolute level difference of two mel spectrograms (128 bands, Hann 2048, hop 512, clamped at -100 dB), "
+        "mid "
+        "channel.", headline=True,
+    ),
+    _metric(
+        "mel_dac", "Mel distance of DAC", "", "lower", 0.0,
+        "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as the Descript Audio "
+        "Codec "
+        "reports it (there at 44.1 kHz).",
+    ),
+    _metric(
+        "spectral_paper", "Spectral distance, paper", "", "lower", 0.0,
+        "The multiscale distance of the RAVE paper with its 1e-7 inside the logarithm, which measures the noise floor "
+        "of a "
+        "decoder as much as the codec.",
+    ),
+    _metric(
+        "spectral_floored", "Spectral distance, floored", "", "lower", 0.0,
+        "The same with magnitudes not below 1e-4 (-74 dB of a full-scale sine).",
+    ),
+    *(
+        _metric(
+            f"lsd_{name}", f"Log-spectral distance {low / 1000:g}-{high / 1000:g} kHz", "dB", "lower", 0.0,
+            "Root mean square level difference over the bins of the band, averaged over frames.",
+        )
+        for name, (low, high) in spectral.LSD_BANDS.items()
+    ),
+    _metric(
+        "loudness_error", "Loudness error", "LU", "", 0.0,
+        "Integrated loudness (ITU-R BS.1770) of the decoded audio minus that of the original; 0 is right.",
+    ),
+    _metric(
+        "stereo_level_error", "Stereo level error", "dB", "lower", 0.0,
+        "Mean |difference| of the level between left and right, by octave and 0.1 s, weighted by energy.",
+    ),
+    _metric(
+        "stereo_correlation_error", "Stereo correlation error", "", "lower", 0.0,
+        "Mean |difference| of the correlation between left and right, by octave and 0.1 s, weighted by energy.",
+    ),
+    *(
+        _metric(f"{name}_{side}", f"{label}, {side}", unit, better, best, f"The same of the {side} channel alone.")
+        for name, label, unit, better, best in (
+            ("log_mel", "Log-mel distance", "dB", "lower", 0.0),
+            ("peak_f1", "Peak F1", "", "higher", 1.0),
+        )
+        for side in ("left", "right")
+    ),
+    _metric(
+        "visqol_speech", "ViSQOL, speech", "MOS-LQO", "higher", None,
+        "ViSQOL in speech mode at 16 kHz; an identical signal scores about 4.5 to 5. Never to be averaged with the "
+        "audio mode.",
+    ),
+    _metric(
+        "pesq_wb", "PESQ wideband", "MOS-LQO", "higher", 4.64,
+        "ITU-T P.862.2 at 16 kHz, where the package pesq is installed.",
+    ),
+    _metric(
+        "estoi", "ESTOI", "", "higher", 1.0,
+        "Extended short-time objective intelligibility (Jensen & Taal 2016; pystoi) at 10 kHz.",
+    ),
+    _metric(
+        "si_sdr", "SI-SDR, as it is", "dB", "higher", 100.0,
+        "Scale-invariant signal-to-distortion ratio of the waveforms, before alignment. No measure of quality: codecs "
+        "that "
+        "do not keep phases are below 0, and a 3.5 kHz low-pass beats Opus.", diagnostic=True,
+    ),
+    _metric(
+        "si_sdr_aligned", "SI-SDR, aligned", "dB", "higher", 100.0, "The same after the delay is undone.",
+        diagnostic=True,
+    ),
+)  # fmt: skip
+
+
+def prepare(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio, Audio, int]:
+    """(reference, decoded, delay): both float64 [channels, samples] at 48 kHz, ready to be compared.
+
+    Both are resampled by soxr (VHQ) if need be and freed from DC; the decoded one is rounded to 16 bits, so that no
+    score sees what a file would not hold, its delay (samples by which it is late; negative: early) is undone, and it is
+    cut or padded to the reference's length. A delay is believed only where the waveforms are alike: codecs that make up
+    phases have none that could be measured so. InputError for different numbers of channels, NaN or empty audio.
+    """
+    pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
+    if len(pair[0]) != len(pair[1]) or min(audio.size for audio in pair) == 0:
+        raise InputError(f"scores take audio of the same channels, found shapes {pair[0].shape} and {pair[1].shape}")
+    if not all(np.isfinite(audio).all() for audio in pair):
+        raise InputError("scores take finite samples, found NaN or infinity")
+    if rate != RATE:
+        pair = [np.atleast_2d(soxr.resample(audio.T, rate, RATE, quality="VHQ").T) for audio in pair]
+    x, y = pair[0], np.clip(np.rint(pair[1] * 32768) / 32768, -1, 1)
+    y = _fitted(y - y.mean(axis=1, keepdims=True), x.shape[1], 0)
+    x = x - x.mean(axis=1, keepdims=True)
+    delay = find_delay(x.mean(0), y.mean(0))
+    return x, _fitted(y, x.shape[1], delay), delay
+
+
+def _fitted(audio: Audio, samples: int, delay: int) -> Audio:
+    """`audio` from sample `delay` on, zeros where it has none, `samples` long."""
+    late = np.pad(audio, ((0, 0), (max(0, -delay), 0)))[:, max(0, delay) :][:, :samples]
+    return np.pad(late, ((0, 0), (0, samples - late.shape[1])))
+
+
+def find_delay(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
+    """By how many samples `decoded` is late, within half a second: the maximum of the normalised cross-correlation if
+    it is at least 0.5 and clearly above that of no delay, else 0."""
+    scale = np.linalg.norm(reference) * np.linalg.norm(decoded)
+    if scale < 1e-9:
+        return 0
+    size = 1 << (len(reference) + len(decoded)).bit_length()
+    product = np.fft.rfft(reference, size).conj() * np.fft.rfft(decoded, size)
+    correlation = np.fft.irfft(product, size) / scale
+    most = round(MOST_DELAY * RATE)
+    around = np.concatenate([correlation[-most:], correlation[: most + 1]])
+    best = int(around.argmax())
+    return best - most if around[best] >= max(SURE, around[most] + BETTER_BY) else 0
+
+
+def score(
+    reference: ArrayLike,
+    decoded: ArrayLike,
+    rate: int,
+    *,
+    speech: bool = False,
+    skip: Collection[str] = (),
+) -> tuple[dict[str, float], int]:
+    """(values by metric id, delay in samples at 48 kHz) of audio [channels, samples] or [samples].
+
+    Metrics that say nothing about this pair (silence, less than half a second) are missing, as are those in `skip` and
+    without `speech` those of speech. Raises InputError as `prepare` does, UsageError without `ravecodec[eval]`.
+    """
+    x, y, delay = prepare(reference, decoded, rate)
+    raw = np.atleast_2d(np.asarray(decoded, dtype=np.float64)).mean(0), np.atleast_2d(np.asarray(reference)).mean(0)
+    values: dict[str, float] = {}
+    if x.shape[1] >= SHORTEST * RATE and np.sqrt((x**2).mean()) > SILENT:
+        for names, compute in _measures(x, y, speech):
+            if not set(names) <= set(skip):
+                values |= dict(zip(names, np.atleast_1d(compute()).tolist(), strict=True))
+        if len(raw[0]) == len(raw[1]):
+            values["si_sdr"] = level.si_sdr(raw[1].astype(np.float64), raw[0])
+    wanted = [metric.id for metric in METRICS if metric.id not in skip]
+    return {name: values[name] for name in wanted if np.isfinite(values.get(name, np.nan))}, delay
+
+
+Measure = tuple[tuple[str, ...], Callable[[], Any]]
+
+
+def _measures(x: Audio, y: Audio, speech: bool) -> Iterator[Measure]:
+    """Names and functions that compute their values, of prepared audio."""
+    a, b = x.mean(0), y.mean(0)
+    yield ("visqol",), lambda: metrics.visqol_audio(a, b, RATE)
+    yield ("zimtohrli",), lambda: metrics.zimtohrli(a, b, RATE)
+    yield ("peak_f1", "peak_precision", "peak_recall"), lambda: _peaks(a, b)
+    yield ("log_mel",), lambda: metrics.log_mel_distance(a, b, RATE)
+    yield ("mel_dac",), lambda: spectral.dac_mel_distance(a, b, RATE)
+    yield ("spectral_paper",), lambda: spectral.multiscale(a, b, added=1e-7)
+    yield ("spectral_floored",), lambda: spectral.multiscale(a, b, floor=1e-4)
+    yield (
+        tuple(f"lsd_{name}" for name in spectral.LSD_BANDS),
+        lambda: list(spectral.log_spectral_distance(a, b, RATE).values()),
+    )
+    yield ("loudness_error",), lambda: level.loudness_error(x, y, RATE)
+    yield ("si_sdr_aligned",), lambda: level.si_sdr(a, b)
+    if len(x) == 2:
+        yield ("stereo_level_error", "stereo_correlation_error"), lambda: level.stereo_errors(x, y, RATE)
+        for side, one, other in (("left", x[0], y[0]), ("right", x[1], y[1])):
+            yield (f"log_mel_{side}",), lambda p=(one, other): metrics.log_mel_distance(*p, RATE)
+            yield (f"peak_f1_{side}",), lambda p=(one, other): metrics.peak_f1(*p, RATE)
+    if speech:
+        yield from _speech_measures(a, b)
+
+
+def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator[Measure]:
+    low = [soxr.resample(signal, RATE, SPEECH_RATE, quality="VHQ") for signal in (a, b)]
+    if find_spec("ai_edge_litert") is not None:  # without it ViSQOL's speech mode says one or two points too much
+        yield ("visqol_speech",), lambda: metrics.visqol_speech(*low, SPEECH_RATE)
+    yield ("estoi",), lambda: _extra("pystoi").stoi(*low, SPEECH_RATE, extended=True)
+    if find_spec("pesq") is not None:
+        yield ("pesq_wb",), lambda: _extra("pesq").pesq(SPEECH_RATE, *low, "wb")
+
+
+def _peaks(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[float]:
+    found = metrics.peak_score(a, b, RATE)
+    return [found.f1, found.precision, found.recall]

@@ -1,0 +1,54 @@
+"""How fast the command line is: whole processes, as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ravecodec.errors import RavecodecError
+from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.results import Speed
+from ravecodec.evaluate.runner import write_sound
+
+LENGTH, SHORT = 60.0, 0.5  # seconds: what is measured, and what takes as long as starting does
+
+
+def measure(name: str, model: Path, sounds: Sequence[Audio], threads: Sequence[int]) -> Iterator[Speed]:
+    """Encoding and decoding of a minute made of the sounds, at each number of threads; nothing else should run."""
+    with tempfile.TemporaryDirectory() as folder:
+        long, short = Path(folder) / "long.flac", Path(folder) / "short.flac"
+        audio = _joined(sounds, round(LENGTH * RATE))
+        write_sound(long, audio)
+        write_sound(short, audio[:, : round(SHORT * RATE)])
+        for count in threads:
+            for what, endings in (("encode", (".flac", ".rvc")), ("decode", (".rvc", ".wav"))):
+                costs = [
+                    _run(what, model, count, path.with_suffix(endings[0]), path.with_suffix(endings[1]))
+                    for path in (short, long)
+                ]
+                yield Speed(what, name, count, LENGTH, costs[1][0], costs[0][0], costs[1][1])
+
+
+def _joined(sounds: Sequence[Audio], samples: int) -> Audio:
+    """One after the other, again from the first if need be; of the channels of the first."""
+    alike = [sound for sound in sounds if len(sound) == len(sounds[0])]
+    line = np.concatenate(alike, axis=1)
+    return np.tile(line, -(-samples // line.shape[1]))[:, :samples]
+
+
+def _run(what: str, model: Path, threads: int, source: Path, target: Path) -> tuple[float, int]:
+    """(seconds, peak resident bytes) of one command."""
+    command = [sys.executable, "-m", "ravecodec", what, "-q", "-f", "--device", "cpu", "--threads", str(threads)]
+    began = time.perf_counter()
+    child = subprocess.Popen([*command, "--model", str(model), str(source), str(target)], stdin=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise RavecodecError(f"{what} failed while its speed was measured")
+    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
