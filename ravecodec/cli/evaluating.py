@@ -19,7 +19,7 @@ from ravecodec.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from ravecodec.evaluate.results import Results
 
-NEEDED = ("jinja2", "matplotlib", "visqol", "zimtohrli", "pyloudnorm", "bjontegaard", "pystoi")
+NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
 RESULTS, ITEMS = "results.json", "items.csv"
 REPORT_SECONDS = 30.0
 
@@ -149,7 +149,10 @@ def _measured(
     if "aac" in anchors or "60ms" in anchors:
         _check_av()
     from ravecodec.evaluate.evaluation import Request, evaluate
+    from ravecodec.evaluate.scores import absent
 
+    if missing := absent():
+        console.say(f"warning: no {', '.join(missing)}, so their scores are missing: `pip install 'ravecodec[eval]'`")
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -203,7 +206,7 @@ def _score_listeners(key: Path, paths: tuple[Path, ...], *, as_json: bool) -> in
     if as_json:
         console.emit_json(scores)
     else:
-        console.emit(str(scores))
+        console.emit(scores.table())
     return 0
 
 

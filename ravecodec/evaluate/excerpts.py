@@ -87,8 +87,9 @@ def _reason(path: Path, error: Exception) -> str:
 def prepare(sources: list[Source], count: int, seconds: float, seed: int) -> tuple[list[tuple[Item, Audio]], list[str]]:
     """(`count` excerpts, sentences about files that turned out damaged: others take their place).
 
-    There are fewer where the files hold no more that is not the same. Every source gives one excerpt before any gives a second, the groups take turns, and within a group the order is
-    that of a hash of seed and name. InputError if no file can be read to its end.
+    There are fewer where the files hold no more that is not the same. Every source gives one excerpt before any gives a
+    second, the groups take turns, and within a group the order is that of a hash of seed and name. InputError if no
+    file can be read to its end.
     """
     found: dict[str, tuple[Item, Audio]] = {}
     damaged: dict[Path, str] = {}

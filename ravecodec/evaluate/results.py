@@ -201,7 +201,8 @@ class Results:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat row per item and condition, for items.csv."""
-        items, conditions = ({x.id: x for x in xs} for xs in (self.items, self.conditions))
+        items = {item.id: item for item in self.items}
+        conditions = {condition.id: condition for condition in self.conditions}
         for score in self.scores:
             item, condition = items[score.item], conditions[score.condition]
             rates = (

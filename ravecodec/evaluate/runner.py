@@ -1,6 +1,7 @@
 """An evaluation: every condition on every excerpt, in processes of one thread each, resumable.
 
-OUT/audio/ITEM/reference.flac and CONDITION.flac are what was scored (48 kHz, 16 bits); OUT/cache has one file per item
+OUT/audio/ITEM/reference.flac and CONDITION.flac are what was scored (48 kHz, 16 bits,
+in time with each other); OUT/cache has one file per item
 and condition, named by a hash of the excerpt's samples, the condition's settings (a model by its id) and the scores'
 version. What is there is not done again.
 """
@@ -97,12 +98,12 @@ def run_task(task: Task) -> Score:
     """Does what the task says, or reads what it said before."""
     if task.done:
         return Score(**{**json.loads(task.record.read_text()), "item": task.item.id, "condition": task.condition.id})
-    from ravecodec.evaluate.scores import score
+    from ravecodec.evaluate.scores import fitted, score
 
     reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
     values, delay = score(reference, done.audio, RATE, speech=task.speech)
-    write_sound(task.sound, done.audio)
+    write_sound(task.sound, fitted(done.audio, reference.shape[1], delay))
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, values)
     task.record.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(task.record, force=True) as file:

@@ -141,13 +141,13 @@ def prepare(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio,
     if rate != RATE:
         pair = [np.atleast_2d(soxr.resample(audio.T, rate, RATE, quality="VHQ").T) for audio in pair]
     x, y = pair[0], np.clip(np.rint(pair[1] * 32768) / 32768, -1, 1)
-    y = _fitted(y - y.mean(axis=1, keepdims=True), x.shape[1], 0)
+    y = fitted(y - y.mean(axis=1, keepdims=True), x.shape[1], 0)
     x = x - x.mean(axis=1, keepdims=True)
     delay = find_delay(x.mean(0), y.mean(0))
-    return x, _fitted(y, x.shape[1], delay), delay
+    return x, fitted(y, x.shape[1], delay), delay
 
 
-def _fitted(audio: Audio, samples: int, delay: int) -> Audio:
+def fitted(audio: Audio, samples: int, delay: int) -> Audio:
     """`audio` from sample `delay` on, zeros where it has none, `samples` long."""
     late = np.pad(audio, ((0, 0), (max(0, -delay), 0)))[:, max(0, delay) :][:, :samples]
     return np.pad(late, ((0, 0), (0, samples - late.shape[1])))
@@ -178,8 +178,9 @@ def score(
 ) -> tuple[dict[str, float], int]:
     """(values by metric id, delay in samples at 48 kHz) of audio [channels, samples] or [samples].
 
-    Metrics that say nothing about this pair (silence, less than half a second) are missing, as are those in `skip` and
-    without `speech` those of speech. Raises InputError as `prepare` does, UsageError without `ravecodec[eval]`.
+    Metrics that say nothing about this pair (silence, less than half a second) are missing, as are those in `skip`,
+    those of packages that are not installed (`absent`), and without `speech` those of speech. Raises InputError as
+    `prepare` does, UsageError without pyloudnorm (`ravecodec[eval]`).
     """
     x, y, delay = prepare(reference, decoded, rate)
     raw = np.atleast_2d(np.asarray(decoded, dtype=np.float64)).mean(0), np.atleast_2d(np.asarray(reference)).mean(0)
@@ -194,14 +195,21 @@ def score(
     return {name: values[name] for name in wanted if np.isfinite(values.get(name, np.nan))}, delay
 
 
+def absent() -> list[str]:
+    """Packages of `ravecodec[eval]` that are not installed and whose scores are therefore left out."""
+    return [name for name in ("visqol", "zimtohrli", "pystoi") if find_spec(name) is None]
+
+
 Measure = tuple[tuple[str, ...], Callable[[], Any]]
 
 
 def _measures(x: Audio, y: Audio, speech: bool) -> Iterator[Measure]:
     """Names and functions that compute their values, of prepared audio."""
     a, b = x.mean(0), y.mean(0)
-    yield ("visqol",), lambda: metrics.visqol_audio(a, b, RATE)
-    yield ("zimtohrli",), lambda: metrics.zimtohrli(a, b, RATE)
+    if "visqol" not in absent():
+        yield ("visqol",), lambda: metrics.visqol_audio(a, b, RATE)
+    if "zimtohrli" not in absent():
+        yield ("zimtohrli",), lambda: metrics.zimtohrli(a, b, RATE)
     yield ("peak_f1", "peak_precision", "peak_recall"), lambda: _peaks(a, b)
     yield ("log_mel",), lambda: metrics.log_mel_distance(a, b, RATE)
     yield ("mel_dac",), lambda: spectral.dac_mel_distance(a, b, RATE)
@@ -226,7 +234,8 @@ def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator
     low = [soxr.resample(signal, RATE, SPEECH_RATE, quality="VHQ") for signal in (a, b)]
     if find_spec("ai_edge_litert") is not None:  # without it ViSQOL's speech mode says one or two points too much
         yield ("visqol_speech",), lambda: metrics.visqol_speech(*low, SPEECH_RATE)
-    yield ("estoi",), lambda: _extra("pystoi").stoi(*low, SPEECH_RATE, extended=True)
+    if "pystoi" not in absent():
+        yield ("estoi",), lambda: _extra("pystoi").stoi(*low, SPEECH_RATE, extended=True)
     if find_spec("pesq") is not None:
         yield ("pesq_wb",), lambda: _extra("pesq").pesq(SPEECH_RATE, *low, "wb")
 

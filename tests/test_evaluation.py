@@ -1,0 +1,229 @@
+"""`evaluate` and its parts: every condition on tiny models, in processes, resumed; the command line's errors."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from ravecodec import zoo
+from ravecodec.cli import main
+from ravecodec.errors import UsageError
+from ravecodec.evaluate import anchors, runner
+from ravecodec.evaluate.conditions import ANCHORS, FIDELITIES, LADDER, anchor_conditions, apply, model_conditions
+from ravecodec.evaluate.evaluation import Request, evaluate
+from ravecodec.evaluate.excerpts import RATE
+from ravecodec.evaluate.results import Condition, Item, Results
+from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
+from ravecodec.evaluate.scores import score
+from ravecodec.models.package import Model
+
+torch.set_num_threads(1)
+
+Audio = np.ndarray
+PERCEPTUAL = ("visqol", "zimtohrli")
+
+
+def sound(music: Callable[..., Audio], seconds: float = 1.5, channels: int = 2, seed: int = 0) -> Audio:
+    audio = music(round(seconds * RATE), channels, RATE, seed)
+    return (np.rint(audio * 32768) / 32768).astype(np.float32)
+
+
+# ---- conditions ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_has_a_ladder_fidelities_and_bounds(stereo_model: Model) -> None:
+    found = list(model_conditions("default", stereo_model, None, None))
+    own = stereo_model.coding.dims, stereo_model.coding.step_index
+    ladder = [c for c in found if c.series == "default"]
+    assert [c.settings["step_index"] for c in ladder] == [own[1] + offset for offset in sorted(LADDER, reverse=True)]
+    assert [c.settings["default"] for c in ladder].count(True) == 1
+    by_fidelity = [c for c in found if c.series == "default by fidelity"]
+    assert [c.settings["dims"] for c in by_fidelity] == [stereo_model.latent.dims_for(f) for f in FIDELITIES]
+    assert [c.kind for c in found[-2:]] == ["bound", "bound"]
+    assert len({c.id for c in found}) == len(found)
+
+
+def test_a_grid_of_fidelities_and_steps_is_a_curve_for_each(stereo_model: Model) -> None:
+    found = [c for c in model_conditions("m", stereo_model, (0, 8), (0.5, 0.9)) if c.kind == "model"]
+    assert [(c.series, c.settings["step_index"]) for c in found] == [
+        ("m f=0.5", 8), ("m f=0.5", 0), ("m f=0.9", 8), ("m f=0.9", 0)
+    ]  # fmt: skip
+
+
+def test_anchors_are_chosen_by_name_and_controls_are_always_there() -> None:
+    found = list(anchor_conditions(ANCHORS))
+    assert len({c.id for c in found}) == len(found)
+    assert {"opus", "mp3", "identity", "noise-vocoded", "another-excerpt", "lowpass-3.5k"} <= {c.series for c in found}
+    assert [c.id for c in anchor_conditions([])] == ["identity", "noise-vocoded", "another-excerpt"]
+    with pytest.raises(UsageError, match=r"anchor 'wax'; expected some of opus"):
+        list(anchor_conditions(["opus", "wax"]))
+
+
+@pytest.mark.parametrize("condition", anchor_conditions(ANCHORS), ids=lambda c: c.id)
+def test_every_anchor_gives_back_audio_of_the_same_shape(condition: Condition, music: Callable[..., Audio]) -> None:
+    audio, other = sound(music), sound(music, 1.0, 1, seed=3)
+    if condition.settings["do"] == "av":
+        pytest.importorskip("av")
+    done = apply(condition.settings, audio, other, {})
+    assert done.audio.shape == audio.shape and done.audio.dtype == np.float32 and np.isfinite(done.audio).all()
+    if condition.kind == "codec":
+        assert done.bytes is not None and done.payload is not None and 0 < done.payload <= done.bytes
+        kbps, nominal = done.payload * 8 / 1000 / 1.5, condition.settings["kbps"]
+        assert 0.3 * nominal < kbps < 1.5 * nominal
+        values, delay = score(audio, done.audio, RATE, skip=PERCEPTUAL)
+        assert abs(delay) <= 8 and values["si_sdr"] > 0  # in time with the original
+    else:
+        assert done.bytes is None
+    assert np.array_equal(done.audio, audio) == (condition.id == "identity")
+
+
+def test_noise_vocoding_keeps_the_envelope_and_no_tone(music: Callable[..., Audio]) -> None:
+    audio = sound(music, 3.0)
+    values, _ = score(audio, anchors.noise_vocoded(audio).audio, RATE, skip=PERCEPTUAL)
+    assert values["peak_f1"] < 0.1 and values["log_mel"] < 8 and abs(values["loudness_error"]) < 1
+
+
+@pytest.mark.parametrize("kbps", [2, 700])
+def test_rates_that_opus_does_not_have_are_refused(kbps: int) -> None:
+    with pytest.raises(UsageError, match="Opus at"):
+        anchors.opus(np.zeros((1, RATE), np.float32), kbps)
+    with pytest.raises(UsageError, match="8 to 320"):
+        anchors.mp3(np.zeros((1, RATE), np.float32), kbps)
+
+
+def test_a_model_point_is_a_real_stream(stereo_model: Model, model_folder: Path, music: Callable[..., Audio]) -> None:
+    audio = sound(music)
+    packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
+    points = [c for c in model_conditions("default", stereo_model, (-8, 16), None) if c.series == "default"]
+    coarse, fine = (apply(c.settings, audio, audio, packages) for c in points)
+    assert coarse.audio.shape == audio.shape
+    assert coarse.bytes is not None and fine.bytes is not None and coarse.bytes < fine.bytes
+    assert 0 < coarse.payload < coarse.bytes  # type: ignore[operator]
+
+
+def test_bounds_are_the_model_without_its_quantiser(
+    stereo_model: Model, model_folder: Path, music: Callable[..., Audio]
+) -> None:
+    """A very fine step comes as near to the cropped bound as one likes; the whole bound is another sound."""
+    audio = sound(music)
+    packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
+    found = list(model_conditions("default", stereo_model, (-64, 0), None))
+    whole, cropped = (apply(c.settings, audio, audio, packages) for c in found[-2:])
+    coarse, fine = (apply(c.settings, audio, audio, packages) for c in found[:2])
+    near, far = (np.abs(x.audio - cropped.audio).max() for x in (fine, coarse))
+    assert near < 0.05 * far and whole.bytes is cropped.bytes is None
+    assert np.abs(whole.audio - cropped.audio).max() > near
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def tasks(out: Path, music: Callable[..., Audio]) -> list[Task]:
+    """Two items and two conditions that cost nothing."""
+    sounds = [sound(music, 1.0, seed=seed) for seed in (1, 2)]
+    items = [Item(f"i{n}", f"{n}.wav", 0.0, 1.0, f"{n}" * 64, 2, RATE) for n in range(2)]
+    write_references(out, list(zip(items, sounds, strict=True)))
+    kinds = [Condition("identity", "identity", "control", "", {"do": "identity"})]
+    kinds.append(Condition("opus-12", "opus", "codec", "", {"do": "opus", "channels": 1, "kbps": 12}))
+    return [Task(i, items[1 - n], c, False, {}, out) for c in kinds for n, i in enumerate(items)]
+
+
+def test_runs_go_on_where_they_stopped(
+    tmp_path: Path, music: Callable[..., Audio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two processes; called again, nothing is computed; what is missing is made anew and is the same."""
+    wanted, heard = tasks(tmp_path, music), []
+    first = run_all(wanted, 2, lambda done, total: heard.append((done, total)))
+    assert heard[0] == (0, 4) and heard[-1] == (4, 4)
+    assert [(s.item, s.condition) for s in first] == [(t.item.id, t.condition.id) for t in wanted]
+    assert first[0].values["peak_f1"] == 1 and first[0].bytes is None and first[2].bytes is not None
+    assert not list(tmp_path.rglob("*.part"))
+    assert np.array_equal(read_sound(wanted[0].sound), read_sound(tmp_path / "audio" / "i0" / "reference.flac"))
+
+    wanted[2].sound.unlink()
+    wanted[3].record.unlink()
+    assert run_all(wanted, 1, lambda done, total: None) == first
+
+    def never(*args: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(runner, "_run", lambda tasks, jobs: [never() for _ in tasks])
+    assert run_all(wanted, 1, lambda done, total: None) == first
+
+
+def test_a_score_is_kept_for_what_it_is_of(tmp_path: Path, music: Callable[..., Audio]) -> None:
+    first, second, other = (t.key for t in tasks(tmp_path, music)[:3])
+    assert len({first, second, other}) == 3
+    task = tasks(tmp_path, music)[2]
+    changed = dataclasses.replace(task.condition, settings={**task.condition.settings, "kbps": 16})
+    assert dataclasses.replace(task, condition=changed).key != task.key
+    assert dataclasses.replace(task, speech=True).key != task.key
+    renamed = dataclasses.replace(task.condition, id="other", label="other")
+    assert dataclasses.replace(task, condition=renamed).key == task.key
+
+
+def test_an_evaluation_has_everything(tmp_path: Path, model_folder: Path, music: Callable[..., Audio]) -> None:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for seed in range(2):
+        soundfile.write(folder / f"{seed}.wav", music(3 * RATE, 2, RATE, seed).T, RATE)
+    (folder / "broken.wav").write_bytes(b"RIFF nothing")
+    entry, said = zoo.read_entry(model_folder / "default.safetensors"), []
+    request = Request(
+        (folder,), (entry,), tmp_path / "out", ("opus",), steps=(0,), items=2, seconds=1.0, speed=False, jobs=1
+    )
+    results = evaluate(request, lambda done, total: None, said.append)
+    assert len(said) == 1 and "broken.wav" in said[0] and results.unreadable == [said[0].removeprefix("left out: ")]
+    assert len(results.items) == 2 and len(results.scores) == 2 * len(results.conditions)
+    assert results.kbps("opus-6", payload=True) == pytest.approx(6, abs=2) and results.kbps("identity") is None
+    assert set(results.values("identity", "peak_f1").values()) == {1.0}
+    assert results.models["default"]["id"] == entry.id.hex() and results.models["default"]["bytes"] == entry.size
+    assert len(results.fidelity[0].singular) == entry.config.latent and results.fidelity[0].singular[-1] == 1
+    assert results.manifest["seed"] == 0 and results.manifest["packages"]["numpy"] == np.__version__
+    assert Results.from_json(results.to_json()) == results
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ([], 2, "expected AUDIO"),
+        (["music"], 2, "expected --out"),
+        (["music", "--out", "x", "--anchors", "wax"], 2, "anchor 'wax'"),
+        (["music", "--out", "x", "--steps", "1,two"], 2, "expected numbers"),
+        (["missing", "--out", "x"], 3, "no such file"),
+        (["empty", "--out", "x"], 3, "no audio to evaluate on"),
+        (["music", "--out", "full"], 8, "is there and no report"),
+        (["music", "--out", "x", "--model", "nobody"], 7, "nobody"),
+        (["--plot", "notes.txt", "--out", "x"], 4, "notes.txt"),
+    ],
+)
+def test_bad_calls_say_what_is_wrong(
+    arguments: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    monkeypatch.chdir(tmp_path)
+    for name in ("music", "empty", "full"):
+        Path(name).mkdir()
+    soundfile.write("music/x.wav", np.zeros((RATE * 2, 1)), RATE)
+    Path("full/precious.txt").write_text("mine")
+    Path("notes.txt").write_text("no JSON")
+    done = CliRunner().invoke(main, ["eval", *arguments])
+    assert done.exit_code == code and sentence in done.stderr, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("ravecodec: error: ")
+    assert Path("full/precious.txt").read_text() == "mine" and not Path("x/index.html").exists()
+
+
+def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ravecodec.cli import evaluating
+
+    monkeypatch.setattr(evaluating, "find_spec", lambda name: None)
+    done = CliRunner().invoke(main, ["eval", "music", "--out", "x"])
+    assert done.exit_code == 2 and "pip install 'ravecodec[eval]'" in done.stderr
