@@ -113,9 +113,7 @@ def t_interval(values: ArrayLike) -> Interval:
     mean, count = float(sample.mean()), len(sample)
     if count == 1:
         return Interval(mean, math.nan, math.nan, 1, 1)
-    reach = (
-        float(_extra("scipy.stats").t.ppf((1 + LEVEL) / 2, count - 1)) * float(sample.std(ddof=1)) / math.sqrt(count)
-    )
+    reach = float(extra("scipy.stats").t.ppf((1 + LEVEL) / 2, count - 1)) * float(sample.std(ddof=1)) / math.sqrt(count)
     return Interval(mean, mean - reach, mean + reach, count, count)
 
 
@@ -220,20 +218,20 @@ def _delta(a: Curve, b: Curve, method: str, better: str, *, over_rate: bool) -> 
         raise UsageError(f"method {method!r}, better {better!r}: expected one of {METHODS} and 'higher' or 'lower'")
     sign = 1.0 if better == "higher" else -1.0
     fronts = [_front(points, sign) for points in (a, b)]
-    note = "; ".join(text for name, (_, text) in zip("ab", fronts, strict=True) if text for text in [f"{name}: {text}"])
+    note = "; ".join(f"{name}: {text}" for name, (_, text) in zip("ab", fronts, strict=True) if text)
     (first, _), (second, _) = fronts
     few = [f"curve {name} has {len(p)}" for name, p in (("a", first), ("b", second)) if len(p) < POINTS]
     if few:
         return Delta(None, 0.0, math.nan, math.nan, f"too few points: {' and '.join(few)} of {POINTS}", note)
     overlap, low, high = _overlap(first[:, 0 if over_rate else 1], second[:, 0 if over_rate else 1])
-    ends = sorted((10**low, 10**high) if over_rate else (sign * low, sign * high))
+    low, high = sorted((10**low, 10**high) if over_rate else (sign * low, sign * high))
     if overlap == 0:
         return Delta(None, 0.0, math.nan, math.nan, "no overlap", note)
     if overlap < SLIVER:
         return Delta(
-            None, overlap, *ends, f"overlap of {100 * overlap:.1f} %, expected at least {100 * SLIVER:g} %", note
+            None, overlap, low, high, f"overlap of {100 * overlap:.1f} %, expected at least {100 * SLIVER:g} %", note
         )
-    return Delta(_bjontegaard(first, second, method, over_rate, sign), overlap, *ends, "", note)
+    return Delta(_bjontegaard(first, second, method, over_rate, sign), overlap, low, high, "", note)
 
 
 def _front(points: Curve, sign: float) -> tuple[NDArray[np.float64], str]:
@@ -261,7 +259,7 @@ def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, flo
 
 def _bjontegaard(a: NDArray[np.float64], b: NDArray[np.float64], method: str, over_rate: bool, sign: float) -> float:
     """The difference itself: quality in the metric's unit, or rate in %."""
-    module = _extra("bjontegaard")
+    module = extra("bjontegaard")
     options = {"method": method, "require_matching_points": False, "min_overlap": 0}
     rate_a, rate_b = 10 ** a[:, 0], 10 ** b[:, 0]
     if over_rate:
@@ -269,7 +267,7 @@ def _bjontegaard(a: NDArray[np.float64], b: NDArray[np.float64], method: str, ov
     return float(module.bd_rate(rate_b, b[:, 1], rate_a, a[:, 1], **options))
 
 
-def _extra(name: str) -> Any:
+def extra(name: str) -> Any:
     """A module of the extra `eval`."""
     try:
         return import_module(name)
