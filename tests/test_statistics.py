@@ -1,5 +1,6 @@
 """Intervals that cover, pairs that count, curves that are compared only where both are, and the worst items first."""
 
+import itertools
 import math
 import subprocess
 import sys
@@ -88,6 +89,16 @@ def test_the_mean_is_over_items_however_they_are_clustered():
     found = mean_interval(values, {"a": "x", "b": "x", "c": "x", "d": "y"})
     assert found.mean == 2.0
     assert (found.low, found.high) == (1.0, 5.0)
+
+
+def test_clusters_of_any_size_are_drawn_alike_and_weigh_what_they_hold():
+    """Against all 5^5 draws of five clusters of 1 to 9 items."""
+    groups = {"a": [0.0] * 9, "b": [1.0], "c": [2.0, 4.0], "d": [9.0], "e": [5.0] * 4}
+    values = {f"{name}{k}": value for name, group in groups.items() for k, value in enumerate(group)}
+    draws = [[v for name in drawn for v in groups[name]] for drawn in itertools.product(groups, repeat=5)]
+    wanted = np.percentile([np.mean(draw) for draw in draws], [2.5, 97.5])
+    found = mean_interval(values, {item: item[0] for item in values}, rounds=50_000)
+    assert (found.low, found.high) == pytest.approx(tuple(wanted), abs=0.1)
 
 
 def test_order_changes_nothing_and_the_seed_changes_something():
@@ -210,7 +221,7 @@ def test_a_sliver_of_overlap_is_not_enough():
 
 def test_points_that_are_no_better_than_cheaper_ones_are_left_out_and_named():
     pytest.importorskip("bjontegaard")
-    spoiled = [*RISING, (5.0, 2.5), (20.0, 5.0), (4.0, 1.0)]
+    spoiled = [*RISING, (5.0, 2.5), (20.0, 5.0), (4.0, 2.5)]
     found = bd_rate(scaled(spoiled, rate=0.5), RISING)
     assert found.value == pytest.approx(-50)
     assert found.note == "a: left out at 2, 2.5, 10 kbit/s: no better than a cheaper point"

@@ -363,8 +363,8 @@ def _config(key: Key) -> str:
         lines += _page("        ", type="mushra", id=name, name="Listening test", content=QUESTION)
         lines += [f"          {option}" for option in TRIAL_OPTIONS]
         lines += [f"          reference: {json.dumps(f'{folder}/{name}/{REFERENCE}.wav')}", "          stimuli:"]
-        hidden = [code for code, stimulus in trial.stimuli.items() if stimulus.condition != REFERENCE]
-        lines += [f"              {code}: {json.dumps(f'{folder}/{name}/{code}.wav')}" for code in hidden]
+        others = [code for code, stimulus in trial.stimuli.items() if stimulus.condition != REFERENCE]
+        lines += [f"              {code}: {json.dumps(f'{folder}/{name}/{code}.wav')}" for code in others]
     lines += _page("    ", type="finish", name="Thank you", content="Please say who you are, and send your answers.")
     lines += [f"      {option}" for option in FINISH_OPTIONS]
     return "\n".join(lines) + "\n"
