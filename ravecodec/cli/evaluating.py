@@ -8,7 +8,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,6 +17,8 @@ from ravecodec.cli.options import json_option, quiet_option, verbose_option
 from ravecodec.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from ravecodec.evaluate.results import Results
 
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
@@ -189,7 +191,7 @@ def _write(results: Results, out: Path, embed: int) -> None:
 
 
 def _for_listeners(results: Results) -> list[str]:
-    """Conditions worth a listener's time: each model's default point, and of each codec the two lowest rates."""
+    """Conditions worth a listener's time: each model's default point, and of each codec two of the lowest rates."""
     chosen = [c.id for c in results.conditions if c.settings.get("default")]
     for series in results.series:
         codecs = [c.id for c in results.of(series) if c.kind == "codec"]
@@ -214,7 +216,8 @@ class Counter:
     """How many scores are there: a bar on a terminal, else a line every half minute."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._quiet, self._bar = quiet, None
+        self._quiet = quiet
+        self._bar: tqdm[NoReturn] | None = None
         self._began = self._told = time.monotonic()
         self._first = 0
 

@@ -84,7 +84,8 @@ def av_codec(audio: Audio, codec: str, container: str, kbps: float, options: dic
             payload += packet.size
             output.mux(packet)
     data = file.getvalue()
-    with av.open(io.BytesIO(data)) as source:
+    source: Any
+    with av.open(io.BytesIO(data), "r") as source:
         decoder = av.AudioResampler(format="fltp", layout=layout, rate=RATE)
         frames = [piece for frame in source.decode(audio=0) for piece in decoder.resample(frame)]
         frames += decoder.resample(None)

@@ -46,8 +46,9 @@ def model_conditions(
         for f in FIDELITIES:
             dims = model.latent.dims_for(f)
             yield _point(name, f"{name} by fidelity", model, dims, own, f"{name}, f = {f:g}, {dims} dims")
-    for what, dims in (("not quantised", None), ("cropped, not quantised", model.coding.dims)):
-        settings = {"do": "unquantised", "model": model.id.hex(), "dims": dims}
+    bounds: dict[str, int | None] = {"not quantised": None, "cropped, not quantised": model.coding.dims}
+    for what, sent in bounds.items():
+        settings = {"do": "unquantised", "model": model.id.hex(), "dims": sent}
         yield Condition(_id(name, what), f"{name}, {what}", "bound", f"{name}, {what}", settings)
 
 

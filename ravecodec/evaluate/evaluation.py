@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ def _facts(entry: ModelEntry, model: Model) -> dict[str, Any]:
     weights = sum(p.numel() for p in model.network.parameters())
     facts = {"id": entry.id.hex(), "sha256": entry.digest.hex(), "bytes": entry.size, "parameters": weights}
     info = {key: value for key, value in dict(entry.info).items() if key in ("licence", "hours_of_audio", "steps")}
-    return facts | {"config": asdict(entry.config), "point": dict(entry.point)} | info
+    return facts | {"config": json.loads(entry.config.to_json()), "point": dict(entry.point)} | info
 
 
 def _description(items: list[Item], request: Request) -> str:

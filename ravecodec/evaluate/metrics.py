@@ -121,11 +121,10 @@ def visqol_speech(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
 
     Not on one scale with the audio mode. Raises as `visqol_audio` does.
     """
-    pair = [
-        soxr.resample(signal, rate, 16000, quality="VHQ") if rate != 16000 else signal
-        for signal in _pair(reference, decoded)
-    ]
-    result = _visqol("speech").measure_from_arrays(*(signal.astype(np.float64) for signal in pair), 16000)
+    pair = [np.asarray(signal, dtype=np.float64) for signal in _pair(reference, decoded)]
+    if rate != 16000:
+        pair = [soxr.resample(signal, rate, 16000, quality="VHQ") for signal in pair]
+    result = _visqol("speech").measure_from_arrays(pair[0], pair[1], 16000)
     return float(result.moslqo)
 
 

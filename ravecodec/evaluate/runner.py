@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from ravecodec.errors import InputError, OutputError
 from ravecodec.evaluate.conditions import apply
@@ -72,8 +73,8 @@ def write_references(out: Path, excerpts: Sequence[tuple[Item, Audio]]) -> None:
             write_sound(path, audio)
 
 
-def write_sound(path: Path, audio: Audio) -> None:
-    """float32 [channels, samples] at 48 kHz -> 16-bit FLAC, whole or not at all. OutputError."""
+def write_sound(path: Path, audio: NDArray[np.floating]) -> None:
+    """float [channels, samples] at 48 kHz -> 16-bit FLAC, whole or not at all. OutputError."""
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ def run_task(task: Task) -> Score:
     reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
     values, delay = score(reference, done.audio, RATE, speech=task.speech)
-    write_sound(task.sound, fitted(done.audio, reference.shape[1], delay))
+    write_sound(task.sound, fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, values)
     task.record.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(task.record, force=True) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -224,20 +225,21 @@ def _measures(x: Audio, y: Audio, speech: bool) -> Iterator[Measure]:
     if len(x) == 2:
         yield ("stereo_level_error", "stereo_correlation_error"), lambda: level.stereo_errors(x, y, RATE)
         for side, one, other in (("left", x[0], y[0]), ("right", x[1], y[1])):
-            yield (f"log_mel_{side}",), lambda p=(one, other): metrics.log_mel_distance(*p, RATE)
-            yield (f"peak_f1_{side}",), lambda p=(one, other): metrics.peak_f1(*p, RATE)
+            yield (f"log_mel_{side}",), partial(metrics.log_mel_distance, one, other, RATE)
+            yield (f"peak_f1_{side}",), partial(metrics.peak_f1, one, other, RATE)
     if speech:
         yield from _speech_measures(a, b)
 
 
 def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator[Measure]:
-    low = [soxr.resample(signal, RATE, SPEECH_RATE, quality="VHQ") for signal in (a, b)]
-    if find_spec("ai_edge_litert") is not None:  # without it ViSQOL's speech mode says one or two points too much
-        yield ("visqol_speech",), lambda: metrics.visqol_speech(*low, SPEECH_RATE)
+    x, y = (soxr.resample(signal, RATE, SPEECH_RATE, quality="VHQ") for signal in (a, b))
+    lattice = find_spec("ai_edge_litert") is not None  # without it ViSQOL's speech mode says one or two points too much
+    if lattice and "visqol" not in absent():
+        yield ("visqol_speech",), lambda: metrics.visqol_speech(x, y, SPEECH_RATE)
     if "pystoi" not in absent():
-        yield ("estoi",), lambda: _extra("pystoi").stoi(*low, SPEECH_RATE, extended=True)
+        yield ("estoi",), lambda: _extra("pystoi").stoi(x, y, SPEECH_RATE, extended=True)
     if find_spec("pesq") is not None:
-        yield ("pesq_wb",), lambda: _extra("pesq").pesq(SPEECH_RATE, *low, "wb")
+        yield ("pesq_wb",), lambda: _extra("pesq").pesq(SPEECH_RATE, x, y, "wb")
 
 
 def _peaks(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[float]:
