@@ -14,8 +14,8 @@ from typing import Any
 from ravecodec.errors import ModelError
 
 PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself, read by package.py and, without torch, by zoo.py
-PACKAGE_VERSION = 4  # what is written
-PACKAGE_VERSIONS = ("1", "2", "3", "4")  # what is read
+PACKAGE_VERSION = 3  # what is written
+PACKAGE_VERSIONS = ("1", "2", "3")  # what is read
 
 ENCODERS = ("multiband", "spectrogram")
 GENERATORS = ("conv", "istft")
@@ -46,7 +46,6 @@ class ModelConfig:
     dilations: tuple[int, ...] = (1, 3, 9)  # residual stack of the conv generator
     noise: bool = True  # noise head of either generator
     lines: int = 512  # rows of the warped spectrum that the spectrogram encoder sees and the istft generator draws
-    crossover: int = 3000  # spectrogram: Hz below which rows come from the long window
     sinusoids_per_line: int = 1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
     frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)  # spectrogram/istft: how the rows shrink from level to level
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
@@ -68,7 +67,7 @@ class ModelConfig:
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
         self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
         self._check(isinstance(self.noise, bool), "noise", "true or false")
-        for name in ("sample_rate", "capacity", "latent", "lines", "crossover", "sinusoids_per_line"):
+        for name in ("sample_rate", "capacity", "latent", "lines", "sinusoids_per_line"):
             self._check(_is_count(getattr(self, name)), name, "a positive integer")
         for name in LISTS:
             values = getattr(self, name)

@@ -21,6 +21,7 @@ from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.reach import Layer, Reach, encoder_reach
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
+CROSSOVER_HZ = 3000.0  # to 6 kHz made no difference that a short training could show (docs/training.md)
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
@@ -60,7 +61,7 @@ class WarpedSpectrum(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.low = int((warped_frequencies(config.lines) < config.crossover).sum())
+        self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
         self.features = config.channels * (COLUMNS + ONSET_COLUMNS) + (COLUMNS if config.channels == 2 else 0)
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
             matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))

@@ -8,12 +8,12 @@ from torch import Tensor
 from ravecodec.errors import UsageError
 from ravecodec.models import istft, noise
 from ravecodec.models.blocks import TimeConv, TimeUp, channels_last
-from ravecodec.models.config import STEP, ModelConfig
+from ravecodec.models.config import ModelConfig
 from ravecodec.models.istft import Clock
 from ravecodec.models.pqmf import PQMF
 from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.models.reach import Reach
-from ravecodec.models.spectrogram import WarpedSpectrum, rows, warped_frequencies
+from ravecodec.models.spectrogram import rows, warped_frequencies
 
 torch.set_num_threads(1)
 
@@ -321,18 +321,6 @@ def test_warped_rows_rise_from_30_hz_to_20_khz() -> None:
     steps = np.diff(hertz)
     assert (steps > 0).all() and (np.diff(steps) > 0).all()
     assert steps[0] < 4 < 100 < steps[-1]
-
-
-@pytest.mark.parametrize(("crossover", "apart"), [(3000, False), (6000, True)])
-def test_the_long_window_tells_partials_apart_below_the_crossover(crossover: int, apart: bool) -> None:
-    """Two tones 75 Hz apart at 4 kHz: 8192 samples see a gap between them, 2048 do not."""
-    config = ModelConfig(**(SPECTRAL | {"crossover": crossover, "lines": 1024, "latent": 64}))
-    time = torch.arange(8 * STEP) / config.sample_rate
-    tones = sum(torch.sin(2 * torch.pi * hertz * time) for hertz in (3962.5, 4037.5)) / 4
-    image = WarpedSpectrum(config)(torch.as_tensor(tones).expand(1, config.channels, -1))[0, 0, :, 4]
-    places = np.searchsorted(warped_frequencies(config.lines), (3962.5, 4000, 4037.5))
-    low, middle, high = (image[place] for place in places)
-    assert bool(middle < torch.minimum(low, high) - 0.5) == apart  # 20 dB
 
 
 def test_streams_of_noise_differ() -> None:
