@@ -202,6 +202,8 @@ def test_an_evaluation_has_everything(tmp_path: Path, model_folder: Path, music:
         (["empty", "--out", "x"], 3, "no audio to evaluate on"),
         (["music", "--out", "full"], 8, "is there and no report"),
         (["music", "--out", "x", "--model", "nobody"], 7, "nobody"),
+        (["music", "--out", "x", "--mushra", "full"], 8, "exists already"),
+        (["music", "--out", "x", "--mushra", "kit", "--seconds", "15"], 2, "at most 12"),
         (["--plot", "notes.txt", "--out", "x"], 4, "notes.txt"),
     ],
 )

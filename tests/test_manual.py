@@ -47,9 +47,15 @@ def commands(group: click.Group, name: str = "ravecodec") -> Iterator[tuple[str,
 COMMANDS = dict(commands(main))
 
 
+def all_words(option: click.Option) -> list[str]:
+    return [*option.opts, *option.secondary_opts]
+
+
 def words(command: click.Command) -> set[str]:
     """Options in all their spellings."""
-    return {word for parameter in command.params if isinstance(parameter, click.Option) for word in parameter.opts}
+    return {
+        word for parameter in command.params if isinstance(parameter, click.Option) for word in all_words(parameter)
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
 RESULTS, ITEMS = "results.json", "items.csv"
 REPORT_SECONDS = 30.0
+MOST_SECONDS = 12.0  # of an excerpt that listeners compare
 
 
 class Numbers(click.ParamType):
@@ -118,6 +119,8 @@ def evaluate(
         return _score_listeners(mushra_key, paths, as_json=as_json)
     if out is None:
         raise UsageError("eval: expected --out REPORT, the folder of the report")
+    if mushra is not None:
+        _check_listening(mushra, options["seconds"])
     results = _merged(paths) if plot else _measured(paths, out, models, quiet=quiet, **options)
     _write(results, out, 0 if plot else embed)
     if mushra is not None:
@@ -162,6 +165,14 @@ def _measured(
     request = Request(tuple(paths), tuple(entries.values()), out, names, jobs=jobs or cores, command=command, **options)
     with Counter(quiet=quiet) as counter:
         return evaluate(request, counter, console.say)
+
+
+def _check_listening(folder: Path, seconds: float) -> None:
+    """Before hours of work, what would end the listening test."""
+    if seconds > MOST_SECONDS:
+        raise UsageError(f"--mushra: excerpts of {seconds:g} s; expected --seconds of at most {MOST_SECONDS:g}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: exists already; expected a new folder for the listening test")
 
 
 def _check_av() -> None:

@@ -105,7 +105,8 @@ def run_task(task: Task) -> Score:
     done = apply(task.condition.settings, reference, other, task.models)
     values, delay = score(reference, done.audio, RATE, speech=task.speech)
     write_sound(task.sound, fitted(done.audio.astype(np.float64), reference.shape[1], delay))
-    found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, values)
+    rounded = {name: round(value, 5) for name, value in values.items()}
+    found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)
     task.record.parent.mkdir(parents=True, exist_ok=True)
     with AtomicFile(task.record, force=True) as file:
         file.write(json.dumps(asdict(found)).encode())
