@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Spectrograms of an excerpt and of what several models make of it, one row each: 0-20 kHz and 0-4 kHz.
 
-    python scripts/before_after.py AUDIO OUT.png --start 20 --seconds 8 --model first=old.safetensors --model now=default
+    python scripts/before_after.py AUDIO OUT.png --start 20 --seconds 8 --model old=old.safetensors --model now=default
 
 A maintainer's tool; needs matplotlib. Every model codes the excerpt by itself, bitstream and all; the row says at which
 rate.

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The tables and curves of README.md and docs/evaluation.md, made from the results of one evaluation.
 
-    python scripts/report_tables.py --results REPORT/results.json    # take over a new evaluation, then as below
-    python scripts/report_tables.py                                  # write tables and figures from docs/evaluation/results.json
-    python scripts/report_tables.py --check                          # exit 1 if a page says something else
+    python scripts/report_tables.py --results REPORT/results.json     # take over a new evaluation, then as below
+    python scripts/report_tables.py              # tables and figures from docs/evaluation/results.json
+    python scripts/report_tables.py --check      # exit 1 if a page says something else
 
 Blocks between `<!-- table: NAME -->` and `<!-- end -->` are replaced. docs/evaluation/results.json keeps the headline
 metrics and a few more; REPORT has all. Needs `ravecodec[eval]` for the figures, numpy for the tables.
