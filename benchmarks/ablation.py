@@ -10,13 +10,15 @@ a model, and the first row is that model as it is; stage 2 needs one.
 A variant gets as many steps as fit into the minutes, measured on its first ones on one thread, and the recipe's
 learning-rate schedule over them; other work on the machine changes no number. Then ten validation excerpts of ten
 seconds are coded by the command line's own functions and scored on the mid channel. A variant that is finished in OUT
-is not repeated, one that was killed goes on. Needs `ravecodec[eval]`; writes OUT/ablation.md.
+is not repeated, one that was killed goes on. Needs `ravecodec[eval]`; writes OUT/ablation.md and, with `--page`, the
+same table into a Markdown page, between `<!-- ablation: NAME -->` and `<!-- end -->`, NAME being the TOML file's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 import tomllib
 from collections.abc import Callable
@@ -168,6 +170,15 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def put(page: Path, name: str, text: str) -> None:
+    """Replaces the table of that name in a page."""
+    pattern = rf"(<!-- ablation: {re.escape(name)} -->\n).*?(<!-- end -->)"
+    found, count = re.subn(pattern, lambda m: m[1] + text + m[2], page.read_text(), flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{page}: has {count} places for the table {name!r}; expected 1")
+    page.write_text(found)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path, help="a TOML file of variants")
@@ -176,6 +187,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and table")
     parser.add_argument("--init-from", type=Path, metavar="PACKAGE", help="model that all variants start from")
     parser.add_argument("--minutes", type=float, help="of processor time each, instead of the file's")
+    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
     parser.add_argument("--jobs", type=int, default=1, help="variants at a time, one thread each")
     args = parser.parse_args()
     if args.jobs < 1:
@@ -209,6 +221,8 @@ def main() -> None:
             ordered = {name: rows[name] for name in [AS_IT_IS, *wanted] if name in rows}
             (args.out / "ablation.md").write_text(table(ordered))
             print(table(ordered), flush=True)
+    if args.page:
+        put(args.page, args.comparison.stem, table(ordered))
 
 
 if __name__ == "__main__":
