@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Spectrograms of input and output side by side, one PNG per pair of WAV files.
 
-A maintainer's tool beside benchmarks/quality.py (whose OUT/decoded holds decoded files); needs matplotlib.
+A maintainer's tool beside `ravecodec eval` (whose REPORT/audio holds originals and decoded files); needs matplotlib.
 
     python scripts/pictures.py --out DIR IN.wav OUT.wav [IN2.wav OUT2.wav ...] [--chunk SECONDS] [--start S --seconds S]
 

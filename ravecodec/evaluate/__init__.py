@@ -1,1 +1,1 @@
-"""Measures of how close decoded audio is to its reference; used by the trainer and by benchmarks/quality.py."""
+"""Measures of how close decoded audio is to its reference; used by the trainer and by `ravecodec eval`."""

@@ -74,7 +74,7 @@ def peak_score(reference: ArrayLike, decoded: ArrayLike, rate: int) -> PeakScore
     of its frame, in a frame within 60 dB of the signal's loudest bin. It counts as met when the other signal has a peak
     in the same frame within one bin or 10 cents, whichever is wider, and within 12 dB of its level (after the two
     signals were brought to one level overall). Identical signals score 1. On the 24 excerpts of
-    benchmarks/quality.py noise with the reference's envelope scores 0.00, another piece of music 0.11 (the level of
+    docs/evaluation.md noise with the reference's envelope scores 0.00, another piece of music 0.11 (the level of
     chance), the reference slowed by 1 % (17 cents) 0.39, and Opus at 6, 8, 12 and 16 kbit/s 0.28, 0.43, 0.66 and 0.76.
 
     reference, decoded: mono, (samples,), same rate in Hz. Raises InputError on other shapes, lengths or NaN.
