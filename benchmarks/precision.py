@@ -3,7 +3,7 @@
 
     python benchmarks/precision.py FILE... [--model default]
 
-Of every audio file the excerpt that `ravecodec eval` would take (10 s; a shorter file whole) is encoded once and decoded
+Of every audio file the excerpt that `ravecodec eval` would take (10 s; a shorter file whole) is encoded once, decoded
 in both precisions. Signal to noise: energy of the float32 output over that of the difference, all channels; scores: mid
 channel at 48 kHz. Needs the extra `ravecodec[eval]`. Prints a Markdown table with the mean below.
 """
