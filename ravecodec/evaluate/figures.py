@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from os.path import commonprefix
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,10 +47,11 @@ COLOURS: dict[str, tuple[str, str]] = {  # name -> (light, dark); text on `paper
     "codec-4": ("#0369a1", "#38bdf8"),
     "codec-5": ("#475569", "#94a3c8"),
 }
+Box = tuple[float, float, float, float]  # left, bottom, right, top
 MARKERS = {"model": "o^Dv", "codec": "sPXdh"}
 FONT, SMALL = 9.0, 8.0  # points
 LETTER = 0.56  # width of a letter over the size of its font, about
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 480.0, 300.0, 34.0, 36.0, 24.0  # points; RIGHT depends on the names there
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 480.0, 300.0, 34.0, 32.0, 40.0  # points; the right margin depends on the names there
 LINE = 11.5  # distance of names in the margin, points
 REACH = 0.35  # of the curves' range: controls farther outside are named at the edge, not drawn
 STYLE: dict[str, Any] = {"svg.hashsalt": "ravecodec", "svg.fonttype": "none", "font.size": FONT, "axes.linewidth": 0.8}
@@ -80,8 +81,8 @@ class Level:
 def rate_curves(results: Results, metric: Metric) -> str:
     """A metric over the file's rate in kbit/s (log axis), with 95 % intervals: a curve for every series that has rates,
     dashed lines for bounds and controls."""
-    title = f"{_titled(metric)} over kbit/s (bytes of the whole file)"
-    return _chart(title, list(_rate_lines(results, metric)), _levels_of(results, metric), "log")
+    about = f"{_scale(metric)}, over kbit/s of the whole file"
+    return _chart((metric.label, about), list(_rate_lines(results, metric)), _levels_of(results, metric), "log")
 
 
 def over_dims(results: Results, metric: Metric) -> str | None:
@@ -91,7 +92,8 @@ def over_dims(results: Results, metric: Metric) -> str | None:
     if not lines:
         return None
     bounds = [level for level in _levels_of(results, metric) if level.colour.startswith("model")]
-    return _chart(f"{_titled(metric)} over dims sent", lines, bounds, "dims", _fidelity_of_dims(results))
+    title = metric.label, f"{_scale(metric)}, over dims sent"
+    return _chart(title, lines, bounds, "dims", _fidelity_of_dims(results))
 
 
 def fidelity(results: Results) -> str | None:
@@ -103,7 +105,12 @@ def fidelity(results: Results) -> str | None:
             points = [(float(n), _exact(f)) for n, f in enumerate(values, 1)]
             label = f"{curve.model}: {name}" if len(results.fidelity) > 1 else name
             lines.append(Line(label, colour, "", dashes, points))
-    return _chart("Fidelity f over dims sent", lines, [], "linear") if lines else None
+        if dims := _default_dims(results, curve.model):
+            point = float(dims), _exact(curve.singular[dims - 1])
+            lines.append(Line(f"{dims} dims by default", colour, "o", "-", [point]))
+    return (
+        _chart(("Fidelity f", "share that the first dims carry, over dims sent"), lines, [], "log") if lines else None
+    )
 
 
 def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> str:
@@ -160,12 +167,21 @@ def series_label(conditions: Sequence[Condition]) -> str:
     """A series as people call it: what the labels of a codec's points begin with."""
     if conditions[0].kind != "codec" or len(conditions) == 1:
         return conditions[0].series if conditions[0].kind == "model" else conditions[0].label
-    return re.sub(r"[\s\d.,]*$", "", commonprefix([c.label for c in conditions])) or conditions[0].series
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*(c.label for c in conditions), strict=False))
+    return re.sub(r"[\s\d.,]*$", "", "".join(letters[0] for letters in alike)) or conditions[0].series
 
 
-def _titled(metric: Metric) -> str:
-    unit = f", {metric.unit}" if metric.unit else ""
-    return f"{metric.label}{unit} ({metric.better} is better)" if metric.better else f"{metric.label}{unit}"
+def _scale(metric: Metric) -> str:
+    """Unit and direction."""
+    return ", ".join(part for part in (metric.unit, f"{metric.better} is better" if metric.better else "") if part)
+
+
+def _default_dims(results: Results, model: str) -> int:
+    """Dims of a model's default operating point; 0 if no condition is that."""
+    for condition in results.conditions:
+        if condition.settings.get("default") and model_name(results, condition) == model:
+            return int(condition.settings.get("dims") or 0)
+    return 0
 
 
 def _model_id(results: Results, name: str) -> str:
@@ -267,24 +283,37 @@ def _hex(name: str) -> str:
 
 
 def _chart(
-    title: str, lines: Sequence[Line], levels: Sequence[Level], scale: str, ticks: Mapping[float, str] | None = None
+    title: tuple[str, str],
+    lines: Sequence[Line],
+    levels: Sequence[Level],
+    scale: str,
+    ticks: Mapping[float, str] | None = None,
 ) -> str:
-    """Curves with their names at them; names of levels in the right margin. scale: "log" (rates), "dims", "linear"."""
+    """Curves with their names at them; names of levels in the right margin. title: two lines; scale: "log" or
+    "dims"."""
     with _style():
         from matplotlib.figure import Figure
 
-        names = [level.name for level in levels]
-        right = 14 + max((_wide(name, SMALL) for name in names), default=0.0)
+        right = 14 + max((_wide(level.name, SMALL) for level in levels), default=0.0)
         size = (WIDTH - LEFT - right, HEIGHT - BOTTOM - TOP)
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
         axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, size[0] / WIDTH, size[1] / HEIGHT))
-        figure.text(3 / WIDTH, 1 - 11 / HEIGHT, title, fontsize=FONT, color=_hex("ink"), va="center")
+        for text, down, look in zip(
+            title,
+            (9, 22),
+            (
+                {"color": _hex("ink"), "weight": "bold", "fontsize": FONT + 1.5},
+                {"color": _hex("muted"), "fontsize": FONT},
+            ),
+            strict=True,
+        ):
+            figure.text(3 / WIDTH, 1 - down / HEIGHT, text, va="center_baseline", **look)
         _limits(axes, lines, levels, scale)
         _ticks(axes, lines, scale, ticks or {}, size[0])
         _draw(axes, lines)
         _draw_levels(axes, levels, size)
         _name_lines(axes, lines, levels, size)
-        return _svg(figure, title + ": " + "; ".join(_spoken(line) for line in lines))
+        return _svg(figure, f"{', '.join(title)}: " + "; ".join(_spoken(line) for line in lines))
 
 
 def _spoken(line: Line) -> str:
@@ -292,6 +321,8 @@ def _spoken(line: Line) -> str:
     if not line.points:
         return line.name
     (x0, y0), (x1, y1) = line.points[0], line.points[-1]
+    if len(line.points) == 1:
+        return f"{line.name}: {y0.mean:.3g} at {x0:.3g}"
     return f"{line.name} from {y0.mean:.3g} at {x0:.3g} to {y1.mean:.3g} at {x1:.3g}"
 
 
@@ -310,11 +341,8 @@ def _limits(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], scale: s
     low, high = min([low, *near]), max([high, *near])
     pad = 0.07 * ((high - low) or 1.0)
     axes.set_ylim(low - pad, high + pad)
-    if scale == "linear":
-        axes.set_xlim(0, max(xs) * 1.02)
-    else:
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(min(xs) / 1.25, max(xs) * (1.25 if scale == "log" else 1.4))
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(min(xs) / 1.25, max(xs) * (1.25 if scale == "log" else 1.4))
 
 
 def _ticks(axes: Axes, lines: Sequence[Line], scale: str, texts: Mapping[float, str], width: float) -> None:
@@ -329,11 +357,9 @@ def _ticks(axes: Axes, lines: Sequence[Line], scale: str, texts: Mapping[float, 
     if scale == "log":
         places = [2.0**n for n in range(-6, 10) if low <= 2.0**n <= high]
         labels = [f"{place:g}" for place in places]
-    elif scale == "dims":
+    else:
         places = _apart(sorted({x for line in lines for x, _ in line.points}), low, high, width)
         labels = [texts.get(place, f"{place:g}") for place in places]
-    else:
-        return
     axes.set_xticks(places, labels)
     axes.set_xticks([], minor=True)
 
@@ -377,7 +403,7 @@ def _draw_levels(axes: Axes, levels: Sequence[Level], size: tuple[float, float])
             rise = (height / size[1], place / size[1])
             axes.plot((1, 1 + 8 / size[0]), rise, color=colour, linewidth=0.7, transform=axes.transAxes, clip_on=False)
         else:
-            name = f"{'↑' if height > 0 else '↓'} {name}"[: len(name) + 2]
+            name = f"{'↑' if height > 0 else '↓'} {name}"
         where = (1 + 10 / size[0], place / size[1])
         axes.text(*where, name, transform=axes.transAxes, fontsize=SMALL, color=colour, va="center_baseline")
 
@@ -414,14 +440,22 @@ def spread(heights: Sequence[float], apart: float, top: float) -> list[float]:
 def _name_lines(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], size: tuple[float, float]) -> None:
     """Each name beside one of its curve's points, where it covers the least: other names, curves, dashed lines."""
     tracks = [_track(axes, line, size) for line in lines]
+    tracks_drawn = [
+        np.concatenate([_filled(track), *_bars(axes, line, track, size)])
+        for line, track in zip(lines, tracks, strict=True)
+    ]
     low, high = axes.get_ylim()
     flat = [(level.value - low) / (high - low) * size[1] for level in levels]
-    taken: list[tuple[float, float, float, float]] = []
-    for line, track in zip(lines, tracks, strict=True):
-        others = np.concatenate([_filled(t) for t in tracks])
+    taken: list[Box] = []
+    for index, (line, track) in enumerate(zip(lines, tracks, strict=True)):
+        drawn = np.concatenate(tracks_drawn)
+        others = np.concatenate([[[-99.0, -99.0]], *(t for i, t in enumerate(tracks_drawn) if i != index)])
         boxes = list(_boxes(track, _wide(line.name, FONT)))
-        costs = [_cost(box, taken, others, flat, size) + 0.05 * rank for rank, (box, _) in enumerate(boxes)]
-        box, (x, y, align) = boxes[int(np.argmin(costs))][0], boxes[int(np.argmin(costs))][1]
+        costs = [
+            _cost(box, taken, drawn, flat, size) + _doubt(place[:2], others) + 0.05 * rank
+            for rank, (box, place, _) in enumerate(boxes)
+        ]
+        box, _, (x, y, align) = boxes[int(np.argmin(costs))]
         taken.append(box)
         axes.text(
             x / size[0],
@@ -432,7 +466,7 @@ def _name_lines(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], size
             va="center_baseline",
             fontsize=FONT,
             color=_hex(line.colour),
-            weight="semibold",
+            weight="bold",
             zorder=20,
             gid=f"name{len(taken)}",
         )
@@ -442,9 +476,19 @@ def _track(axes: Axes, line: Line, size: tuple[float, float]) -> NDArray[np.floa
     """A curve's points [n, 2] in typographic points from the axes' corner."""
     data = np.array([[x, y.mean] for x, y in line.points])
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
-    if axes.get_xscale() == "log":
-        data[:, 0], x0, x1 = np.log(data[:, 0]), math.log(x0), math.log(x1)
+    data[:, 0], x0, x1 = np.log(data[:, 0]), math.log(x0), math.log(x1)
     return np.column_stack(((data[:, 0] - x0) / (x1 - x0) * size[0], (data[:, 1] - y0) / (y1 - y0) * size[1]))
+
+
+def _bars(
+    axes: Axes, line: Line, track: NDArray[np.float64], size: tuple[float, float]
+) -> Iterator[NDArray[np.float64]]:
+    """Points along the intervals of a curve."""
+    low, high = axes.get_ylim()
+    for (_, y), (place, _) in zip(line.points, track, strict=True):
+        if y.bounded:
+            values = np.linspace(y.low, y.high, 8)
+            yield np.column_stack((np.full(8, place), (values - low) / (high - low) * size[1]))
 
 
 def _filled(track: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -457,23 +501,28 @@ def _filled(track: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _boxes(
     track: NDArray[np.float64], wide: float
-) -> Iterator[tuple[tuple[float, float, float, float], tuple[float, float, str]]]:
-    """Candidates: (box (left, bottom, right, top), (x, y, alignment) of the text), the best ones first."""
+) -> Iterator[tuple[Box, tuple[float, float], tuple[float, float, str]]]:
+    """Candidates: (box, the curve's point, (x, y, alignment) of the text), the best ones first."""
     order = [len(track) - 1, 0, *range(len(track) - 2, 0, -max(1, len(track) // 12))]
     for index in dict.fromkeys(order):
-        px, py = track[index]
+        px, py = (float(v) for v in track[index])
         for dx, dy, align in (
             (7, 0, "left"), (0, 12, "center"), (0, -12, "center"), (7, 10, "left"), (7, -10, "left"),
             (-7, 10, "right"), (-7, -10, "right"), (-7, 0, "right"), (7, 20, "left"), (7, -20, "left"),
         ):  # fmt: skip
             x, y = px + dx, py + dy
             left = x - {"left": 0.0, "center": wide / 2, "right": wide}[align]
-            yield (left, y - 5.5, left + wide, y + 5.5), (x, y, align)
+            yield (left, y - 5.5, left + wide, y + 5.5), (px, py), (x, y, align)
+
+
+def _doubt(place: tuple[float, float], others: NDArray[np.float64]) -> float:
+    """What it costs to name a curve where another one runs close by."""
+    return 4.0 if np.linalg.norm(others - place, axis=1).min() < 14 else 0.0
 
 
 def _cost(
-    box: tuple[float, float, float, float],
-    taken: Sequence[tuple[float, float, float, float]],
+    box: Box,
+    taken: Sequence[Box],
     others: NDArray[np.float64],
     flat: Sequence[float],
     size: tuple[float, float],
@@ -498,9 +547,7 @@ def _panel(figure: Figure, row: int, column: int, rows: int) -> Axes:
     return axes
 
 
-def _picture(
-    axes: Axes, image: NDArray[np.floating], extent: tuple[float, float, float, float], top: float, figure: Figure
-) -> None:
+def _picture(axes: Axes, image: NDArray[np.floating], extent: Box, top: float, figure: Figure) -> None:
     import matplotlib as mpl
 
     shades = mpl.colormaps["magma"].resampled(SHADES)  # few colours: a small PNG
@@ -515,6 +562,8 @@ def _svg(figure: Figure, spoken: str, dpi: float = 72) -> str:
     text = buffer.getvalue()
     text = re.sub(r"\s*<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'("|\s)(font(?:-family)?: ?[^;"]*?)\'DejaVu Sans\'[^;"]*', r"\1\2system-ui, sans-serif", text)
+    named = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named or "name" in found[1] else "", text)
     for name, (light, _) in COLOURS.items():
         text = text.replace(f": {light}", f": var(--{name}, {light})")
     prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:8]}"  # many figures share a page

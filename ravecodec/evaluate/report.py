@@ -28,6 +28,7 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 REFERENCE = "reference"
 PICTURED = 2  # items that have spectrograms
 KEYS = 9  # 1..9 switch
+UNHEARD = ("identity", "another-excerpt")  # controls that nobody needs to hear
 DISTANCES = ("spectral_paper", "spectral_floored")  # drawn over dims beside the headline metrics, as in the paper
 
 
@@ -134,12 +135,12 @@ def _over_dims(results: Results) -> Iterator[str]:
 
 def heard(results: Results) -> list[Condition]:
     """What can be switched to beside the original: every model's point, of each codec what is nearest to it in rate,
-    bounds and the controls that are heard best; at most 8."""
+    two controls and bounds; at most 8."""
     codecs = tables.codecs(results)
     series = dict.fromkeys(c.series for c in codecs)
     leads = tables.leads(results)
     near = [tables.nearest(results, lead, (c for c in codecs if c.series == name)) for name in series for lead in leads]
-    controls = [c for c in results.conditions if c.kind == "control" and c.settings.get("do") != "identity"]
+    controls = [c for c in results.conditions if c.kind == "control" and c.settings.get("do") not in UNHEARD]
     controls.sort(key=lambda c: c.settings.get("do") != "noise-vocoded")
     bounds = [c for c in results.conditions if c.kind == "bound" and c.settings.get("dims") is None]
     wanted = [*leads, *(c for c in near if c is not None), *controls[:2], *bounds]

@@ -4,7 +4,8 @@ items, speed. Plain data for a template; numbers are already text."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ from ravecodec.evaluate.figures import colour_key, colours, interval, model_name
 from ravecodec.evaluate.results import Condition, Metric, Results
 from ravecodec.evaluate.statistics import Delta, Interval, Paired
 
-COLUMNS = 6  # of metrics in one table
+COLUMNS = 5  # of metrics in one table
+SINGLE = {"model": "Models", "codec": "Codecs", "bound": "Not quantised", "control": "Controls"}  # over series of one
 WORST = 5
 MIB = 2**20
+NONE, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"  # an en dash, the true minus and times signs
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`groups`: (name, rows); the name is "" where rows are not grouped. `columns`: (name, a smaller line below)."""
+    """`groups`: (name, rows); the name is "" where rows are not grouped. `columns`: (name, a smaller line below).
+    `look`: a class of style.css."""
 
     caption: str
     head: str
     columns: list[tuple[str, str]]
     groups: list[tuple[str, list[Row]]]
+    look: str = ""
 
 
 # ---- numbers as text -------------------------------------------------------------------------------------------------
@@ -51,9 +56,9 @@ class Table:
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     """With a true minus; an en dash for none."""
     if value is None or math.isnan(value):
-        return "–"
-    text = f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
-    return text.replace("−", "").replace("+", "") if float(f"{value:.{digits}f}") == 0 else text
+        return NONE
+    text = f"{value:{'+' if sign else ''}.{digits}f}".replace("-", MINUS)
+    return text.replace(MINUS, "").replace("+", "") if float(f"{value:.{digits}f}") == 0 else text
 
 
 def digits_of(metric: Metric) -> int:
@@ -65,8 +70,9 @@ def brackets(mean: Interval, digits: int = 2, sign: bool = False) -> str:
     return f"[{number(mean.low, digits, sign)}, {number(mean.high, digits, sign)}]" if mean.bounded else ""
 
 
-def _with_interval(mean: Interval, digits: int) -> str:
-    return f"{number(mean.mean, digits)} {brackets(mean, digits)}".strip()
+def _with_interval(mean: Interval, metric: Metric) -> str:
+    unit = f" {metric.unit}" if metric.unit in ("dB", "LU") else ""
+    return f"{number(mean.mean, digits_of(metric))}{unit} {brackets(mean, digits_of(metric))}".strip()
 
 
 def direction(metric: Metric) -> str:
@@ -137,8 +143,8 @@ def verdict(results: Results) -> list[str]:
 def _model_sentence(results: Results, condition: Condition) -> str:
     rate, name = results.kbps(condition.id), model_name(results, condition)
     scores = [(m, interval(results, condition.id, m.id)) for m in headlines(results)]
-    said = [f"{m.label} {_with_interval(s, digits_of(m))}" for m, s in scores if s is not None]
-    sentence = f"At {number(rate)} kbit/s, {name} scores {_listed(said)}"
+    said = [f"{m.label} {_with_interval(s, m)}" for m, s in scores if s is not None]
+    sentence = f"At {number(rate)} kbit/s, model {name} scores {_listed(said)}"
     anchor = nearest(results, condition, codecs(results))
     return f"{sentence}; {_against(results, condition, anchor)}." if anchor else f"{sentence}."
 
@@ -203,7 +209,13 @@ def glance(results: Results) -> Table:
         for i, c in enumerate(rows)
     ]
     heads = [("kbit/s", "whole file"), *((m.label, direction(m)) for m in metrics)]
-    return Table("The models, the anchors nearest in rate, and what frames them", "Condition", heads, [("", lines)])
+    return Table(
+        "The models, the anchors nearest in rate, and what frames them",
+        "Condition",
+        heads,
+        [("", lines)],
+        "even beside",
+    )
 
 
 def _glance_column(results: Results, metric: Metric, rows: Sequence[Condition]) -> list[Cell]:
@@ -214,7 +226,7 @@ def _glance_column(results: Results, metric: Metric, rows: Sequence[Condition]) 
     cells = []
     for mean in means:
         if mean is None:
-            cells.append(Cell("–"))
+            cells.append(Cell(NONE))
             continue
         share = (mean.mean - low) / (high - low) if high > low else 1.0
         share = 1 - share if metric.better == "lower" else share
@@ -226,7 +238,7 @@ def _glance_column(results: Results, metric: Metric, rows: Sequence[Condition]) 
 
 
 def score_tables(results: Results) -> Iterator[Table]:
-    """All conditions by all metrics: headline ones first, the others six at a time, diagnostic ones last."""
+    """All conditions by all metrics: headline ones first, the others a few at a time, diagnostic ones last."""
     main = headlines(results)
     rest = [m for m in results.metrics if not m.headline and not m.diagnostic]
     diagnostic = [m for m in results.metrics if m.diagnostic]
@@ -240,24 +252,23 @@ def score_tables(results: Results) -> Iterator[Table]:
 
 def _score_table(results: Results, caption: str, metrics: Sequence[Metric]) -> Table:
     columns = [("kbit/s", "whole file"), ("kbit/s", "payload"), *((m.label, direction(m)) for m in metrics)]
-    groups = [
-        (series_label(results.of(series)) if len(results.of(series)) > 1 else "", series) for series in results.series
-    ]
     merged: list[tuple[str, list[Row]]] = []
-    for name, series in groups:
-        rows = [_score_row(results, condition, metrics) for condition in results.of(series)]
-        if not name and merged and not merged[-1][0]:
+    for series in results.series:
+        conditions = results.of(series)
+        name = SINGLE[conditions[0].kind] if len(conditions) == 1 else series_label(conditions)
+        rows = [_score_row(results, condition, metrics) for condition in conditions]
+        if merged and merged[-1][0] == name:
             merged[-1][1].extend(rows)
         else:
             merged.append((name, rows))
-    return Table(f"{caption}: mean and 95 % interval", "Condition", columns, merged)
+    return Table(f"{caption}: mean and 95 % interval", "Condition", columns, merged, "beside")
 
 
 def _score_row(results: Results, condition: Condition, metrics: Sequence[Metric]) -> Row:
     rates = [Cell(number(results.kbps(condition.id, payload=payload))) for payload in (False, True)]
     means = [(m, interval(results, condition.id, m.id)) for m in metrics]
     cells = [
-        Cell(number(s.mean, digits_of(m)), brackets(s, digits_of(m))) if s is not None else Cell("–") for m, s in means
+        Cell(number(s.mean, digits_of(m)), brackets(s, digits_of(m))) if s is not None else Cell(NONE) for m, s in means
     ]
     return Row(condition.label, rates + cells, colours(results).get(colour_key(condition), "control"))
 
@@ -280,7 +291,7 @@ def _paired_row(results: Results, lead: Condition, other: Condition) -> Row:
     for metric in headlines(results):
         found = compared(results, metric, lead, other)
         if found is None:
-            cells.append(Cell("–"))
+            cells.append(Cell(NONE))
             continue
         d, digits = found.difference, digits_of(metric)
         note = f"{brackets(d, digits, True)} · {found.wins}/{found.ties}/{found.losses}".removeprefix(" · ")
@@ -289,48 +300,55 @@ def _paired_row(results: Results, lead: Condition, other: Condition) -> Row:
 
 
 def delta_tables(results: Results) -> Iterator[Table]:
-    """Bjontegaard differences of every model's series from every codec's and every other model's first series."""
-    metrics = [m for m in headlines(results) if m.better]
-    mine = [s for s in results.series if results.of(s)[0].kind == "model" and len(results.of(s)) > 1]
-    theirs = [s for s in results.series if results.of(s)[0].kind in ("model", "codec") and len(results.of(s)) > 1]
-    for series in mine:
-        groups = []
-        for other in theirs:
-            if other == series or colour_key(results.of(other)[0]) == colour_key(results.of(series)[0]):
-                continue
-            groups.append(
-                (f"against {series_label(results.of(other))}", [_delta_row(results, m, series, other) for m in metrics])
-            )
-        columns = [
-            ("Rate", "% for the same score"),
-            ("Score", "at the same rate"),
-        ]
+    """Bjontegaard differences of every model's own curve from every codec's and every other model's."""
+    mine = list(dict.fromkeys(c.series for c in leads(results)))
+    series = [*mine, *dict.fromkeys(c.series for c in codecs(results))]
+    columns = [
+        ("Rate", "% for the same score"),
+        ("Overlap", "of scores"),
+        ("Score", "at the same rate"),
+        ("Overlap", "of rates"),
+    ]
+    for name in mine:
+        others = [(series_label(results.of(other)), other) for other in series if other != name]
+        groups = [(f"against {label}", _delta_rows(results, name, other)) for label, other in others]
         if groups:
-            yield Table(f"{series}: differences of whole curves", "Metric", columns, groups)
+            yield Table(f"{name}: differences of whole curves", "Metric", columns, groups)
 
 
-def _delta_row(results: Results, metric: Metric, series: str, other: str) -> Row:
-    curves = [statistics.curve(results, name, metric.id) for name in (series, other)]
-    cells = []
-    for function, digits in ((statistics.bd_rate, 0), (statistics.bd_quality, digits_of(metric))):
-        found = [function(*curves, method, metric.better) for method in statistics.METHODS]
-        cells.append(_delta_cell(found, digits, metric, rate=function is statistics.bd_rate))
-    return Row(metric.label, cells, colours(results).get(colour_key(results.of(other)[0]), "control"))
+def _delta_rows(results: Results, series: str, other: str) -> list[Row]:
+    """A row for each metric, or a single one where all say the same."""
+    metrics = [m for m in headlines(results) if m.better]
+    colour = colours(results).get(colour_key(results.of(other)[0]), "control")
+    rows = [Row(m.label, _delta_cells(results, m, series, other), colour) for m in metrics]
+    alike = len(rows) > 1 and all(row.cells == rows[0].cells for row in rows)
+    return [Row("every metric", rows[0].cells, colour)] if alike else rows
 
 
-def _delta_cell(found: Sequence[Delta], digits: int, metric: Metric, rate: bool) -> Cell:
-    """Both interpolations and the range they speak of, or the reason why there are none."""
-    first = found[0]
-    if first.value is None or found[1].value is None:
-        return Cell("–", _sentence([first.reason, first.note]))
-    unit = " %" if rate else f" {metric.unit}" if metric.unit else ""
-    span = f"{number(first.low)} to {number(first.high)}{'' if rate else ' kbit/s'}"
-    note = f"Akima {number(found[1].value, digits, True)}; overlap {100 * first.overlap:.0f} %, {span}"
-    return Cell(f"{number(first.value, digits, True)}{unit}", _sentence([note, first.note]))
+def _delta_cells(results: Results, metric: Metric, series: str, other: str) -> list[Cell]:
+    mine, theirs = (statistics.curve(results, name, metric.id) for name in (series, other))
+    kinds: list[tuple[Callable[..., Delta], str, int, str]] = [
+        (statistics.bd_rate, "%", 0, metric.unit),
+        (statistics.bd_quality, metric.unit, digits_of(metric), "kbit/s"),
+    ]
+    cells: list[Cell] = []
+    for function, unit, digits, span in kinds:
+        pchip, akima = (function(mine, theirs, method, metric.better) for method in statistics.METHODS)
+        why = _named(f"{pchip.reason}; {pchip.note}".strip("; "), series, series_label(results.of(other)))
+        if pchip.value is None or akima.value is None:
+            cells += [Cell(NONE, why), Cell(f"{100 * pchip.overlap:.0f} %")]
+            continue
+        note = f"Akima {number(akima.value, digits, True)}" + (f"; {why}" if why else "")
+        reach = f"{number(pchip.low)} to {number(pchip.high)} {span}".strip()
+        value = f"{number(pchip.value, digits, True)} {unit}".strip()
+        cells += [Cell(value, note), Cell(f"{100 * pchip.overlap:.0f} %", reach)]
+    return cells
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    return "; ".join(part for part in parts if part)
+def _named(text: str, a: str, b: str) -> str:
+    """A text of `statistics` about curves a and b with their names."""
+    names = {"a": a, "b": b}
+    return re.sub(r"\b(?:curve ([ab])\b|([ab])(?=: left out))", lambda found: names[found[1] or found[2]], text)
 
 
 @dataclass(frozen=True)
@@ -356,7 +374,7 @@ def speed_table(results: Results) -> Table | None:
     """Times of real commands; None if none was measured."""
     columns = [
         ("Threads", ""),
-        ("× real time", "after start-up"),
+        (f"{TIMES} real time", "after start-up"),
         ("Seconds", "in all"),
         ("Seconds", "start-up"),
         ("Audio", "seconds"),
@@ -365,7 +383,7 @@ def speed_table(results: Results) -> Table | None:
     groups: dict[str, list[Row]] = {}
     for s in results.speed:
         work = s.seconds - s.startup_seconds
-        times = number(s.audio_seconds / work, 1) if work > 0 else "–"
+        times = number(s.audio_seconds / work, 1) if work > 0 else NONE
         cells = [str(s.threads), times, number(s.seconds), number(s.startup_seconds), number(s.audio_seconds, 0)]
         cells.append(number(s.peak_bytes / MIB, 0))
         groups.setdefault(s.model, []).append(Row(s.what, [Cell(text) for text in cells]))
@@ -379,9 +397,9 @@ def facts(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _fact(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_fact(v)}" for key, v in value.items()) or "–"
+        return ", ".join(f"{key}: {_fact(v)}" for key, v in value.items()) or NONE
     if isinstance(value, list):
-        return ", ".join(_fact(v) for v in value) or "–"
+        return ", ".join(_fact(v) for v in value) or NONE
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
-        return f"{value:,}".replace(",", " ")  # narrow no-break space
-    return "–" if value in (None, "") else str(value)
+        return f"{value:,}".replace(",", "\u202f")  # narrow no-break space
+    return NONE if value in (None, "") else str(value)

@@ -20,6 +20,9 @@
     return Uint8Array.from(text, (letter) => letter.charCodeAt(0)).buffer;
   }
 
+  /* play() promises to start; a pause that comes sooner breaks the promise, and nothing is wrong. */
+  function unlessPaused(error) { if (error.name !== "AbortError") throw error; }
+
   class Mixed {
     static async open(urls) {
       const buffers = await Promise.all(urls.map(async (url) => context().decodeAudioData(await bytesOf(url))));
@@ -94,7 +97,7 @@
     }
     play() {
       this.align();
-      this.elements.forEach((element) => element.play());
+      this.elements.forEach((element) => element.play().catch(unlessPaused));
       this.playing = true;
     }
     pause() {
