@@ -275,7 +275,8 @@ def _style() -> Any:
         import matplotlib as mpl
     except ImportError as error:
         raise UsageError("the report's figures need matplotlib: `pip install 'ravecodec[eval]'`") from error
-    return mpl.rc_context(STYLE)
+    style: Any = STYLE
+    return mpl.rc_context(style)
 
 
 def _hex(name: str) -> str:
@@ -294,19 +295,13 @@ def _chart(
     with _style():
         from matplotlib.figure import Figure
 
-        right = 14 + max((_wide(level.name, SMALL) for level in levels), default=0.0)
+        right = 16 + max((_wide(level.name, SMALL) for level in levels), default=0.0)
         size = (WIDTH - LEFT - right, HEIGHT - BOTTOM - TOP)
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72))
         axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, size[0] / WIDTH, size[1] / HEIGHT))
-        for text, down, look in zip(
-            title,
-            (9, 22),
-            (
-                {"color": _hex("ink"), "weight": "bold", "fontsize": FONT + 1.5},
-                {"color": _hex("muted"), "fontsize": FONT},
-            ),
-            strict=True,
-        ):
+        ink: dict[str, Any] = {"color": _hex("ink"), "weight": "bold", "fontsize": FONT + 1.5}
+        muted: dict[str, Any] = {"color": _hex("muted"), "fontsize": FONT}
+        for text, down, look in zip(title, (9, 22), (ink, muted), strict=True):
             figure.text(3 / WIDTH, 1 - down / HEIGHT, text, va="center_baseline", **look)
         _limits(axes, lines, levels, scale)
         _ticks(axes, lines, scale, ticks or {}, size[0])
@@ -404,7 +399,7 @@ def _draw_levels(axes: Axes, levels: Sequence[Level], size: tuple[float, float])
             axes.plot((1, 1 + 8 / size[0]), rise, color=colour, linewidth=0.7, transform=axes.transAxes, clip_on=False)
         else:
             name = f"{'↑' if height > 0 else '↓'} {name}"
-        where = (1 + 10 / size[0], place / size[1])
+        where = (1 + 12 / size[0], place / size[1])
         axes.text(*where, name, transform=axes.transAxes, fontsize=SMALL, color=colour, va="center_baseline")
 
 
