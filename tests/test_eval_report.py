@@ -1,0 +1,542 @@
+"""The page of an evaluation: complete, the same bytes from the same input, nothing fetched, and a player that plays
+what its buttons say (in headless Chromium, where there is one)."""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from ravecodec.errors import UsageError
+from ravecodec.evaluate.results import Condition, Fidelity, Item, Metric, Results, Score, Speed
+
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+pytest.importorskip("bjontegaard")
+
+from ravecodec.evaluate import figures, report, tables
+
+RATE, SECONDS = 48_000, 1.0
+METRICS = [
+    Metric("visqol", "ViSQOL", "MOS-LQO", "higher", 4.73, "Follows bandwidth & envelopes.", headline=True),
+    Metric("peak_f1", "Peak F1", "", "higher", 1.0, "Are harmonics where they belong?", headline=True),
+    Metric("log_mel", "Log-mel distance", "dB", "lower", 0.0, "Of two mel spectrograms.", headline=True),
+    Metric("spectral_paper", "Spectral distance, paper", "", "lower", 0.0, "RAVE, equation 5."),
+    Metric("loudness_error", "Loudness error", "LU", "", 0.0, "Decoded minus reference."),
+    Metric("si_sdr", "SI-SDR, as it is", "dB", "higher", 100.0, "No measure of quality.", diagnostic=True),
+]
+QUALITY = {  # what a control or bound gets, on a scale where 1 is perfect
+    "identity": 1.0, "noise-vocoded": 0.7, "another-excerpt": 0.0, "lowpass-3.5k": 0.2, "lowpass-7k": 0.32,
+}  # fmt: skip
+BASE, STEP, SWEEP = 1000.0, 500.0, 300.0  # Hz: what condition k of an item sounds like at a second t of it
+
+
+def pitch(index: int, seconds: float) -> float:
+    """Of the condition at an index: tells both which one plays and where in it."""
+    return BASE + STEP * index + SWEEP * seconds
+
+
+def conditions() -> list[Condition]:
+    found = []
+    for name, model in (("default", "aa" * 16), ("paper", "bb" * 16)):
+        for step in (12, 6, 0, -6):
+            settings = {"model": model, "dims": 24, "step_index": step, "fidelity": 0.93, "default": step == 0}
+            found.append(Condition(f"{name}-g{step}", name, "model", f"{name}, step {step}", settings))
+        for dims, f in ((6, 0.8), (12, 0.9), (48, 0.99)):
+            settings = {"model": model, "dims": dims, "step_index": 0, "fidelity": f}
+            label = f"{name}, f = {f:g}, {dims} dims"
+            found.append(Condition(f"{name}-d{dims}", f"{name} by fidelity", "model", label, settings))
+        bound = f"{name}, not quantised"
+        found.append(Condition(f"{name}-bound", bound, "bound", bound, {"model": model, "dims": None}))
+    for series, label, rates in (("opus", "Opus (mid)", (6, 8, 12, 16, 24)), ("mp3", "MP3 (mid)", (16, 32, 48, 64))):
+        found += [Condition(f"{series}-{k}", series, "codec", f"{label} {k}", {"kbps": k}) for k in rates]
+    for name in QUALITY:
+        label = {"lowpass-3.5k": "low-pass 3.5 kHz", "lowpass-7k": "low-pass 7 kHz"}.get(name, name.replace("-", " "))
+        found.append(Condition(name, name, "control", label, {"do": name}))
+    return found
+
+
+def quality(condition: Condition) -> tuple[float | None, float]:
+    """(kbit/s, 0..1) of a made-up codec."""
+    settings = condition.settings
+    if condition.kind == "model":
+        worse = 0.1 if "paper" in condition.id else 0.0
+        kbps = 1.6 * 2 ** (-settings["step_index"] / 9) * (settings["dims"] / 24) ** 0.6 * (1 - worse)
+        return kbps, 0.42 + 0.12 * np.log2(kbps) - worse
+    if condition.kind == "codec":
+        kbps = settings["kbps"] * 1.1
+        return kbps, float(np.clip((0.22 if "opus" in condition.id else -0.25) + 0.2 * np.log2(kbps / 6), 0.02, 0.98))
+    return None, QUALITY.get(condition.id, 0.62)
+
+
+def values(condition: Condition, share: float, wobble: float) -> dict[str, float]:
+    noise = condition.id == "noise-vocoded"
+    return {
+        "visqol": 1 + 3.73 * min(1.0, share + 0.04 * wobble * (share < 1)),
+        "peak_f1": 0.01 if noise else min(1.0, max(0.05, share + 0.05 * wobble * (share < 1))),
+        "log_mel": max(0.0, 14 * (1 - share) + wobble * (share < 1)),
+        "spectral_paper": max(0.0, 25 * (1 - share) + wobble * (share < 1)),
+        "loudness_error": 0.3 * wobble,
+        "si_sdr": 100.0 if share == 1 else -8 + 20 * share,
+    }
+
+
+def make_results(items: int = 4) -> Results:
+    """Two models of four points and more, Opus, MP3, bounds, controls. One item's name is hostile."""
+    rng = np.random.default_rng(1)
+    names = [f"track{i}" for i in range(items - 1)] + ["a & b <i>"]
+    things = [Item(n, f"music/{n}.ogg", 3.0 + 61 * i, SECONDS, "00", 2, 44_100) for i, n in enumerate(names)]
+    scores = []
+    for item in things:
+        mood = rng.standard_normal()
+        for condition in conditions():
+            kbps, share = quality(condition)
+            size = None if kbps is None else round(kbps * 125 * SECONDS * (1 + 0.05 * rng.standard_normal()))
+            wobble = 0.8 * mood + 0.4 * rng.standard_normal()
+            payload = None if size is None else round(size * 0.9)
+            scores.append(Score(item.id, condition.id, size, payload, 0, values(condition, share, wobble)))
+    rising = [float(1 - 0.75 ** (0.6 * n)) for n in range(1, 65)]
+    speed = [Speed(what, "default", n, 60.0, 9.0 / n, 3.2, 412 << 20) for n in (1, 2) for what in ("encode", "decode")]
+    facts = {
+        name: {"id": key * 16, "bytes": 6_390_716, "parameters": 1_500_000}
+        for name, key in (("default", "aa"), ("paper", "bb"))
+    }
+    return Results(
+        name="synthetic <b>evaluation</b>",
+        description=f"{items} excerpts of 1 s.",
+        items=things,
+        conditions=conditions(),
+        scores=scores,
+        metrics=METRICS,
+        fidelity=[Fidelity("default", rising, [f**0.5 for f in rising])],
+        speed=speed,
+        models=facts,
+        unreadable=["broken.wav: not audio"],
+        manifest={"command": "ravecodec eval music --seed 0", "seed": 0, "packages": {"numpy": "2.4"}},
+    )
+
+
+def write_audio(results: Results, folder: Path, seconds: float = SECONDS) -> None:
+    """Sweeps as `pitch` says: the original has index 0, what the player offers beside it 1, 2, ..."""
+    clock = np.arange(round(seconds * RATE)) / RATE
+    chosen = ["reference", *(c.id for c in report.heard(results))]
+    for loud, item in enumerate(results.items, 1):
+        (folder / "audio" / item.id).mkdir(parents=True)
+        for index, name in enumerate(chosen):
+            sound = 0.1 * loud * np.sin(2 * np.pi * ((BASE + STEP * index) * clock + SWEEP * clock**2 / 2))
+            soundfile.write(folder / "audio" / item.id / f"{name}.flac", sound, RATE, subtype="PCM_16")
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    return make_results()
+
+
+@pytest.fixture(scope="module")
+def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_audio(results, folder)
+    return report.write_page(results, folder, embed=1)
+
+
+class Outline(HTMLParser):
+    """Tags with their attributes, text of the page outside style and script, and whether all tags are closed."""
+
+    VOID = frozenset(("meta", "link", "input", "br", "img", "hr"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "script"} & set(self.open):
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def outline(page: Path) -> Outline:
+    return Outline(page.read_text("utf-8"))
+
+
+def test_same_results_same_bytes_and_audio_inside_only_where_asked(
+    results: Results, page: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(page.parent / "audio", tmp_path / "audio")
+    read = Results.from_json(results.to_json())
+    assert report.write_page(read, tmp_path, embed=1).read_bytes() == page.read_bytes()
+    assert page.read_text("utf-8").count("data:audio/flac") == 1 + len(report.heard(results))
+
+
+def test_page_is_well_formed_and_ids_are_unique(outline: Outline) -> None:
+    assert outline.open == []
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    inner = {attributes["href"][1:] for tag, attributes in outline.tags if tag == "a" and attributes["href"][0] == "#"}
+    assert inner <= set(ids)
+
+
+def test_nothing_is_fetched_from_elsewhere_and_links_lead_to_files(outline: Outline, page: Path) -> None:
+    from urllib.parse import unquote
+
+    for tag, attributes in outline.tags:
+        for name in ("src", "href", "xlink:href", "data", "action"):
+            url = attributes.get(name, "")
+            assert not re.match(r"[a-z]+:|//", url) or url.startswith("data:"), (tag, url[:80])
+            if url.startswith("audio/"):
+                assert (page.parent / unquote(url)).is_file()
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page.read_text("utf-8")).replace("http-equiv", "")
+
+
+def test_hostile_names_are_text(outline: Outline, page: Path) -> None:
+    assert "synthetic <b>evaluation</b>" in outline.text and "a & b <i>.ogg from 3:06" in outline.text
+    assert not any(tag == "b" and not attributes for tag, attributes in outline.tags[:40])
+
+
+def test_everything_that_was_measured_is_on_the_page(results: Results, outline: Outline) -> None:
+    for condition in results.conditions:
+        assert condition.label in outline.text
+    for metric in results.metrics:
+        assert metric.about in outline.text
+    for text in ("broken.wav: not audio", "ravecodec eval music --seed 0", "6\u202f390\u202f716", "no overlap"):
+        assert text in outline.text
+    curves = [a["aria-label"] for tag, a in outline.tags if tag == "svg"]
+    assert sum("over kbit/s" in label for label in curves) == 3
+    assert sum("over dims" in label for label in curves) == 5  # f, the paper's distance, three headline metrics
+    assert sum("Spectrograms of original, default, step 0, paper, step 0, " in label for label in curves) == 2
+
+
+def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
+    first, second, limits = tables.verdict(results)
+    lead = tables.leads(results)[0]
+    assert lead.id == "default-g0"
+    assert first.startswith(f"At {results.kbps(lead.id):.2f} kbit/s, model default scores ViSQOL ")
+    assert "the anchor nearest in rate is Opus (mid) 6 at " in first and "better than it by" in first
+    assert "paper scores" in second
+    assert "no listener was asked" in limits and "4 excerpts from 4 files" in limits and "Peak F1 0.01" in limits
+
+
+def test_glance_bars_run_from_worst_to_best(results: Results) -> None:
+    rows = {row.label: row.cells for row in tables.glance(results).groups[0][1]}
+    assert [cell.share for cell in rows["identity"][1:]] == [1.0, 1.0, 1.0]
+    assert rows["another excerpt"][3].share == 0.0  # log-mel: lower is better, and this is the highest
+    assert rows["noise vocoded"][2].share == 0.0
+
+
+def test_paired_cells_have_signs_tones_and_counts(results: Results) -> None:
+    table = next(iter(tables.paired_tables(results)))
+    rows = {row.label: row.cells for _, group in table.groups for row in group}
+    visqol, mel = rows["Opus (mid) 24"][1], rows["Opus (mid) 24"][3]
+    assert visqol.text[0] == "\u2212" and visqol.tone == "bad" and visqol.note.endswith("0/0/4")
+    assert mel.text[0] == "+" and mel.tone == "bad"
+    assert rows["Opus (mid) 6"][1].tone == "good"
+
+
+def test_without_models_anchors_or_audio_there_is_still_a_page(results: Results, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    kept = [c for c in results.conditions if c.kind == "control"][:1]
+    scores = [s for s in results.scores if s.condition == kept[0].id]
+    bare = replace(results, conditions=kept, scores=scores, fidelity=[], speed=[], models={}, unreadable=[])
+    text = report.write_page(bare, tmp_path).read_text("utf-8")
+    assert '<h2 id="h-scores">' in text and 'id="listen"' not in text and 'id="speed"' not in text
+
+
+@pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
+def test_a_missing_package_is_one_sentence(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UsageError, match=r"pip install 'ravecodec\[eval\]'"):
+        report.write_page(results, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_figures_have_no_colour_of_their_own_and_keep_text(results: Results) -> None:
+    svg = figures.rate_curves(results, METRICS[0])
+    assert set(re.findall(r": ?(#[0-9a-f]{6})", svg)) <= {"#000000"}  # of groups, under colours of their children
+    for name in ("default", "paper by fidelity", "Opus (mid)", "MP3 (mid)", "noise vocoded"):
+        assert f">{name}</text>" in svg or f" {name}</text>" in svg
+    assert "DejaVu" not in svg
+    assert "prefers-color-scheme:dark" in figures.standalone(svg)
+
+
+def test_spread_keeps_order_and_distance() -> None:
+    heights = [50.0, 51.0, 3.0, 52.0, 99.0, 100.0, 51.0]
+    places = figures.spread(heights, 10, 120)
+    assert [places[i] for i in np.argsort(heights, kind="stable")] == sorted(places)
+    assert np.diff(sorted(places)).min() >= 10 - 1e-9
+    assert min(places) >= 0 and max(places) <= 120
+    assert figures.spread([20.0, 60.0], 10, 100) == [20.0, 60.0]
+
+
+@pytest.mark.parametrize("metric", METRICS[:3])
+def test_names_at_curves_do_not_overlap(results: Results, metric: Metric) -> None:
+    svg = figures.rate_curves(results, metric)
+    found = re.findall(r'id="[^"]*name\d+">\s*<text style="([^"]*)" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)<', svg)
+    assert len(found) == 6
+    boxes = []
+    for style, x, y, name in found:
+        wide = 0.5 * figures.FONT * len(name)
+        align = re.search(r"text-anchor: (\w+)", style)
+        left = float(x) - {"start": 0.0, "middle": wide / 2, "end": wide}[align[1] if align else "start"]
+        boxes.append((left, float(y), left + wide))
+    for i, (left, y, right) in enumerate(boxes):
+        for other, height, end in boxes[i + 1 :]:
+            assert abs(y - height) > 9 or left > end or other > right
+
+
+# ---- in a browser ----------------------------------------------------------------------------------------------------
+
+
+class Browser:
+    """Headless Chromium over --remote-debugging-pipe: JSON messages ended by a zero byte on descriptors 3 and 4."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        (to_read, self._out), (self._in, to_write) = os.pipe(), os.pipe()
+        child = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (to_read, to_write)]
+        options = [
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--mute-audio",
+            f"--user-data-dir={profile}", "--window-size=1280,900", "about:blank",
+        ]  # fmt: skip
+        self._log = os.open(profile.parent / "chromium.log", os.O_WRONLY | os.O_CREAT)
+        actions = [(os.POSIX_SPAWN_DUP2, child[0], 3), (os.POSIX_SPAWN_DUP2, child[1], 4)]
+        actions += [(os.POSIX_SPAWN_DUP2, self._log, 1), (os.POSIX_SPAWN_DUP2, self._log, 2)]
+        self._process = os.posix_spawn(program, [program, *options], os.environ, file_actions=actions, setsid=True)
+        for end in (to_read, to_write, *child):
+            os.close(end)
+        self._count, self._buffer = 0, b""
+        self.events: list[dict[str, Any]] = []
+        self._session: dict[str, str] = {}
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Result of a command of the DevTools protocol."""
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": params, **self._session}
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return dict(answer["result"])
+            self.events.append(answer)
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            piece = os.read(self._in, 1 << 20)
+            assert piece, "Chromium has gone"
+            self._buffer += piece
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        return dict(json.loads(message))
+
+    def evaluate(self, expression: str) -> Any:
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 20) -> Any:
+        """The expression's value as soon as it is true."""
+        end = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < end, f"{expression} did not become true"
+            time.sleep(0.02)
+        return value
+
+    def key(self, key: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "")
+
+    def screenshot(self, path: Path) -> bytes:
+        found = self.call("Page.captureScreenshot")
+        path.write_bytes(base64.b64decode(found["data"]))
+        return path.read_bytes()
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process, signal.SIGKILL)
+        os.waitpid(self._process, 0)
+        for end in (self._out, self._in, self._log):
+            os.close(end)
+
+
+LISTENER = """
+{ const connect = AudioNode.prototype.connect;
+  AudioNode.prototype.connect = function (target, ...rest) {
+    if (target instanceof AudioDestinationNode) {
+      window.ear ??= new AnalyserNode(this.context, { fftSize: 4096, smoothingTimeConstant: 0 });
+      connect.call(this, window.ear);
+    }
+    return connect.call(this, target, ...rest);
+  };
+  window.loudest = () => {
+    const levels = new Float32Array(window.ear.frequencyBinCount);
+    window.ear.getFloatFrequencyData(levels);
+    const bin = levels.indexOf(Math.max(...levels));
+    const place = Number(document.querySelector('.place').value);
+    return levels[bin] > -60 ? [bin * window.ear.context.sampleRate / 4096, place] : null;
+  }; }
+"""  # hears what reaches the loudspeaker: [Hz, position that the page shows], or null for silence
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
+    if program is None or not hasattr(os, "posix_spawn"):
+        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
+    browser = Browser(program, tmp_path_factory.mktemp("chromium") / "profile")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser, page: Path) -> Browser:
+    """The page, with an ear at the loudspeaker."""
+    for domain in ("Page", "Network", "Runtime", "Log"):
+        browser.call(f"{domain}.enable")
+    browser.call("Page.addScriptToEvaluateOnNewDocument", source=LISTENER)
+    browser.call("Page.navigate", url=page.as_uri())
+    browser.until("document.readyState == 'complete' && location.protocol == 'file:'")
+    return browser
+
+
+def sound_settles(browser: Browser, index: int) -> float:
+    """Waits until a condition is heard, at the place that the page shows (within 0.2 s, by its pitch); that place."""
+    end = time.monotonic() + 10
+    while True:
+        hertz, place = browser.until("window.ear && window.loudest()")
+        if abs(hertz - pitch(index, place)) < 0.2 * SWEEP:
+            return float(place)
+        heard = (hertz - pitch(0, place)) / STEP
+        assert time.monotonic() < end, f"heard {hertz} Hz at {place} s (index {heard:.2f}), expected index {index}"
+
+
+def test_figures_show_and_nothing_is_wider_than_the_window(opened: Browser) -> None:
+    sizes = opened.evaluate("[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().toJSON())")
+    assert len(sizes) == 10
+    assert all(size["width"] > 400 and size["height"] > 200 for size in sizes)
+    assert opened.evaluate("[...document.querySelectorAll('svg image')].length") == 2 * 4 * 2
+    for width in (1280, 390):
+        opened.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_keys_switch_what_plays_and_keep_its_position(opened: Browser) -> None:
+    opened.key(" ")
+    before = sound_settles(opened, 0)
+    began = time.monotonic()
+    opened.key("3")
+    after = sound_settles(opened, 2)
+    passed = time.monotonic() - began
+    gap = (after - before - passed) % SECONDS  # the loop is one second long
+    assert min(gap, SECONDS - gap) < 0.25
+    assert (
+        opened.evaluate(
+            "[...document.querySelectorAll('.player')[0].querySelectorAll('.switch')].findIndex("
+            "b => b.getAttribute('aria-pressed') == 'true')"
+        )
+        == 2
+    )
+    opened.key("1")
+    sound_settles(opened, 0)
+    opened.key(" ")
+    opened.until("!window.loudest()")
+    place = opened.evaluate("document.querySelector('.place').value")
+    opened.key("2")
+    assert opened.evaluate("document.querySelector('.place').value") == place
+    opened.key(" ")
+    resumed = sound_settles(opened, 1)
+    assert opened.evaluate("document.querySelector('.play').textContent") == "Pause"
+    assert abs((resumed - float(place) + SECONDS / 2) % SECONDS - SECONDS / 2) < 0.45  # goes on from there
+    opened.key(" ")
+
+
+def test_files_beside_the_page_play_in_step_too(opened: Browser) -> None:
+    second = "document.querySelectorAll('.player')[1]"
+    opened.evaluate("document.querySelector('details.item').open = true")
+    opened.evaluate(f"{second}.querySelector('.play').click()")
+    opened.until(f"{second}.querySelector('.play').textContent == 'Pause'")
+    elements = f"[...{second}.querySelectorAll('audio')]"
+    for index in (0, 4, 1):
+        opened.key(str(index + 1))
+        assert opened.evaluate(f"{elements}.map(e => e.muted).indexOf(false)") == index
+        assert opened.evaluate(f"{elements}.filter(e => !e.muted).length") == 1
+        assert opened.evaluate(f"{elements}.every(e => !e.paused)")
+    places = opened.evaluate(f"{elements}.map(e => e.currentTime)")
+    spans = [(place - places[0] + SECONDS / 2) % SECONDS - SECONDS / 2 for place in places]
+    assert max(spans) - min(spans) < 0.2
+    opened.evaluate(f"{second}.querySelector('.play').click()")
+    assert opened.evaluate(f"{elements}.every(e => e.paused)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_both_colour_schemes(opened: Browser, scheme: str, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    feature = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.call("Emulation.setEmulatedMedia", features=feature)
+    text, ground = opened.evaluate(
+        "[document.querySelector('#curves svg text'), document.body].map((e, i) =>"
+        "getComputedStyle(e)[['fill', 'backgroundColor'][i]].match(/\\d+/g).map(Number).reduce((a, b) => a + b) / 765)"
+    )
+    assert (text < 0.45 and ground > 0.9) if scheme == "light" else (text > 0.6 and ground < 0.2)
+    opened.screenshot(tmp_path / "page.png")
+    corner = imread(tmp_path / "page.png")[5, 5, :3].mean()
+    assert abs(corner - ground) < 0.02
+    opened.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_no_request_left_the_page_and_nothing_was_refused(opened: Browser, page: Path) -> None:
+    urls = [e["params"]["request"]["url"] for e in opened.events if e.get("method") == "Network.requestWillBeSent"]
+    assert page.as_uri() in urls
+    assert all(url.startswith(("data:", page.parent.as_uri())) for url in urls)
+    complaints = [
+        e["params"] for e in opened.events if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")
+    ]
+    assert complaints == []
+
+
+def test_without_scripts_there_are_plain_players(opened: Browser) -> None:
+    opened.call("Emulation.setScriptExecutionDisabled", value=True)
+    opened.call("Page.reload")
+    try:
+        opened.until("document.readyState == 'complete' && !document.documentElement.classList.contains('scripts')")
+        shown = "[...document.querySelectorAll('#listen-1 audio')].filter(e => e.getBoundingClientRect().height > 10)"
+        assert opened.evaluate(f"{shown}.length") >= 5
+        assert opened.evaluate("getComputedStyle(document.querySelector('.switch')).display") == "none"
+    finally:
+        opened.call("Emulation.setScriptExecutionDisabled", value=False)
