@@ -138,12 +138,20 @@ def test_what_cannot_be_scored_is_refused(measure, reference, decoded):
 
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "zimtohrli", None)
-    with pytest.raises(UsageError, match=r"ravecodec\[quality\]"):
+    with pytest.raises(UsageError, match=r"ravecodec\[eval\]"):
         zimtohrli(np.zeros(10), np.zeros(10), RATE)
 
 
+@pytest.mark.parametrize(("module", "measure"), [("zimtohrli", zimtohrli), ("visqol", visqol_audio)])
+def test_what_is_too_short_never_reaches_a_library(monkeypatch, module, measure):
+    """Zimtohrli damages its memory on 60 ms, ViSQOL needs 45 frames: neither may be called."""
+    monkeypatch.setitem(sys.modules, module, object())
+    with pytest.raises(InputError, match="or more, found 2880 samples at 48000 Hz"):
+        measure(np.zeros(2880), np.zeros(2880), RATE)
+
+
 def test_metrics_do_not_import_torch_or_the_extra():
-    heavy = "('torch', 'visqol', 'zimtohrli', 'scipy')"
-    code = f"import sys, ravecodec.evaluate.metrics; print([name for name in {heavy} if name in sys.modules])"
+    heavy = "('torch', 'visqol', 'zimtohrli', 'scipy', 'pyloudnorm', 'pystoi')"
+    code = f"import sys, ravecodec.evaluate.scores; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home())
     assert result.stdout.strip() == "[]"

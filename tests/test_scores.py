@@ -1,11 +1,13 @@
 """Scores against values that were computed otherwise: by hand, by scipy, by the packages that define them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import signal as scipy_signal
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate import level, spectral
+from ravecodec.evaluate import level, metrics, spectral
 from ravecodec.evaluate.scores import METRICS, find_delay, prepare, score
 
 RATE = 48_000
@@ -89,6 +91,64 @@ def test_speech_scores_are_those_of_pystoi() -> None:
     assert "estoi" not in scores_of(words, worse)
 
 
+def test_intelligibility_of_too_little_sound_is_missing() -> None:
+    """pystoi says 1e-5 then, which is no score."""
+    pytest.importorskip("pystoi")
+    blip = np.pad(noise(0.05, 1), ((0, 0), (0, RATE)))
+    assert np.isnan(metrics.estoi(blip[0], blip[0], RATE))
+    assert "estoi" not in scores_of(blip, blip, speech=True)
+
+
+def test_each_side_has_its_own_scores() -> None:
+    audio = noise()
+    values = scores_of(audio, audio + noise(seed=1) * [[0.0], [1.0]])
+    assert values["log_mel_left"] < 0.1 < 2 < values["log_mel_right"]
+
+
+def test_si_sdr_is_taken_before_and_after_alignment() -> None:
+    """48 samples late white noise is another waveform, and 300 samples more at the end do not matter."""
+    audio = noise(1.0, 1)
+    late = np.pad(audio, ((0, 0), (48, 300)))
+    values = scores_of(audio, late)
+    assert values["si_sdr"] < -20 and values["si_sdr_aligned"] > 60
+
+
+def test_one_channel_with_and_without_its_axis() -> None:
+    audio, worse = noise(1.0, 1), noise(1.0, 1) + noise(1.0, 1, seed=1, amplitude=0.05)
+    assert scores_of(audio, worse) == scores_of(audio[0], worse[0])
+
+
+# ---- packages that not every machine has -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "measure", "best"), [("visqol", metrics.visqol_audio, 4.732), ("zimtohrli", metrics.zimtohrli, 5.0)]
+)
+def test_perceptual_scores_know_the_original_and_its_order(
+    package: str, measure: Callable[..., float], best: float
+) -> None:
+    pytest.importorskip(package)
+    music = sum(sine(220 * n, 1.5, 0.3 / n) for n in range(1, 12)) * np.hanning(72_000)
+    scores = [measure(music, music + noise(1.5, 1, amplitude=a)[0], RATE) for a in (0.0, 1e-3, 1e-1)]
+    assert scores[0] == pytest.approx(best, abs=0.01) and scores[0] > scores[1] > scores[2] + 0.2
+
+
+def test_too_short_and_silent_audio_has_no_visqol() -> None:
+    pytest.importorskip("visqol")
+    for audio, decoded in ((noise(0.6, 1), noise(0.6, 1)), (noise(1.5, 1), np.zeros((1, 72_000)))):
+        values = score(audio, decoded, RATE, skip={"zimtohrli"})[0]
+        assert "visqol" not in values and "log_mel" in values
+
+
+def test_pesq_knows_the_original_and_refuses_silence() -> None:
+    pytest.importorskip("pesq")
+    words = noise(2.0, 1)[0] * np.repeat(np.random.default_rng(3).uniform(0, 1, 40), RATE // 20)
+    assert metrics.pesq_wb(words, words, RATE) == pytest.approx(4.644, abs=0.001)
+    assert metrics.pesq_wb(words, words + noise(2.0, 1, seed=1)[0], RATE) < 4
+    for decoded in (words[:4800], 0 * words):
+        assert np.isnan(metrics.pesq_wb(words[: len(decoded)], decoded, RATE))
+
+
 # ---- alignment -------------------------------------------------------------------------------------------------------
 
 
@@ -101,6 +161,22 @@ def test_a_delay_is_found_and_undone(delay: int) -> None:
     assert found == delay
     inside = slice(abs(delay), x.shape[1] - abs(delay) or None)
     assert np.abs(x[:, inside] - y[:, inside]).max() < 1e-4
+
+
+def test_the_end_of_a_late_output_is_kept() -> None:
+    """A decoder that is 1105 samples late and gives as many more has lost nothing."""
+    audio = noise(1.0, 1)
+    x, y, delay = prepare(audio, np.pad(audio, ((0, 0), (1105, 0))), RATE)
+    assert delay == 1105 and np.abs(x - y).max() < 1e-4
+
+
+@pytest.mark.parametrize("samples", [1, 2, 480, 4800, 12_000, 16_320])
+def test_audio_shorter_than_the_longest_delay_is_aligned(samples: int) -> None:
+    audio = noise(samples / RATE, 1)
+    assert prepare(audio, audio, RATE)[2] == 0
+    if samples > 400:
+        assert find_delay(audio[0], np.pad(audio[0], (100, 0))) == 100
+        assert find_delay(audio[0], audio[0, 100:]) == -100
 
 
 def test_no_delay_is_believed_where_waveforms_differ() -> None:
@@ -118,6 +194,9 @@ def test_what_is_compared_has_no_dc_16_bits_48_khz_and_one_length() -> None:
     assert abs(x.mean()) < 1e-9 and abs(y.mean()) < 1e-3
     quiet = np.full((1, RATE), 1e-6) * np.sign(noise(1.0, 1))
     assert not prepare(noise(1.0, 1), quiet, RATE)[1].any()
+    loud = 2.0 * np.sign(sine(50))[None]
+    top, bottom = prepare(loud, loud, RATE)[1].max(), prepare(loud, loud, RATE)[1].min()
+    assert top - bottom == pytest.approx(65535 / 32768, abs=1e-12)
 
 
 # ---- spectra ---------------------------------------------------------------------------------------------------------
@@ -163,6 +242,14 @@ def test_dac_mel_distance_of_a_change_of_level() -> None:
     heard = sum(float(bank.any(0).mean()) for bank in filters)
     assert 6 < heard < 7
     assert spectral.dac_mel_distance(audio, audio / 10, RATE) == pytest.approx(heard, rel=0.01)
+
+
+def test_dac_mel_distance_is_that_of_librosa() -> None:
+    """0.77165148 is what librosa 0.11's filters and torch.stft (centred, reflected) say of these two."""
+    random = np.random.default_rng(0)
+    one = 0.1 * random.standard_normal(RATE)
+    other = one + 0.05 * random.standard_normal(RATE)
+    assert spectral.dac_mel_distance(one, other, RATE) == pytest.approx(0.77165148, abs=2e-8)
 
 
 def test_slaney_filters_stand_where_slaney_put_them() -> None:

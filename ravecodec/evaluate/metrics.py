@@ -9,6 +9,7 @@ excerpts); they do not see whether harmonics are there. `peak_f1` sees only that
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,9 @@ PEAK_RANGE_DB = 50.0
 PEAK_ACTIVE_DB = 60.0
 PEAK_CENTS = 10.0
 PEAK_LEVEL_DB = 12.0
+SHORTEST_VISQOL = 1.0  # seconds: audio mode compares patches of 45 frames (0.96 s), speech mode fails below as well
+SHORTEST_ZIMTOHRLI = 0.1  # seconds: on 0.06 s the library damages its memory
+UNDEFINED_ESTOI = 1e-5  # what pystoi returns, with a warning, where less than 30 frames are left after silence is cut
 _FRAMES_AT_ONCE = 256
 
 
@@ -109,9 +113,13 @@ def log_mel_distance(reference: ArrayLike, decoded: ArrayLike, rate: int, bands:
 def visqol_audio(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     """ViSQOL MOS-LQO in audio mode, 1 .. 4.73 (visqol-python, models inside). Needs `ravecodec[eval]`.
 
-    Any rate (brought to 48 kHz). Raises UsageError where the extra is missing, InputError as `peak_score` does.
+    Any rate (brought to 48 kHz), 1 s or more; NaN for silence. Raises UsageError where the extra is missing, InputError
+    as `peak_score` does and for shorter audio.
     """
     left, right = _pair(reference, decoded)
+    _at_least(SHORTEST_VISQOL, left, rate)
+    if not (left.any() and right.any()):
+        return float("nan")
     result = _visqol("audio").measure_from_arrays(_at_48k(left, rate), _at_48k(right, rate), 48000)
     return float(result.moslqo)
 
@@ -121,20 +129,53 @@ def visqol_speech(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
 
     Not on one scale with the audio mode. Raises as `visqol_audio` does.
     """
-    pair = [np.asarray(signal, dtype=np.float64) for signal in _pair(reference, decoded)]
-    if rate != 16000:
-        pair = [soxr.resample(signal, rate, 16000, quality="VHQ") for signal in pair]
-    result = _visqol("speech").measure_from_arrays(pair[0], pair[1], 16000)
+    left, right = _pair(reference, decoded)
+    _at_least(SHORTEST_VISQOL, left, rate)
+    if not (left.any() and right.any()):
+        return float("nan")
+    result = _visqol("speech").measure_from_arrays(_at_16k(left, rate), _at_16k(right, rate), 16000)
     return float(result.moslqo)
+
+
+def estoi(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
+    """Extended short-time objective intelligibility of speech, up to 1, more is better (Jensen & Taal 2016; pystoi).
+
+    Any rate (brought to 10 kHz by pystoi). NaN where there is too little sound for it (some 0.4 s). Raises as
+    `peak_score` does, UsageError without `ravecodec[eval]`.
+    """
+    left, right = _pair(reference, decoded)
+    module = _extra("pystoi")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        value = float(module.stoi(_at_16k(left, rate), _at_16k(right, rate), 16000, extended=True))
+    return float("nan") if value == UNDEFINED_ESTOI else value
+
+
+def pesq_wb(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
+    """Wideband PESQ of speech, MOS-LQO 1.02 .. 4.64, more is better (ITU-T P.862.2; the package pesq).
+
+    Any rate (brought to 16 kHz). NaN where it finds no speech, and for silence and less than 0.25 s. Raises as
+    `peak_score` does, UsageError without the package.
+    """
+    left, right = _pair(reference, decoded)
+    module = _extra("pesq")
+    if not (left.any() and right.any()):
+        return float("nan")
+    try:
+        return float(module.pesq(16000, _at_16k(left, rate), _at_16k(right, rate), "wb"))
+    except module.PesqError:
+        return float("nan")
 
 
 def zimtohrli(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     """Zimtohrli MOS, 1 .. 5 (Google's psychoacoustic metric). Needs `ravecodec[eval]`.
 
-    Any rate (brought to 48 kHz). Raises UsageError where the extra is missing, InputError as `peak_score` does.
+    Any rate (brought to 48 kHz), 0.1 s or more. Raises UsageError where the extra is missing, InputError as
+    `peak_score` does and for shorter audio.
     """
     left, right = _pair(reference, decoded)
     module = _extra("zimtohrli")
+    _at_least(SHORTEST_ZIMTOHRLI, left, rate)
     first, second = (_at_48k(signal, rate).astype(np.float32) for signal in (left, right))
     return float(module.mos_from_signals(first, second))
 
@@ -147,6 +188,12 @@ def _pair(reference: ArrayLike, decoded: ArrayLike) -> tuple[Signal, Signal]:
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise InputError("scores take finite samples, found NaN or infinity")
     return left, right
+
+
+def _at_least(seconds: float, signal: Signal, rate: int) -> None:
+    """InputError for a shorter signal."""
+    if len(signal) < seconds * rate:
+        raise InputError(f"this score takes {seconds:g} s or more, found {len(signal)} samples at {rate} Hz")
 
 
 def _rms(signal: Signal) -> float:
@@ -239,6 +286,12 @@ def _at_48k(signal: Signal, rate: int) -> NDArray[np.float64]:
     """The signal at 48 kHz."""
     audio = signal if rate == 48000 else soxr.resample(signal, rate, 48000, quality="VHQ")
     return np.asarray(audio, dtype=np.float64)
+
+
+def _at_16k(signal: Signal, rate: int) -> NDArray[np.float64]:
+    """The signal at 16 kHz, where scores of speech are taken."""
+    audio = np.asarray(signal, dtype=np.float64)
+    return audio if rate == 16000 else np.asarray(soxr.resample(audio, rate, 16000, quality="VHQ"))
 
 
 @lru_cache(maxsize=2)

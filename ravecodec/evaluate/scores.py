@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.errors import InputError
 from ravecodec.evaluate import level, metrics, spectral
-from ravecodec.evaluate.metrics import _extra
 from ravecodec.evaluate.results import Metric
 
 RATE = 48_000
@@ -22,7 +22,6 @@ SURE = 0.5  # normalised cross-correlation from which a delay is believed: wavef
 BETTER_BY = 0.01  # than without a delay: the maximum of a filtered signal may lie a few samples aside
 SILENT = 1e-5  # RMS of an excerpt that nothing can be said about
 SHORTEST = 0.5  # seconds
-SPEECH_RATE = 16_000
 Audio = NDArray[np.float64]  # [channels, samples]
 
 
@@ -34,40 +33,36 @@ METRICS: tuple[Metric, ...] = (
     _metric(
         "visqol", "ViSQOL", "MOS-LQO", "higher", 4.73,
         "ViSQOL in audio mode (Hines et al. 2015; visqol-python), mid channel, 1 to 4.73. It follows bandwidth and "
-        "envelopes: noise "
-        "with the right envelope scores above 4. A prediction by a model, not the opinion of listeners.", headline=True,
+        "envelopes: noise with the right envelope scores above 4. A prediction by a model, not the opinion of "
+        "listeners.", headline=True,
     ),
     _metric(
         "zimtohrli", "Zimtohrli", "", "higher", 5.0,
-        "Google's psychoacoustic distance, mapped to 1 to 5, mid channel. Smoother than ViSQOL at low rates; it does "
-        "not see "
-        "harmonics either.", headline=True,
+        "Google's psychoacoustic distance, mapped to 1 to 5, mid channel. Smoother than ViSQOL at low rates; it "
+        "does not see harmonics either.", headline=True,
     ),
     _metric(
         "peak_f1", "Peak F1", "", "higher", 1.0,
         "Share of prominent spectral peaks between 50 and 5000 Hz that are where they belong, both ways (harmonic "
-        "mean of "
-        "precision and recall). Noise with the right envelope scores 0.00, other music about 0.11.", headline=True,
+        "mean of precision and recall). Noise with the right envelope scores 0.00, other music about 0.11.",
+        headline=True,
     ),
     _metric("peak_precision", "Peak precision", "", "higher", 1.0, "Share of the decoded peaks that the original has."),
     _metric("peak_recall", "Peak recall", "", "higher", 1.0, "Share of the original's peaks that are still there."),
     _metric(
         "log_mel", "Log-mel distance", "dB", "lower", 0.0,
-        "Mean absolute level difference of two mel spectrograms (128 bands, Hann 2048, hop 512, clamped at -100 dB), "
-        "mid "
-        "channel.", headline=True,
+        "Mean absolute level difference of two mel spectrograms (128 bands, Hann 2048, hop 512, clamped at -100 "
+        "dB), mid channel.", headline=True,
     ),
     _metric(
         "mel_dac", "Mel distance of DAC", "", "lower", 0.0,
-        "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as the Descript Audio "
-        "Codec "
-        "reports it (there at 44.1 kHz).",
+        "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as the paper of the "
+        "Descript Audio Codec defines it (there at 44.1 kHz; its evaluation script has other settings).",
     ),
     _metric(
         "spectral_paper", "Spectral distance, paper", "", "lower", 0.0,
-        "The multiscale distance of the RAVE paper with its 1e-7 inside the logarithm, which measures the noise floor "
-        "of a "
-        "decoder as much as the codec.",
+        "The multiscale distance of the RAVE paper with its 1e-7 inside the logarithm, which measures the noise "
+        "floor of a decoder as much as the codec.",
     ),
     _metric(
         "spectral_floored", "Spectral distance, floored", "", "lower", 0.0,
@@ -115,9 +110,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _metric(
         "si_sdr", "SI-SDR, as it is", "dB", "higher", 100.0,
-        "Scale-invariant signal-to-distortion ratio of the waveforms, before alignment. No measure of quality: codecs "
-        "that "
-        "do not keep phases are below 0, and a 3.5 kHz low-pass beats Opus.", diagnostic=True,
+        "Scale-invariant signal-to-distortion ratio of the waveforms, before alignment. No measure of quality: "
+        "codecs that do not keep phases are below 0, and a 3.5 kHz low-pass beats Opus.", diagnostic=True,
     ),
     _metric(
         "si_sdr_aligned", "SI-SDR, aligned", "dB", "higher", 100.0, "The same after the delay is undone.",
@@ -141,9 +135,8 @@ def prepare(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio,
         raise InputError("scores take finite samples, found NaN or infinity")
     if rate != RATE:
         pair = [np.atleast_2d(soxr.resample(audio.T, rate, RATE, quality="VHQ").T) for audio in pair]
-    x, y = pair[0], np.clip(np.rint(pair[1] * 32768) / 32768, -1, 1)
-    y = fitted(y - y.mean(axis=1, keepdims=True), x.shape[1], 0)
-    x = x - x.mean(axis=1, keepdims=True)
+    x, y = pair[0], np.clip(np.rint(pair[1] * 32768), -32768, 32767) / 32768
+    x, y = (audio - audio.mean(axis=1, keepdims=True) for audio in (x, y))
     delay = find_delay(x.mean(0), y.mean(0))
     return x, fitted(y, x.shape[1], delay), delay
 
@@ -160,11 +153,12 @@ def find_delay(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> 
     scale = np.linalg.norm(reference) * np.linalg.norm(decoded)
     if scale < 1e-9:
         return 0
-    size = 1 << (len(reference) + len(decoded)).bit_length()
+    longest = max(len(reference), len(decoded))
+    size = 1 << (2 * longest).bit_length()  # no lag meets another one's wrap-around
     product = np.fft.rfft(reference, size).conj() * np.fft.rfft(decoded, size)
     correlation = np.fft.irfft(product, size) / scale
-    most = round(MOST_DELAY * RATE)
-    around = np.concatenate([correlation[-most:], correlation[: most + 1]])
+    most = min(round(MOST_DELAY * RATE), longest - 1)
+    around = np.roll(correlation, most)[: 2 * most + 1]  # lags -most to most
     best = int(around.argmax())
     return best - most if around[best] >= max(SURE, around[most] + BETTER_BY) else 0
 
@@ -179,21 +173,26 @@ def score(
 ) -> tuple[dict[str, float], int]:
     """(values by metric id, delay in samples at 48 kHz) of audio [channels, samples] or [samples].
 
-    Metrics that say nothing about this pair (silence, less than half a second) are missing, as are those in `skip`,
-    those of packages that are not installed (`absent`), and without `speech` those of speech. Raises InputError as
-    `prepare` does, UsageError without pyloudnorm (`ravecodec[eval]`).
+    Metrics that say nothing about this pair (silence; less than half a second, for ViSQOL a second) are missing, as are
+    those in `skip`, those of packages that are not installed (`absent`), and without `speech` those of speech. Raises
+    InputError as `prepare` does, UsageError without pyloudnorm (`ravecodec[eval]`).
     """
     x, y, delay = prepare(reference, decoded, rate)
-    raw = np.atleast_2d(np.asarray(decoded, dtype=np.float64)).mean(0), np.atleast_2d(np.asarray(reference)).mean(0)
     values: dict[str, float] = {}
     if x.shape[1] >= SHORTEST * RATE and np.sqrt((x**2).mean()) > SILENT:
         for names, compute in _measures(x, y, speech):
             if not set(names) <= set(skip):
-                values |= dict(zip(names, np.atleast_1d(compute()).tolist(), strict=True))
-        if len(raw[0]) == len(raw[1]):
-            values["si_sdr"] = level.si_sdr(raw[1].astype(np.float64), raw[0])
+                with suppress(InputError):  # too short for this one
+                    values |= dict(zip(names, np.atleast_1d(compute()).tolist(), strict=True))
+        values["si_sdr"] = level.si_sdr(*_as_it_is(reference, decoded))
     wanted = [metric.id for metric in METRICS if metric.id not in skip]
     return {name: values[name] for name in wanted if np.isfinite(values.get(name, np.nan))}, delay
+
+
+def _as_it_is(reference: ArrayLike, decoded: ArrayLike) -> list[NDArray[np.float64]]:
+    """Mid channels (samples,), nothing undone; the decoded one cut or padded to the reference's length."""
+    pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
+    return [fitted(audio, pair[0].shape[1], 0).mean(0) for audio in pair]
 
 
 def absent() -> list[str]:
@@ -232,14 +231,13 @@ def _measures(x: Audio, y: Audio, speech: bool) -> Iterator[Measure]:
 
 
 def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator[Measure]:
-    x, y = (soxr.resample(signal, RATE, SPEECH_RATE, quality="VHQ") for signal in (a, b))
     lattice = find_spec("ai_edge_litert") is not None  # without it ViSQOL's speech mode says one or two points too much
     if lattice and "visqol" not in absent():
-        yield ("visqol_speech",), lambda: metrics.visqol_speech(x, y, SPEECH_RATE)
+        yield ("visqol_speech",), lambda: metrics.visqol_speech(a, b, RATE)
     if "pystoi" not in absent():
-        yield ("estoi",), lambda: _extra("pystoi").stoi(x, y, SPEECH_RATE, extended=True)
+        yield ("estoi",), lambda: metrics.estoi(a, b, RATE)
     if find_spec("pesq") is not None:
-        yield ("pesq_wb",), lambda: _extra("pesq").pesq(SPEECH_RATE, x, y, "wb")
+        yield ("pesq_wb",), lambda: metrics.pesq_wb(a, b, RATE)
 
 
 def _peaks(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[float]:

@@ -28,9 +28,11 @@ def _hann(window: int) -> Signal:
 
 
 def multiscale(reference: Signal, decoded: Signal, *, added: float = 0.0, floor: float = 0.0) -> float:
-    """RAVE's multiscale spectral distance (Caillon & Esling 2021, eq. 5, in the form of its code): the sum over windows
-    of 2048 to 128 samples, hop a quarter, of ||X - Y|| / ||X|| + mean |ln X - ln Y|.
+    """RAVE's multiscale spectral distance (Caillon & Esling 2021, eq. 5): the sum over windows of 2048 to 128 samples,
+    hop a quarter, of ||X - Y|| / ||X|| + mean |ln X - ln Y|.
 
+    The linear term is the paper's (the code of RAVE 2 leaves its roots out); the logarithmic one is the code's, as the
+    paper's has no lower bound. X, Y: `magnitudes`, whose scale is not the code's.
     `added` is added to magnitudes inside the logarithm (the code: 1e-7, which measures the noise floor of a decoder as
     much as the codec), `floor` is the least that they count as. 0 and up; NaN for a silent reference.
     """
@@ -49,8 +51,9 @@ def dac_mel_distance(reference: Signal, decoded: Signal, rate: int) -> float:
     """The mel distance of the Descript Audio Codec (Kumar et al. 2023, section 4; seven windows of 32 to 2048 samples
     with 5 to 320 bands): the sum over windows of mean |log10 X - log10 Y|, magnitudes clamped at 1e-5.
 
-    Slaney's mel scale and normalisation, hop a quarter, centred frames, unscaled spectra, as in its code's defaults; at
-    `rate`, where theirs is 44.1 kHz. 0 and up.
+    Slaney's mel scale and normalisation, hop a quarter, centred frames, unscaled spectra, no term of magnitudes, as its
+    training has it (its evaluation script has other settings); at `rate`, where theirs is 44.1 kHz. Bands narrower than
+    a bin hold nothing and count as equal. 0 and up.
     """
     total = 0.0
     for window, bands in DAC_MELS.items():
