@@ -85,9 +85,10 @@ def peak_score(reference: ArrayLike, decoded: ArrayLike, rate: int) -> PeakScore
     """
     left, right = _pair(reference, decoded)
     left, right = left / _rms(left), right / _rms(right)
-    floors = [_loudest(signal, rate) - PEAK_ACTIVE_DB for signal in (left, right)]
+    levels = [list(_levels(signal, rate)) for signal in (left, right)]  # 80 kB a second
+    floors = [max(float(block.max()) for block in blocks) - PEAK_ACTIVE_DB for blocks in levels]
     counts = np.zeros(4, dtype=np.int64)
-    for first, second in zip(_levels(left, rate), _levels(right, rate), strict=True):
+    for first, second in zip(*levels, strict=True):
         peaks = _peaks(first, floors[0], rate), _peaks(second, floors[1], rate)
         found = _met(peaks[0], first, peaks[1], second, rate)
         also = _met(peaks[1], second, peaks[0], first, rate)
@@ -223,11 +224,6 @@ def _levels(signal: Signal, rate: int) -> Iterator[Spectrum]:
     bins = round((PEAK_BAND[1] + PEAK_MEDIAN_HZ) * size / rate) + 1
     for block in _spectra(signal, size, size // 4):
         yield 20 * np.log10(block[:, :bins] + np.float32(1e-9))
-
-
-def _loudest(signal: Signal, rate: int) -> float:
-    """Level in dB of the loudest bin of a signal."""
-    return max(float(block.max()) for block in _levels(signal, rate))
 
 
 def _peaks(levels: Spectrum, floor: float, rate: int) -> NDArray[np.bool_]:
