@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -237,9 +238,27 @@ def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
     lead = tables.leads(results)[0]
     assert lead.id == "default-g0"
     assert first.startswith(f"At {results.kbps(lead.id):.2f} kbit/s, model default scores ViSQOL ")
-    assert "the anchor nearest in rate is Opus (mid) 6 at " in first and "better than it by" in first
+    assert "the anchor nearest in rate is Opus (mid) 6 at " in first and "without the container" not in first
+    assert "beside it the model is better on ViSQOL (anchor: " in first
     assert "paper scores" in second
     assert "no listener was asked" in limits and "4 excerpts from 4 files" in limits and "Peak F1 0.01" in limits
+    assert "too narrow, as they are of fewer than 20 files" in limits
+    assert "too narrow" not in tables.verdict(make_results(20))[-1]
+
+
+def test_verdict_names_the_rate_of_an_anchor_that_is_mostly_container(results: Results) -> None:
+    scores = [replace(s, payload=s.bytes // 2) if s.condition == "opus-6" and s.bytes else s for s in results.scores]
+    heavy = replace(results, scores=scores)
+    rates = [heavy.kbps("opus-6", payload=payload) for payload in (False, True)]
+    assert "Opus (mid) 6 at {:.2f} kbit/s ({:.2f} without the container)".format(*rates) in tables.verdict(heavy)[0]
+
+
+def test_too_few_points_have_a_reason_and_no_overlap(results: Results) -> None:
+    few = replace(results, conditions=[c for c in results.conditions if c.id != "default-g12"])
+    groups = dict(next(iter(tables.delta_tables(few))).groups)
+    rate, overlap, score, span = groups["against Opus (mid)"][0].cells
+    assert rate.note == score.note == "too few points: default has 3 of 4"
+    assert rate.text == overlap.text == score.text == span.text == tables.NONE
 
 
 def test_glance_bars_run_from_worst_to_best(results: Results) -> None:
@@ -259,8 +278,6 @@ def test_paired_cells_have_signs_tones_and_counts(results: Results) -> None:
 
 
 def test_without_models_anchors_or_audio_there_is_still_a_page(results: Results, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     kept = [c for c in results.conditions if c.kind == "control"][:1]
     scores = [s for s in results.scores if s.condition == kept[0].id]
     bare = replace(results, conditions=kept, scores=scores, fidelity=[], speed=[], models={}, unreadable=[])
@@ -313,6 +330,38 @@ def test_names_at_curves_do_not_overlap(results: Results, metric: Metric) -> Non
     for i, (left, y, right) in enumerate(boxes):
         for other, height, end in boxes[i + 1 :]:
             assert abs(y - height) > 9 or left > end or other > right
+
+
+def test_names_in_the_figure_of_fidelity_keep_off_its_axis(results: Results) -> None:
+    dims = [0.07 * (1 / 0.07) ** ((n / 512) ** 0.4) for n in range(1, 513)]  # flat and low at first, as of real models
+    svg = figures.fidelity(replace(results, fidelity=[Fidelity("default", dims, [f**0.35 for f in dims])]))
+    assert svg is not None
+    found = re.findall(r'name\d+">\s*<text style="[^"]*" x="[\d.]+" y="([\d.]+)"[^>]*>([^<]*)<', svg)
+    assert [name for _, name in found] == ["singular values", "variances", "24 by default"]
+    assert all(float(y) < figures.HEIGHT - figures.BOTTOM - 3 for y, _ in found)
+
+
+def test_every_number_of_dims_has_its_label(results: Results) -> None:
+    """Those of the shipped model, whose last two are near each other."""
+    real = {6: (141, 0.8), 12: (214, 0.9), 24: (334, 0.98), 48: (380, 0.99)}
+    kept = [c for c in results.conditions if c.settings.get("model") == "aa" * 16]
+    moved = [
+        replace(c, settings=c.settings | dict(zip(("dims", "fidelity"), real[c.settings["dims"]], strict=True)))
+        if c.kind == "model"
+        else replace(c, label="default, cropped, not quantised")  # takes room on the right
+        for c in kept
+    ]
+    svg = figures.over_dims(replace(results, conditions=moved), METRICS[0])
+    assert svg is not None
+    for dims, f in real.values():
+        assert f">{dims}</" in svg and f">f {f:.2f}</" in svg
+
+
+def test_a_picture_has_no_click_at_its_ends() -> None:
+    tone = np.cos(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    levels = figures._spectrum(tone)
+    far = int(10_000 * figures.WINDOW / RATE)
+    assert levels[far:, [0, -1]].max() < levels.max() - 80
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------
@@ -452,6 +501,17 @@ def test_figures_show_and_nothing_is_wider_than_the_window(opened: Browser) -> N
     for width in (1280, 390):
         opened.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    opened.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_long_reasons_do_not_push_columns_out_of_sight(opened: Browser) -> None:
+    opened.call("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+    box = "document.querySelector('#bd .scroll')"
+    assert opened.evaluate(
+        f"{{ const note = {box}.querySelector('td small'), text = note.textContent;"
+        "note.textContent = 'why '.repeat(50);"
+        f"const fits = {box}.scrollWidth <= {box}.clientWidth; note.textContent = text; fits }}"
+    )
     opened.call("Emulation.clearDeviceMetricsOverride")
 
 

@@ -53,6 +53,7 @@ FONT, SMALL = 9.0, 8.0  # points
 LETTER = 0.56  # width of a letter over the size of its font, about
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 480.0, 300.0, 34.0, 32.0, 40.0  # points; the right margin depends on the names there
 LINE = 11.5  # distance of names in the margin, points
+APART = 26.0  # places with a label on an axis of dims: `f 0.98` is 24 wide; points
 REACH = 0.35  # of the curves' range: controls farther outside are named at the edge, not drawn
 STYLE: dict[str, Any] = {"svg.hashsalt": "ravecodec", "svg.fonttype": "none", "font.size": FONT, "axes.linewidth": 0.8}
 WINDOW, HOP, RANGE_DB, SHADES = 4096, 512, 90.0, 48  # of spectrograms: samples, samples, dB, colours
@@ -107,7 +108,7 @@ def fidelity(results: Results) -> str | None:
             lines.append(Line(label, colour, "", dashes, points))
         if dims := _default_dims(results, curve.model):
             point = float(dims), _exact(curve.singular[dims - 1])
-            lines.append(Line(f"{dims} dims by default", colour, "o", "-", [point]))
+            lines.append(Line(f"{dims} by default", colour, "o", "-", [point]))
     return (
         _chart(("Fidelity f", "share that the first dims carry, over dims sent"), lines, [], "log") if lines else None
     )
@@ -261,7 +262,7 @@ def _fidelity_of_dims(results: Results) -> dict[float, str]:
 
 def _spectrum(signal: NDArray[np.floating]) -> NDArray[np.floating]:
     """Levels in dB [bins, frames] of a sound (samples,)."""
-    padded = np.pad(np.asarray(signal, dtype=np.float32), WINDOW // 2)
+    padded = np.pad(np.asarray(signal, dtype=np.float32), WINDOW // 2, mode="reflect")  # zeros would click
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     window = np.hanning(WINDOW).astype(np.float32)
     return np.asarray(20 * np.log10(np.abs(np.fft.rfft(frames * window)).T + 1e-6))
@@ -337,7 +338,8 @@ def _limits(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], scale: s
     pad = 0.07 * ((high - low) or 1.0)
     axes.set_ylim(low - pad, high + pad)
     axes.set_xscale("log", base=2)
-    axes.set_xlim(min(xs) / 1.25, max(xs) * (1.25 if scale == "log" else 1.4))
+    room = 1.25 if scale == "log" else 1.12
+    axes.set_xlim(min(xs) / room, max(xs) * room)
 
 
 def _ticks(axes: Axes, lines: Sequence[Line], scale: str, texts: Mapping[float, str], width: float) -> None:
@@ -363,7 +365,7 @@ def _apart(places: Iterable[float], low: float, high: float, width: float) -> li
     """Those places on a log axis whose labels do not touch."""
     kept: list[float] = []
     for place in places:
-        if not kept or math.log(place / kept[-1]) / math.log(high / low) * width > 30:
+        if not kept or math.log(place / kept[-1]) / math.log(high / low) * width > APART:
             kept.append(place)
     return kept
 
@@ -373,7 +375,15 @@ def _draw(axes: Axes, lines: Sequence[Line]) -> None:
         xs, ys = [x for x, _ in line.points], [y.mean for _, y in line.points]
         colour = _hex(line.colour)
         axes.plot(
-            xs, ys, line.dashes, marker=line.marker, color=colour, linewidth=1.8, markersize=4.5, zorder=3 + order
+            xs,
+            ys,
+            line.dashes,
+            marker=line.marker,
+            color=colour,
+            markerfacecolor=colour if line.dashes == "-" else _hex("paper"),
+            linewidth=1.8,
+            markersize=4.5,
+            zorder=3 + order,
         )
         bars = [(x, y) for x, y in line.points if y.bounded]
         axes.vlines(
@@ -447,7 +457,7 @@ def _name_lines(axes: Axes, lines: Sequence[Line], levels: Sequence[Level], size
         others = np.concatenate([[[-99.0, -99.0]], *(t for i, t in enumerate(tracks_drawn) if i != index)])
         boxes = list(_boxes(track, _wide(line.name, FONT)))
         costs = [
-            _cost(box, taken, drawn, flat, size) + _doubt(place[:2], others) + 0.05 * rank
+            _cost(box, taken, drawn, flat, size) + _doubt(place[:2], others) + 0.02 * rank
             for rank, (box, place, _) in enumerate(boxes)
         ]
         box, _, (x, y, align) = boxes[int(np.argmin(costs))]
@@ -498,12 +508,14 @@ def _boxes(
     track: NDArray[np.float64], wide: float
 ) -> Iterator[tuple[Box, tuple[float, float], tuple[float, float, str]]]:
     """Candidates: (box, the curve's point, (x, y, alignment) of the text), the best ones first."""
-    order = [len(track) - 1, 0, *range(len(track) - 2, 0, -max(1, len(track) // 12))]
-    for index in dict.fromkeys(order):
+    way = np.concatenate(([0.0], np.cumsum(np.linalg.norm(np.diff(track, axis=0), axis=1))))
+    between = np.searchsorted(way, np.linspace(way[-1], 0.0, 12)[1:-1]).tolist()
+    for index in dict.fromkeys([len(track) - 1, 0, *between]):
         px, py = (float(v) for v in track[index])
         for dx, dy, align in (
             (7, 0, "left"), (0, 12, "center"), (0, -12, "center"), (7, 10, "left"), (7, -10, "left"),
             (-7, 10, "right"), (-7, -10, "right"), (-7, 0, "right"), (7, 20, "left"), (7, -20, "left"),
+            (0, -24, "center"),
         ):  # fmt: skip
             x, y = px + dx, py + dy
             left = x - {"left": 0.0, "center": wide / 2, "right": wide}[align]
@@ -512,7 +524,7 @@ def _boxes(
 
 def _doubt(place: tuple[float, float], others: NDArray[np.float64]) -> float:
     """What it costs to name a curve where another one runs close by."""
-    return 4.0 if np.linalg.norm(others - place, axis=1).min() < 14 else 0.0
+    return 4.0 * max(0.0, 1 - float(np.linalg.norm(others - place, axis=1).min()) / 14)
 
 
 def _cost(
@@ -524,7 +536,7 @@ def _cost(
 ) -> float:
     """What a name in a box would cover: 0 is nothing."""
     left, bottom, right, top = box
-    outside = max(0.0, -left) + max(0.0, right - size[0]) + max(0.0, -bottom) + max(0.0, top - size[1] - 8)
+    outside = max(0.0, -left) + max(0.0, right - size[0]) + 5 * max(0.0, 3 - bottom) + max(0.0, top - size[1] - 8)
     names = sum(left < x1 and x0 < right and bottom < y1 and y0 < top for x0, y0, x1, y1 in taken)
     x, y = others.T
     crossed = np.count_nonzero((x > left - 2) & (x < right + 2) & (y > bottom - 1) & (y < top + 1))
@@ -535,7 +547,7 @@ def _cost(
 def _panel(figure: Figure, row: int, column: int, rows: int) -> Axes:
     """Axes of a spectrogram."""
     wide, high, total = 960.0, 150.0, 150.0 * rows + 20
-    place = (28 + column * 482, total - 20 - (row + 1) * high + 36, 446, high - 34)
+    place = (28 + column * 480, total - 20 - (row + 1) * high + 36, 440, high - 34)
     axes: Axes = figure.add_axes((place[0] / wide, place[1] / total, place[2] / wide, place[3] / total))
     axes.tick_params(colors=_hex("muted"), labelsize=SMALL, length=2, color=_hex("control"), pad=2)
     axes.spines[:].set_visible(False)

@@ -17,6 +17,8 @@ from ravecodec.evaluate.statistics import Delta, Interval, Paired
 COLUMNS = 5  # of metrics in one table
 SINGLE = {"model": "Models", "codec": "Codecs", "bound": "Not quantised", "control": "Controls"}  # over series of one
 WORST = 5
+CONTAINER = 0.15  # share of a file above which the verdict names the rate without it
+FILES = 20  # below which the percentile intervals of statistics.py are too narrow
 MIB = 2**20
 NONE, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"  # an en dash, the true minus and times signs
 
@@ -141,10 +143,10 @@ def verdict(results: Results) -> list[str]:
 
 
 def _model_sentence(results: Results, condition: Condition) -> str:
-    rate, name = results.kbps(condition.id), model_name(results, condition)
+    name = model_name(results, condition)
     scores = [(m, interval(results, condition.id, m.id)) for m in headlines(results)]
     said = [f"{m.label} {_with_interval(s, m)}" for m, s in scores if s is not None]
-    sentence = f"At {number(rate)} kbit/s, model {name} scores {_listed(said)}"
+    sentence = f"At {_rate(results, condition)}, model {name} scores {_listed(said)}"
     anchor = nearest(results, condition, codecs(results))
     return f"{sentence}; {_against(results, condition, anchor)}." if anchor else f"{sentence}."
 
@@ -156,11 +158,18 @@ def _against(results: Results, condition: Condition, anchor: Condition) -> str:
         found = compared(results, metric, condition, anchor)
         other = interval(results, anchor.id, metric.id)
         if found is not None and other is not None:
-            words[tone_of(found.difference, metric)].append(f"{metric.label} ({number(other.mean)})")
-    says = {"good": "better than", "bad": "worse than", "": "not told apart from"}
-    parts = [f"{says[tone]} it by {_listed(names)}" for tone, names in words.items() if names]
-    rate = number(results.kbps(anchor.id))
-    return f"the anchor nearest in rate is {anchor.label} at {rate} kbit/s, and the model is {_listed(parts)}"
+            words[tone_of(found.difference, metric)].append(f"{metric.label} (anchor: {number(other.mean)})")
+    says = {"good": "better on", "bad": "worse on", "": "not told apart from it on"}
+    parts = [f"{says[tone]} {_listed(names)}" for tone, names in words.items() if names]
+    place = f"the anchor nearest in rate is {anchor.label} at {_rate(results, anchor)}"
+    return f"{place}, and beside it the model is {'; '.join(parts)}" if parts else place
+
+
+def _rate(results: Results, condition: Condition) -> str:
+    """`8.08 kbit/s`, and what it is without the container where that is a good part of it."""
+    rate, payload = (results.kbps(condition.id, payload=payload) for payload in (False, True))
+    bare = rate and payload is not None and payload < (1 - CONTAINER) * rate
+    return f"{number(rate)} kbit/s" + (f" ({number(payload)} without the container)" if bare else "")
 
 
 def _limits_sentence(results: Results) -> str:
@@ -172,9 +181,10 @@ def _limits_sentence(results: Results) -> str:
         means = ((m, interval(results, noise.id, m.id)) for m in headlines(results))
         said = [f"{m.label} {number(mean.mean)}" for m, mean in means if mean is not None]
     proof = f" (mere noise with the excerpts' envelopes gets {_listed(said)})" if said else ""
+    narrow = f" (too narrow, as they are of fewer than {FILES} files)" if files < FILES else ""
     return (
-        f"These are computed scores of {basis}, with 95 % intervals over files: no listener was asked, no single "
-        f"score is sound quality{proof}, and nothing here speaks of other kinds of audio."
+        f"These are computed scores of {basis}, with 95 % intervals over files{narrow}: no listener was asked, no "
+        f"single score is sound quality{proof}, and nothing here speaks of other kinds of audio."
     )
 
 
@@ -244,8 +254,10 @@ def score_tables(results: Results) -> Iterator[Table]:
     diagnostic = [m for m in results.metrics if m.diagnostic]
     if main:
         yield _score_table(results, "Headline metrics", main)
-    for start in range(0, len(rest), COLUMNS):
-        yield _score_table(results, "More metrics", rest[start : start + COLUMNS])
+    parts = [rest[start : start + COLUMNS] for start in range(0, len(rest), COLUMNS)]
+    for index, part in enumerate(parts, 1):
+        name = f"More metrics, {index} of {len(parts)}" if len(parts) > 1 else "More metrics"
+        yield _score_table(results, name, part)
     if diagnostic:
         yield _score_table(results, "Diagnostic only: not measures of quality", diagnostic)
 
@@ -313,7 +325,7 @@ def delta_tables(results: Results) -> Iterator[Table]:
         others = [(series_label(results.of(other)), other) for other in series if other != name]
         groups = [(f"against {label}", _delta_rows(results, name, other)) for label, other in others]
         if groups:
-            yield Table(f"{name}: differences of whole curves", "Metric", columns, groups)
+            yield Table(f"{name}: differences of whole curves", "Metric", columns, groups, "even wordy")
 
 
 def _delta_rows(results: Results, series: str, other: str) -> list[Row]:
@@ -336,7 +348,8 @@ def _delta_cells(results: Results, metric: Metric, series: str, other: str) -> l
         pchip, akima = (function(mine, theirs, method, metric.better) for method in statistics.METHODS)
         why = _named(f"{pchip.reason}; {pchip.note}".strip("; "), series, series_label(results.of(other)))
         if pchip.value is None or akima.value is None:
-            cells += [Cell(NONE, why), Cell(f"{100 * pchip.overlap:.0f} %")]
+            known = not pchip.reason.startswith("too few")  # without a curve there is no overlap to speak of
+            cells += [Cell(NONE, why), Cell(f"{100 * pchip.overlap:.0f} %" if known else NONE)]
             continue
         note = f"Akima {number(akima.value, digits, True)}" + (f"; {why}" if why else "")
         reach = f"{number(pchip.low)} to {number(pchip.high)} {span}".strip()
