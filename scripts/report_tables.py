@@ -25,7 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "docs" / "evaluation"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "evaluation.md")
 KEPT = ("loudness_error", "spectral_floored", "mel_dac", "stereo_level_error", "stereo_correlation_error")
-SHORT = ("default", "opus-8", "opus-12", "opus-16", "noise-vocoded", "another-excerpt")  # rows of README's table
+SHORT = (
+    "default",
+    "opus-8",
+    "opus-60ms-9",
+    "opus-12",
+    "opus-16",
+    "noise-vocoded",
+    "another-excerpt",
+)  # rows of README's table
 
 
 def compacted(results: Results) -> Results:
@@ -73,7 +81,7 @@ def short_table(results: Results) -> list[str]:
         if key not in rows:
             continue
         condition = rows[key]
-        label = f"**{condition.label}**" if key == "default" else condition.label
+        label = f"**ravecodec, {condition.label}** (stereo)" if key == "default" else condition.label
         label = f"*control: {label}*" if condition.kind == "control" else label
         means = [results.values(condition.id, metric.id) for metric in columns]
         cells = [f"{sum(v.values()) / len(v):.2f}" if v else "-" for v in means]

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from ravecodec import zoo
 from ravecodec.cli import main
-from ravecodec.errors import UsageError
-from ravecodec.evaluate import anchors, runner
+from ravecodec.errors import RavecodecError, UsageError
+from ravecodec.evaluate import anchors, runner, speed
 from ravecodec.evaluate.conditions import ANCHORS, FIDELITIES, LADDER, anchor_conditions, apply, model_conditions
 from ravecodec.evaluate.evaluation import Request, evaluate
 from ravecodec.evaluate.excerpts import RATE
@@ -229,3 +229,21 @@ def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(evaluating, "find_spec", lambda name: None)
     done = CliRunner().invoke(main, ["eval", "music", "--out", "x"])
     assert done.exit_code == 2 and "pip install 'ravecodec[eval]'" in done.stderr
+
+
+def test_speed_is_that_of_the_command_and_not_of_who_started_it(
+    model_folder: Path, music: Callable[..., Audio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 600 MB in this process, no peak may contain them."""
+    monkeypatch.setattr(speed, "LENGTH", 2.0)
+    ballast = np.ones(600_000_000, np.uint8)
+    rows = list(speed.measure("default", model_folder / "default.safetensors", [sound(music, 1.0)], [1]))
+    assert [(row.what, row.threads, row.audio_seconds) for row in rows] == [("encode", 1, 2.0), ("decode", 1, 2.0)]
+    for row in rows:
+        assert 0 < row.startup_seconds and 0 < row.seconds
+        assert 50e6 < row.peak_bytes < 590e6 < ballast.nbytes
+
+
+def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RavecodecError, match="encode failed"):
+        speed._run("encode", tmp_path / "none.safetensors", 1, tmp_path / "a.flac", tmp_path / "a.rvc")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +15,14 @@ from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.results import Speed
 from ravecodec.evaluate.runner import write_sound
 
+# Linux counts the memory of whoever started a process as that process' peak: the one that starts it has to be small.
+WATCH = """
+import os, sys, time
+began = time.perf_counter()
+_, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(time.perf_counter() - began, usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
 LENGTH, SHORT = 60.0, 0.5  # seconds: what is measured, and what takes as long as starting does
 
 
@@ -46,9 +52,10 @@ def _joined(sounds: Sequence[Audio], samples: int) -> Audio:
 def _run(what: str, model: Path, threads: int, source: Path, target: Path) -> tuple[float, int]:
     """(seconds, peak resident bytes) of one command."""
     command = [sys.executable, "-m", "ravecodec", what, "-q", "-f", "--device", "cpu", "--threads", str(threads)]
-    began = time.perf_counter()
-    child = subprocess.Popen([*command, "--model", str(model), str(source), str(target)], stdin=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise RavecodecError(f"{what} failed while its speed was measured")
-    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    command += ["--model", str(model), str(source), str(target)]
+    try:
+        done = subprocess.run([sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, check=True)
+    except subprocess.CalledProcessError as error:
+        raise RavecodecError(f"{what} failed while its speed was measured") from error
+    seconds, peak = done.stdout.split()
+    return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)
