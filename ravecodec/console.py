@@ -24,6 +24,7 @@ import click
 
 from ravecodec.errors import OutputError, RavecodecError
 from ravecodec.files import STDOUT_NAME
+from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:  # the first imports torch
     from tqdm import tqdm
@@ -246,5 +247,4 @@ def threads_or_default(wanted: int | None) -> int | None:
     """Threads for torch: as wished, else one per usable core up to MOST_THREADS, unless OMP_NUM_THREADS decides."""
     if wanted is not None or "OMP_NUM_THREADS" in os.environ:
         return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_THREADS)
+    return min(usable_cores(), MOST_THREADS)

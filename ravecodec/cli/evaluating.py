@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -15,6 +14,7 @@ import click
 from ravecodec import console, zoo
 from ravecodec.cli.options import json_option, quiet_option, verbose_option
 from ravecodec.errors import OutputError, UsageError
+from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -160,9 +160,10 @@ def _measured(
         console.say(f"warning: no {', '.join(missing)}, so their scores are missing: `pip install 'ravecodec[eval]'`")
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     command = shlex.join(["ravecodec", *sys.argv[1:]])
-    request = Request(tuple(paths), tuple(entries.values()), out, names, jobs=jobs or cores, command=command, **options)
+    request = Request(
+        tuple(paths), tuple(entries.values()), out, names, jobs=jobs or usable_cores(), command=command, **options
+    )
     with Counter(quiet=quiet) as counter:
         return evaluate(request, counter, console.say)
 

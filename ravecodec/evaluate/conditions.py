@@ -26,7 +26,6 @@ OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # n
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; ITU-R BS.1534
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
-DEFAULT_ANCHORS = ("opus", "mp3", "lowpass")
 
 
 def model_conditions(

@@ -23,6 +23,7 @@ from ravecodec.evaluate.excerpts import find_sources, prepare
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
 from ravecodec.evaluate.speed import measure
+from ravecodec.machine import usable_cores
 from ravecodec.zoo import ModelEntry
 
 if TYPE_CHECKING:  # imports torch
@@ -127,10 +128,9 @@ def _tasks(request: Request, items: list[Item], conditions: list[Condition]) -> 
 
 
 def _speed(request: Request, items: list[Item]) -> Iterator[Speed]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     sounds = [read_sound(request.out / "audio" / item.id / "reference.flac") for item in items[:6]]
     for name, entry in _named(request.models).items():
-        yield from measure(name, entry.path, sounds, sorted({1, cores}))
+        yield from measure(name, entry.path, sounds, sorted({1, usable_cores()}))
 
 
 def _fidelity(name: str, model: Model) -> Fidelity:

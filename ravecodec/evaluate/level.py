@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.evaluate.metrics import _extra
-from ravecodec.evaluate.spectral import _hann
+from ravecodec.evaluate.extras import extra
+from ravecodec.evaluate.spectral import hann
 
 Audio = NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def loudness(audio: Audio, rate: int) -> float:
 
     Raises UsageError where `ravecodec[eval]` is missing.
     """
-    meter = _extra("pyloudnorm").Meter(rate)
+    meter = extra("pyloudnorm").Meter(rate)
     if audio.shape[1] <= SHORTEST_LOUDNESS * rate:
         return float("nan")
     with np.errstate(divide="ignore"):
@@ -75,7 +75,7 @@ def _stereo_cues(audio: Audio, rate: int) -> tuple[Audio, Audio, Audio]:
     """Level difference in dB, correlation, and energy of each tile [tiles, bands]."""
     window = STEREO_WINDOW
     frames = np.lib.stride_tricks.sliding_window_view(audio, window, axis=1)[:, :: window // 4]
-    left, right = np.fft.rfft(frames * _hann(window), axis=2)
+    left, right = np.fft.rfft(frames * hann(window), axis=2)
     parts = np.stack([np.abs(left) ** 2, np.abs(right) ** 2, (left * right.conj()).real])
     parts = np.pad(parts, ((0, 0), (0, -parts.shape[1] % STEREO_FRAMES), (0, 0)))
     tiles = parts.reshape(3, -1, STEREO_FRAMES, parts.shape[2]).sum(2)

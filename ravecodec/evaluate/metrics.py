@@ -13,14 +13,14 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import soxr
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.errors import InputError, UsageError
+from ravecodec.errors import InputError
+from ravecodec.evaluate.extras import extra
 
 Signal = NDArray[np.float32]
 Spectrum = NDArray[np.float32]
@@ -145,7 +145,7 @@ def estoi(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     `peak_score` does, UsageError without `ravecodec[eval]`.
     """
     left, right = _pair(reference, decoded)
-    module = _extra("pystoi")
+    module = extra("pystoi")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         value = float(module.stoi(_at_16k(left, rate), _at_16k(right, rate), 16000, extended=True))
@@ -159,7 +159,7 @@ def pesq_wb(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     `peak_score` does, UsageError without the package.
     """
     left, right = _pair(reference, decoded)
-    module = _extra("pesq")
+    module = extra("pesq")
     if not (left.any() and right.any()):
         return float("nan")
     try:
@@ -175,7 +175,7 @@ def zimtohrli(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     `peak_score` does and for shorter audio.
     """
     left, right = _pair(reference, decoded)
-    module = _extra("zimtohrli")
+    module = extra("zimtohrli")
     _at_least(SHORTEST_ZIMTOHRLI, left, rate)
     first, second = (_at_48k(signal, rate).astype(np.float32) for signal in (left, right))
     return float(module.mos_from_signals(first, second))
@@ -293,14 +293,6 @@ def _at_16k(signal: Signal, rate: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=2)
 def _visqol(mode: str) -> Any:
     """One ViSQOL instance."""
-    api = _extra("visqol").VisqolApi()
+    api = extra("visqol").VisqolApi()
     api.create(mode=mode)
     return api
-
-
-def _extra(name: str) -> Any:
-    """A module of the extra `eval`."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UsageError(f"{name} is not installed; this score needs `pip install 'ravecodec[eval]'`") from error

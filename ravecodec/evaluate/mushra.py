@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from ravecodec.audio_out import to_integers
 from ravecodec.errors import FormatError, InputError, OutputError, UsageError
+from ravecodec.evaluate.extras import extra
 from ravecodec.evaluate.results import Results
-from ravecodec.evaluate.statistics import Interval, extra, t_interval
+from ravecodec.evaluate.statistics import Interval, t_interval
 from ravecodec.wav import WavWriter
 
 RATE = 48_000

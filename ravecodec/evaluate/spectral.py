@@ -20,10 +20,10 @@ LSD_BANDS = {"low": (0.0, 1000.0), "mid": (1000.0, 4000.0), "high": (4000.0, 120
 def magnitudes(signal: Signal, window: int, hop: int) -> NDArray[np.float64]:
     """[frames, window // 2 + 1], periodic Hann, no padding, scaled so that a full-scale sine has magnitude 1/2."""
     frames = np.lib.stride_tricks.sliding_window_view(signal, window)[::hop]
-    return np.abs(np.fft.rfft(frames * (_hann(window) * 2 / window), axis=1))
+    return np.abs(np.fft.rfft(frames * (hann(window) * 2 / window), axis=1))
 
 
-def _hann(window: int) -> Signal:
+def hann(window: int) -> Signal:
     return np.hanning(window + 1)[:-1]
 
 

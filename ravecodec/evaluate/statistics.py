@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.errors import InputError, UsageError
+from ravecodec.evaluate.extras import extra
 from ravecodec.evaluate.results import Metric, Results
 
 LEVEL = 0.95  # of every interval here
@@ -265,11 +265,3 @@ def _bjontegaard(a: NDArray[np.float64], b: NDArray[np.float64], method: str, ov
     if over_rate:
         return sign * float(module.bd_psnr(rate_b, b[:, 1], rate_a, a[:, 1], **options))
     return float(module.bd_rate(rate_b, b[:, 1], rate_a, a[:, 1], **options))
-
-
-def extra(name: str) -> Any:
-    """A module of the extra `eval`."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UsageError(f"{name} is not installed; this needs `pip install 'ravecodec[eval]'`") from error

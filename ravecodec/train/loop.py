@@ -24,7 +24,7 @@ from ravecodec import __version__
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
-from ravecodec.train.cache import Track, build_cache, describe, scan
+from ravecodec.train.cache import Library, Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
@@ -239,11 +239,7 @@ def _train(
     library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
     training, validation = split(library.tracks)
     if not world.rank:
-        summary = library.summary(recipe.model.sample_rate)
-        held = {"cache": str(cache.resolve()), "validation": [asdict(track) for track in validation]}
-        run.note("data.json", summary | held)
-        for line in describe(summary):
-            report(line)
+        note_data(run, library, validation, cache, recipe.model.sample_rate, report)
         world.wait()
     channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
     crops = Crops(cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass, rate, world.device)
@@ -281,6 +277,15 @@ def _train(
         report(f"report: {write_report(run.folder)}")
     report(f"{path} is ready; `ravecodec model add {path}` installs it")
     return path
+
+
+def note_data(run: Run, library: Library, validation: list[Track], cache: Path, rate: int, report: Report) -> None:
+    """Says what the folder holds, and writes it into the run's data.json with where its validation audio is."""
+    summary = library.summary(rate)
+    held = {"cache": str(cache.resolve()), "validation": [asdict(track) for track in validation]}
+    run.note("data.json", summary | held)
+    for line in describe(summary):
+        report(line)
 
 
 def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str) -> dict[str, Any]:
