@@ -28,7 +28,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from ravecodec.evaluate import figures, report, tables
+from ravecodec.evaluate import charts, figures, report, tables
 
 RATE, SECONDS = 48_000, 1.0
 METRICS = [
@@ -309,11 +309,11 @@ def test_figures_have_no_colour_of_their_own_and_keep_text(results: Results) -> 
 
 def test_spread_keeps_order_and_distance() -> None:
     heights = [50.0, 51.0, 3.0, 52.0, 99.0, 100.0, 51.0]
-    places = figures.spread(heights, 10, 120)
+    places = charts.spread(heights, 10, 120)
     assert [places[i] for i in np.argsort(heights, kind="stable")] == sorted(places)
     assert np.diff(sorted(places)).min() >= 10 - 1e-9
     assert min(places) >= 0 and max(places) <= 120
-    assert figures.spread([20.0, 60.0], 10, 100) == [20.0, 60.0]
+    assert charts.spread([20.0, 60.0], 10, 100) == [20.0, 60.0]
 
 
 @pytest.mark.parametrize("metric", METRICS[:3])
@@ -323,7 +323,7 @@ def test_names_at_curves_do_not_overlap(results: Results, metric: Metric) -> Non
     assert len(found) == 6
     boxes = []
     for style, x, y, name in found:
-        wide = 0.5 * figures.FONT * len(name)
+        wide = 0.5 * charts.FONT * len(name)
         align = re.search(r"text-anchor: (\w+)", style)
         left = float(x) - {"start": 0.0, "middle": wide / 2, "end": wide}[align[1] if align else "start"]
         boxes.append((left, float(y), left + wide))
@@ -338,7 +338,7 @@ def test_names_in_the_figure_of_fidelity_keep_off_its_axis(results: Results) -> 
     assert svg is not None
     found = re.findall(r'name\d+">\s*<text style="[^"]*" x="[\d.]+" y="([\d.]+)"[^>]*>([^<]*)<', svg)
     assert [name for _, name in found] == ["singular values", "variances", "24 by default"]
-    assert all(float(y) < figures.HEIGHT - figures.BOTTOM - 3 for y, _ in found)
+    assert all(float(y) < charts.HEIGHT - charts.BOTTOM - 3 for y, _ in found)
 
 
 def test_every_number_of_dims_has_its_label(results: Results) -> None:
@@ -360,7 +360,7 @@ def test_every_number_of_dims_has_its_label(results: Results) -> None:
 def test_a_picture_has_no_click_at_its_ends() -> None:
     tone = np.cos(2 * np.pi * 1000 * np.arange(RATE) / RATE)
     levels = figures._spectrum(tone)
-    far = int(10_000 * figures.WINDOW / RATE)
+    far = int(10_000 * charts.WINDOW / RATE)
     assert levels[far:, [0, -1]].max() < levels.max() - 80
 
 

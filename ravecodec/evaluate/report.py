@@ -20,7 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ravecodec.errors import InputError, UsageError
-from ravecodec.evaluate import figures, tables
+from ravecodec.evaluate import charts, figures, tables
 from ravecodec.evaluate.results import Condition, Item, Results
 from ravecodec.files import AtomicFile
 
@@ -96,8 +96,8 @@ def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
     drawings = [Markup(svg) for svg in _curves(results)]
     return {
         "results": results,
-        "palette": [{name: pair[shade] for name, pair in figures.COLOURS.items()} for shade in (0, 1)],
-        "name_style": Markup(figures.NAME_STYLE),
+        "palette": [{name: pair[shade] for name, pair in charts.COLOURS.items()} for shade in (0, 1)],
+        "name_style": Markup(charts.NAME_STYLE),
         "verdict": tables.verdict(results),
         "glance": tables.glance(results),
         "curves": drawings,
