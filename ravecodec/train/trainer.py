@@ -148,7 +148,7 @@ def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[
     model.eval()
     model.encoder.requires_grad_(False)
     hop, random = recipe.model.hop, trainer.randomness()
-    bands, output = stages.stage2_output(model, recipe, sender, audio, trainer.draw, random)
+    bands, output = stages.stage2_output(model, recipe, trainer.valid, sender, audio, trainer.draw, random)
     real, fake = (trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
     rate = learning_rate(recipe.stage2, trainer.step)
     critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
