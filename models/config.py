@@ -49,6 +49,7 @@ class ModelConfig:
     sinusoids_per_line: int = 1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
     frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)  # spectrogram/istft: how the rows shrink from level to level
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
+    faint: bool = False  # spectrogram: more planes of the image, for what lies below the floor of the others
     refiner: int = 0  # spectrogram/istft: width of the network that corrects latents by a gradient; 0: there is none
 
     def __post_init__(self) -> None:
@@ -70,7 +71,8 @@ class ModelConfig:
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
         self._check(isinstance(self.refiner, int) and self.refiner >= 0, "refiner", "a width, 0 or more")
         self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
-        self._check(isinstance(self.noise, bool), "noise", "true or false")
+        for name in ("noise", "faint"):
+            self._check(isinstance(getattr(self, name), bool), name, "true or false")
         for name in ("sample_rate", "capacity", "latent", "lines", "sinusoids_per_line"):
             self._check(_is_count(getattr(self, name)), name, "a positive integer")
         for name in LISTS:

@@ -18,6 +18,7 @@ from ravecodec.models.rave import Rave
 
 QUIETER = 3.0  # nepers
 LEVELS, LINE_HEAD = "encoder.levels.", "generator.line_head."
+FIRST_CONVOLUTION = LEVELS + "0.weight"
 
 
 def adopt(network: Rave, donor: Rave) -> list[str]:
@@ -32,6 +33,8 @@ def adopt(network: Rave, donor: Rave) -> list[str]:
         found = given.get(_place(network.config, name))
         if found is not None and name.startswith(LINE_HEAD):
             found = _divided(found, donor.config, network.config)
+        if found is not None and name == FIRST_CONVOLUTION and network.config.encoder == "spectrogram":
+            found = _with_planes(found, donor, network)
         if found is not None and found.shape == value.shape:
             weights[name] = found
         else:
@@ -42,6 +45,18 @@ def adopt(network: Rave, donor: Rave) -> list[str]:
         raise ModelError("none of its weights fit this model config; expected a model of the same family")
     load_weights(network, weights)
     return new
+
+
+def _with_planes(weight: Tensor, donor: Rave, network: Rave) -> Tensor:
+    """The encoder's first convolution [width, planes, ...] with planes of zeros where the donor's image has none."""
+    given = dict(
+        zip(donor.encoder.spectrum.planes, weight.split([*donor.encoder.spectrum.planes.values()], 1), strict=True)
+    )
+    parts = [
+        given.get(name, weight.new_zeros(len(weight), count, *weight.shape[2:]))
+        for name, count in network.encoder.spectrum.planes.items()
+    ]
+    return torch.cat(parts, 1)
 
 
 def _place(config: ModelConfig, name: str) -> str:

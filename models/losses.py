@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 PAPER_WINDOWS = (2048, 1024, 512, 256, 128)
 MEL_WINDOW, MEL_BANDS, MEL_FLOOR = 2048, 80, 1e-5
+FAINT_RMS = 0.01  # -40 dBFS
+MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not hold
 LOG2E = 1.4426950408889634
 CHUNK = 1 << 15  # complex bins that a CPU works on at a time: what is made of them stays in its second-level cache
 
@@ -169,6 +171,16 @@ def stereo_distance(target: Tensor, output: Tensor, windows: Sequence[int], rate
         weights = mel_weights(window, rate, target.device)
         total = total + spectral_distance(target, output, window, floor, weights, sides=target.shape[1] == 2)
     return total / len(windows)
+
+
+def lift(target: Tensor) -> Tensor:
+    """Gain [batch, 1, 1] that brings those items of audio [batch, channels, samples] that are quieter than FAINT_RMS to
+    that level, but by no more than MOST_LIFT; 1 for all others.
+
+    With both signals lifted, the floor of a distance does not hide how wrong a quiet passage is.
+    """
+    level = target.square().mean((1, 2), keepdim=True).sqrt()
+    return (FAINT_RMS / level.clamp(min=FAINT_RMS / MOST_LIFT)).clamp(min=1.0)
 
 
 def log_mel_distance(target: Tensor, output: Tensor, rate: int) -> Tensor:

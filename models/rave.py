@@ -47,18 +47,16 @@ class Rave(nn.Module):
         mean, spread = self.encoder(audio)
         return mean, spread
 
-    def refine(
-        self, audio: Tensor, mean: Tensor, spread: Tensor, clock: Clock, steps: int, edge: tuple[int, int]
-    ) -> Tensor:
+    def refine(self, audio: Tensor, mean: Tensor, spread: Tensor, clock: Clock, steps: int, past: int) -> Tensor:
         """The mean after `steps` learned corrections, each by the gradient of the distance to `audio` of what the
         generator makes of it at `clock`; without a refiner, the mean as it is.
 
-        Shapes are as in `encode`. Nothing is corrected by the sound of the `edge` frames at both ends (see
-        `distance_gradient`). Differentiable in mean, spread and the refiner's weights, not through the gradient.
+        mean, spread: as from `encode`; audio: of the frames behind the first `past` ones (see `distance_gradient`).
+        Differentiable in mean, spread and the refiner's weights, not through the gradient.
         """
         if self.refiner is not None:
             for _ in range(steps):
-                gradient = distance_gradient(self, audio, mean, clock, edge)
+                gradient = distance_gradient(self, audio, mean, clock, past)
                 mean = mean + self.refiner(gradient, mean, spread)
         return mean
 

@@ -9,17 +9,24 @@ The decoder knows nothing of it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from ravecodec.models.blocks import RowBias, SpectralBlock
 from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
-from ravecodec.models.losses import stereo_distance
+from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.spectrogram import rows
 
+if TYPE_CHECKING:
+    from ravecodec.models.rave import Rave
+
 WINDOWS = (8192, 4096, 2048, 512)  # of the distance whose gradient is taken
+BLOCKS = 2
 TIME = 3  # frames that a block of the network sees
+REACH = BLOCKS * (TIME // 2)  # frames on each side that a correction depends on, apart from the gradient's own reach
 SCALE = 5e3  # brings most gradients, in distance per frame and posterior spread, to about one
 
 
@@ -36,8 +43,7 @@ class Refiner(nn.Module):
         self.network = nn.Sequential(
             nn.Conv2d(3 * per_row, width, 1),
             RowBias(width, self.rows),
-            SpectralBlock(width, TIME),
-            SpectralBlock(width, TIME),
+            *(SpectralBlock(width, TIME) for _ in range(BLOCKS)),
         )
         self.head = nn.Conv2d(width, per_row, 1)
         nn.init.zeros_(self.head.weight)
@@ -50,19 +56,22 @@ class Refiner(nn.Module):
         return self.head(self.network(x)).float().flatten(1, 2) * spread
 
 
-def distance_gradient(network: nn.Module, audio: Tensor, mean: Tensor, clock: Clock, edge: tuple[int, int]) -> Tensor:
+def distance_gradient(network: Rave, audio: Tensor, mean: Tensor, clock: Clock, past: int) -> Tensor:
     """Gradient of the spectral distance at latents `mean` [batch, latent, frames], of the same shape and without graph.
 
-    The distance is that of the decoded latents to `audio` [batch, channels, frames * hop], without `edge` frames at
-    either end, whose sound depends on latents outside; it is counted per item and frame, so that the gradient does not
-    depend on how much audio is looked at.
+    The distance is that of the decoded latents to `audio` [batch, channels, n * hop], which begins `past` frames behind
+    the first latent and may end before the last one: the outermost frames sound as latents outside want it. It is
+    counted per item and frame, so that the gradient does not depend on how much audio is compared. Windows that are
+    longer than the audio are left out.
     """
-    hop, rate = network.config.hop, network.config.sample_rate
-    frames = mean.shape[-1] - sum(edge)
-    part = slice(edge[0] * hop, (edge[0] + frames) * hop)
+    hop, samples = network.config.hop, audio.shape[-1]
+    windows = [window for window in WINDOWS if window <= samples]
+    if not windows:
+        return torch.zeros_like(mean)
     with torch.enable_grad():
         z = mean.detach().requires_grad_(True)
-        output = network.pqmf.synthesis(network.decode_bands(z, clock))
-        distance = stereo_distance(audio[..., part], output[..., part], WINDOWS, rate)
-        (gradient,) = torch.autograd.grad(distance * (len(audio) * frames), [z])
+        output = network.decode(z, clock)[..., past * hop : past * hop + samples]
+        gain = lift(audio)
+        distance = stereo_distance(gain * audio, gain * output, windows, network.config.sample_rate)
+        (gradient,) = torch.autograd.grad(distance * (len(audio) * samples / hop), [z])
     return gradient

@@ -26,6 +26,7 @@ LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
 FLOOR = 1e-8  # power: -74 dB of a full-scale sine, whose power is 1/4
+FAINT_FLOOR = 1e-12  # power: -114 dB
 BALANCE_FLOOR = 1e-11  # of both channels' power: below it there is no balance
 MOST_BALANCE = 0.9999  # 43 dB between left and right
 BALANCE_SPREAD = -1.5  # of the balance latents before the softplus, at the start of training: 0.2
@@ -50,7 +51,7 @@ def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
 
 class WarpedSpectrum(nn.Module):
     """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features by column: mid, side, their
-    onsets, and the balance of left and right."""
+    onsets, with `faint` what lies below the floor of mid and side, and the balance of left and right."""
 
     long_window: Tensor
     short_window: Tensor
@@ -62,7 +63,8 @@ class WarpedSpectrum(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
-        self.features = config.channels * (COLUMNS + ONSET_COLUMNS) + (COLUMNS if config.channels == 2 else 0)
+        self.planes = _planes(config)
+        self.features = sum(self.planes.values())
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
             matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
             self.register_buffer(f"{name}_warp", matrix, persistent=False)
@@ -98,6 +100,8 @@ class WarpedSpectrum(nn.Module):
         onset = self._power(audio, self.onset_window, ONSET_COLUMNS, False) @ self.onset_warp
         both = torch.cat([long, short], -1)
         images = [self._fold(self._log(both[:, :channels]), COLUMNS), self._fold(self._log(onset), ONSET_COLUMNS)]
+        if "faint" in self.planes:
+            images.append(self._fold(self._below(both[:, :channels]), COLUMNS))
         if stereo:
             balance = (
                 2 * both[:, 2:] / (both[:, :2].sum(1, keepdim=True) + BALANCE_FLOOR)
@@ -111,11 +115,26 @@ class WarpedSpectrum(nn.Module):
         return (torch.log10(power + FLOOR) + 5) / 2
 
     @staticmethod
+    def _below(power: Tensor) -> Tensor:
+        """Log magnitude of what lies below FLOOR, -2 to 0; 0 for all that is louder."""
+        return torch.log10((power + FAINT_FLOOR).clamp(max=FLOOR) / FLOOR) / 2
+
+    @staticmethod
     def _fold(image: Tensor, columns: int) -> Tensor:
         """[batch, planes, steps * columns, rows] -> [batch, planes * columns, rows, steps]."""
         batch, planes, steps, rows = image.shape
         image = image.reshape(batch, planes, steps // columns, columns, rows)
         return image.permute(0, 1, 3, 4, 2).reshape(batch, planes * columns, rows, steps // columns)
+
+
+def _planes(config: ModelConfig) -> dict[str, int]:
+    """How many planes of the image are for what, in their order."""
+    planes = {"level": config.channels * COLUMNS, "onset": config.channels * ONSET_COLUMNS}
+    if config.faint:
+        planes["faint"] = config.channels * COLUMNS
+    if config.channels == 2:
+        planes["balance"] = COLUMNS
+    return planes
 
 
 def widths(config: ModelConfig) -> list[int]:

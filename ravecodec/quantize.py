@@ -78,7 +78,7 @@ class Quantizer:
         self.step_index = step_index
 
     @cached_property
-    def _centroids(self) -> NDArray[np.float64]:
+    def centroids(self) -> NDArray[np.float64]:
         """[dims, CENTROIDS + 1] in steps."""
         scales = np.clip(self.static.scales[: self.dims].astype(int) - self.step_index, 0, len(SIGMAS) - 1)
         shapes = self.static.shapes[: self.dims]
@@ -106,7 +106,7 @@ class Quantizer:
     def latents(self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
         """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes: from the prior, or zero."""
         size = np.abs(symbols)
-        inner = np.take_along_axis(self._centroids.T, np.minimum(size, CENTROIDS), axis=0)
+        inner = np.take_along_axis(self.centroids.T, np.minimum(size, CENTROIDS), axis=0)
         y = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
         return self.filled(y, first_frame, seed)
 

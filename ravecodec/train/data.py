@@ -17,6 +17,7 @@ from ravecodec.train.augment import SETTLING, place, random_allpass
 from ravecodec.train.cache import SILENCE_RMS, Track
 
 VALIDATION_SHARE = 0.05
+FAINT = (-60.0, -20.0)  # dB
 
 
 def _rank(track: Track) -> bytes:
@@ -61,7 +62,8 @@ class Crops:
 
     `placed` is the share of stereo crops that get another place in the stereo image; `allpass` the share that goes
     through an all-pass at a random frequency, the same for all channels, which changes phases and no magnitude. Its
-    frequencies are of audio at `rate` Hz. See `load_audio` for `device`.
+    frequencies are of audio at `rate` Hz. `faint` is the share that is turned down by another FAINT dB. See
+    `load_audio` for `device`.
 
     `batch(step, size)` depends on nothing but its arguments, the seed and the kind of device that holds the audio, so a
     resumed run sees the audio it would have seen. InputError if the tracks hold no audio.
@@ -76,6 +78,7 @@ class Crops:
         seed: int,
         placed: float = 0.0,
         allpass: float = 0.0,
+        faint: float = 0.0,
         rate: int = 48_000,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -85,6 +88,7 @@ class Crops:
         self.seed = seed
         self.placed = placed if channels == 2 else 0.0
         self.allpass = allpass
+        self.faint = faint
         self.rate = rate
         self.lead = SETTLING if allpass else 0  # samples before each crop, heard by the all-pass only
         if not self.tracks:
@@ -140,4 +144,6 @@ class Crops:
         crops = crops * torch.minimum(gain, 1 / peak)
         for i in np.flatnonzero(swapped):
             crops[i] = crops[i].flip(-1)
+        for i in np.flatnonzero(random.random(size) < self.faint):
+            crops[i] *= 10 ** (random.uniform(*FAINT) / 20)
         return crops.transpose(1, 2).contiguous()

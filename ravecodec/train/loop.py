@@ -242,7 +242,8 @@ def _train(
         note_data(run, library, validation, cache, recipe.model.sample_rate, report)
         world.wait()
     channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
-    crops = Crops(cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass, rate, world.device)
+    augmentation = (recipe.placed, recipe.allpass, recipe.faint)
+    crops = Crops(cache, training, channels, length, recipe.seed, *augmentation, rate, world.device)
     if crops.audio.device.type != "cpu":
         report(f"data: in the memory of {crops.audio.device}, {crops.audio.nbytes / 1e9:.1f} GB")
     heard = Crops(cache, validation, channels, length, recipe.seed + 1)

@@ -52,6 +52,9 @@ class Recipe:
     crop_frames: int = 32  # latent frames per training crop
     placed: float = 0.0  # share of stereo crops that are panned, narrowed or widened at random; mono crops never are
     allpass: float = 0.0  # share of crops whose phases are turned by a random all-pass; the paper: 0.8
+    # Share of crops that are turned down by another 20 to 60 dB. Where it is not 0, all crops below -40 dBFS are lifted
+    # to that level before S is taken, so that the floor of its logarithm does not hide them.
+    faint: float = 0.0
     # S as in the paper: of bands and full band, with those `windows` that fit into each. Or "stereo": octave-weighted,
     # of left, right, mid and side, with all windows; in training their grid begins anywhere within the longest hop.
     distance: str = "paper"
@@ -96,7 +99,7 @@ class Recipe:
         self._check(counts and len(self.windows) > 0, "windows", "a list of window lengths")
         steps = all(isinstance(n, int) and n >= 0 for n in self.refine)
         self._check(steps and len(self.refine) > 0, "refine", "a list of numbers of corrections")
-        for key in ("placed", "allpass", "average"):
+        for key in ("placed", "allpass", "faint", "average"):
             self._check(0 <= getattr(self, key) <= 1, key, "0 to 1")
         self._check(self.windows_per_step <= len(self.windows), "windows_per_step", f"at most {len(self.windows)}")
         self._check(NAME.fullmatch(self.name) is not None, "name", "letters, digits, dot, dash and underscore")

@@ -23,6 +23,7 @@ from ravecodec.models.losses import (
     feature_matching,
     generator_hinge,
     kl_bits,
+    lift,
     log_mel_distance,
     multiscale_distance,
     stereo_distance,
@@ -114,7 +115,9 @@ def distance(
     hop = model.config.hop
     real, fake = valid.audio(target, hop), valid.audio(output, hop)
     if recipe.distance == "stereo":
-        return stereo_distance(real[..., grid:], fake[..., grid:], windows, model.config.sample_rate)
+        gain = lift(real) if recipe.faint else 1.0
+        real, fake = gain * real[..., grid:], gain * fake[..., grid:]
+        return stereo_distance(real, fake, windows, model.config.sample_rate)
     real_bands = valid.bands(model.pqmf.analysis(target), hop)
     full = multiscale_distance(real, fake, windows)
     return full + multiscale_distance(real_bands, valid.bands(bands, hop), windows)
@@ -147,7 +150,8 @@ def pick_refinement(recipe: Recipe, generator: torch.Generator) -> int:
 def posterior(model: Rave, valid: Valid, audio: Tensor, clock: Clock, steps: int) -> tuple[Tensor, Tensor]:
     """Mean and spread [batch, latent, frames] of audio that will be decoded at `clock`, with that many corrections."""
     mean, spread = model.encode(audio)
-    return model.refine(audio, mean, spread, clock, steps, valid.total), spread
+    judged = valid.audio(audio, model.config.hop)
+    return model.refine(judged, mean, spread, clock, steps, valid.total[0]), spread
 
 
 class Beta:
