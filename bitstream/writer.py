@@ -70,8 +70,8 @@ class StreamWriter:
         self._put(data, meta=len(data))
 
     def write_chunk(self, symbols: ArrayLike, step_index: int | None = None, *, silent: bool = False) -> int:
-        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes, with those of the SILENCE chunk that
-        says before it that it is `silent`.
+        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes, those of the SILENCE chunk that
+        comes before it if it is `silent` included.
 
         step_index and a smaller number of dims than the stream's may be given per chunk (rate control). The static
         profile is used unless raw is smaller, which only happens far outside what the tables were fitted to.

@@ -92,36 +92,40 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
 
 
 class Analyser:
-    """Audio in pieces of any length -> `Analysed` blocks; `process` feeds, `flush` ends it."""
+    """Audio in pieces of any length -> `Analysed` blocks; `process` feeds, `flush` ends it.
 
-    def __init__(self, model: Model, sample_rate: int, channels: int) -> None:
+    The high-pass comes before the resampler, which sees zeros beyond the ends: to it an offset would begin and end with
+    a step.
+    """
+
+    def __init__(self, model: Model, sample_rate: int) -> None:
         self.samples = 0  # of the original audio, so far
         config, reach = model.config, model.network.encoder_reach
         self._model, self._hop = model, config.hop
         self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
-        self._resampler = Resampler(sample_rate, config.sample_rate, channels)
-        self._high_pass = HighPass(config.sample_rate, config.channels)
+        self._high_pass = HighPass(sample_rate, config.channels)
+        self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
         sizes = (frames * config.hop for frames in (self._block, reach.past, reach.future))
         self._windows = MirroredWindows(config.channels, *sizes, unit=config.hop)
 
     def process(self, block: Audio) -> Iterator[Analysed]:
         """Feed float32 [channels, n]; yields every block of frames that became complete."""
         self.samples += block.shape[1]
-        for audio in self._high_pass.process(self._matched(self._resampler.process(block))):
-            for window, count in self._windows.process(audio):
-                yield self._analysed(window, count)
+        for audio in self._high_pass.process(match_channels(block, self._model.config.channels)):
+            yield from self._blocks(self._resampler.process(audio))
 
     def flush(self) -> Iterator[Analysed]:
         """Ends the stream: yields the remaining blocks. Nothing may be processed afterwards."""
-        last = self._matched(self._resampler.flush())
-        for audio in (*self._high_pass.process(last), *self._high_pass.flush()):
-            for window, count in self._windows.process(audio):
-                yield self._analysed(window, count)
+        for audio in self._high_pass.flush():
+            yield from self._blocks(self._resampler.process(audio))
+        yield from self._blocks(self._resampler.flush())
         for window, count in self._windows.flush():
             yield self._analysed(window, count)
 
-    def _matched(self, audio: Audio) -> Audio:
-        return match_channels(audio, self._model.config.channels)
+    def _blocks(self, audio: Audio) -> Iterator[Analysed]:
+        """Of audio at the model's rate."""
+        for window, count in self._windows.process(audio):
+            yield self._analysed(window, count)
 
     def _analysed(self, window: Audio, samples: int) -> Analysed:
         """The block in the middle of a window, of which the stream has this many samples."""
@@ -193,7 +197,7 @@ class Encoder:
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
-        self._analyser = Analyser(model, info.sample_rate, info.channels)
+        self._analyser = Analyser(model, info.sample_rate)
         self._coder = Coder(model, info)
 
     @property

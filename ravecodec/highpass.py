@@ -1,8 +1,8 @@
-"""A high-pass for the encoder: an offset and what lies below hearing are no sound, but the network would make one of it.
+"""A high-pass for the encoder: an offset and what lies below hearing are no sound, but the network makes one of it.
 
 What a symmetric low-pass finds (FIR, Kaiser window) is subtracted, so there is no shift in time. Beyond both ends the
 audio is continued by reflection: an offset that is there from the first sample on is gone without a transient. The
-low-pass works on a sixteenth of the samples, triangular averages, and its output is interpolated linearly: what that
+low-pass works on triangular averages, one for 16 samples, and its output is interpolated linearly: what that
 folds or mirrors lies 90 dB below. It costs about a hundredth of the network's time.
 """
 
@@ -18,8 +18,8 @@ from ravecodec.windows import Audio, MirroredWindows
 CUTOFF_HZ = 14.5  # -6 dB; from 20 Hz on all passes within 0.03 dB, up to 10 Hz at least 49 dB are taken off
 HALF_SECONDS = 8192 / 48_000  # of the low-pass's impulse response on each side
 BETA = 4.5  # of the Kaiser window
-COARSE = 16  # samples per average
-RAMPS = np.stack([np.arange(COARSE), COARSE - np.arange(COARSE)]) / COARSE  # rising and falling
+COARSE_HZ = 3000  # at least so many averages a second: at that frequency triangles fold only what is 90 dB down
+COARSE = 16  # samples per average, where the rate allows it
 
 
 def low_pass(rate: float, half: int) -> NDArray[np.float64]:
@@ -37,12 +37,14 @@ class HighPass:
     """
 
     def __init__(self, rate: int, channels: int) -> None:
-        half = round(HALF_SECONDS * rate / COARSE)
+        coarse = max(1, min(COARSE, rate // COARSE_HZ))
+        half = round(HALF_SECONDS * rate / coarse)
         size = 8 * half  # of the transform, in averages: about three quarters of them are new ones
-        kernel = np.pad(low_pass(rate / COARSE, half), (0, size - 2 * half - 1))
+        kernel = np.pad(low_pass(rate / coarse, half), (0, size - 2 * half - 1))
         self._response = np.fft.rfft(np.roll(kernel, -half)).real
-        self._margin = (half + 1) * COARSE
-        self._step = size * COARSE - 2 * self._margin
+        self._ramps = np.stack([np.arange(coarse), coarse - np.arange(coarse)]) / coarse  # rising and falling
+        self._margin = (half + 1) * coarse
+        self._step = size * coarse - 2 * self._margin
         self._windows = MirroredWindows(channels, self._step, self._margin, self._margin)
 
     def process(self, audio: Audio) -> Iterator[Audio]:
@@ -61,9 +63,11 @@ class HighPass:
 
     def _low(self, window: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the low-pass lets through, right but for a margin at both ends of the window."""
-        blocks = window.reshape(len(window), -1, COARSE)
-        rising, falling = (np.einsum("cbs,s->cb", blocks, ramp) for ramp in RAMPS)
-        averages = (np.roll(rising, 1, axis=1) + falling) / COARSE  # each centred on the first sample of its block
+        blocks = window.reshape(len(window), -1, self._ramps.shape[1])
+        rising, falling = (np.einsum("cbs,s->cb", blocks, ramp) for ramp in self._ramps)
+        averages = (np.roll(rising, 1, axis=1) + falling) / len(
+            self._ramps[0]
+        )  # each centred on the first sample of its block
         low = np.fft.irfft(np.fft.rfft(averages) * self._response, averages.shape[1])
-        lines = np.einsum("kcb,ks->cbs", [np.roll(low, -1, axis=1), low], RAMPS)
+        lines = np.einsum("kcb,ks->cbs", [np.roll(low, -1, axis=1), low], self._ramps)
         return lines.reshape(window.shape)

@@ -36,7 +36,7 @@ class Recording:
 
     def record(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
         """Takes the whole audio; reports after every block float32 [channels, n]. total: samples, if known."""
-        analyser = Analyser(self._model, self._info.sample_rate, self._info.channels)
+        analyser = Analyser(self._model, self._info.sample_rate)
         quantizer = Coder(self._model, self._info).quantizer
         for block in blocks:
             for analysed in analyser.process(block):
