@@ -41,6 +41,7 @@ class ChunkType(IntEnum):
 
     META = 0x01
     INDEX = 0x02
+    SILENCE = 0x53  # private use (SPEC section 12)
     AUDIO = 0x81
     END = 0x82
 
@@ -243,7 +244,8 @@ def decode_chunk_header(data: bytes, offset: int, name: str, limits: Limits) -> 
 class Chunk:
     """One AUDIO chunk whose CRCs hold. Its symbols are int32 [frames, dims], quantised at its own step_index.
 
-    first_frame: frames of the stream before it. offset, size: where and how large the whole chunk is, in bytes.
+    first_frame: frames of the stream before it. offset, size: where and how large the whole chunk is, in bytes. silent:
+    a SILENCE chunk came directly before it, so its symbols stand for zeros.
     """
 
     first_frame: int
@@ -255,6 +257,7 @@ class Chunk:
     payload: bytes = field(repr=False)
     offset: int
     size: int
+    silent: bool = False
 
 
 def encode_audio(

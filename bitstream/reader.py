@@ -6,7 +6,7 @@ the next intact chunk starts at the very next byte. Errors name the stream and t
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Literal, overload
 
 import numpy as np
@@ -89,6 +89,7 @@ class StreamReader:
         self._complete = True  # nothing was skipped: chain and index can be checked
         self._index_at: int | None = None
         self._entries_crc = self._audio_chunks = 0
+        self._silent = False  # the chunk before was SILENCE
         self._read_header()
 
     @property
@@ -148,7 +149,7 @@ class StreamReader:
         fileobj.seek(entry.offset)
         self._source = ByteSource(fileobj, entry.offset)
         self.frames, self.total_samples, self.ended = entry.first_frame, None, False
-        self._complete, self._index_at = False, None
+        self._complete, self._index_at, self._silent = False, None, False
 
     # ---- one chunk ----
 
@@ -182,7 +183,8 @@ class StreamReader:
         content = self._decode(head, data)
         self._take(data)
         self._accept(head, content)
-        return content if isinstance(content, Chunk) else None
+        silent, self._silent = self._silent, head.kind == ChunkType.SILENCE and not head.length
+        return replace(content, silent=silent) if isinstance(content, Chunk) else None
 
     def _examine(self, *, resync: bool) -> tuple[ChunkHeader, bytes]:
         """The next chunk, not taken, if its CRCs hold and it stands where it must (resync: not before that)."""
@@ -286,7 +288,7 @@ class StreamReader:
     def _recover(self, error: CorruptError) -> Damage:
         """Go to the next intact chunk, or to the end of the file."""
         start, frame = self._source.offset, self.frames
-        self._complete = False
+        self._complete = self._silent = False
         if self.total_samples is not None:  # only the tail is damaged
             self.ended = True
             return Damage(frame, 0, start, 0, str(error))

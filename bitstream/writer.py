@@ -69,8 +69,9 @@ class StreamWriter:
         data = encode_chunk(ChunkType.META, 0, encode_meta(meta))
         self._put(data, meta=len(data))
 
-    def write_chunk(self, symbols: ArrayLike, step_index: int | None = None) -> int:
-        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes.
+    def write_chunk(self, symbols: ArrayLike, step_index: int | None = None, *, silent: bool = False) -> int:
+        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes, those of the SILENCE chunk that
+        comes before it if it is `silent` included.
 
         step_index and a smaller number of dims than the stream's may be given per chunk (rate control). The static
         profile is used unless raw is smaller, which only happens far outside what the tables were fitted to.
@@ -82,8 +83,9 @@ class StreamWriter:
         self._check_chunk(array, step_index)
         profile, payload = self._smaller(array, step_index)
         body = encode_audio(self.info, profile, step_index, array, payload)
+        size = self._put(encode_chunk(ChunkType.SILENCE, self.frames, b"")) if silent else 0
         offset = self.bytes.total
-        size = self._put(encode_chunk(ChunkType.AUDIO, self.frames, body), payload=len(payload))
+        size += self._put(encode_chunk(ChunkType.AUDIO, self.frames, body), payload=len(payload))
         self._entries += encode_index_entry(offset - self._last_audio, len(array))
         self._last_audio = offset
         self._chunks += 1

@@ -28,7 +28,7 @@ Block = NDArray[np.float32]
 
 MAX_CHANNELS = 2
 MIN_RATE, MAX_RATE = 1_000, 768_000
-MAX_AMPLITUDE = 2.0**16  # full scale is 1; floats scaled like 16-bit integers pass, garbage that overflows does not
+MAX_AMPLITUDE = 10.0  # full scale is 1; music mastered into floats peaks at 2 or 3, integers kept as floats far above
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
 )  # of files that are looked for in folders
@@ -64,9 +64,11 @@ class AudioInput:
         frames: samples per channel as announced, None where only reading to the end can tell. Exact for PCM and FLAC;
             Ogg and MP3 may end some samples earlier, so what counts is what `blocks` yields.
         container, subtype: libsndfile's names ("WAV", "PCM_16"); headerless PCM is "RAW".
+
+    full_scale: the sample value that stands for full scale; what `blocks` yields is divided by it.
     """
 
-    def __init__(self, name: str, reader: _Reader, resources: ExitStack) -> None:
+    def __init__(self, name: str, reader: _Reader, resources: ExitStack, full_scale: float = 1.0) -> None:
         self.name = name
         self.sample_rate = reader.sample_rate
         self.channels = reader.channels
@@ -75,6 +77,7 @@ class AudioInput:
         self.subtype = reader.subtype
         self._reader = reader
         self._resources = resources
+        self._full_scale = full_scale
         self._position = 0
         self._check_form()
 
@@ -109,6 +112,8 @@ class AudioInput:
             frames = self._reader.read(size)
         except soundfile.LibsndfileError as error:
             raise InputError(f"{self.name}: is damaged after sample {self._position} ({_reason(error)})") from error
+        if self._full_scale != 1:
+            frames = frames / np.float32(self._full_scale)
         self._check_values(frames)
         self._position += len(frames)
         return frames
@@ -125,19 +130,37 @@ class AudioInput:
         row, channel = (int(i) for i in np.argwhere(~(np.abs(frames) <= MAX_AMPLITUDE))[0])
         at = self._position + row
         where = f"sample {at} ({at / self.sample_rate:.3f} s) of channel {channel + 1}"
-        raise InputError(f"{self.name}: holds {frames[row, channel]} at {where}, expected finite samples around +-1")
+        value = float(frames[row, channel])
+        raise InputError(f"{self.name}: holds {value:g} at {where}, {expected_amplitude(value)}")
 
 
-def open_input(source: str | Path, *, raw_rate: int | None = None, raw_channels: int | None = None) -> AudioInput:
+def check_full_scale(full_scale: float) -> None:
+    """UsageError unless it can stand for full scale."""
+    if not (np.isfinite(full_scale) and full_scale > 0):
+        raise UsageError(f"full scale is {full_scale}, expected a positive number, such as 32768")
+
+
+def expected_amplitude(value: float) -> str:
+    """What is said about a sample that is above MAX_AMPLITUDE or no number: what was expected, and what mends it."""
+    if not np.isfinite(value):
+        return "expected finite samples around +-1"
+    over = f"{20 * np.log10(abs(value)):.0f} dB over full scale, expected samples around +-1"
+    return f"{over} (16-bit integers kept as floats: encode --full-scale 32768)"
+
+
+def open_input(
+    source: str | Path, *, raw_rate: int | None = None, raw_channels: int | None = None, full_scale: float = 1.0
+) -> AudioInput:
     """Open a file, a named pipe, or standard input (`-`) for reading.
 
     With `raw_rate` the source is headerless 16-bit little-endian PCM of that rate and `raw_channels` (default 1)
-    channels.
+    channels. `full_scale`: the sample value that stands for full scale; blocks are divided by it.
 
     Raises:
         InputError: missing, unreadable, not audio, or audio that cannot be coded (channels, rate).
-        UsageError: `raw_channels` without `raw_rate`, or standard input is a terminal.
+        UsageError: `raw_channels` without `raw_rate`, standard input is a terminal, or `full_scale` is not positive.
     """
+    check_full_scale(full_scale)
     if raw_channels is not None and raw_rate is None:
         raise UsageError("raw channels are given without a raw rate, expected both for headerless PCM")
     name = STDIN_NAME if is_stdio(source) else str(source)
@@ -150,7 +173,7 @@ def open_input(source: str | Path, *, raw_rate: int | None = None, raw_channels:
             reader: _Reader = _PcmReader(name, stream, raw_16_bit(raw_rate, raw_channels or 1), "RAW")
         else:
             reader = _detect(name, stream, resources, can_seek=stream.seekable() and not is_stdio(source))
-        return AudioInput(name, reader, resources)
+        return AudioInput(name, reader, resources, full_scale)
     except BaseException:
         resources.close()
         raise

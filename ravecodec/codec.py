@@ -5,11 +5,15 @@ Here models and bitstream meet; files are `transcode.py`'s.
 Both run the network on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as the
 network can see. So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the
 caller, and memory does not grow with length. Blocks start at multiples of BLOCK_SAMPLES from the start of the stream.
+
+The encoder sees high-passed audio (`highpass.py`), mirrored beyond both ends (`windows.py`). Where it is silent, frames
+are marked as silent; the decoder puts out zeros for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,17 +22,47 @@ from numpy.typing import NDArray
 from ravecodec.audio import Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.errors import ModelError
+from ravecodec.highpass import HighPass
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.quantize import Quantizer
+from ravecodec.windows import MirroredWindows
 
 BLOCK_SAMPLES = 1 << 18  # the network computes 5.5 s at a time ...
 BLOCKS_PER_CHUNK = 2  # ... and a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
+SILENCE = 1e-5  # peak of what is not heard: -100 dB, a tenth of the smallest 24-bit dither and a third of a 16-bit step
+SILENCE_SAMPLES = 16_384  # at the model's rate: silence is decided for so many at a time, because chunks cost bytes
+SILENCE_STEP = 24  # step index of silent frames: a tenth of the bits, and older decoders play noise of -73 dBFS
 
 Audio = NDArray[np.float32]  # [channels, samples]
 Means = NDArray[np.float32]  # [frames, latent]
 Axes = NDArray[np.float64]  # [frames, dims]
 Symbols = NDArray[np.int32]  # [frames, dims]
+Flags = NDArray[np.bool_]  # [frames]
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A block of consecutive frames of a stream.
+
+    means: posterior means float32 [frames, latent]. silent: bool [frames], whether a frame is sent as silence. window:
+    what the encoder saw, float32 [channels, samples] at the model's rate, high-passed and mirrored: the samples of
+    `encoder_reach.past` frames, of `block_frames` frames (of which the last block of a stream uses the first ones) and
+    of `encoder_reach.future` frames.
+    """
+
+    means: Means
+    silent: Flags
+    window: Audio
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A chunk: symbols int32 [frames, dims] of a step index; silent: they stand for digital silence."""
+
+    symbols: Symbols
+    step_index: int
+    silent: bool
 
 
 def stream_info(model: Model, sample_rate: int, channels: int, dims: int, step_index: int, seed: int = 0) -> StreamInfo:
@@ -58,93 +92,112 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
 
 
 class Analyser:
-    """Audio in pieces of any length -> posterior means float32 [frames, latent]; `process` feeds, `flush` ends it."""
+    """Audio in pieces of any length -> `Analysed` blocks; `process` feeds, `flush` ends it.
 
-    def __init__(self, model: Model, sample_rate: int, channels: int) -> None:
+    The high-pass comes before the resampler, which sees zeros beyond the ends: to it an offset would begin and end with
+    a step.
+    """
+
+    def __init__(self, model: Model, sample_rate: int) -> None:
         self.samples = 0  # of the original audio, so far
-        self.frames = 0  # analysed so far
-        config = model.config
-        self._model = model
-        self._resampler = Resampler(sample_rate, config.sample_rate, channels)
-        reach = model.network.encoder_reach
-        self._past, self._hop = reach.past * config.hop, config.hop
-        self._block = block_frames(model)
-        self._window = (reach.past + self._block + reach.future) * config.hop
-        self._buffer = np.zeros((config.channels, self._past), np.float32)  # begins `past` before the next block
-        self._model_samples = 0
+        config, reach = model.config, model.network.encoder_reach
+        self._model, self._hop = model, config.hop
+        self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
+        self._high_pass = HighPass(sample_rate, config.channels)
+        self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
+        sizes = (frames * config.hop for frames in (self._block, reach.past, reach.future))
+        self._windows = MirroredWindows(config.channels, *sizes, unit=config.hop)
 
-    def process(self, block: Audio) -> Iterator[Means]:
-        """Feed float32 [channels, n]; yields the means of every block of frames that became complete."""
+    def process(self, block: Audio) -> Iterator[Analysed]:
+        """Feed float32 [channels, n]; yields every block of frames that became complete."""
         self.samples += block.shape[1]
-        self._append(self._resampler.process(block))
-        yield from self._run(final=False)
+        for audio in self._high_pass.process(match_channels(block, self._model.config.channels)):
+            yield from self._blocks(self._resampler.process(audio))
 
-    def flush(self) -> Iterator[Means]:
-        """Ends the stream: yields the remaining means. Nothing may be processed afterwards."""
-        self._append(self._resampler.flush())
-        yield from self._run(final=True)
+    def flush(self) -> Iterator[Analysed]:
+        """Ends the stream: yields the remaining blocks. Nothing may be processed afterwards."""
+        for audio in self._high_pass.flush():
+            yield from self._blocks(self._resampler.process(audio))
+        yield from self._blocks(self._resampler.flush())
+        for window, count in self._windows.flush():
+            yield self._analysed(window, count)
 
-    def _append(self, audio: Audio) -> None:
-        matched = match_channels(audio, self._model.config.channels)
-        self._model_samples += matched.shape[1]
-        self._buffer = np.concatenate([self._buffer, matched], axis=1)
+    def _blocks(self, audio: Audio) -> Iterator[Analysed]:
+        """Of audio at the model's rate."""
+        for window, count in self._windows.process(audio):
+            yield self._analysed(window, count)
 
-    def _run(self, *, final: bool) -> Iterator[Means]:
-        total = -(-self._model_samples // self._hop)  # frames that the audio so far needs
-        while self._buffer.shape[1] >= self._window or (final and self.frames < total):
-            missing = max(0, self._window - self._buffer.shape[1])
-            window = np.pad(self._buffer[:, : self._window], ((0, 0), (0, missing)))
-            count = min(self._block, total - self.frames)
-            means = self._means(window)[:count]
-            self.frames += count
-            self._buffer = self._buffer[:, self._block * self._hop :]
-            yield means
-
-    def _means(self, window: Audio) -> Means:
-        """Posterior means [block, latent] of the middle of a window."""
+    def _analysed(self, window: Audio, samples: int) -> Analysed:
+        """The block in the middle of a window, of which the stream has this many samples."""
+        frames = -(-samples // self._hop)
         with torch.inference_mode():
             mean, _ = self._model.network.encode(torch.from_numpy(window)[None].to(_device(self._model)))
-        first = self._past // self._hop
-        means: Means = mean[0, :, first : first + self._block].T.float().cpu().numpy()
-        return means
+        means: Means = mean[0, :, self._first : self._first + frames].T.float().cpu().numpy()
+        return Analysed(means, self._silent(window, frames), window)
+
+    def _silent(self, window: Audio, frames: int) -> Flags:
+        """Groups of SILENCE_SAMPLES that are silent, with a frame more on both sides: there the latents tell of the
+        sound beside it, and so they are sent as they are."""
+        peaks = np.abs(window).reshape(len(window), -1, self._hop).max(axis=(0, 2))
+        loud = np.pad(peaks > SILENCE, 1)
+        quiet = ~(loud[:-2] | loud[1:-1] | loud[2:])[self._first : self._first + frames]
+        size = max(1, SILENCE_SAMPLES // self._hop)
+        groups = np.logical_and.reduceat(quiet, np.arange(0, frames, size))
+        silent: Flags = np.repeat(groups, size)[:frames]
+        return silent
 
 
 class Coder:
-    """Posterior means -> chunks of symbols int32 [frames, dims]. Feed with `process`, end with `flush`.
+    """Posterior means -> chunks of symbols. Feed with `process`, end with `flush`.
 
-    `quantizer` says at which operating point; `process_axes` takes means that it has projected before.
+    `quantizer` says at which operating point; `process_axes` takes means that it has projected before. A chunk is
+    silent as a whole or not at all.
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
-        self.quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
+        fixed = (model.latent, model.coding, info.dims)
+        self.quantizer = Quantizer(*fixed, info.step_index, info.noise_fill)
+        self._coarse = Quantizer(*fixed, max(info.step_index, SILENCE_STEP), info.noise_fill)
         self._chunk = block_frames(model) * BLOCKS_PER_CHUNK
-        self._symbols = np.zeros((0, info.dims), np.int32)
+        self._axes = np.zeros((0, info.dims))
+        self._silent = np.zeros(0, np.bool_)
 
-    def process(self, means: Means) -> Iterator[Symbols]:
-        """Feed float32 [frames, latent]; yields every chunk that became complete."""
-        yield from self.process_axes(self.quantizer.axes(means))
+    def process(self, block: Analysed) -> Iterator[Coded]:
+        """Feed a block; yields every chunk that became complete."""
+        yield from self.process_axes(self.quantizer.axes(block.means), block.silent)
 
-    def process_axes(self, axes: Axes) -> Iterator[Symbols]:
-        """The same for axis vectors float64 [frames, dims]."""
-        self._symbols = np.concatenate([self._symbols, self.quantizer.rounded(axes)])
-        while len(self._symbols) >= self._chunk:
-            yield self._symbols[: self._chunk]
-            self._symbols = self._symbols[self._chunk :]
+    def process_axes(self, axes: Axes, silent: Flags) -> Iterator[Coded]:
+        """The same for axis vectors float64 [frames, dims] and what of them is silent, bool [frames]."""
+        self._axes, self._silent = np.concatenate([self._axes, axes]), np.concatenate([self._silent, silent])
+        yield from self._chunks(final=False)
 
-    def flush(self) -> Iterator[Symbols]:
-        """Ends the stream: yields the remaining symbols, if any."""
-        if len(self._symbols):
-            yield self._symbols
+    def flush(self) -> Iterator[Coded]:
+        """Ends the stream: yields the remaining chunks, if any."""
+        yield from self._chunks(final=True)
+
+    def _chunks(self, *, final: bool) -> Iterator[Coded]:
+        while frames := self._complete(final=final):
+            silent = bool(self._silent[0])
+            quantizer = self._coarse if silent else self.quantizer
+            yield Coded(quantizer.rounded(self._axes[:frames]), quantizer.step_index, silent)
+            self._axes, self._silent = self._axes[frames:], self._silent[frames:]
+
+    def _complete(self, *, final: bool) -> int:
+        """Frames of the next chunk, 0 while it may grow: it ends where silence begins or ends."""
+        alike = np.logical_and.accumulate(self._silent == self._silent[:1])
+        frames = int(alike.sum())
+        ended = final or frames < len(alike)
+        return min(frames, self._chunk) if ended or frames >= self._chunk else 0
 
 
 class Encoder:
-    """Audio in pieces of any length -> chunks of symbols int32 [frames, dims]. Feed with `process`, end with `flush`.
+    """Audio in pieces of any length -> chunks of symbols. Feed with `process`, end with `flush`.
 
     Posterior means are coded, never samples: the same audio always gives the same symbols.
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
-        self._analyser = Analyser(model, info.sample_rate, info.channels)
+        self._analyser = Analyser(model, info.sample_rate)
         self._coder = Coder(model, info)
 
     @property
@@ -152,15 +205,15 @@ class Encoder:
         """Samples per channel of the original audio, so far."""
         return self._analyser.samples
 
-    def process(self, block: Audio) -> Iterator[Symbols]:
+    def process(self, block: Audio) -> Iterator[Coded]:
         """Feed float32 [channels, n]; yields every chunk that became complete."""
-        for means in self._analyser.process(block):
-            yield from self._coder.process(means)
+        for analysed in self._analyser.process(block):
+            yield from self._coder.process(analysed)
 
-    def flush(self) -> Iterator[Symbols]:
+    def flush(self) -> Iterator[Coded]:
         """Ends the stream: yields the remaining chunks. Nothing may be processed afterwards."""
-        for means in self._analyser.flush():
-            yield from self._coder.process(means)
+        for analysed in self._analyser.flush():
+            yield from self._coder.process(analysed)
         yield from self._coder.flush()
 
 
@@ -168,6 +221,7 @@ class Decoder:
     """Chunks of symbols -> audio in pieces, at `sample_rate` and the original's channels; mirrors `Encoder`.
 
     Beyond both ends of a stream the first and last latents are held. Frames of a lost chunk are asked for with `skip`.
+    Silent frames are zeros; their latents are what the frames beside them see.
     precision: what the generator's layers compute in, float32 or bfloat16; all that makes sound of their output (the
     excitations, the filter bank, the resampler) is float32 in both.
     """
@@ -184,6 +238,7 @@ class Decoder:
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
         self._latents = np.zeros((0, config.latent), np.float32)  # begins at frame `_begin`
+        self._silent = np.zeros(0, np.bool_)  # of the same frames
         self._begin = 0
         self._received = 0  # frames
         self._decoded = 0  # frames
@@ -194,20 +249,23 @@ class Decoder:
         """The tables that the stream's symbols are coded with."""
         return self._static
 
-    def process(self, symbols: Symbols, step_index: int | None = None) -> Iterator[Audio]:
-        """Feed a chunk int32 [frames, dims]; yields float32 [channels, n] as it becomes ready."""
+    def process(self, symbols: Symbols, step_index: int | None = None, silent: bool = False) -> Iterator[Audio]:
+        """Feed a chunk int32 [frames, dims]; yields float32 [channels, n] as it becomes ready.
+
+        step_index: of this chunk, by default the stream's. silent: it stands for digital silence.
+        """
         step = self._info.step_index if step_index is None else step_index
         quantizer = Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
-        yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed))
+        yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed), silent)
 
     def process_latents(self, latents: NDArray[np.float32]) -> Iterator[Audio]:
         """Feed float32 [frames, latent] that come from elsewhere than a stream; yields as `process` does."""
-        yield from self._feed(latents)
+        yield from self._feed(latents, silent=False)
 
     def skip(self, frames: int) -> Iterator[Audio]:
-        """Conceal a gap of `frames` frames: the last latents are held."""
+        """Conceal a gap of `frames` frames: the last latents, or silence, are held."""
         held = self._latents[-1:] if len(self._latents) else self._model.latent.mean[None].astype(np.float32)
-        yield from self._feed(np.repeat(held, frames, axis=0))
+        yield from self._feed(np.repeat(held, frames, axis=0), silent=bool(self._silent[-1:].any()))
 
     def flush(self, total_samples: int) -> Iterator[Audio]:
         """Ends the stream: yields the rest, so that the output lasts `total_samples` of the original rate."""
@@ -217,8 +275,9 @@ class Decoder:
             left -= audio.shape[1]
         yield self._resampler.flush(resampled_length(total_samples, self._info.sample_rate, self._rate))
 
-    def _feed(self, latents: NDArray[np.float32]) -> Iterator[Audio]:
+    def _feed(self, latents: NDArray[np.float32], silent: bool) -> Iterator[Audio]:
         self._latents = np.concatenate([self._latents, latents])
+        self._silent = np.concatenate([self._silent, np.full(len(latents), silent)])
         self._received += len(latents)
         for audio in self._run(final=False):
             self._emitted += audio.shape[1]
@@ -232,13 +291,25 @@ class Decoder:
             first, last = self._decoded - self._reach.past, self._decoded + self._block + self._reach.future
             frames = np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
             count = min(self._block, self._received - self._decoded)
-            audio = self._synthesise(self._latents[frames], first)[:, : count * self._model.config.hop]
+            silent = self._silent[self._decoded - self._begin :][:count]
+            audio = self._synthesise(self._latents[frames], first, silent)
             self._decoded += count
             keep = max(self._begin, self._decoded - self._reach.past)
-            self._latents, self._begin = self._latents[keep - self._begin :], keep
+            self._latents, self._silent = (x[keep - self._begin :] for x in (self._latents, self._silent))
+            self._begin = keep
             yield match_channels(audio, self._info.channels)
 
-    def _synthesise(self, latents: NDArray[np.float32], first_frame: int) -> Audio:
+    def _synthesise(self, latents: NDArray[np.float32], first_frame: int, silent: Flags) -> Audio:
+        """Audio [channels, frames * hop] of the frames that `silent` tells of, bool [frames]: they are the first of the
+        block in the middle of a window of latents, whose first frame has this number."""
+        hop = self._model.config.hop
+        if silent.all():
+            return np.zeros((self._model.config.channels, len(silent) * hop), np.float32)
+        audio = self._generated(latents, first_frame)[:, : len(silent) * hop]
+        audio[:, np.repeat(silent, hop)] = 0
+        return audio
+
+    def _generated(self, latents: NDArray[np.float32], first_frame: int) -> Audio:
         """Audio [channels, block * hop] of the middle of a window of latents whose first frame has this number."""
         network, device, hop = self._model.network, _device(self._model), self._model.config.hop
         z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device)

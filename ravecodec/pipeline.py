@@ -12,17 +12,23 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ravecodec.audio import resampled_length
 from ravecodec.bitstream import Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.bitstream.writer import SupportsWrite
-from ravecodec.codec import Audio, Axes, Coder, Decoder, Encoder, Symbols
+from ravecodec.codec import Audio, Axes, Coded, Coder, Decoder, Encoder, Flags
 from ravecodec.errors import CorruptError
 from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
 
 GAP = 256  # frames concealed at a time
+
+
+def _digestible(symbols: NDArray[np.int32], step_index: int, silent: bool) -> bytes:
+    """All that a decoder is told about a chunk."""
+    return symbols.tobytes() + f"{step_index} {silent}".encode()
 
 
 @dataclass(frozen=True)
@@ -61,18 +67,19 @@ class EncodePipeline:
         self._write(encoder.flush())
         self._close(encoder.samples)
 
-    def encode_axes(self, blocks: Iterable[Axes], samples: int) -> None:
-        """Writes the whole stream from axis vectors float64 [frames, dims] of audio of this length."""
+    def encode_axes(self, blocks: Iterable[tuple[Axes, Flags]], samples: int) -> None:
+        """Writes the whole stream from axis vectors float64 [frames, dims] of audio of this length, each block with the
+        flags bool [frames] of silence."""
         coder = Coder(self._model, self._writer.info)
-        for axes in blocks:
-            self._write(coder.process_axes(axes))
+        for axes, silent in blocks:
+            self._write(coder.process_axes(axes, silent))
         self._write(coder.flush())
         self._close(samples)
 
-    def _write(self, chunks: Iterable[Symbols]) -> None:
-        for symbols in chunks:
-            self._writer.write_chunk(symbols)
-            self._digest.update(symbols.tobytes())
+    def _write(self, chunks: Iterable[Coded]) -> None:
+        for chunk in chunks:
+            self._writer.write_chunk(chunk.symbols, chunk.step_index, silent=chunk.silent)
+            self._digest.update(_digestible(chunk.symbols, chunk.step_index, chunk.silent))
             self._chunks += 1
 
     def _close(self, samples: int) -> None:
@@ -88,7 +95,8 @@ class EncodePipeline:
         reader = StreamReader(source)
         digest = hashlib.sha256()
         for chunk in reader.chunks():
-            digest.update(reader.decode_chunk(chunk, self._static).tobytes())
+            symbols = reader.decode_chunk(chunk, self._static)
+            digest.update(_digestible(symbols, chunk.step_index, chunk.silent))
         if digest.digest() != self._digest.digest() or reader.total_samples != self._samples:
             raise CorruptError(f"{name}: what was written does not decode to the symbols that were encoded")
 
@@ -140,7 +148,7 @@ class DecodePipeline:
                 raise
             yield from self._conceal(Damage(chunk.first_frame, chunk.frames, chunk.offset, chunk.size, str(error)))
         else:
-            yield from self._decoder.process(symbols, chunk.step_index)
+            yield from self._decoder.process(symbols, chunk.step_index, chunk.silent)
 
     def _conceal(self, damage: Damage) -> Iterator[Audio]:
         """Hold the sound over a gap; one that ends beyond what a stream may last is no gap but another damage."""

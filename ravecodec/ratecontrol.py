@@ -14,17 +14,21 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ravecodec.bitstream import StreamInfo
-from ravecodec.codec import Analyser, Audio, Axes, Coder
+from ravecodec.codec import Analysed, Analyser, Audio, Axes, Coder, Flags
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
+from ravecodec.quantize import Quantizer
 
 BLOCK = 512  # frames read back at a time
 FINER, COARSEST = 24, 64  # steps tried: from three octaves finer than the model's default
 
 
 class Recording:
-    """The axis vectors of a piece, in a file. `info` says which axes; its step index does not matter."""
+    """The axis vectors of a piece and which of them are silent, in a file: rows of float64, the flag behind the axes.
+
+    `info` says which axes; its step index does not matter.
+    """
 
     def __init__(self, model: Model, info: StreamInfo, spool: BinaryIO) -> None:
         self._model, self._info, self._spool = model, info, spool
@@ -32,19 +36,20 @@ class Recording:
 
     def record(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
         """Takes the whole audio; reports after every block float32 [channels, n]. total: samples, if known."""
-        analyser = Analyser(self._model, self._info.sample_rate, self._info.channels)
+        analyser = Analyser(self._model, self._info.sample_rate)
         quantizer = Coder(self._model, self._info).quantizer
         for block in blocks:
-            for means in analyser.process(block):
-                self._keep(quantizer.axes(means))
+            for analysed in analyser.process(block):
+                self._keep(quantizer, analysed)
             yield progress_at(analyser.samples, total, self._info.sample_rate, 0)
-        for means in analyser.flush():
-            self._keep(quantizer.axes(means))
+        for analysed in analyser.flush():
+            self._keep(quantizer, analysed)
         self._samples = analyser.samples
 
-    def _keep(self, axes: Axes) -> None:
+    def _keep(self, quantizer: Quantizer, block: Analysed) -> None:
+        rows = np.column_stack([quantizer.axes(block.means), block.silent])
         try:
-            self._spool.write(axes.tobytes())
+            self._spool.write(rows.tobytes())
         except OSError as error:
             raise OutputError(f"the temporary file for --bitrate cannot be written ({error.strerror})") from error
 
@@ -52,10 +57,12 @@ class Recording:
         """Writes the whole stream."""
         pipeline.encode_axes(self._axes(), self._samples)
 
-    def _axes(self) -> Iterator[Axes]:
+    def _axes(self) -> Iterator[tuple[Axes, Flags]]:
         self._spool.seek(0)
-        while data := self._spool.read(BLOCK * self._info.dims * 8):
-            yield np.frombuffer(data).reshape(-1, self._info.dims)
+        width = self._info.dims + 1
+        while data := self._spool.read(BLOCK * width * 8):
+            rows = np.frombuffer(data).reshape(-1, width)
+            yield rows[:, :-1], rows[:, -1] > 0
 
     def finest_info(self, kbps: float, meta: Mapping[str, Any] | None) -> StreamInfo:
         """The header with the smallest step index whose stream costs at most `kbps` kbit/s of its duration.

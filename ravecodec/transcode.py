@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
-from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE
+from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE, check_full_scale, expected_amplitude
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader
 from ravecodec.errors import FormatError, InputError, UsageError
 from ravecodec.examine import StreamSummary, is_regular, open_stream
@@ -154,6 +154,7 @@ def encode_file(
     meta: Mapping[str, Any] | None = None,
     raw_rate: int | None = None,
     raw_channels: int | None = None,
+    full_scale: float = 1.0,
     force: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -163,7 +164,8 @@ def encode_file(
 
     model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate: see `Point`. seed: of the decoder's
     noise. verify: decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON
-    object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM.
+    object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample value that
+    stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds what is divided by it.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
@@ -171,7 +173,7 @@ def encode_file(
     began = time.perf_counter()
     point = Point(fidelity, dims, step_index, bitrate)
     check_output(target, force=force, source=source)
-    with open_input(source, raw_rate=raw_rate, raw_channels=raw_channels) as audio:
+    with open_input(source, raw_rate=raw_rate, raw_channels=raw_channels, full_scale=full_scale) as audio:
         loaded = _model_to_encode(model, point, device, threads)
         info = _stream_info(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
@@ -194,14 +196,16 @@ def encode(
     bitrate: float | None = None,
     seed: int = 0,
     meta: Mapping[str, Any] | None = None,
+    full_scale: float = 1.0,
     device: str = "auto",
 ) -> bytes:
     """Audio float [channels, n] or [n], full scale +-1 -> the bytes of an .rvc stream. Options as in `encode_file`.
 
     Raises:
-        InputError: not 1 or 2 channels, NaN, another rate than 1 to 768 kHz. UsageError, ModelError.
+        InputError: not 1 or 2 channels, NaN, more than 20 dB over full scale, another rate than 1 to 768 kHz.
+        UsageError, ModelError.
     """
-    samples = _as_audio(audio, sample_rate)
+    samples = _as_audio(audio, sample_rate, full_scale)
     point = Point(fidelity, dims, step_index, bitrate)
     loaded = _model_to_encode(model, point, device, None)
     info = _stream_info(loaded, sample_rate, len(samples), point, seed)
@@ -243,15 +247,20 @@ def _name(target: str | Path, stdio: str) -> str:
     return stdio if is_stdio(target) else str(target)
 
 
-def _as_audio(audio: ArrayLike, sample_rate: int) -> Audio:
+def _as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
     samples = np.atleast_2d(np.asarray(audio))
     if not np.issubdtype(samples.dtype, np.floating) or samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
         raise InputError(f"audio: {samples.dtype} of shape {samples.shape}, expected floats [1 or 2 channels, samples]")
-    if not np.all(np.abs(samples) <= MAX_AMPLITUDE):
-        raise InputError("audio: holds NaN, infinity or absurd values, expected finite samples around +-1")
+    check_full_scale(full_scale)
+    samples = (samples / full_scale).astype(np.float32)
+    if (wrong := ~(np.abs(samples) <= MAX_AMPLITUDE)).any():
+        channel, at = (int(i) for i in np.argwhere(wrong)[0])
+        value = float(samples[channel, at])
+        where = f"sample {at} of channel {channel + 1}"
+        raise InputError(f"audio: holds {value:g} at {where}, {expected_amplitude(value)}")
     if not MIN_RATE <= sample_rate <= MAX_RATE:
         raise InputError(f"audio: has a rate of {sample_rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz")
-    return samples.astype(np.float32)
+    return samples
 
 
 def _model_to_encode(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:

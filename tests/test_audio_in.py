@@ -284,3 +284,22 @@ def test_files_are_closed(tmp_path: Path) -> None:
             joined(source)
     after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0  # noqa: PTH208
     assert after == before
+
+
+def test_integers_kept_as_floats_are_named_and_mended(tmp_path: Path) -> None:
+    """Full scale is 1; what is far above it is told with the option that mends it, and is scaled by it."""
+    whole = np.random.default_rng(0).uniform(-0.5, 0.5, (5_000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", whole * 32_768, 44_100, subtype="FLOAT")
+    with (
+        open_input(tmp_path / "x.wav") as source,
+        pytest.raises(InputError, match=r"x\.wav: holds .* dB over full scale, .*--full-scale 32768"),
+    ):
+        list(source.blocks(1_000))
+    with open_input(tmp_path / "x.wav", full_scale=32_768) as source:
+        assert np.array_equal(np.concatenate(list(source.blocks(700)), axis=1), whole.T)
+    for wrong in (0, -1, np.nan, np.inf):
+        with pytest.raises(UsageError, match="full scale"):
+            open_input(tmp_path / "x.wav", full_scale=wrong)
+    soundfile.write(tmp_path / "hot.wav", whole * 5, 44_100, subtype="FLOAT")
+    with open_input(tmp_path / "hot.wav") as source:
+        assert len(list(source.blocks(10_000))) == 1

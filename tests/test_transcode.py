@@ -383,7 +383,9 @@ def test_verifying_finds_what_was_not_encoded(
 ) -> None:
     """A writer that stores other symbols (with matching checksums), and a target that was there before."""
     write = StreamWriter.write_chunk
-    monkeypatch.setattr(StreamWriter, "write_chunk", lambda self, symbols: write(self, symbols + wrong))
+    monkeypatch.setattr(
+        StreamWriter, "write_chunk", lambda self, x, *step, **flags: write(self, x + wrong, *step, **flags)
+    )
     target = tmp_path / "x.rvc"
     target.write_bytes(b"old")
     if wrong:

@@ -46,6 +46,13 @@ STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturat
 )
 @click.option("--raw-rate", type=int, metavar="HZ", help="IN is headerless 16-bit little-endian PCM of this rate.")
 @click.option("--raw-channels", type=int, metavar="N", help="Channels of headerless PCM; default 1.")
+@click.option(
+    "--full-scale",
+    type=float,
+    default=1.0,
+    metavar="X",
+    help="Sample value of IN that stands for full scale: 32768 for 16-bit integers kept as floats. Default 1.",
+)
 @click.option("--tag", "tags", multiple=True, metavar="KEY=TEXT", help="Store a tag; may be given several times.")
 @click.option("--verify", is_flag=True, help="Read the written bytes back and compare, before OUT is put in place.")
 @transcode_options
