@@ -39,7 +39,7 @@ class Coding:
 
     base: float64, quantiser step of each axis at step index 0; shapes uint8, scales int16: row of the frozen table
     family for each axis at step index 0; dims, step_index: the default operating point. `fill` says whether cropped
-    axes are filled from the prior.
+    axes are filled from the prior; effort: the level at which the encoder works by default.
     """
 
     base: np.ndarray
@@ -48,6 +48,7 @@ class Coding:
     dims: int
     step_index: int
     fill: bool
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def save_package(
     tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
-    point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "frames": latent.frames}
+    point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "effort": coding.effort}
+    point["frames"] = latent.frames
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PACKAGE_VERSION),
@@ -225,7 +227,9 @@ def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor
     axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
     latent = LatentSpace(**axes, frames=point["frames"])
     row = {key: arrays[f"coding.{key}"] for key in ("base", "shapes", "scales")}
-    coding = Coding(**row, dims=point["dims"], step_index=point["step_index"], fill=point["fill"])
+    coding = Coding(
+        **row, dims=point["dims"], step_index=point["step_index"], fill=point["fill"], effort=point.get("effort", 0)
+    )
     _check_sizes(config.latent, latent, coding)
     digest = hashlib.sha256(path.read_bytes()).digest()
     return Model(network, latent, coding, metadata["name"], digest, json.loads(metadata["info"]))

@@ -1,59 +1,38 @@
-"""Samples <-> symbols, as streams: `Encoder` (an `Analyser` and a `Coder`) and `Decoder`.
+"""Samples <-> symbols, as streams: `Encoder` (an `Analysis`, perhaps a `Search`, and a `Coder`) and `Decoder`.
 
 Here models and bitstream meet; files are `transcode.py`'s.
 
-Both run the network on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as the
+Both run the network on blocks of 2^18 samples at one fixed shape, with as much real context on both sides as the
 network can see. So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the
-caller, and memory does not grow with length. Blocks start at multiples of BLOCK_SAMPLES from the start of the stream.
+caller, and memory does not grow with length. Blocks start at multiples of 2^18 samples from the start of the stream.
 
-The encoder sees high-passed audio (`highpass.py`), mirrored beyond both ends (`windows.py`). Where it is silent, frames
-are marked as silent; the decoder puts out zeros for them.
+Where audio is silent, frames are marked as silent; the decoder puts out zeros for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ravecodec.analysis import Analysed, Audio, Flags, block_frames, device_of
 from ravecodec.audio import Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
+from ravecodec.effort import Analysis, Effort, effort_of
 from ravecodec.errors import ModelError
-from ravecodec.highpass import HighPass
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.quantize import Quantizer
-from ravecodec.windows import MirroredWindows
+from ravecodec.search import Search
 
-BLOCK_SAMPLES = 1 << 18  # the network computes 5.5 s at a time ...
-BLOCKS_PER_CHUNK = 2  # ... and a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
-SILENCE = 1e-5  # peak of what is not heard: -100 dB, a tenth of the smallest 24-bit dither and a third of a 16-bit step
-SILENCE_SAMPLES = 16_384  # at the model's rate: silence is decided for so many at a time, because chunks cost bytes
+BLOCKS_PER_CHUNK = 2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
 SILENCE_STEP = 24  # step index of silent frames: a tenth of the bits, and older decoders play noise of -73 dBFS
 
-Audio = NDArray[np.float32]  # [channels, samples]
-Means = NDArray[np.float32]  # [frames, latent]
 Axes = NDArray[np.float64]  # [frames, dims]
 Symbols = NDArray[np.int32]  # [frames, dims]
-Flags = NDArray[np.bool_]  # [frames]
-
-
-@dataclass(frozen=True)
-class Analysed:
-    """A block of consecutive frames of a stream.
-
-    means: posterior means float32 [frames, latent]. silent: bool [frames], whether a frame is sent as silence. window:
-    what the encoder saw, float32 [channels, samples] at the model's rate, high-passed and mirrored: the samples of
-    `encoder_reach.past` frames, of `block_frames` frames (of which the last block of a stream uses the first ones) and
-    of `encoder_reach.future` frames.
-    """
-
-    means: Means
-    silent: Flags
-    window: Audio
 
 
 @dataclass(frozen=True)
@@ -89,62 +68,6 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
         )
     if (info.hop, info.model_rate) != (model.config.hop, model.config.sample_rate) or info.dims > model.config.latent:
         raise ModelError(f"{name}: its header does not fit model {model.name!r} that it names")
-
-
-class Analyser:
-    """Audio in pieces of any length -> `Analysed` blocks; `process` feeds, `flush` ends it.
-
-    The high-pass comes before the resampler, which sees zeros beyond the ends: to it an offset would begin and end with
-    a step.
-    """
-
-    def __init__(self, model: Model, sample_rate: int) -> None:
-        self.samples = 0  # of the original audio, so far
-        config, reach = model.config, model.network.encoder_reach
-        self._model, self._hop = model, config.hop
-        self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
-        self._high_pass = HighPass(sample_rate, config.channels)
-        self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
-        sizes = (frames * config.hop for frames in (self._block, reach.past, reach.future))
-        self._windows = MirroredWindows(config.channels, *sizes, unit=config.hop)
-
-    def process(self, block: Audio) -> Iterator[Analysed]:
-        """Feed float32 [channels, n]; yields every block of frames that became complete."""
-        self.samples += block.shape[1]
-        for audio in self._high_pass.process(match_channels(block, self._model.config.channels)):
-            yield from self._blocks(self._resampler.process(audio))
-
-    def flush(self) -> Iterator[Analysed]:
-        """Ends the stream: yields the remaining blocks. Nothing may be processed afterwards."""
-        for audio in self._high_pass.flush():
-            yield from self._blocks(self._resampler.process(audio))
-        yield from self._blocks(self._resampler.flush())
-        for window, count in self._windows.flush():
-            yield self._analysed(window, count)
-
-    def _blocks(self, audio: Audio) -> Iterator[Analysed]:
-        """Of audio at the model's rate."""
-        for window, count in self._windows.process(audio):
-            yield self._analysed(window, count)
-
-    def _analysed(self, window: Audio, samples: int) -> Analysed:
-        """The block in the middle of a window, of which the stream has this many samples."""
-        frames = -(-samples // self._hop)
-        with torch.inference_mode():
-            mean, _ = self._model.network.encode(torch.from_numpy(window)[None].to(_device(self._model)))
-        means: Means = mean[0, :, self._first : self._first + frames].T.float().cpu().numpy()
-        return Analysed(means, self._silent(window, frames), window)
-
-    def _silent(self, window: Audio, frames: int) -> Flags:
-        """Groups of SILENCE_SAMPLES that are silent, with a frame more on both sides: there the latents tell of the
-        sound beside it, and so they are sent as they are."""
-        peaks = np.abs(window).reshape(len(window), -1, self._hop).max(axis=(0, 2))
-        loud = np.pad(peaks > SILENCE, 1)
-        quiet = ~(loud[:-2] | loud[1:-1] | loud[2:])[self._first : self._first + frames]
-        size = max(1, SILENCE_SAMPLES // self._hop)
-        groups = np.logical_and.reduceat(quiet, np.arange(0, frames, size))
-        silent: Flags = np.repeat(groups, size)[:frames]
-        return silent
 
 
 class Coder:
@@ -193,28 +116,42 @@ class Coder:
 class Encoder:
     """Audio in pieces of any length -> chunks of symbols. Feed with `process`, end with `flush`.
 
-    Posterior means are coded, never samples: the same audio always gives the same symbols.
+    Posterior means are coded, never samples: the same audio always gives the same symbols. effort: what is tried to
+    make them sound nearer to the audio; by default the model's level.
     """
 
-    def __init__(self, model: Model, info: StreamInfo) -> None:
-        self._analyser = Analyser(model, info.sample_rate)
+    def __init__(self, model: Model, info: StreamInfo, effort: Effort | None = None) -> None:
+        effort = effort or effort_of(model, None)
+        self._analysis = Analysis(model, info.sample_rate, info.seed, effort.corrections)
         self._coder = Coder(model, info)
+        self._search: Search | None = None
+        if effort.iterations:
+            self._search = Search(model, self._coder.quantizer, info.seed, effort.iterations)
 
     @property
     def samples(self) -> int:
         """Samples per channel of the original audio, so far."""
-        return self._analyser.samples
+        return self._analysis.samples
 
     def process(self, block: Audio) -> Iterator[Coded]:
         """Feed float32 [channels, n]; yields every chunk that became complete."""
-        for analysed in self._analyser.process(block):
-            yield from self._coder.process(analysed)
+        yield from self._coded(self._analysis.process(block))
 
     def flush(self) -> Iterator[Coded]:
         """Ends the stream: yields the remaining chunks. Nothing may be processed afterwards."""
-        for analysed in self._analyser.flush():
-            yield from self._coder.process(analysed)
+        yield from self._coded(self._analysis.flush())
+        if self._search:
+            for axes, silent in self._search.flush():
+                yield from self._coder.process_axes(axes, silent)
         yield from self._coder.flush()
+
+    def _coded(self, frames: Iterable[Analysed]) -> Iterator[Coded]:
+        for part in frames:
+            if self._search is None:
+                yield from self._coder.process(part)
+                continue
+            for axes, silent in self._search.process(part):
+                yield from self._coder.process_axes(axes, silent)
 
 
 class Decoder:
@@ -311,7 +248,7 @@ class Decoder:
 
     def _generated(self, latents: NDArray[np.float32], first_frame: int) -> Audio:
         """Audio [channels, block * hop] of the middle of a window of latents whose first frame has this number."""
-        network, device, hop = self._model.network, _device(self._model), self._model.config.hop
+        network, device, hop = self._model.network, device_of(self._model), self._model.config.hop
         z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device)
         with torch.inference_mode():
             with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):
@@ -320,12 +257,3 @@ class Decoder:
         start = self._reach.past * hop
         samples: Audio = audio[0, :, start : start + self._block * hop].float().cpu().numpy()
         return samples
-
-
-def block_frames(model: Model) -> int:
-    """Frames that the network computes at a time."""
-    return BLOCK_SAMPLES // model.config.hop
-
-
-def _device(model: Model) -> torch.device:
-    return next(model.network.parameters()).device

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from ravecodec.audio import resampled_length
 from ravecodec.bitstream import Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
+from ravecodec.bitstream.container import ByteCount
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.bitstream.writer import SupportsWrite
 from ravecodec.codec import Audio, Axes, Coded, Coder, Decoder, Encoder, Flags
+from ravecodec.effort import Effort
 from ravecodec.errors import CorruptError
 from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
@@ -58,9 +60,19 @@ class EncodePipeline:
         if meta:
             self._writer.write_meta(meta)
 
-    def encode(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
-        """Writes the whole stream; reports after every block float32 [channels, n]. total: samples, if known."""
-        encoder, rate = Encoder(self._model, self._writer.info), self._writer.info.sample_rate
+    @property
+    def bytes(self) -> ByteCount:
+        """What was written so far."""
+        return self._writer.bytes
+
+    def encode(
+        self, blocks: Iterable[Audio], total: int | None = None, effort: Effort | None = None
+    ) -> Iterator[Progress]:
+        """Writes the whole stream; reports after every block float32 [channels, n].
+
+        total: samples, if known. effort: as for `Encoder`.
+        """
+        encoder, rate = Encoder(self._model, self._writer.info, effort), self._writer.info.sample_rate
         for block in blocks:
             self._write(encoder.process(block))
             yield progress_at(encoder.samples, total, rate, self._writer.bytes.total)

@@ -1,95 +1,181 @@
 """A target rate: the piece is analysed once, then the finest step is looked for whose stream is small enough.
 
 Steps are tried by really coding, framing and metadata included, so the promise holds for the file. What the network
-made of the audio is kept in a temporary file meanwhile (about 50 MB an hour): memory does not grow with length.
+made of the audio is kept in a temporary file meanwhile (about 50 MB an hour), and for a search the audio too (1.4 GB an
+hour): memory does not grow with length.
 """
 
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from ravecodec.analysis import Analysed, Audio, Flags
 from ravecodec.bitstream import StreamInfo
-from ravecodec.codec import Analysed, Analyser, Audio, Axes, Coder, Flags
+from ravecodec.bitstream.writer import SupportsWrite
+from ravecodec.codec import Axes, Coder
+from ravecodec.effort import Analysis, Effort
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
-from ravecodec.quantize import Quantizer
+from ravecodec.search import Search
 
 BLOCK = 512  # frames read back at a time
 FINER, COARSEST = 24, 64  # steps tried: from three octaves finer than the model's default
+USED = 0.98  # share of the bits that the step leaves over which a search may use: framing is not exact
 
 
 class Recording:
-    """The axis vectors of a piece and which of them are silent, in a file: rows of float64, the flag behind the axes.
+    """A piece between analysis and coding, in temporary files that go with it; a context manager.
 
-    `info` says which axes; its step index does not matter.
+    `info` says which axes are kept; its step index does not matter.
     """
 
-    def __init__(self, model: Model, info: StreamInfo, spool: BinaryIO) -> None:
-        self._model, self._info, self._spool = model, info, spool
+    def __init__(self, model: Model, info: StreamInfo, meta: Mapping[str, Any] | None, effort: Effort) -> None:
+        self._model, self._info, self._meta, self._effort = model, info, meta, effort
         self._samples = 0
+        self._files = ExitStack()
+        self._axes = AxesFile(info.dims, self._files)
+        self._frames = FramesFile(model, self._files)
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
 
     def record(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
         """Takes the whole audio; reports after every block float32 [channels, n]. total: samples, if known."""
-        analyser = Analyser(self._model, self._info.sample_rate)
-        quantizer = Coder(self._model, self._info).quantizer
+        analysis = Analysis(self._model, self._info.sample_rate, self._info.seed, self._effort.corrections)
         for block in blocks:
-            for analysed in analyser.process(block):
-                self._keep(quantizer, analysed)
-            yield progress_at(analyser.samples, total, self._info.sample_rate, 0)
-        for analysed in analyser.flush():
-            self._keep(quantizer, analysed)
-        self._samples = analyser.samples
+            self._keep(analysis.process(block))
+            yield progress_at(analysis.samples, total, self._info.sample_rate, 0)
+        self._keep(analysis.flush())
+        self._samples = analysis.samples
 
-    def _keep(self, quantizer: Quantizer, block: Analysed) -> None:
-        rows = np.column_stack([quantizer.axes(block.means), block.silent])
-        try:
-            self._spool.write(rows.tobytes())
-        except OSError as error:
-            raise OutputError(f"the temporary file for --bitrate cannot be written ({error.strerror})") from error
+    def _keep(self, frames: Iterable[Analysed]) -> None:
+        quantizer = Coder(self._model, self._info).quantizer
+        for part in frames:
+            self._axes.write(quantizer.axes(part.means), part.silent)
+            if self._effort.iterations:
+                self._frames.write(part)
 
-    def code(self, pipeline: EncodePipeline) -> None:
-        """Writes the whole stream."""
-        pipeline.encode_axes(self._axes(), self._samples)
-
-    def _axes(self) -> Iterator[tuple[Axes, Flags]]:
-        self._spool.seek(0)
-        width = self._info.dims + 1
-        while data := self._spool.read(BLOCK * width * 8):
-            rows = np.frombuffer(data).reshape(-1, width)
-            yield rows[:, :-1], rows[:, -1] > 0
-
-    def finest_info(self, kbps: float, meta: Mapping[str, Any] | None) -> StreamInfo:
+    def finest_info(self, kbps: float) -> StreamInfo:
         """The header with the smallest step index whose stream costs at most `kbps` kbit/s of its duration.
 
         UsageError if even the coarsest step costs more.
         """
         if not self._samples:
             return self._info
-        allowed = kbps * 1000 / 8 * self._samples / self._info.sample_rate
+        allowed = self._allowed(kbps)
         low, high = self._model.coding.step_index - FINER, COARSEST
-        smallest = self._size(high, meta)
+        smallest = self._tried(self._at(high), self._axes).bytes.total
         if smallest > allowed:
             least = f"{_rounded_up(kbps * smallest / allowed):g} at {self._info.dims} dims"
             raise UsageError(f"bitrate is {kbps:g} kbit/s; this audio needs at least {least}")
         while low < high:
             middle = (low + high) // 2
-            if self._size(middle, meta) <= allowed:
+            if self._tried(self._at(middle), self._axes).bytes.total <= allowed:
                 high = middle
             else:
                 low = middle + 1
-        return replace(self._info, step_index=low)
+        return self._at(low)
 
-    def _size(self, step_index: int, meta: Mapping[str, Any] | None) -> int:
-        """Bytes of the stream at a step index."""
-        sink = _Counter()
-        self.code(EncodePipeline(self._model, replace(self._info, step_index=step_index), sink, meta))
-        return sink.total
+    def search(self, info: StreamInfo, kbps: float) -> Iterator[Progress]:
+        """Replaces what was recorded by what a search finds for this header, at most `kbps` kbit/s as a stream."""
+        if not (self._samples and self._effort.iterations):
+            return
+        before = self._tried(info, self._axes).bytes
+        share = 1 + USED * (self._allowed(kbps) - before.total) / max(1, before.payload)
+        quantizer = Coder(self._model, info).quantizer
+        search = Search(self._model, quantizer, info.seed, self._effort.iterations, share)
+        found, frames = AxesFile(info.dims, self._files), 0
+        for part in self._frames.read():
+            for axes, silent in search.process(part):
+                found.write(axes, silent)
+                frames += len(axes)
+            share_done = min(1.0, frames * info.hop * info.sample_rate / info.model_rate / self._samples)
+            yield Progress(share_done * self._samples / info.sample_rate, share_done, 0)
+        for axes, silent in search.flush():
+            found.write(axes, silent)
+        if self._tried(info, found).bytes.total <= self._allowed(kbps):
+            self._axes = found
+
+    def code(self, pipeline: EncodePipeline) -> None:
+        """Writes the whole stream."""
+        pipeline.encode_axes(self._axes.read(), self._samples)
+
+    def _allowed(self, kbps: float) -> float:
+        """Bytes of a stream of this rate."""
+        return kbps * 1000 / 8 * self._samples / self._info.sample_rate
+
+    def _at(self, step_index: int) -> StreamInfo:
+        return replace(self._info, step_index=step_index)
+
+    def _tried(self, info: StreamInfo, axes: AxesFile) -> EncodePipeline:
+        """The pipeline of a stream that is not kept."""
+        pipeline = EncodePipeline(self._model, info, _Nowhere(), self._meta)
+        pipeline.encode_axes(axes.read(), self._samples)
+        return pipeline
+
+
+class AxesFile:
+    """Axis vectors of frames and which of them are silent: rows of float64, the flag behind the axes."""
+
+    def __init__(self, dims: int, files: ExitStack) -> None:
+        self._dims = dims
+        self._file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+
+    def write(self, axes: Axes, silent: Flags) -> None:
+        """Takes axes [frames, dims] and flags [frames]."""
+        _write(self._file, np.column_stack([axes, silent]).tobytes())
+
+    def read(self) -> Iterator[tuple[Axes, Flags]]:
+        """All of them, from the start."""
+        self._file.seek(0)
+        width = self._dims + 1
+        while data := self._file.read(BLOCK * width * 8):
+            rows = np.frombuffer(data).reshape(-1, width)
+            yield rows[:, :-1], rows[:, -1] > 0
+
+
+class FramesFile:
+    """`Analysed` frames without their spreads: rows of float32, each of the latents, the flag of silence, the audio."""
+
+    def __init__(self, model: Model, files: ExitStack) -> None:
+        self._latent, self._channels, self._hop = model.config.latent, model.config.channels, model.config.hop
+        self._block = max(1, BLOCK // 16)
+        self._file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+
+    def write(self, frames: Analysed) -> None:
+        """Takes some frames."""
+        audio = frames.audio.reshape(self._channels, len(frames), self._hop).transpose(1, 0, 2)
+        rows = np.column_stack([frames.means, frames.silent, audio.reshape(len(frames), -1)])
+        _write(self._file, rows.astype(np.float32).tobytes())
+
+    def read(self) -> Iterator[Analysed]:
+        """All of them, from the start; in place of the spreads stand zeros."""
+        self._file.seek(0)
+        width = self._latent + 1 + self._channels * self._hop
+        while data := self._file.read(self._block * width * 4):
+            rows = np.frombuffer(data, np.float32).reshape(-1, width)
+            means, silent = rows[:, : self._latent], rows[:, self._latent] > 0
+            audio = rows[:, self._latent + 1 :].reshape(len(rows), self._channels, self._hop)
+            joined = np.ascontiguousarray(audio.transpose(1, 0, 2)).reshape(self._channels, -1)
+            yield Analysed(means, np.zeros_like(means), silent, joined)
+
+
+def _write(file: SupportsWrite, data: bytes) -> None:
+    try:
+        file.write(data)
+    except OSError as error:
+        raise OutputError(f"the temporary file for --bitrate cannot be written ({error.strerror})") from error
 
 
 def _rounded_up(value: float) -> float:
@@ -98,12 +184,8 @@ def _rounded_up(value: float) -> float:
     return math.ceil(value / unit) * unit
 
 
-class _Counter:
-    """A file that only counts."""
-
-    def __init__(self) -> None:
-        self.total = 0
+class _Nowhere:
+    """A file that keeps nothing."""
 
     def write(self, data: bytes) -> int:
-        self.total += len(data)
         return len(data)

@@ -1,4 +1,4 @@
-"""Learned corrections of posterior means, as a stream: what `Encoder` puts between `Analyser` and `Coder`.
+"""Learned corrections of posterior means, as a stream.
 
 `Rave.refine` does the same to whole crops in training. Here the distance of decoded latents to the audio is taken for
 one block of frames after the other, at fixed places of the stream, and a latent's gradient is the sum over all blocks
@@ -8,53 +8,17 @@ that it is heard in. So the result does not depend on how the audio was cut into
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ravecodec.analysis import Analysed, Latents, block_frames, device_of, no_frames
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.models.refine import REACH, distance_gradient
-
-BLOCK_SAMPLES = 1 << 18  # as in codec.py
-
-Audio = NDArray[np.float32]  # [channels, samples]
-Latents = NDArray[np.float32]  # [frames, latent]
-
-
-@dataclass(frozen=True)
-class Analysed:
-    """Some frames on their way through the encoder: audio [channels, frames * hop] at the model's rate, and the
-    posterior means and spreads [frames, latent] of it."""
-
-    audio: Audio
-    means: Latents
-    spreads: Latents
-
-    def __len__(self) -> int:
-        return len(self.means)
-
-    def part(self, first: int, last: int) -> Analysed:
-        """Frames first .. last - 1."""
-        hop = self.audio.shape[1] // max(1, len(self))
-        return Analysed(self.audio[:, first * hop : last * hop], self.means[first:last], self.spreads[first:last])
-
-    def joined(self, other: Analysed) -> Analysed:
-        """These frames and those of `other` behind them."""
-        return Analysed(
-            np.concatenate([self.audio, other.audio], axis=1),
-            np.concatenate([self.means, other.means]),
-            np.concatenate([self.spreads, other.spreads]),
-        )
-
-
-def nothing(model: Model) -> Analysed:
-    """No frames."""
-    none = np.zeros((0, model.config.latent), np.float32)
-    return Analysed(np.zeros((model.config.channels, 0), np.float32), none, none)
 
 
 class Correction:
@@ -63,10 +27,10 @@ class Correction:
 
     def __init__(self, model: Model, seed: int) -> None:
         self._network, self._seed = model.network, seed
-        self._device = next(model.network.parameters()).device
+        self._device = device_of(model)
         self._reach = model.network.decoder_reach
-        self._block = BLOCK_SAMPLES // model.config.hop
-        self._held = nothing(model)  # begins at frame `_begin`
+        self._block = block_frames(model)
+        self._held = no_frames(model)  # begins at frame `_begin`
         self._gradient = np.zeros_like(self._held.means)  # of the same frames, as far as it is known
         self._begin = 0
         self._received = 0  # frames
@@ -117,7 +81,7 @@ class Correction:
             correction = self._network.refiner(*(self._batch(array[places]) for array in arrays))
         known = self._held.part(self._emitted - self._begin, end - self._begin)
         moved = correction[0].T.cpu().numpy()[REACH : REACH + len(known)]
-        yield Analysed(known.audio, known.means + moved, known.spreads)
+        yield replace(known, means=known.means + moved)
         self._emitted = end
         self._forget(max(0, min(end - REACH, self._compared - self._reach.past)))
 

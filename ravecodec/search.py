@@ -21,20 +21,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ravecodec.analysis import Analysed, Flags, block_frames, device_of, no_frames
 from ravecodec.bitstream.entropy import code_lengths
 from ravecodec.models.clock import Clock
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
 from ravecodec.models.rave import Rave
 from ravecodec.quantize import CENTROIDS, Quantizer
-from ravecodec.refinement import BLOCK_SAMPLES, Analysed, nothing
 
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
 RATE = 0.04  # Adam's, in steps
 BETAS = (0.9, 0.95)
 WEIGHT = 1e-4  # distance per bit and frame, to begin with
-ASCENT = 1.0  # by how much the weight's logarithm grows in an iteration in which the bits are twice the target
+ASCENT = 1.5  # the weight grows by this power of bits spent over bits allowed, in every iteration
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
 
 Axes = NDArray[np.float64]  # [frames, dims]
@@ -47,11 +47,10 @@ class Channel:
     Axis vectors are in steps, float32 [frames, dims].
     """
 
-    def __init__(self, model: Model, quantizer: Quantizer, device: torch.device) -> None:
+    def __init__(self, quantizer: Quantizer, device: torch.device) -> None:
         def tensor(array: NDArray[np.floating]) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).float().to(device)
 
-        self.quantizer = quantizer
         self._step = tensor(quantizer.step)
         self._inner = tensor(quantizer.centroids)
         self._synthesis = tensor(quantizer.latent.synthesis[:, : quantizer.dims])
@@ -72,11 +71,15 @@ class Channel:
 
     def bits(self, y: Tensor) -> Tensor:
         """Code length of all of y in bits, interpolated between integers."""
+        return self.length(y).sum()
+
+    def length(self, y: Tensor) -> Tensor:
+        """Code length of each value of y in bits, interpolated between integers."""
         size = y.abs()
         low = size.detach().floor().clamp(max=TABULATED - 1)
         below = self._lengths.gather(1, low.long().T).T
         above = self._lengths.gather(1, low.long().T + 1).T
-        return (below + (above - below) * (size - low)).sum()
+        return below + (above - below) * (size - low)
 
 
 @dataclass(frozen=True)
@@ -96,21 +99,24 @@ class Excerpt:
 
 
 class Search:
-    """Frames in, axis vectors float64 [frames, dims] out that are whole multiples of the step.
+    """Frames in, axis vectors out: `process` feeds, `flush` ends.
 
-    `process` feeds, `flush` ends. iterations: of Adam for each block. A block is searched when the frames up to twice
-    the reach of the decoder behind it are known.
+    Yielded are axis vectors float64 [frames, dims] that are whole multiples of the step, and what of them is silent,
+    bool [frames], which is left as it was. iterations: of Adam for each block. share: of the bits that the frames would
+    cost without a search, what they may cost, 1 or more; they never cost more than that so far. A block is searched
+    when the frames up to twice the reach of the decoder behind it are known.
     """
 
-    def __init__(self, model: Model, quantizer: Quantizer, seed: int, iterations: int) -> None:
+    def __init__(self, model: Model, quantizer: Quantizer, seed: int, iterations: int, share: float = 1.0) -> None:
         self._network, self._quantizer, self._seed = model.network, quantizer, seed
-        self._iterations = iterations
-        self._device = next(model.network.parameters()).device
-        self._channel = Channel(model, quantizer, self._device)
+        self._iterations, self._share = iterations, share
+        self._device = device_of(model)
+        self._channel = Channel(quantizer, self._device)
         self._reach = model.network.decoder_reach
-        self._block = BLOCK_SAMPLES // model.config.hop
+        self._block = block_frames(model)
         self._weight = WEIGHT
-        self._held = nothing(model)  # begins at frame `_begin`
+        self._saved = 0.0  # bits that earlier blocks left over
+        self._held = no_frames(model)  # begins at frame `_begin`
         self._symbols = np.zeros(
             (0, quantizer.dims), np.int32
         )  # of the same frames, the searched ones as they are sent
@@ -118,7 +124,7 @@ class Search:
         self._received = 0  # frames
         self._searched = 0  # frames
 
-    def process(self, frames: Analysed) -> Iterator[Axes]:
+    def process(self, frames: Analysed) -> Iterator[tuple[Axes, Flags]]:
         """Feed some frames; yields blocks that were searched."""
         self._held = self._held.joined(frames)
         self._symbols = np.concatenate([self._symbols, self._quantizer.symbols(frames.means)])
@@ -126,47 +132,61 @@ class Search:
         while self._received >= self._searched + self._block + self._reach.past + self._reach.future:
             yield self._search(self._searched + self._block)
 
-    def flush(self) -> Iterator[Axes]:
+    def flush(self) -> Iterator[tuple[Axes, Flags]]:
         """Ends the stream: yields the rest."""
         while self._searched < self._received:
             yield self._search(min(self._searched + self._block, self._received))
 
-    def _search(self, end: int) -> Axes:
-        """The axis vectors of the frames from `_searched` to `end`."""
+    def _search(self, end: int) -> tuple[Axes, Flags]:
+        """The frames from `_searched` to `end`."""
         own = slice(self._searched - self._begin, end - self._begin)
+        silent = self._held.silent[own]
         axes = self._quantizer.axes(self._held.means[own])
-        excerpt = self._excerpt(self._searched, end)
-        found, self._weight = improve(
-            self._network,
-            self._channel,
-            excerpt,
-            axes / self._quantizer.step,
-            self._iterations,
-            self._weight,
-            self._searched,
-        )
-        self._symbols[own] = found
+        if not silent.all():
+            found = self._improved(self._excerpt(self._searched, end), axes / self._quantizer.step)
+            self._symbols[own][~silent] = found[~silent]
+            axes = np.where(silent[:, None], axes, found * self._quantizer.step)
         self._searched = end
         self._forget(end - self._reach.past - self._reach.future)
-        return found * self._quantizer.step
+        return axes, silent
 
     def _excerpt(self, start: int, end: int) -> Excerpt:
         past, future = self._reach.past, self._reach.future
-        first, last = start - past - future, end + past + future
-        heard = max(0, start - future), min(self._received, end + past)
+        first, last = start - past - future, end + past + future  # latents that the compared sound depends on
+        compared = max(0, start - future), min(self._received, end + past)  # frames whose sound the block has a part in
         places = np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
         own = slice(start - first, end - first)
         rows = self._symbols[places]
         rows[own] = 0
         latents = self._quantizer.latents(rows, first, self._seed)
-        audio = self._held.part(heard[0] - self._begin, heard[1] - self._begin).audio
+        audio = self._held.part(compared[0] - self._begin, compared[1] - self._begin).audio
         return Excerpt(
-            target=torch.from_numpy(audio)[None].to(self._device),
-            skip=heard[0] - first,
+            target=torch.from_numpy(np.ascontiguousarray(audio))[None].to(self._device),
+            skip=compared[0] - first,
             latents=torch.from_numpy(latents).to(self._device),
             own=own,
             clock=Clock.at(first, self._seed, self._device),
         )
+
+    def _improved(self, excerpt: Excerpt, start: Axes) -> Symbols:
+        """Symbols [frames, dims] of the excerpt's own frames; start: where the search begins, in steps."""
+        y = torch.from_numpy(start).float().to(self._device).requires_grad_(True)
+        allowed = self._channel.bits(y.detach().round()).item() * self._share
+        adam = torch.optim.Adam([y], betas=BETAS)
+        random = torch.Generator().manual_seed(self._searched)
+        frames = excerpt.target.shape[-1] / self._network.config.hop
+        for iteration in range(self._iterations):
+            adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)
+            with torch.enable_grad():
+                distance = played_distance(self._network, self._channel, excerpt, y, random)
+                cost = frames * distance + self._weight * self._channel.bits(y)
+                (y.grad,) = torch.autograd.grad(cost, [y])
+            adam.step()
+            spent = self._channel.bits(y.detach().round()).item()
+            self._weight *= (max(spent, 1) / max(allowed, 1)) ** ASCENT
+        symbols = trimmed(y.detach(), self._channel, allowed + self._saved)
+        self._saved += allowed - self._channel.bits(symbols).item()
+        return symbols.cpu().numpy().astype(np.int32)
 
     def _forget(self, first: int) -> None:
         """Lets go of the frames before `first`."""
@@ -175,46 +195,33 @@ class Search:
         self._begin += drop
 
 
-def improve(
-    network: Rave, channel: Channel, excerpt: Excerpt, y: Axes, iterations: int, weight: float, key: int
-) -> tuple[Symbols, float]:
-    """(symbols int32 [frames, dims] of the excerpt's own frames, the weight of a bit at the end).
+def trimmed(y: Tensor, channel: Channel, allowed: float) -> Tensor:
+    """y [frames, dims], in steps, rounded to integers that cost at most so many bits.
 
-    y: where the search begins, in steps. key: of the random choice of windows.
+    Where rounding to the nearest costs more, those are rounded towards zero that lie nearest to the middle between two
+    integers, and if that does not suffice, they go on towards zero.
     """
-    moved = torch.from_numpy(y).float().to(excerpt.target.device).requires_grad_(True)
-    adam = torch.optim.Adam([moved], lr=RATE, betas=BETAS)
-    random = torch.Generator().manual_seed(key)
-    target_bits = channel.bits(moved.detach().round()).item()
-    frames = excerpt.target.shape[-1] / network.config.hop
-    for iteration in range(iterations):
-        adam.param_groups[0]["lr"] = RATE * (0.1 + 0.9 * math.cos(math.pi / 2 * iteration / iterations))
-        with torch.enable_grad():
-            distance = heard_distance(network, channel, excerpt, channel.send(moved), draw_windows(random), random)
-            bits = channel.bits(moved)
-            (moved.grad,) = torch.autograd.grad(frames * distance + weight * bits, [moved])
-        adam.step()
-        spent = channel.bits(moved.detach().round()).item()
-        weight *= math.exp(ASCENT * math.log2((spent + 1) / (target_bits + 1)))
-    symbols = moved.detach().round().cpu().numpy().astype(np.int32)
-    return symbols, weight
+    symbols = y.round()
+    while (excess := channel.bits(symbols).item() - allowed) > 0 and symbols.any():
+        smaller = symbols - symbols.sign()
+        saving = channel.length(symbols) - channel.length(smaller)
+        harm = (y - smaller).square() - (y - symbols).square()
+        order = torch.where(saving > 0, harm / saving.clamp(min=1e-6), math.inf).flatten().argsort()
+        count = int((saving.clamp(min=0).flatten()[order].cumsum(0) < excess).sum()) + 1
+        symbols.view(-1)[order[:count]] = smaller.view(-1)[order[:count]]
+    return symbols
 
 
-def draw_windows(random: torch.Generator) -> list[int]:
-    """The windows of one iteration."""
-    return [WINDOWS[i] for i in torch.randperm(len(WINDOWS), generator=random)[:WINDOWS_DRAWN]]
-
-
-def heard_distance(
-    network: Rave, channel: Channel, excerpt: Excerpt, sent: Tensor, windows: list[int], random: torch.Generator | None
-) -> Tensor:
-    """Distance of what the decoder plays to the excerpt's audio; random: draws where the spectra begin."""
+def played_distance(network: Rave, channel: Channel, excerpt: Excerpt, y: Tensor, random: torch.Generator) -> Tensor:
+    """Distance of what the decoder makes of axis vectors y to the excerpt's audio, over windows drawn at random."""
     hop, samples = network.config.hop, excerpt.target.shape[-1]
-    own = channel.latents(sent, excerpt.latents[excerpt.own])
-    z = torch.cat([excerpt.latents[: excerpt.own.start], own, excerpt.latents[excerpt.own.stop :]])
+    latents = excerpt.latents
+    own = channel.latents(channel.send(y), latents[excerpt.own])
+    z = torch.cat([latents[: excerpt.own.start], own, latents[excerpt.own.stop :]])
     output = network.decode(z.T[None], excerpt.clock)[..., excerpt.skip * hop : excerpt.skip * hop + samples]
-    grid = 0
-    if random is not None:
-        grid = int(torch.randint(max(1, min(max(windows) // 4, samples - max(windows))), (), generator=random))
+    fitting = [window for window in WINDOWS if window <= samples]
+    windows = [fitting[i] for i in torch.randperm(len(fitting), generator=random)[:WINDOWS_DRAWN]]
+    grids = min(max(windows) // 4, samples - max(windows) + 1)  # in how many places the spectra can begin
+    grid = int(torch.randint(grids, (), generator=random))
     target, gain = excerpt.target[..., grid:], lift(excerpt.target)
     return stereo_distance(gain * target, gain * output[..., grid:], windows, network.config.sample_rate)

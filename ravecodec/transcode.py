@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
 from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE, check_full_scale, expected_amplitude
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader
+from ravecodec.effort import check_effort
 from ravecodec.errors import FormatError, InputError, UsageError
 from ravecodec.examine import StreamSummary, is_regular, open_stream
 from ravecodec.files import STDIN_NAME, STDOUT_NAME, binary_stdout, check_output, is_stdio, open_binary_output
@@ -43,14 +44,17 @@ class Point:
 
     dims: axes coded. fidelity: chooses them instead (paper, eq. 11). step_index: g, the quantiser's step is 2^(g/8)
     times the model's base step. bitrate: chooses that instead, as the finest whose file is at most so many kbit/s.
+    effort: how much the encoder tries, a level of `effort.LEVELS`.
     """
 
     fidelity: float | None = None
     dims: int | None = None
     step_index: int | None = None
     bitrate: float | None = None
+    effort: int | None = None
 
     def __post_init__(self) -> None:
+        check_effort(self.effort)
         if self.bitrate is not None and self.step_index is not None:
             raise UsageError("bitrate and step are both given; expected one of them")
         if self.bitrate is not None and not self.bitrate > 0:
@@ -149,6 +153,7 @@ def encode_file(
     dims: int | None = None,
     step_index: int | None = None,
     bitrate: float | None = None,
+    effort: int | None = None,
     seed: int = 0,
     verify: bool = False,
     meta: Mapping[str, Any] | None = None,
@@ -162,16 +167,16 @@ def encode_file(
 ) -> EncodeSummary:
     """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
 
-    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate: see `Point`. seed: of the decoder's
-    noise. verify: decode the symbols from the written bytes and compare, before the file is put in place. meta: JSON
-    object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample value that
-    stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds what is divided by it.
+    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort: see `Point`. seed: of the
+    decoder's noise. verify: decode the symbols from the written bytes and compare, before the file is put in place.
+    meta: JSON object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample
+    value that stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds what is divided by it.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
     """
     began = time.perf_counter()
-    point = Point(fidelity, dims, step_index, bitrate)
+    point = Point(fidelity, dims, step_index, bitrate, effort)
     check_output(target, force=force, source=source)
     with open_input(source, raw_rate=raw_rate, raw_channels=raw_channels, full_scale=full_scale) as audio:
         loaded = _model_to_encode(model, point, device, threads)
@@ -194,6 +199,7 @@ def encode(
     dims: int | None = None,
     step_index: int | None = None,
     bitrate: float | None = None,
+    effort: int | None = None,
     seed: int = 0,
     meta: Mapping[str, Any] | None = None,
     full_scale: float = 1.0,
@@ -206,7 +212,7 @@ def encode(
         UsageError, ModelError.
     """
     samples = _as_audio(audio, sample_rate, full_scale)
-    point = Point(fidelity, dims, step_index, bitrate)
+    point = Point(fidelity, dims, step_index, bitrate, effort)
     loaded = _model_to_encode(model, point, device, None)
     info = _stream_info(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
@@ -226,19 +232,23 @@ def _encode_to(
     progress: Report,
 ) -> EncodePipeline:
     """Writes a whole stream of audio of `total` samples, if that is known; in two passes for a target rate."""
+    from ravecodec.effort import effort_of
     from ravecodec.pipeline import EncodePipeline
     from ravecodec.ratecontrol import Recording
 
+    effort = effort_of(model, point.effort)
     if point.bitrate is None:
         pipeline = EncodePipeline(model, info, file, meta)
-        for step in pipeline.encode(blocks, total):
+        for step in pipeline.encode(blocks, total, effort):
             progress(step)
         return pipeline
-    with tempfile.TemporaryFile() as spool:
-        recording = Recording(model, info, spool)
+    with Recording(model, info, meta, effort) as recording:
         for step in recording.record(blocks, total):
             progress(step)
-        pipeline = EncodePipeline(model, recording.finest_info(point.bitrate, meta), file, meta)
+        info = recording.finest_info(point.bitrate)
+        for step in recording.search(info, point.bitrate):
+            progress(step)
+        pipeline = EncodePipeline(model, info, file, meta)
         recording.code(pipeline)
     return pipeline
 

@@ -97,7 +97,7 @@ def installed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets the samples that the codec's networks compute at a time."""
-    return lambda samples: monkeypatch.setattr("ravecodec.codec.BLOCK_SAMPLES", samples)
+    return lambda samples: monkeypatch.setattr("ravecodec.analysis.BLOCK_SAMPLES", samples)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,9 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ravecodec.analysis import SILENCE_SAMPLES
 from ravecodec.audio import match_channels
 from ravecodec.bitstream import StreamInfo
-from ravecodec.codec import SILENCE_SAMPLES, Decoder, Encoder, check_model, stream_info
+from ravecodec.codec import Decoder, Encoder, check_model, stream_info
 from ravecodec.errors import ModelError
 from ravecodec.highpass import HALF_SECONDS
 from ravecodec.models.package import Model

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
 
 from ravecodec import decode, encode, encode_file
+from ravecodec.analysis import Analyser
 from ravecodec.bitstream import StreamReader, StreamWriter
 from ravecodec.bitstream.container import ChunkType, encode_chunk
-from ravecodec.codec import SILENCE_STEP, Analyser, Decoder, stream_info
+from ravecodec.codec import SILENCE_STEP, Decoder, stream_info
 from ravecodec.errors import InputError
 from ravecodec.highpass import HighPass
 from ravecodec.models.package import Model, load_package
@@ -133,7 +135,7 @@ def test_an_offset_leaves_nothing_behind(music: Music) -> None:
 def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) -> None:
     """An oracle of its own: the whole signal mirrored and padded first, then cut into the blocks' windows."""
     reach, hop, rate = any_model.network.encoder_reach, any_model.config.hop, any_model.config.sample_rate
-    channels = any_model.config.channels
+    channels, window = any_model.config.channels, ((1 << 18) // hop + reach.past + reach.future) * hop
     for samples in (1, 500, hop, 3 * hop + 5, (1 << 18) + 3 * hop + 1):
         audio = music(samples, channels, rate)
         analyser = Analyser(any_model, rate)
@@ -145,8 +147,14 @@ def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) ->
         end = (frames + reach.future) * hop - samples
         endless = mirror_by_walking(high_passed(audio, rate=rate), reach.past * hop, end)
         for i, block in enumerate(blocks):
-            part = endless[:, i << 18 :][:, : block.window.shape[1]]
-            assert np.array_equal(block.window[:, : part.shape[1]], part)
+            seen = endless[:, i << 18 :][:, :window]
+            seen = np.pad(seen, ((0, 0), (0, window - seen.shape[1])))  # what lies there is out of reach
+            own = slice(reach.past, reach.past + len(block))
+            with torch.no_grad():
+                both = any_model.network.encode(torch.from_numpy(seen)[None])
+            for found, expected in zip((block.means, block.spreads), both, strict=True):
+                assert np.allclose(found, expected[0, :, own].T, atol=1e-5)
+            assert np.array_equal(block.audio, seen[:, own.start * hop : own.stop * hop])
 
 
 def test_short_sounds_keep_their_level(shipped: Model) -> None:

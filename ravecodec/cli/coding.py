@@ -10,6 +10,7 @@ import click
 from ravecodec import console
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.cli.options import transcode_options
+from ravecodec.effort import LEVELS
 from ravecodec.errors import CorruptError, UsageError
 from ravecodec.files import STDIO, is_stdio
 from ravecodec.transcode import PRECISIONS, decode_file, encode_file
@@ -42,6 +43,12 @@ STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturat
     help="Find the finest step whose file is at most KBPS kbit/s, all included.",
 )
 @click.option(
+    "--effort",
+    type=click.IntRange(0, len(LEVELS) - 1),
+    metavar="N",
+    help=f"How much to try, 0 to {len(LEVELS) - 1}: better sound for the same bits, but slower. Default: the model's.",
+)
+@click.option(
     "--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Seed of the decoder's noise; default 0."
 )
 @click.option("--raw-rate", type=int, metavar="HZ", help="IN is headerless 16-bit little-endian PCM of this rate.")
@@ -68,6 +75,7 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
       ravecodec encode song.flac
       ravecodec encode song.flac small.rvc --step 8 --verify
       ravecodec encode song.flac --bitrate 2
+      ravecodec encode song.flac --effort 4
       ravecodec encode voice.wav --model speech --fidelity 0.95
       arecord -f cd | ravecodec encode - > take.rvc
       sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000 --raw-channels 2

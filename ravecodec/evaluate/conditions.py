@@ -161,7 +161,8 @@ def _coded(settings: Mapping[str, Any], audio: Audio, model: Model) -> Outcome:
 def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
     """What the model would make of its own latents: all of them, or those that the default point sends, the others
     filled as a decoder fills them."""
-    from ravecodec.codec import Analyser, Decoder, stream_info
+    from ravecodec.analysis import Analyser
+    from ravecodec.codec import Decoder, stream_info
     from ravecodec.quantize import Quantizer
 
     info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
