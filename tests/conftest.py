@@ -36,7 +36,7 @@ def play(samples: int, channels: int = 2, rate: int = 44_100, seed: int = 0) -> 
     return (np.stack(sides) * loud).clip(-0.8, 0.8).astype(np.float32)
 
 
-def make_model(path: Path, config: ModelConfig, seed: int = 0) -> None:
+def write_model(path: Path, config: ModelConfig, seed: int = 0) -> None:
     """A package of a random network whose symbols spread over several values."""
     torch.manual_seed(seed)
     network = Rave(config).eval()
@@ -57,11 +57,17 @@ def music() -> Callable[..., Audio]:
 
 
 @pytest.fixture(scope="session")
+def make_model() -> Callable[..., None]:
+    """`write_model`: a package of a random network at (path, config, seed=0)."""
+    return write_model
+
+
+@pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two models: `default` (stereo, default preset's family) and `paper` (mono, paper's family)."""
     folder = tmp_path_factory.mktemp("models")
-    make_model(folder / "default.safetensors", STEREO)
-    make_model(folder / "paper.safetensors", MONO)
+    write_model(folder / "default.safetensors", STEREO)
+    write_model(folder / "paper.safetensors", MONO)
     return folder
 
 
