@@ -20,7 +20,7 @@ from ravecodec import decode, encode, load_model
 from ravecodec.evaluate import metrics
 from ravecodec.evaluate.excerpts import RATE, Audio, cut, find_sources
 from ravecodec.models.package import Model
-from ravecodec.transcode import PRECISIONS
+from ravecodec.precision import PRECISIONS
 
 SECONDS = 10.0
 MEASURES = {

@@ -32,9 +32,9 @@ from ravecodec.bitstream import fit_static
 from ravecodec.models.latent import analyse
 from ravecodec.models.package import Coding, save_package
 from ravecodec.models.rave import Rave
+from ravecodec.precision import PRECISIONS
 from ravecodec.quantize import base_steps
 from ravecodec.train.recipe import load_recipe
-from ravecodec.transcode import PRECISIONS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"
 DIMS = 24  # of a random-weight preset: what the paper's strings model keeps at fidelity 0.99

@@ -25,6 +25,7 @@ from ravecodec.effort import Analysis, Effort, effort_of
 from ravecodec.errors import ModelError
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
+from ravecodec.precision import resolved
 from ravecodec.quantize import Quantizer
 from ravecodec.search import Search
 
@@ -159,7 +160,8 @@ class Decoder:
 
     Beyond both ends of a stream the first and last latents are held. Frames of a lost chunk are asked for with `skip`.
     Silent frames are zeros; their latents are what the frames beside them see.
-    precision: what the generator's layers compute in, float32 or bfloat16; all that makes sound of their output (the
+    precision: what the generator's layers compute in, float32, bfloat16 or auto (see `precision.py`); all that makes
+    sound of their output (the
     excitations, the filter bank, the resampler) is float32 in both.
     """
 
@@ -168,7 +170,7 @@ class Decoder:
     ) -> None:
         config = model.config
         self._model, self._info = model, info
-        self._bfloat16 = {"float32": False, "bfloat16": True}[precision]
+        self._bfloat16 = resolved(precision, device_of(model)) == "bfloat16"
         self._static = StaticModel(model.coding.shapes, model.coding.scales)
         self._rate = sample_rate or info.sample_rate
         self._resampler = Resampler(config.sample_rate, self._rate, info.channels)

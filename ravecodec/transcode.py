@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # these import torch
 Audio = NDArray[np.float32]  # [channels, samples]
 
 BLOCK = 65_536  # samples read at a time
-PRECISIONS = ("float32", "bfloat16")  # that a generator can compute in; the first is the default
+PRECISIONS = ("float32", "bfloat16", "auto")  # that a generator can compute in; the first is the default
 
 
 @dataclass(frozen=True)
@@ -327,7 +327,7 @@ def decode_file(
     model: by default the one that made the stream, found by its id. rate: Hz of the output instead of the original's.
     subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold the sound and go on with the next
     intact chunk; the summary says where. precision: what the network computes in, float32 or bfloat16, which scores the
-    same, and is faster on processors with AMX and slower on others.
+    same, and is faster on processors with AMX and slower on others; "auto" times both.
 
     Raises:
         UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and TruncatedError unless salvaging.

@@ -17,7 +17,7 @@ from ravecodec.codec import Decoder, Encoder, check_model, stream_info
 from ravecodec.errors import ModelError
 from ravecodec.highpass import HALF_SECONDS
 from ravecodec.models.package import Model
-from ravecodec.transcode import PRECISIONS
+from ravecodec.precision import PRECISIONS
 
 Audio = NDArray[np.float32]
 Symbols = NDArray[np.int32]

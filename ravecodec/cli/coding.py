@@ -110,7 +110,7 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     "--precision",
     type=click.Choice(PRECISIONS),
     default=PRECISIONS[0],
-    help="What the network computes in: float32 (default), or bfloat16, faster on processors with AMX.",
+    help="What the network computes in: float32 (default), bfloat16 (faster with AMX), or auto, the faster of both.",
 )
 @click.option("--salvage", is_flag=True, help="Go on after damage: hold the sound over gaps, exit with 5 at the end.")
 @transcode_options

@@ -23,6 +23,7 @@ from torch import Tensor
 from ravecodec import __version__
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.package import load_package
+from ravecodec.precision import AUTO
 from ravecodec.train import stages
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
@@ -236,6 +237,8 @@ def _train(
         world.wait()  # for the first process to make the run folder and the cache
     run = Run(out, recipe)
     begin(trainer, run, stage, init_from, report)
+    if recipe.bfloat16 == AUTO:
+        report(f"computing in {'bfloat16' if trainer.recipe.bfloat16 else 'float32'}, which was found to be faster")
     library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
     training, validation = split(library.tracks)
     if not world.rank:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ravecodec.errors import UsageError
 from ravecodec.models.config import ModelConfig
+from ravecodec.precision import AUTO
 from ravecodec.train.optimiser import OPTIMISERS
 
 NAME = re.compile(r"\w[\w.-]*")  # of a model: it becomes the name of a file
@@ -82,7 +83,8 @@ class Recipe:
     # Of stage 2 the generator with the smallest S on validation audio; false: the last one. It needs validate_every,
     # and only validations after `warmup` count.
     keep_best: bool = True
-    bfloat16: bool = False
+    # What the networks compute in: true, false, or "auto", whichever is faster on this device; said in the log.
+    bfloat16: bool | str = False
     seed: int = 0
     name: str = "model"
 
@@ -90,7 +92,10 @@ class Recipe:
         for key in ("windows", "refine"):
             object.__setattr__(self, key, tuple(getattr(self, key)))
         for f in fields(self):
-            if f.default is not dataclasses.MISSING:
+            if f.name == "bfloat16":
+                known = isinstance(self.bfloat16, bool) or self.bfloat16 == AUTO
+                self._check(known, f.name, 'true, false or "auto"')
+            elif f.default is not dataclasses.MISSING:
                 self._check(_fits(getattr(self, f.name), f.default), f.name, f"a value like {f.default!r}")
         self._check(self.distance in DISTANCES, "distance", f"one of {DISTANCES}")
         self._check(self.optimiser in OPTIMISERS, "optimiser", f"one of {OPTIMISERS}")

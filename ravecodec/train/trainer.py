@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ravecodec.models.grow import adopt
 from ravecodec.models.rave import Rave
+from ravecodec.precision import resolved
 from ravecodec.train import stages
 from ravecodec.train.optimiser import Optimiser, build_optimiser
 from ravecodec.train.parallel import World
@@ -29,6 +30,16 @@ def learning_rate(stage: Stage, step: int) -> float:
     return stage.rate * min(1.0, (step + 1) / LR_WARMUP) * (0.05 + 0.95 * cosine)
 
 
+def computes_in_bfloat16(recipe: Recipe, world: World) -> bool:
+    """Whether a run does that begins here: as the recipe says, or as most of the processes find faster."""
+    if isinstance(recipe.bfloat16, bool):
+        return recipe.bfloat16
+    faster = torch.tensor([float(resolved(recipe.bfloat16, world.device, training=True) == "bfloat16")])
+    faster = faster.to(world.device)
+    world.average([faster])
+    return faster.item() > 0.5
+
+
 class Trainer:
     """Network, its moving average, discriminator and optimisers; `state` and `restore` are inverse.
 
@@ -36,8 +47,9 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, world: World) -> None:
-        torch.manual_seed(recipe.seed)
         device = world.device
+        recipe = recipe.replace(bfloat16=computes_in_bfloat16(recipe, world))
+        torch.manual_seed(recipe.seed)
         self.recipe, self.world, self.device = recipe, world, device
         self.model = Rave(recipe.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -58,6 +70,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         numbers = {name: getattr(self, name) for name in COUNTERS} | {"beta": self.beta.value, "best": self.best}
+        numbers["bfloat16"] = self.recipe.bfloat16
         return numbers | {name: part.state_dict() for name, part in self._parts().items()}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -66,6 +79,7 @@ class Trainer:
         for name in COUNTERS:
             setattr(self, name, state[name])
         self.beta.value, self.best = state["beta"], state["best"]
+        self.recipe = self.recipe.replace(bfloat16=state.get("bfloat16", self.recipe.bfloat16))
 
     def start_from(self, donor: Rave) -> list[str]:
         """A packaged network as the starting point; returns the names of weights it could not give (see `adopt`)."""
