@@ -594,7 +594,7 @@ def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
     for quantised in (True, False, False):
         recipe = SHORT.replace(quantised=quantised)
         random = torch.Generator().manual_seed(0)
-        outputs.append(stages.stage2_output(trainer.model, recipe, sender, audio, 7, random)[1])
+        outputs.append(stages.stage2_output(trainer.model, recipe, trainer.valid, sender, audio, 7, random)[1])
     assert asked == [7]
     assert torch.equal(outputs[1], outputs[2]) and not torch.equal(outputs[0], outputs[1])
 
