@@ -15,7 +15,7 @@ import numpy as np
 
 from ravecodec.bitstream import StreamInfo
 from ravecodec.codec import Analyser, Audio, Axes, Coder
-from ravecodec.errors import OutputError, UsageError
+from ravecodec.errors import UsageError
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
 
@@ -43,10 +43,7 @@ class Recording:
         self._samples = analyser.samples
 
     def _keep(self, axes: Axes) -> None:
-        try:
-            self._spool.write(axes.tobytes())
-        except OSError as error:
-            raise OutputError(f"the temporary file for --bitrate cannot be written ({error.strerror})") from error
+        self._spool.write(axes.tobytes())
 
     def code(self, pipeline: EncodePipeline) -> None:
         """Writes the whole stream."""

@@ -205,6 +205,8 @@ def _find_id(text: str) -> ModelEntry:
         return next(iter(matches.values()))
     if matches:
         raise ModelError(f"model id {text} fits {_names(list(matches.values()))}; give more digits")
+    if Path(text).is_file():
+        raise ModelError(f"{text}: is a file, but a model's file is called *{SUFFIX}")
     raise ModelError(f"no model called {text!r}; known are {_names(entries)}")
 
 
