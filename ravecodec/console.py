@@ -87,7 +87,7 @@ def exit_code(run: Callable[[], int | None], state: State) -> int:
         word = "terminated" if end.number == signal.SIGTERM else "hung up"
         return _fail(word, 128 + end.number, State())
     except Exception as error:
-        what = str(error) or "no message"
+        what = " ".join(line.strip() for line in str(error).splitlines()) or "no message"
         hint = "" if state.verbose else f" (a bug? -v or {DEBUG}=1 shows where)"
         return _fail(f"{type(error).__name__}: {what}{hint}", 1, state)
 
@@ -96,7 +96,7 @@ def _fail(sentence: str, code: int, state: State) -> int:
     if state.verbose:
         for line in traceback.format_exc().splitlines():
             _write_error(line)
-    say("error: " + " ".join(line.strip() for line in sentence.splitlines()))
+    say(f"error: {sentence}")
     return code
 
 

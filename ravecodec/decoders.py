@@ -70,7 +70,7 @@ class PcmReader:
         if self._left is not None:
             self._left -= frames
         if self._left == 0 and self._behind is not None:
-            self._behind, behind = None, self._behind
+            behind, self._behind = self._behind, None
             behind()
         return self._layout.to_float(data[: len(data) - extra])
 
@@ -235,7 +235,7 @@ class AvReader:
         self._error: type[Exception] = av.FFmpegError
         stream.seek(0)
         try:
-            container = resources.enter_context(av.open(stream))
+            container: Any = resources.enter_context(av.open(stream))
             audio = next((s for s in container.streams if s.type == "audio"), None)
             if audio is None:
                 raise InputError(f"{name}: has no audio in it")

@@ -155,8 +155,8 @@ def _check_source(source: str, *, stream: bool) -> None:
             return  # missing, or a pipe: who opens it will say
         with Path(source).open("rb") as file:
             start = file.read(len(MAGIC))
-    except (OSError, ValueError):
-        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from error
     if start == MAGIC and not stream:
         raise InputError(f"{source}: is an .rvc stream already, expected audio (`ravecodec decode` makes audio of it)")
     if stream and (start in HEADERS or start[:3] == b"ID3"):
