@@ -5,6 +5,7 @@ from __future__ import annotations
 from ravecodec.views import Bytes
 
 _ID3V1 = 128
+_MOST_LYRICS = 1 << 20  # bytes: Lyrics3 has six digits for its size
 _STARTS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 
 
@@ -25,7 +26,7 @@ def tag_length(data: Bytes, place: int) -> int:
         size, is_header = int.from_bytes(head[12:16], "little"), head[23] & 0x20
         return size + 32 if is_header else 32
     if head[:11] == b"LYRICSBEGIN":
-        end = data.find(b"LYRICS200", place, data.size)
+        end = data.find(b"LYRICS200", place, min(data.size, place + _MOST_LYRICS))
         return end + 9 - place if end >= 0 else 0
     return 0
 

@@ -384,3 +384,25 @@ def test_metadata_is_bounded_in_depth_and_range() -> None:
     for depth in (MAX_DEPTH + 1, 600):
         with pytest.raises(UsageError, match="nested"):
             encode_meta(nested(depth))
+
+
+def test_the_time_that_is_left_is_told_once_it_can_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """60 of 160 scores are there already; the others take 2 s each, the first of them a minute."""
+    from ravecodec.cli.evaluating import Counter
+
+    clock = [0.0]
+    monkeypatch.setattr("ravecodec.cli.evaluating.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("ravecodec.cli.evaluating.REPORT_SECONDS", 0.0)
+    with Counter(quiet=False) as counter:
+        counter(60, 160)
+        clock[0] += 60
+        for done in range(61, 161):
+            counter(done, 160)
+            clock[0] += 2
+    lines = capsys.readouterr().err.splitlines()
+    assert not any("left" in line for line in lines[:20])
+    assert "80 of 160 scored, 7 min left" in lines[20]  # 98 s for 20, so 392 s for 80
+    assert "110 of 160 scored, 3 min left" in lines[50]
+    assert lines[-1].endswith("160 of 160 scored, 0 min left")

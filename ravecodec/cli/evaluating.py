@@ -162,9 +162,10 @@ def _measured(
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
     command = shlex.join(["ravecodec", *sys.argv[1:]])
-    request = Request(
-        tuple(paths), tuple(entries.values()), out, names, jobs=jobs or usable_cores(), command=command, **options
-    )
+    count = min(jobs or usable_cores(), usable_cores())
+    if jobs is not None and jobs > count:
+        console.say(f"warning: {jobs} processes are wanted; {count} are used, one per core")
+    request = Request(tuple(paths), tuple(entries.values()), out, names, jobs=count, command=command, **options)
     with Counter(quiet=quiet) as counter:
         return evaluate(request, counter, console.say)
 
