@@ -298,3 +298,30 @@ def test_a_full_temporary_folder_is_named() -> None:
         os.close(full)
         file.write(bytes(1 << 20))
         file.flush()
+
+
+def test_damaged_files_are_audio_or_a_sentence(tmp_path: Path) -> None:
+    """Bytes changed, cut out and repeated, most of them in headers: nothing but InputError comes of it."""
+    rng, path, goods = np.random.default_rng(0), tmp_path / "x", [wav(len(PCM), PCM)[:20_000]]
+    for form, subtype in (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("FLAC", None), ("AIFF", None), ("W64", None)):
+        soundfile.write(path, np.frombuffer(PCM, "<i2")[:20_000], RATE, format=form, subtype=subtype)
+        goods.append(path.read_bytes())
+    outcomes = {True: 0, False: 0}
+    for number in range(240):
+        data = bytearray(goods[number % len(goods)])
+        for _ in range(rng.integers(1, 6)):
+            place = int(rng.integers(min(120, len(data)) if rng.random() < 0.5 else len(data)))
+            piece = bytes(data[place : place + int(rng.integers(1, 2000))])
+            kind = rng.integers(3)
+            data[place : place + (1 if kind == 0 else len(piece) if kind == 1 else 0)] = (
+                bytes([rng.integers(256)]) if kind == 0 else b"" if kind == 1 else piece
+            )
+            data = data or bytearray(b"x")
+        path.write_bytes(data)
+        try:
+            counted(path, ignore_length=bool(number % 2))
+            outcomes[True] += 1
+        except InputError as error:
+            assert str(path) in str(error)
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 20, outcomes
