@@ -2,26 +2,32 @@
 
 The first stop of `encode` and of training. WAV and raw PCM are read by `wav.py`, from files and pipes alike; everything
 else by libsndfile (flac, ogg, opus, mp3, aiff, w64, caf, ...), which has to seek: other containers from a pipe are
-spooled to a temporary file first. What the codec cannot code (NaN, more than two channels) is refused here, in one
-sentence.
+spooled to a temporary file first. libsndfile believes headers and estimates; so they are compared with what is there
+(`iff.py`, `mpeg.py`, `ogg.py`), and either all of the audio is read or none. What the codec cannot code (NaN, more than
+two channels) is refused here, in one sentence.
 """
 
+from __future__ import annotations
+
+import io
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self, cast
+from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec import iff, mpeg, ogg, tags
+from ravecodec.decoders import EXTRA, READABLE, AvReader, Part, PcmReader, Reader, SoundFileReader, has_av, reason
 from ravecodec.errors import InputError, UsageError
-from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio
+from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio, temporary_file
+from ravecodec.views import Bytes, View
 from ravecodec.wav import HeaderReader, PcmLayout, raw_16_bit, read_exactly
 
 Block = NDArray[np.float32]
@@ -32,27 +38,27 @@ MAX_AMPLITUDE = 10.0  # full scale is 1; music mastered into floats peaks at 2 o
 AUDIO_SUFFIXES = frozenset(
     (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
 )  # of files that are looked for in folders
-READABLE = "WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU"
-_ESTIMATES = {"OGG": 8192, "MP3": 8192}  # samples that real files announce too many (104 seen), in whole codec blocks
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2^63 - 1 for FLAC that was written into a pipe
-
+IGNORE = "--ignore-length"
+_TOLERANCE = {"OGG": 8192, "MP3": 2304, "MPEG": 2304}  # samples that real files announce too many (104 seen) ...
+_AV_TOLERANCE = 8192  # ... in whole codec blocks
+_LOOK = 1 << 16  # bytes of a pipe that are looked at before it is spooled
 
 HEADERS = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")  # what audio files begin with
-
-
-class _Reader(Protocol):
-    """What is behind an AudioInput: its form, and interleaved samples in order.
-
-    `read(n)` returns float32 [m, channels] with m <= n, and m < n only at the end.
-    """
-
-    sample_rate: int
-    channels: int
-    frames: int | None
-    container: str
-    subtype: str
-
-    def read(self, n: int) -> Block: ...
+_STREAMINFO = (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22")  # head of FLAC's first metadata block, or its only one
+_FOREIGN = {  # what PyAV reads and libsndfile does not: place and bytes -> name
+    (4, b"ftyp"): "MPEG-4 (M4A, MP4)",
+    (0, b"\x1a\x45\xdf\xa3"): "Matroska or WebM",
+    (0, bytes.fromhex("3026b2758e66cf11")): "ASF (WMA)",
+    (0, b"MAC "): "Monkey's Audio",
+    (0, b"wvpk"): "WavPack",
+    (0, b"TTA1"): "True Audio",
+    (0, b"MPCK"): "Musepack",
+    (0, b"#!AMR"): "AMR",
+    (0, b"FLV\x01"): "Flash video",
+    (0, b"\x00\x00\x01\xba"): "an MPEG program stream",
+    (0, b"\xff\xf1"): "AAC (ADTS)",
+    (0, b"\xff\xf9"): "AAC (ADTS)",
+}
 
 
 class AudioInput:
@@ -64,12 +70,24 @@ class AudioInput:
         frames: samples per channel as announced, None where only reading to the end can tell. Exact for PCM and FLAC;
             Ogg and MP3 may end some samples earlier, so what counts is what `blocks` yields.
         container, subtype: libsndfile's names ("WAV", "PCM_16"); headerless PCM is "RAW".
+        remarks: sentences on what is odd but no error; complete when `blocks` has ended.
 
     full_scale: the sample value that stands for full scale; what `blocks` yields is divided by it.
     """
 
-    def __init__(self, name: str, reader: _Reader, resources: ExitStack, full_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        reader: Reader,
+        resources: ExitStack,
+        *,
+        full_scale: float = 1.0,
+        ignore_length: bool = False,
+        remarks: list[str] | None = None,
+    ) -> None:
         self.name = name
+        self.remarks = remarks if remarks is not None else []
+        self._ignore_length = ignore_length
         self.sample_rate = reader.sample_rate
         self.channels = reader.channels
         self.frames = reader.frames
@@ -93,9 +111,14 @@ class AudioInput:
         while len(frames):
             yield np.ascontiguousarray(frames.T)
             frames = self._read(size)
-        if self.frames is not None and self._position < self.frames - _ESTIMATES.get(self.container, 0):
-            expected = f"{self.frames} as its header says"
-            raise InputError(f"{self.name}: is truncated after {self._position} samples, expected {expected}")
+        self._check_end()
+
+    def _check_end(self) -> None:
+        tolerance = _AV_TOLERANCE if isinstance(self._reader, AvReader) else _TOLERANCE.get(self.container, 0)
+        if self.frames is not None and self._position < self.frames - tolerance:
+            _truncated(self.name, self._position, self.frames, "samples", self._ignore_length, self.remarks)
+        elif not self._position:
+            self.remarks.append(f"{self.name}: holds no sound (0 samples)")
 
     def close(self) -> None:
         """Close the files behind it; standard input stays open."""
@@ -111,7 +134,9 @@ class AudioInput:
         try:
             frames = self._reader.read(size)
         except soundfile.LibsndfileError as error:
-            raise InputError(f"{self.name}: is damaged after sample {self._position} ({_reason(error)})") from error
+            raise InputError(f"{self.name}: is damaged after sample {self._position} ({reason(error)})") from error
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read ({error.strerror})") from error
         if self._full_scale != 1:
             frames = frames / np.float32(self._full_scale)
         self._check_values(frames)
@@ -149,43 +174,76 @@ def expected_amplitude(value: float) -> str:
 
 
 def open_input(
-    source: str | Path, *, raw_rate: int | None = None, raw_channels: int | None = None, full_scale: float = 1.0
+    source: str | Path,
+    *,
+    raw_rate: int | None = None,
+    raw_channels: int | None = None,
+    full_scale: float = 1.0,
+    ignore_length: bool = False,
 ) -> AudioInput:
     """Open a file, a named pipe, or standard input (`-`) for reading.
 
     With `raw_rate` the source is headerless 16-bit little-endian PCM of that rate and `raw_channels` (default 1)
-    channels. `full_scale`: the sample value that stands for full scale; blocks are divided by it.
+    channels. `full_scale`: the sample value that stands for full scale; blocks are divided by it. With `ignore_length`
+    a header that announces more or less than there is, or an end that is missing, is a remark and no error: all that is
+    there is read.
 
     Raises:
-        InputError: missing, unreadable, not audio, or audio that cannot be coded (channels, rate).
-        UsageError: `raw_channels` without `raw_rate`, standard input is a terminal, or `full_scale` is not positive.
+        InputError: missing, unreadable, not audio, truncated, or audio that cannot be coded (channels, rate).
+        UsageError: `raw_channels` without `raw_rate`, impossible raw values, standard input is a terminal, or
+            `full_scale` is not positive.
+        OutputError: the temporary folder cannot hold what comes from a pipe.
     """
     check_full_scale(full_scale)
-    if raw_channels is not None and raw_rate is None:
-        raise UsageError("raw channels are given without a raw rate, expected both for headerless PCM")
+    _check_raw(raw_rate, raw_channels)
     name = STDIN_NAME if is_stdio(source) else str(source)
     resources = ExitStack()
     try:
-        stream = binary_stdin() if is_stdio(source) else resources.enter_context(_open_file(Path(source)))
+        stream = binary_stdin() if is_stdio(source) else resources.enter_context(_open_file(source))
         if raw_rate is not None:
             if not is_stdio(source):
                 _refuse_header(name, stream)
-            reader: _Reader = _PcmReader(name, stream, raw_16_bit(raw_rate, raw_channels or 1), "RAW")
-        else:
-            reader = _detect(name, stream, resources, can_seek=stream.seekable() and not is_stdio(source))
-        return AudioInput(name, reader, resources, full_scale)
+            layout = raw_16_bit(raw_rate, 1 if raw_channels is None else raw_channels)
+            return AudioInput(name, PcmReader(name, stream, layout, "RAW"), resources, full_scale=full_scale)
+        opening = _Opening(name, stream, resources, ignore_length)
+        reader = opening.reader(can_seek=stream.seekable() and not is_stdio(source))
+        return AudioInput(
+            name,
+            reader,
+            resources,
+            full_scale=full_scale,
+            ignore_length=ignore_length,
+            remarks=opening.remarks,
+        )
+    except OSError as error:
+        resources.close()
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from error
     except BaseException:
         resources.close()
         raise
 
 
-def _open_file(path: Path) -> BinaryIO:
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, expected an audio file")
+def _check_raw(rate: int | None, channels: int | None) -> None:
+    if channels is not None and rate is None:
+        raise UsageError("raw channels are given without a raw rate, expected both for headerless PCM")
+    if channels is not None and not 1 <= channels <= MAX_CHANNELS:
+        raise UsageError(f"raw channels are {channels}, expected 1 or {MAX_CHANNELS}")
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        raise UsageError(f"the raw rate is {rate} Hz, expected {MIN_RATE} to {MAX_RATE}")
+
+
+def _open_file(source: str | Path) -> BinaryIO:
+    if not str(source):
+        raise InputError("the input's name is empty, expected an audio file")
+    path = Path(source)
     try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, expected an audio file")
         return path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+    except ValueError as error:  # a null character
+        raise InputError(f"{str(path)!r}: cannot be opened ({error})") from error
 
 
 def _refuse_header(name: str, stream: BinaryIO) -> None:
@@ -198,94 +256,241 @@ def _refuse_header(name: str, stream: BinaryIO) -> None:
         stream.seek(0)
 
 
-def _detect(name: str, stream: BinaryIO, resources: ExitStack, *, can_seek: bool) -> _Reader:
-    """WAV by our own reader; anything else by libsndfile, from a spooled copy where the source cannot seek."""
-    header = HeaderReader(stream)
-    layout = header.layout()
-    if layout is not None:
-        return _PcmReader(name, stream, _measured(layout, stream) if can_seek else layout, "WAV")
-    if not header.seen:
-        raise InputError(f"{name}: is empty (0 bytes), expected audio")
-    return _SoundFileReader(name, stream if can_seek else _spool(bytes(header.seen), stream, resources), resources)
+def _truncated(name: str, there: int, announced: int, what: str, ignore: bool, remarks: list[str]) -> None:
+    """InputError, or with `ignore` a remark."""
+    found = f"{name}: is truncated after {there} {what}, expected {announced} as its header says"
+    if not ignore:
+        raise InputError(f"{found}; {IGNORE} takes what is there")
+    remarks.append(found)
 
 
-def _measured(layout: PcmLayout, stream: BinaryIO) -> PcmLayout:
-    """Where the header does not know the length but the file has an end, the rest of the file is audio."""
-    if layout.frames is not None:
-        return layout
-    start = stream.tell()
-    frames = (stream.seek(0, os.SEEK_END) - start) // layout.frame_bytes
-    stream.seek(start)
-    return replace(layout, frames=frames, exact=True)
+class _Opening:
+    """Finds the reader for a stream; what is odd and allowed goes to `remarks`."""
+
+    def __init__(self, name: str, stream: BinaryIO, resources: ExitStack, ignore_length: bool) -> None:
+        self.remarks: list[str] = []
+        self._name = name
+        self._stream = stream
+        self._resources = resources
+        self._ignore = ignore_length
+
+    def reader(self, *, can_seek: bool) -> Reader:
+        """WAV by our own reader; anything else by libsndfile, from a spooled copy where the source cannot seek."""
+        header = HeaderReader(self._stream)
+        layout = header.layout()
+        if layout is not None:
+            return self._pcm_file(layout) if can_seek else self._pcm_pipe(layout)
+        if not header.seen:
+            raise InputError(f"{self._name}: is empty (0 bytes), expected audio")
+        if not can_seek:
+            self._stream = self._spooled(bytes(header.seen))
+        return self._container(Bytes(self._stream))
+
+    def _or_remark(self, sentence: str) -> None:
+        if not self._ignore:
+            raise InputError(f"{self._name}: {sentence}; {IGNORE} takes what is there")
+        self.remarks.append(f"{self._name}: {sentence}")
+
+    # ---- WAV ----
+
+    def _pcm_file(self, layout: PcmLayout) -> Reader:
+        """The header's length is compared with the file's."""
+        start = self._stream.tell()
+        there = self._stream.seek(0, os.SEEK_END) - start
+        layout = self._measured(layout, start, there)
+        self._stream.seek(start)
+        return PcmReader(self._name, self._stream, layout, "WAV")
+
+    def _measured(self, layout: PcmLayout, start: int, there: int) -> PcmLayout:
+        frames = there // layout.frame_bytes
+        all_of_it = replace(layout, frames=frames, exact=True)
+        if layout.frames is None or (frames <= layout.frames and not layout.exact):
+            return all_of_it
+        if frames < layout.frames:
+            _truncated(self._name, frames, layout.frames, "samples", self._ignore, self.remarks)
+            return all_of_it
+        stop = start + layout.frames * layout.frame_bytes
+        if iff.riff_rest_is_chunks(Bytes(self._stream), stop):
+            return replace(layout, exact=True)
+        if layout.exact:
+            self._or_remark(_goes_on(layout.frames, f"{there - (stop - start)} bytes that are no chunks"))
+        return all_of_it
+
+    def _pcm_pipe(self, layout: PcmLayout) -> Reader:
+        """What follows the announced samples is looked at when they have been read."""
+        if not layout.exact or layout.frames is None or self._ignore:
+            return PcmReader(self._name, self._stream, replace(layout, frames=None, exact=False), "WAV")
+        frames = layout.frames
+
+        def behind() -> None:
+            if not _only_chunks_follow(self._stream, (frames * layout.frame_bytes) % 2):
+                self._or_remark(_goes_on(frames, "bytes that are no chunks"))
+
+        return PcmReader(self._name, self._stream, layout, "WAV", behind)
+
+    # ---- other containers ----
+
+    def _spooled(self, seen: bytes) -> BinaryIO:
+        """A temporary file with `seen` and the rest of the stream, if they begin like audio."""
+        seen += read_exactly(self._stream, max(0, _LOOK - len(seen)))
+        if not _begins_like_audio(seen):
+            raise self._no_audio(seen)
+        return spool(seen, self._stream, self._resources)
+
+    def _no_audio(self, start: bytes) -> InputError:
+        return InputError(
+            f"{self._name}: cannot be read as audio (Format not recognised, begins with {start[:8].hex(' ')}), "
+            f"expected {READABLE}"
+        )
+
+    def _container(self, data: Bytes) -> Reader:
+        begin, stop = tags.without_tags(data)
+        magic = data.at(begin, 4)
+        if magic == b"OggS":
+            return self._ogg(data, begin, stop)
+        if magic == b"fLaC":
+            return self._flac(data, begin, stop)
+        if magic in HEADERS or data.at(0, 4) in (b"RIFX", b"BW64"):
+            return self._chunks(data)
+        if foreign := _foreign(data.at(0, 16)):
+            return self._foreign(foreign)
+        if (first := mpeg.find_first(data, begin, stop)) is not None:
+            return self._mpeg(data, begin, first, stop)
+        return self._soundfile([Part()])
+
+    def _soundfile(self, parts: list[Part]) -> Reader:
+        return SoundFileReader(self._name, self._stream, parts, self._resources, ignore_length=self._ignore)
+
+    def _foreign(self, what: str) -> Reader:
+        if not has_av():
+            raise InputError(f"{self._name}: is {what}; to read it, `pip install 'ravecodec[{EXTRA}]'` (PyAV)")
+        return AvReader(self._name, self._stream, self._resources)
+
+    def _mpeg(self, data: Bytes, begin: int, first: int, stop: int) -> Reader:
+        found = mpeg.scan(data, first, stop)
+        pieces = [piece for piece in found.pieces if piece.frames]
+        if not pieces:
+            raise InputError(f"{self._name}: is MPEG audio without a whole frame")
+        for low, high in [(begin, first)] * (first > begin) + found.junk:
+            self.remarks.append(f"{self._name}: {high - low} bytes at byte {low} are no MPEG audio, passed over")
+        for piece in pieces:
+            if piece.missing and piece.announced:
+                size = piece.first.samples
+                _truncated(self._name, piece.samples, piece.announced * size, "samples", self._ignore, self.remarks)
+            elif piece.missing:
+                self._or_remark(f"ends within a frame, after {piece.samples} samples")
+        views = [View(self._stream, piece.stretches, piece.prefix(data)) for piece in pieces]
+        least = [piece.samples - mpeg.MOST_TRIMMED for piece in pieces]
+        return self._soundfile([Part(view, samples) for view, samples in zip(views, least, strict=True)])
+
+    def _ogg(self, data: Bytes, begin: int, stop: int) -> Reader:
+        found = ogg.scan(data, begin, stop)
+        if not found.links:
+            raise InputError(f"{self._name}: is Ogg without the first page of a stream")
+        if found.cut or not found.links[-1].whole:
+            self._or_remark(f"is truncated: its last page is missing, {stop} bytes are there")
+        elif not all(link.whole for link in found.links):
+            self._or_remark("is truncated: the last page of one of its streams is missing")
+        if found.junk:
+            self.remarks.append(f"{self._name}: {found.junk} bytes are no Ogg, passed over")
+        if lost := sum(link.lost for link in found.links):
+            self._or_remark(f"is damaged: {lost} of its pages are missing")
+        if any(link.is_flac for link in found.links):
+            parts = [self._flac_part(View(self._stream, _unmapped(link.bodies))) for link in found.links]
+            return self._soundfile(parts)
+        return self._soundfile([Part(View(self._stream, [(link.start, link.stop)])) for link in found.links])
+
+    def _flac(self, data: Bytes, begin: int, stop: int) -> Reader:
+        """FLAC, or several files of it one behind the other."""
+        starts = [begin]
+        place = begin + 4
+        while (place := data.find(b"fLaC", place, stop)) >= 0:
+            if data.at(place + 4, 4) in _STREAMINFO:
+                starts.append(place)
+            place += 4
+        ends = [*starts[1:], stop]
+        views = (View(self._stream, [stretch]) for stretch in zip(starts, ends, strict=True))
+        return self._soundfile([self._flac_part(view) for view in views])
+
+    def _flac_part(self, view: View) -> Part:
+        """STREAMINFO's number of samples (RFC 9639, 8.2) is taken out, so that libsndfile reads on to the end."""
+        view.seek(0)
+        head = view.read(26)
+        if head[:4] != b"fLaC" or len(head) < 26 or head[4] & 0x7F:
+            return Part(view)
+        form = int.from_bytes(head[18:26], "big")
+        total = form & (1 << 36) - 1
+        return Part(View(view, [(0, len(view))], patches={18: (form - total).to_bytes(8, "big")}), announced=total)  # type: ignore[arg-type]
+
+    def _chunks(self, data: Bytes) -> Reader:
+        """RIFF, AIFF, W64, CAF, AU: every chunk is where it should be, or it is said."""
+        sound = iff.find_sound(data)
+        if sound is None:
+            return self._soundfile([Part()])
+        if sound.cut and sound.announced is not None:
+            _truncated(self._name, sound.there, sound.announced, "bytes of sound", self._ignore, self.remarks)
+        if sound.more:
+            self._or_remark(_goes_on(sound.announced or 0, "others that are no chunks", "bytes"))
+        if iff.mp3_in_wav(data, sound):
+            stop = sound.start + min(sound.there, data.size)
+            first = mpeg.find_first(data, sound.start, stop)
+            if first is not None:
+                return self._mpeg(data, sound.start, first, stop)
+        if sound.cut or sound.more:
+            patches = iff.true_size(data, sound)
+            return self._soundfile([Part(View(self._stream, [(0, data.size)], patches=patches))])
+        return self._soundfile([Part()])
 
 
-def _spool(start: bytes, stream: BinaryIO, resources: ExitStack) -> BinaryIO:
+def _goes_on(announced: int, behind: str, what: str = "samples") -> str:
+    return f"announces {announced} {what} of sound, but they are followed by {behind}"
+
+
+def _unmapped(bodies: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """FLAC in Ogg without what the mapping puts before it."""
+    return [(bodies[0][0] + ogg.FLAC_MAPPING, bodies[0][1]), *bodies[1:]]
+
+
+def _foreign(start: bytes) -> str:
+    """The name of a format that only PyAV reads; "" for any other."""
+    return next((what for (at, magic), what in _FOREIGN.items() if start[at:].startswith(magic)), "")
+
+
+def _begins_like_audio(start: bytes) -> bool:
+    """Whether a pipe is worth being spooled; everything else would fill the disk before it is refused."""
+    known = start[:4] in (*HEADERS, b"RIFX", b"BW64") or start[:3] == b"ID3" or bool(_foreign(start))
+    if known:
+        return True
+    bytes_at = Bytes(io.BytesIO(start))
+    return mpeg.find_first(bytes_at, 0, len(start)) is not None
+
+
+def _only_chunks_follow(stream: BinaryIO, padding: int) -> bool:
+    """`iff.riff_rest_is_chunks` for a pipe: reads it to its end."""
+    head = read_exactly(stream, 8)
+    if padding and not iff.is_chunk_head(head):
+        head = head[1:] + read_exactly(stream, 1)
+    while len(head) == 8:
+        if tags.starts_tag(head):
+            return True
+        if not any(head):
+            return not any(read_exactly(stream, iff.MOST_PADDING)) and not stream.read(1)
+        if not iff.is_chunk_head(head):
+            return False
+        left = int.from_bytes(head[4:], "little")
+        left += left % 2
+        while left and (part := stream.read(min(left, _LOOK))):
+            left -= len(part)
+        if left > 1:
+            return False
+        head = read_exactly(stream, 8)
+    return True
+
+
+def spool(start: bytes, stream: BinaryIO, resources: ExitStack) -> BinaryIO:
     """A temporary file with `start` and the rest of `stream`; it vanishes when `resources` close."""
-    file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115, closed by `resources`
-    resources.callback(file.close)
+    file = resources.enter_context(temporary_file("the input from a pipe"))
     file.write(start)
     shutil.copyfileobj(stream, file)
     file.flush()
     return file
-
-
-class _PcmReader:
-    """Samples of a known layout, straight from the stream."""
-
-    def __init__(self, name: str, stream: BinaryIO, layout: PcmLayout, container: str) -> None:
-        self.sample_rate = layout.rate
-        self.channels = layout.channels
-        self.frames = layout.frames if layout.exact else None
-        self.container = container
-        self.subtype = layout.subtype
-        self._name = name
-        self._stream = stream
-        self._layout = layout
-        self._left = layout.frames
-
-    def read(self, n: int) -> Block:
-        n = n if self._left is None else min(n, self._left)
-        data = read_exactly(self._stream, n * self._layout.frame_bytes)
-        frames, extra = divmod(len(data), self._layout.frame_bytes)
-        if extra and self.container == "RAW":
-            expected = f"16-bit PCM of {self.channels} channel(s)"
-            raise InputError(f"{self._name}: ends inside a sample ({extra} bytes left), expected {expected}")
-        if self._left is not None:
-            self._left -= frames
-        return self._layout.to_float(data[: len(data) - extra])
-
-
-class _ForwardSoundFile(soundfile.SoundFile):
-    """soundfile seeks to where it already is after every read, unless told that it cannot.
-
-    In libsndfile 1.2.2 that seek replaces samples of Opus by wrong ones, changes the rounding of MP3, and fails at the
-    end of FLAC of unknown length; so blocks of another size gave other audio.
-    """
-
-    def seekable(self) -> bool:
-        return False
-
-
-class _SoundFileReader:
-    """Everything that libsndfile knows; `stream` must be a real file."""
-
-    def __init__(self, name: str, stream: BinaryIO, resources: ExitStack) -> None:
-        os.lseek(stream.fileno(), 0, os.SEEK_SET)  # libsndfile starts where the descriptor stands
-        try:
-            sound = _ForwardSoundFile(stream.fileno(), closefd=False)
-        except soundfile.LibsndfileError as error:
-            raise InputError(f"{name}: cannot be read as audio ({_reason(error)}), expected {READABLE}") from error
-        resources.callback(sound.close)
-        self.sample_rate = sound.samplerate
-        self.channels = sound.channels
-        self.frames = None if sound.frames >= _UNKNOWN_FRAMES else sound.frames
-        self.container = sound.format
-        self.subtype = sound.subtype
-        self._sound = sound
-
-    def read(self, n: int) -> Block:
-        return self._sound.read(n, dtype="float32", always_2d=True)
-
-
-def _reason(error: soundfile.LibsndfileError) -> str:
-    return error.error_string.strip().rstrip(".") or f"libsndfile error {error.code}"

@@ -28,18 +28,23 @@ _LIMIT_32_BIT = (1 << 32) - (1 << 16)  # bytes of samples where sizes have 32 bi
 
 @dataclass(frozen=True)
 class _Container:
-    """libsndfile's name, the subtypes allowed (the first is the default), and whether its sizes have 32 bits."""
+    """libsndfile's name, the subtypes allowed (the first is the default), and whether its sizes have 32 bits.
+
+    max_rate: Hz; rates above `any_rate` must be multiples of 10.
+    """
 
     name: str
     subtypes: tuple[str, ...]
     sizes_32_bit: bool = False
+    max_rate: int = 1 << 31
+    any_rate: int = 1 << 31
 
 
 _LINEAR = ("PCM_16", "PCM_24", "FLOAT")
 _CONTAINERS = {
     ".wav": _Container("WAV", _LINEAR, sizes_32_bit=True),
-    ".flac": _Container("FLAC", ("PCM_16", "PCM_24")),
-    ".ogg": _Container("OGG", ("VORBIS",)),
+    ".flac": _Container("FLAC", ("PCM_16", "PCM_24"), max_rate=655_350, any_rate=65_535),  # RFC 9639, 9.1.2
+    ".ogg": _Container("OGG", ("VORBIS",), max_rate=200_000),  # libvorbis overruns its tables above
     ".aiff": _Container("AIFF", _LINEAR, sizes_32_bit=True),
     ".aif": _Container("AIFF", _LINEAR, sizes_32_bit=True),
     ".caf": _Container("CAF", _LINEAR),
@@ -157,18 +162,26 @@ def open_output(
         total: samples per channel, if known: then a WAV stream carries its true size.
 
     Raises:
-        UsageError: an extension or subtype that is not known.
+        UsageError: an extension or subtype that is not known, or a rate that the container cannot hold.
         OutputError: see `files.check_output`; or `total` does not fit into the container.
     """
     container = _STDOUT_CONTAINER if is_stdio(target) else _container(Path(target))
     if subtype is not None and subtype not in container.subtypes:
         expected = " or ".join(container.subtypes)
         raise UsageError(f"{target}: {container.name} cannot hold {subtype}, expected {expected}")
+    _check_rate(target, container, rate)
     name = STDOUT_NAME if is_stdio(target) else str(target)
     plan = _Plan(name, rate, channels, container, subtype or container.subtypes[0], soft_clip, total)
     plan.check_length(total or 0)
     check_output(target, force=force)
     return _opened(plan, target, force)
+
+
+def _check_rate(target: str | Path, container: _Container, rate: int) -> None:
+    if rate > container.max_rate:
+        raise UsageError(f"{target}: {container.name} cannot hold {rate} Hz, expected at most {container.max_rate} Hz")
+    if rate > container.any_rate and rate % 10:
+        raise UsageError(f"{target}: {container.name} cannot hold {rate} Hz, expected a multiple of 10 Hz")
 
 
 def _container(path: Path) -> _Container:

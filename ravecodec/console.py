@@ -7,8 +7,11 @@ errors with -q.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,17 +21,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TextIO
 
 import click
 
 from ravecodec.errors import OutputError, RavecodecError
 from ravecodec.files import STDOUT_NAME
-from ravecodec.machine import usable_cores
+from ravecodec.machine import bounded_threads, usable_cores
 
 if TYPE_CHECKING:  # the first imports torch
     from tqdm import tqdm
 
+    from ravecodec.bitstream import Damage
     from ravecodec.examine import Inspection, StreamSummary, Verification
     from ravecodec.pipeline import Progress
     from ravecodec.transcode import DecodeSummary, EncodeSummary
@@ -36,7 +40,6 @@ if TYPE_CHECKING:  # the first imports torch
 DEBUG = "RAVECODEC_DEBUG"
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 128 + signal.SIGINT
-TERMINATED_EXIT = 128 + signal.SIGTERM
 MOST_THREADS = 8  # more do not make these networks faster
 
 
@@ -48,7 +51,11 @@ class State:
 
 
 class Terminated(BaseException):
-    """SIGTERM came; unwinds the stack, so that temporary files are removed."""
+    """SIGTERM or SIGHUP came; unwinds the stack, so that temporary files are removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Tool(click.Group):
@@ -57,6 +64,7 @@ class Tool(click.Group):
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Runs a command and exits: 0 if all is well, else the code that docs/cli.md lists. Arguments as for click."""
         state = State(verbose=bool(os.environ.get(DEBUG)))
+        prepare_streams()
         options |= {"prog_name": "ravecodec", "standalone_mode": False, "obj": state}
         run: Callable[..., Any] = super().main
         sys.exit(exit_code(lambda: run(*args, **options), state))
@@ -65,69 +73,154 @@ class Tool(click.Group):
 def exit_code(run: Callable[[], int | None], state: State) -> int:
     """The exit code of a command; its error, if any, is told in one sentence."""
     try:
-        with _sigterm_unwinds():
+        with _signals_unwind():
             return run() or 0
     except RavecodecError as error:
         return _fail(str(error), error.exit_code, state)
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        hint += _dash_hint(error)
         return _fail(error.format_message().rstrip(".") + hint, USAGE_EXIT, state)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED_EXIT, State())
-    except Terminated:
-        return _fail("terminated", TERMINATED_EXIT, State())
+    except Terminated as end:
+        word = "terminated" if end.number == signal.SIGTERM else "hung up"
+        return _fail(word, 128 + end.number, State())
     except Exception as error:
-        what = str(error) or "no message"
+        what = " ".join(line.strip() for line in str(error).splitlines()) or "no message"
         hint = "" if state.verbose else f" (a bug? -v or {DEBUG}=1 shows where)"
         return _fail(f"{type(error).__name__}: {what}{hint}", 1, state)
 
 
 def _fail(sentence: str, code: int, state: State) -> int:
     if state.verbose:
-        traceback.print_exc()
-    say("error: " + " ".join(line.strip() for line in sentence.splitlines()))
+        for line in traceback.format_exc().splitlines():
+            _write_error(line)
+    say(f"error: {sentence}")
     return code
 
 
+def _dash_hint(error: click.UsageError) -> str:
+    """For a file whose name was taken for an option."""
+    if not isinstance(error, click.NoSuchOption):
+        return ""
+    names = [arg for arg in sys.argv[1:] if arg.startswith("-") and len(arg) > 1 and os.path.exists(arg)]  # noqa: PTH110
+    return f"; a file is meant by ./{names[0]}" if names else ""
+
+
 @contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Within the block SIGTERM raises Terminated; only the main thread of a process may arrange that."""
+def _signals_unwind() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise Terminated; only the main thread of a process may arrange that.
+
+    A SIGHUP that is ignored, as `nohup` does, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+    numbers = [signal.SIGTERM] + [number for number in (getattr(signal, "SIGHUP", None),) if number is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if number == signal.SIGTERM or before[number] is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)
+
+
+def prepare_streams() -> None:
+    """Standard streams that can be written to whatever the text, and whose numbers no other file can get.
+
+    Where one of them is closed, /dev/null takes its place: else the next file that is opened gets its number, and what
+    a library says there ends up in it. What cannot be encoded is written as a backslash sequence.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
+def printable(text: object) -> str:
+    """Text from outside, safe to show: control characters, line ends and lone surrogates as escape sequences."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def say(text: str) -> None:
-    """One line on standard error."""
-    click.echo(f"ravecodec: {text}", err=True)
+    """One line on standard error; where nobody can read it, the work goes on."""
+    _write_error(printable(f"ravecodec: {text}"))
+
+
+def _write_error(line: str) -> None:
+    try:
+        click.echo(line, err=True)
+    except (OSError, ValueError, AttributeError):  # full, closed, not there
+        _silence(sys.stderr, 2)
 
 
 def emit(text: str) -> None:
-    """A result on standard output; OutputError where nobody reads it any more."""
+    """A result on standard output; OutputError where it cannot be written."""
+    if sys.stdout is None:
+        raise OutputError(f"{STDOUT_NAME}: is closed, expected a file or a pipe")
     try:
         click.echo(text)
         sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
-        raise OutputError(f"{STDOUT_NAME}: cannot be written ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        _silence(sys.stdout, 1)
+        raise OutputError(f"{STDOUT_NAME}: cannot be written ({getattr(error, 'strerror', error)})") from error
+
+
+def emit_afterwards(text: str) -> None:
+    """`emit` of what was done: that it cannot be told changes nothing of it, so a warning is all."""
+    try:
+        emit(text)
+    except OutputError as error:
+        say(f"warning: {error}")
+
+
+def _silence(stream: TextIO | None, number: int) -> None:
+    """The flush at exit must not fail again."""
+    try:
+        number = stream.fileno() if stream is not None else number
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, number)
+        os.close(null)
+    except (OSError, ValueError):  # it is no file
+        return
+
+
+def as_json(value: Any) -> str:
+    """A dataclass, or a list or dict, as JSON: infinities and NaN are null, what cannot be encoded is escaped."""
+    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
+    text = json.dumps(_finite(plain), indent=2, ensure_ascii=encoding != "utf8", allow_nan=False)
+    return re.sub("[\ud800-\udfff\x7f-\x9f]", lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
 
 
 def emit_json(value: Any) -> None:
     """A dataclass, or a list or dict, as JSON on standard output."""
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-    emit(json.dumps(plain, indent=2, ensure_ascii=False))
+    emit(as_json(value))
 
 
 def sound(rate: int, channels: int) -> str:
@@ -137,8 +230,9 @@ def sound(rate: int, channels: int) -> str:
 
 def shares(stream: StreamSummary) -> str:
     """Where the bytes of a stream went."""
-    payload = 100 * stream.payload_bytes / stream.total_bytes
-    return f"payload {payload:.1f} %, container {100 - payload:.1f} %"
+    payload, lost = (100 * count / stream.total_bytes for count in (stream.payload_bytes, stream.lost_bytes))
+    damage = f"damaged {lost:.1f} %, " if stream.lost_bytes else ""
+    return f"payload {payload:.1f} %, {damage}container {100 - payload - lost:.1f} %"
 
 
 def cost(stream: StreamSummary) -> str:
@@ -152,7 +246,7 @@ def encoded(done: EncodeSummary) -> str:
     what = f"{done.target}: {stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
     how = f"{stream.dims} dims, step {stream.step_index}, model {done.model} ({stream.model_id})"
     speed = f"{done.seconds:.1f} s, {done.speed:.1f}x real time"
-    return "; ".join([what, how, speed] + ["read back and equal"] * done.verified)
+    return "; ".join([what, how, speed] + ["symbols read back and equal"] * done.verified)
 
 
 def decoded(done: DecodeSummary) -> str:
@@ -164,6 +258,19 @@ def decoded(done: DecodeSummary) -> str:
     speed = f"model {done.model}; {done.seconds:.1f} s, {done.speed:.1f}x real time"
     limited = f"{done.clipped} samples beyond full scale were limited (--soft-clip bends, --bits float keeps them)"
     return "; ".join([f"{what}, from {cost(stream)}", speed] + [limited] * (done.clipped > 0))
+
+
+def damaged(damage: Damage, stream: StreamSummary) -> str:
+    """What `decode --salvage` says of a place."""
+    frame = stream.duration / max(1, stream.frames)
+    begins, seconds = damage.first_frame * frame, (damage.frames or 0) * frame
+    if damage.frames is None:
+        lost = f"all from {begins:.3f} s on is lost"
+    elif damage.frames:
+        lost = f"{seconds:.3f} s from {begins:.3f} s on are lost"
+    else:
+        lost = f"nothing that sounds is lost, at {begins:.3f} s"
+    return f"damage: {damage.reason}; {lost} ({damage.size} bytes)"
 
 
 def inspected(found: Inspection) -> str:
@@ -186,14 +293,15 @@ def inspected(found: Inspection) -> str:
     listed = tags if isinstance(tags, dict) else {}
     others = {key: value for key, value in found.meta.items() if value is not listed}
     lines = [found.name, *(f"  {name:<9} {value}" for name, value in rows.items())]
-    return "\n".join([*lines, *(f"  {'':<9} {key} = {value}" for key, value in (listed | others).items())])
+    lines += [f"  {'':<9} {key} = {value}" for key, value in (listed | others).items()]
+    return "\n".join(map(printable, lines))
 
 
 def verified(result: Verification) -> str:
     """What `verify` says of a whole stream."""
     assert result.stream is not None
     tables = f"symbols checked with model {result.model}" if result.model else "symbols not checked, no model at hand"
-    return f"{result.name}: ok, {result.stream.duration:.3f} s in {result.stream.chunks} chunks, {tables}"
+    return printable(f"{result.name}: ok, {result.stream.duration:.3f} s in {result.stream.chunks} chunks, {tables}")
 
 
 def failed(result: Verification) -> str:
@@ -206,12 +314,17 @@ def failed(result: Verification) -> str:
 # ---- progress --------------------------------------------------------------------------------------------------------
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether somebody looks at it; False for one that is closed."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
 class Meter:
     """Shows how far it is, how fast, and at what rate, if standard error is a terminal. Call it with each Progress."""
 
     def __init__(self, label: str, *, quiet: bool) -> None:
         self._label = label
-        self._shown = not quiet and sys.stderr.isatty()
+        self._shown = not quiet and is_terminal(sys.stderr)
         self._began = time.perf_counter()
         self._bar: tqdm[NoReturn] | None = None
 
@@ -244,7 +357,14 @@ class Meter:
 
 
 def threads_or_default(wanted: int | None) -> int | None:
-    """Threads for torch: as wished, else one per usable core up to MOST_THREADS, unless OMP_NUM_THREADS decides."""
-    if wanted is not None or "OMP_NUM_THREADS" in os.environ:
-        return wanted
+    """Threads for torch: as wished, else one per usable core up to MOST_THREADS, unless OMP_NUM_THREADS decides.
+
+    More than there are cores are told and not used.
+    """
+    if wanted is not None:
+        if (threads := bounded_threads(wanted)) < wanted:
+            say(f"warning: {wanted} threads are wanted; {threads} are used, one per core")
+        return threads
+    if "OMP_NUM_THREADS" in os.environ:
+        return None
     return min(usable_cores(), MOST_THREADS)

@@ -16,7 +16,7 @@ from ravecodec import zoo
 from ravecodec.bitstream import MAJOR, ByteCount, StaticModel, StreamInfo, StreamReader
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.errors import InputError, RavecodecError
-from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio
+from ravecodec.files import STDIN_NAME, binary_stdin, check_source, is_stdio
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class StreamSummary:
     """What a stream holds and costs.
 
     model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original audio. frames,
-    chunks, dims, step_index: of the coded latents. *_bytes: where the stream's bytes went; framing is all that is
-    neither coded symbols nor metadata. kbps: kbit/s over everything; 0 for no audio.
+    chunks, dims, step_index: of the coded latents. *_bytes: where the stream's bytes went; lost is what salvaging gave
+    up, framing all that is neither that nor coded symbols nor metadata. kbps: kbit/s over everything; 0 for no audio.
     """
 
     model_id: str
@@ -42,6 +42,7 @@ class StreamSummary:
     meta_bytes: int
     total_bytes: int
     kbps: float
+    lost_bytes: int = 0
 
 
 def summarise(info: StreamInfo, samples: int, frames: int, chunks: int, count: ByteCount) -> StreamSummary:
@@ -95,13 +96,16 @@ def open_stream(source: str | Path) -> Iterator[ByteSource]:
         InputError: it is missing or cannot be read. UsageError: standard input is a terminal.
     """
     with ExitStack() as resources:
+        check_source(source)
         name = STDIN_NAME if is_stdio(source) else str(source)
-        if Path(source).is_dir():
-            raise InputError(f"{name}: is a folder, expected an .rvc file")
         try:
+            if not is_stdio(source) and Path(source).is_dir():
+                raise InputError(f"{name}: is a folder, expected an .rvc file")
             file = binary_stdin() if is_stdio(source) else resources.enter_context(Path(source).open("rb"))
         except OSError as error:
             raise InputError(f"{name}: cannot be opened ({error.strerror})") from error
+        except ValueError as error:  # a null character
+            raise InputError(f"{name!r}: cannot be opened ({error})") from error
         stream = ByteSource(file)
         stream.name = name
         try:

@@ -7,26 +7,47 @@ renames it, so that a target that exists survives every failure and Ctrl-C.
 
 import io
 import os
+import re
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
 
-from ravecodec.errors import OutputError, UsageError
+from ravecodec.errors import InputError, OutputError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 STDIO = "-"
+_SEPARATORS = tuple(separator for separator in (os.sep, os.altsep) if separator)
 STDIN_NAME = "standard input"
 STDOUT_NAME = "standard output"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PART = ".part"
+_TRIES = 8  # names for a temporary file; more than one is needed only if another process tidies up at the same moment
 _NAME_IN_TEMP = 40  # characters of the target's name in the temporary one; at 4 bytes each still below the usual 255
 
 
 def is_stdio(target: str | Path) -> bool:
     """True when `target` is `-`: standard input or output. (`Path("./-")` is `-` too; the str `"./-"` is a file.)"""
     return str(target) == STDIO
+
+
+def check_source(source: str | Path) -> None:
+    """InputError for what cannot be the name of an input file: nothing at all, or an address on the net."""
+    if not str(source):
+        raise InputError("the input's name is empty, expected a file (or - for standard input)")
+    if isinstance(source, str) and _ADDRESS.match(source):
+        raise InputError(
+            f"{source}: is an address, expected a file (`curl -L ADDRESS | ravecodec ... -` reads from one)"
+        )
 
 
 def check_output(target: str | Path, *, force: bool = False, source: str | Path | None = None) -> None:
@@ -41,20 +62,42 @@ def check_output(target: str | Path, *, force: bool = False, source: str | Path 
     if is_stdio(target):
         _check_terminal(force)
         return
+    if not str(target):
+        raise OutputError("the output's name is empty, expected a file (or - for standard output)")
+    if str(target).endswith(_SEPARATORS):
+        raise OutputError(f"{target}: is the name of a folder, expected that of a file in it")
     path = Path(target)
     if source is not None and not is_stdio(source):
         _check_distinct(Path(source), path)
-    _check_target(path, force)
-    _check_folder(path)
+    with _named(path):
+        _check_target(path, force)
+        _check_folder(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the system says against a path (too long, not searchable, a link to itself) as OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+    except (RuntimeError, ValueError) as error:  # pathlib's: a loop of links; a null character
+        raise OutputError(f"{str(path)!r}: cannot be written ({error})") from error
 
 
 def _check_terminal(force: bool) -> None:
+    if sys.stdout is None:
+        raise OutputError(f"{STDOUT_NAME}: is closed, expected a file or a pipe")
     if sys.stdout.isatty() and not force:
         raise OutputError(f"{STDOUT_NAME}: is a terminal, expected a file or a pipe for binary data (or --force)")
 
 
 def _check_distinct(source: Path, path: Path) -> None:
-    if source.exists() and path.exists() and source.samefile(path):
+    try:
+        same = source.exists() and path.exists() and source.samefile(path)
+    except (OSError, ValueError):  # which the opening of either will say better
+        return
+    if same:
         raise UsageError(f"{path}: is the input file itself ({source}), expected another output")
 
 
@@ -68,6 +111,8 @@ def _check_target(path: Path, force: bool) -> None:
 
 
 def _check_folder(path: Path) -> None:
+    with suppress(FileNotFoundError):  # as it should be; anything else is in the way, a link to itself for one
+        path.stat()
     folder = path.resolve().parent
     if not folder.is_dir():
         raise OutputError(f"{path}: the folder {folder} does not exist")
@@ -102,18 +147,31 @@ class AtomicFile:
         check_output(Path(path), force=force)
         self.path = Path(path)
         self._force = force
-        self._target = self.path.resolve()
-        self._temp = self._target.with_name(f".{self._target.name[:_NAME_IN_TEMP]}.{secrets.token_hex(4)}.part")
+        with _named(self.path):
+            self._target = self.path.resolve()
+        self._temp = self._target
         self._file: io.BufferedRandom | None = None
 
     def __enter__(self) -> BinaryIO:
+        start = f".{self._target.name[:_NAME_IN_TEMP]}."
+        _remove_left_overs(self._target.parent, start)
         try:
-            sink = _Sink(self._temp, "x+b")
+            sink = self._created(start)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be created ({error.strerror})") from error
         sink.label = str(self.path)
         self._file = io.BufferedRandom(sink)
         return self._file
+
+    def _created(self, start: str) -> _Sink:
+        """The temporary file, locked as long as it is open: that tells a living writer's from a left-over."""
+        for _ in range(_TRIES):
+            self._temp = self._target.with_name(f"{start}{secrets.token_hex(4)}{_PART}")
+            sink = _Sink(self._temp, "x+b")
+            if _lock(sink.fileno()) is not False and self._temp.exists():
+                return sink
+            sink.close()
+        raise OutputError(f"{self.path}: cannot be created (another process removes its temporary file)")
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
         try:
@@ -142,6 +200,40 @@ class AtomicFile:
         if not self._file.closed:
             self._file.raw.close()
         self._temp.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool | None:
+    """Takes the file's lock. False if another process has it, None where the system has no such locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return None
+    return True
+
+
+def _remove_left_overs(folder: Path, start: str) -> None:
+    """Removes what killed writers of a target left behind: temporary files that no process holds locked."""
+    try:
+        names = [name for name in os.listdir(folder) if _is_part(name, start)]  # noqa: PTH208, names only
+    except OSError:
+        return
+    for name in names:
+        with suppress(OSError):
+            handle = os.open(folder / name, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            try:
+                if _lock(handle):
+                    (folder / name).unlink()
+            finally:
+                os.close(handle)
+
+
+def _is_part(name: str, start: str) -> bool:
+    middle = name.removeprefix(start).removesuffix(_PART)
+    return name == f"{start}{middle}{_PART}" and re.fullmatch("[0-9a-f]{8}", middle) is not None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -175,7 +267,10 @@ def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[B
 def binary_stdout(*, force: bool = False) -> BinaryIO:
     """Standard output for bytes. Refuses a terminal unless `force`; write errors are OutputError."""
     _check_terminal(force)
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError(f"{STDOUT_NAME}: cannot be written ({error.strerror})") from error
     stream = sys.stdout.buffer
     try:
         sink = _Sink(stream.fileno(), "wb", closefd=False)
@@ -185,8 +280,41 @@ def binary_stdout(*, force: bool = False) -> BinaryIO:
     return cast(BinaryIO, io.BufferedWriter(sink))
 
 
+@contextmanager
+def temporary_file(what: str) -> Iterator[BinaryIO]:
+    """A file without a name in the temporary folder, for `what`; it vanishes at the end of the block.
+
+    Raises:
+        OutputError: there is no temporary folder, or it is full; both name TMPDIR.
+    """
+    folder = os.environ.get("TMPDIR", "")
+    if folder and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise OutputError(f"TMPDIR: is {folder}, expected a folder that can be written, for {what}")
+    try:
+        folder = tempfile.gettempdir()
+        handle, name = tempfile.mkstemp(prefix="ravecodec-", dir=folder)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OutputError(f"TMPDIR: no temporary file for {what} can be made ({why})") from error
+    with suppress(OSError):  # on Windows an open file cannot be removed; there it stays until the end
+        Path(name).unlink()
+    sink = _Sink(handle, "r+b")
+    sink.label = f"TMPDIR: the temporary file for {what} in {folder}"
+    file = io.BufferedRandom(sink)
+    try:
+        yield cast(BinaryIO, file)
+    finally:
+        sink.close()
+        Path(name).unlink(missing_ok=True)
+
+
 def binary_stdin() -> BinaryIO:
-    """Standard input for bytes; a terminal is refused with UsageError, because nobody types audio."""
+    """Standard input for bytes; a terminal is refused with UsageError, because nobody types audio.
+
+    InputError where it is closed.
+    """
+    if sys.stdin is None:
+        raise InputError(f"{STDIN_NAME}: is closed, expected a file or a pipe")
     if sys.stdin.isatty():
         raise UsageError(f"{STDIN_NAME}: is a terminal, expected a file or a pipe")
     return sys.stdin.buffer

@@ -8,3 +8,8 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def bounded_threads(wanted: int) -> int:
+    """At most as many threads as cores: more are slower, and very many crash what runs them."""
+    return min(wanted, usable_cores())

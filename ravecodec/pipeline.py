@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.audio import resampled_length
-from ravecodec.bitstream import Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
-from ravecodec.bitstream.container import ByteCount
+from ravecodec.bitstream import ByteCount, Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.bitstream.writer import SupportsWrite
 from ravecodec.codec import Audio, Axes, Coded, Coder, Decoder, Encoder, Flags
@@ -135,6 +134,7 @@ class DecodePipeline:
         self._decoder = Decoder(model, reader.info, sample_rate=rate, precision=precision)
         self._chunks = 0
         self._samples = 0  # of the output
+        self._lost = ByteCount()  # of damaged places, by what the reader counted them as
 
     def decode(self) -> Iterator[Audio]:
         """Yields float32 [channels, n] up to the end of the stream, n > 0."""
@@ -148,7 +148,11 @@ class DecodePipeline:
 
     def _blocks(self) -> Iterator[Audio]:
         for item in self._reader.chunks("skip") if self._salvage else self._reader.chunks():
-            yield from self._conceal(item) if isinstance(item, Damage) else self._decode_chunk(item)
+            if isinstance(item, Damage):
+                self._lost.add(item.size)
+                yield from self._conceal(item)
+            else:
+                yield from self._decode_chunk(item)
         yield from self._decoder.flush(self._total())
 
     def _decode_chunk(self, chunk: Chunk) -> Iterator[Audio]:
@@ -158,6 +162,8 @@ class DecodePipeline:
         except CorruptError as error:
             if not self._salvage:
                 raise
+            self._chunks -= 1
+            self._lost.add(chunk.size, len(chunk.payload))
             yield from self._conceal(Damage(chunk.first_frame, chunk.frames, chunk.offset, chunk.size, str(error)))
         else:
             yield from self._decoder.process(symbols, chunk.step_index, chunk.silent)
@@ -187,5 +193,7 @@ class DecodePipeline:
         return total
 
     def summary(self) -> StreamSummary:
-        """What was read."""
-        return summarise(self._reader.info, self._total(), self._reader.frames, self._chunks, self._reader.bytes)
+        """What was read. Bytes of damaged places count as lost, whatever they were."""
+        found = summarise(self._reader.info, self._total(), self._reader.frames, self._chunks, self._reader.bytes)
+        payload, framing = found.payload_bytes - self._lost.payload, found.framing_bytes - self._lost.framing
+        return replace(found, payload_bytes=payload, framing_bytes=framing, lost_bytes=self._lost.total)

@@ -7,9 +7,11 @@ float32; what a processor says about itself does not tell how fast it is. So `au
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:  # torch is not imported before it is needed
+    import torch
+    from torch import Tensor, nn
 
 PRECISIONS = ("float32", "bfloat16")
 AUTO = "auto"
@@ -31,6 +33,9 @@ def resolved(precision: str, device: torch.device, *, training: bool = False) ->
 
 def _seconds(precision: str, device: torch.device, training: bool) -> float:
     """The shortest time that a few pointwise convolutions take."""
+    import torch
+    from torch import nn
+
     layers = [nn.Conv2d(CHANNELS, CHANNELS, 1) for _ in range(LAYERS)]
     network = nn.Sequential(*layers).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     shape = (1, CHANNELS, ROWS, COLUMNS)
@@ -39,6 +44,8 @@ def _seconds(precision: str, device: torch.device, training: bool) -> float:
 
 
 def _timed(network: nn.Module, x: Tensor, precision: str, training: bool) -> float:
+    import torch
+
     began = time.perf_counter()
     enabled = precision == "bfloat16"
     with torch.set_grad_enabled(training), torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):

@@ -8,7 +8,6 @@ hour): memory does not grow with length.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -18,10 +17,10 @@ import numpy as np
 
 from ravecodec.analysis import Analysed, Audio, Flags
 from ravecodec.bitstream import StreamInfo
-from ravecodec.bitstream.writer import SupportsWrite
 from ravecodec.codec import Axes, Coder
 from ravecodec.effort import Analysis, Effort
-from ravecodec.errors import OutputError, UsageError
+from ravecodec.errors import UsageError
+from ravecodec.files import temporary_file
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
 from ravecodec.search import Search
@@ -130,11 +129,11 @@ class AxesFile:
 
     def __init__(self, dims: int, files: ExitStack) -> None:
         self._dims = dims
-        self._file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+        self._file = files.enter_context(temporary_file("--bitrate"))
 
     def write(self, axes: Axes, silent: Flags) -> None:
         """Takes axes [frames, dims] and flags [frames]."""
-        _write(self._file, np.column_stack([axes, silent]).tobytes())
+        self._file.write(np.column_stack([axes, silent]).tobytes())
 
     def read(self) -> Iterator[tuple[Axes, Flags]]:
         """All of them, from the start."""
@@ -151,13 +150,13 @@ class FramesFile:
     def __init__(self, model: Model, files: ExitStack) -> None:
         self._latent, self._channels, self._hop = model.config.latent, model.config.channels, model.config.hop
         self._block = max(1, BLOCK // 16)
-        self._file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 (the stack closes it)
+        self._file = files.enter_context(temporary_file("--bitrate"))
 
     def write(self, frames: Analysed) -> None:
         """Takes some frames."""
         audio = frames.audio.reshape(self._channels, len(frames), self._hop).transpose(1, 0, 2)
         rows = np.column_stack([frames.means, frames.silent, audio.reshape(len(frames), -1)])
-        _write(self._file, rows.astype(np.float32).tobytes())
+        self._file.write(rows.astype(np.float32).tobytes())
 
     def read(self) -> Iterator[Analysed]:
         """All of them, from the start; in place of the spreads stand zeros."""
@@ -169,13 +168,6 @@ class FramesFile:
             audio = rows[:, self._latent + 1 :].reshape(len(rows), self._channels, self._hop)
             joined = np.ascontiguousarray(audio.transpose(1, 0, 2)).reshape(self._channels, -1)
             yield Analysed(means, np.zeros_like(means), silent, joined)
-
-
-def _write(file: SupportsWrite, data: bytes) -> None:
-    try:
-        file.write(data)
-    except OSError as error:
-        raise OutputError(f"the temporary file for --bitrate cannot be written ({error.strerror})") from error
 
 
 def _rounded_up(value: float) -> float:

@@ -7,14 +7,14 @@ loading a model take seconds: the output first, then the input, then the model's
 from __future__ import annotations
 
 import io
+import operator
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,10 +22,21 @@ from numpy.typing import ArrayLike, NDArray
 from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
 from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE, check_full_scale, expected_amplitude
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader
+from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.effort import check_effort
 from ravecodec.errors import FormatError, InputError, UsageError
 from ravecodec.examine import StreamSummary, is_regular, open_stream
-from ravecodec.files import STDIN_NAME, STDOUT_NAME, binary_stdout, check_output, is_stdio, open_binary_output
+from ravecodec.files import (
+    STDIN_NAME,
+    STDOUT_NAME,
+    binary_stdout,
+    check_output,
+    check_source,
+    is_stdio,
+    open_binary_output,
+    temporary_file,
+)
+from ravecodec.precision import AUTO, PRECISIONS
 from ravecodec.zoo import ModelEntry, find_model, model_for_stream
 
 if TYPE_CHECKING:  # these import torch
@@ -34,8 +45,29 @@ if TYPE_CHECKING:  # these import torch
 
 Audio = NDArray[np.float32]  # [channels, samples]
 
+STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturate or nothing is sent
+SPENT = 0.9  # of a target rate: where less is used, a remark says so
 BLOCK = 65_536  # samples read at a time
-PRECISIONS = ("float32", "bfloat16", "auto")  # that a generator can compute in; the first is the default
+
+
+def whole(value: Any, what: str) -> int:
+    """A whole number, Python's or numpy's, as an int; UsageError for anything else."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError as error:
+        raise UsageError(f"{what} is {value!r}, expected a whole number") from error
+
+
+def real(value: Any, what: str) -> float:
+    """A number, Python's or numpy's, as a float; UsageError for anything else."""
+    try:
+        if isinstance(value, bool | np.bool_ | str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what} is {value!r}, expected a number") from error
 
 
 @dataclass(frozen=True)
@@ -54,11 +86,17 @@ class Point:
     effort: int | None = None
 
     def __post_init__(self) -> None:
+        converters = {"fidelity": real, "dims": whole, "step_index": whole, "bitrate": real, "effort": whole}
+        for name, convert in converters.items():
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, convert(value, name.removesuffix("_index")))
         check_effort(self.effort)
         if self.bitrate is not None and self.step_index is not None:
             raise UsageError("bitrate and step are both given; expected one of them")
-        if self.bitrate is not None and not self.bitrate > 0:
+        if self.bitrate is not None and not 0 < self.bitrate < float("inf"):
             raise UsageError(f"bitrate is {self.bitrate} kbit/s, expected more than 0")
+        if self.step_index is not None and not -STEP_LIMIT <= self.step_index <= STEP_LIMIT:
+            raise UsageError(f"step is {self.step_index}, expected {-STEP_LIMIT} to {STEP_LIMIT}")
         if self.fidelity is not None and self.dims is not None:
             raise UsageError("fidelity and dims are both given; expected one of them")
         if self.fidelity is not None and not 0 <= self.fidelity <= 1:
@@ -81,7 +119,8 @@ class Point:
 class EncodeSummary:
     """What `encode_file` did.
 
-    seconds: wall clock, loading included; speed: times real time; verified: the bytes were read back and compared.
+    seconds: wall clock, loading included; speed: times real time; verified: the bytes were read back and their symbols
+    compared. remarks: sentences on what is odd but no error.
     """
 
     source: str
@@ -91,6 +130,7 @@ class EncodeSummary:
     speed: float
     verified: bool
     stream: StreamSummary
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,19 +165,18 @@ def _silent(progress: Progress) -> None:
 def load_model(model: str | Path | None = None, *, device: str = "auto", threads: int | None = None) -> Model:
     """A model by name, path or id (None: the default one), ready to encode and decode any number of files.
 
-    threads: for torch, in this whole process; None leaves it alone. ModelError if there is none or it is damaged.
+    threads: for torch, in this whole process, at most one per core; None leaves it alone. ModelError if there is none
+    or it is damaged. A process that is forked afterwards computes on one thread.
     """
     return _load(find_model(model), device, threads)
 
 
 def _load(entry: ModelEntry, device: str, threads: int | None) -> Model:
-    import torch
-
-    from ravecodec.device import choose_device
+    from ravecodec.device import choose_device, set_threads
     from ravecodec.models.package import load_package
 
     if threads is not None:
-        torch.set_num_threads(threads)
+        set_threads(threads)
     return replace(load_package(entry.path, choose_device(device)), name=entry.name)
 
 
@@ -160,6 +199,7 @@ def encode_file(
     raw_rate: int | None = None,
     raw_channels: int | None = None,
     full_scale: float = 1.0,
+    ignore_length: bool = False,
     force: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -171,14 +211,18 @@ def encode_file(
     decoder's noise. verify: decode the symbols from the written bytes and compare, before the file is put in place.
     meta: JSON object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample
     value that stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds what is divided by it.
+    ignore_length: take what is there of a source that announces more, or less, than it holds. threads: as for
+    `load_model`.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
     """
     began = time.perf_counter()
     point = Point(fidelity, dims, step_index, bitrate, effort)
+    check_source(source)
     check_output(target, force=force, source=source)
-    with open_input(source, raw_rate=raw_rate, raw_channels=raw_channels, full_scale=full_scale) as audio:
+    raw = {"raw_rate": raw_rate, "raw_channels": raw_channels}
+    with open_input(source, **raw, full_scale=full_scale, ignore_length=ignore_length) as audio:
         loaded = _model_to_encode(model, point, device, threads)
         info = _stream_info(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
@@ -187,7 +231,18 @@ def encode_file(
                 pipeline.check_written(file, _name(target, STDOUT_NAME))
     seconds, stream = time.perf_counter() - began, pipeline.summary()
     names = (_name(source, STDIN_NAME), _name(target, STDOUT_NAME), loaded.name)
-    return EncodeSummary(*names, seconds, stream.duration / seconds, verify, stream)
+    remarks = (*audio.remarks, *_unspent(point, loaded, stream))
+    return EncodeSummary(*names, seconds, stream.duration / seconds, verify, stream, remarks)
+
+
+def _unspent(point: Point, model: Model, stream: StreamSummary) -> Iterator[str]:
+    """A sentence where a target rate is far from being reached, because there is no finer step."""
+    from ravecodec.ratecontrol import FINER
+
+    finest = model.coding.step_index - FINER
+    if point.bitrate is not None and stream.step_index == finest and stream.kbps < SPENT * point.bitrate:
+        needs = f"the finest step ({finest}) at {stream.dims} dims needs no more than {stream.kbps:.3g}"
+        yield f"bitrate is {point.bitrate:g} kbit/s, but {needs} kbit/s here"
 
 
 def encode(
@@ -207,10 +262,14 @@ def encode(
 ) -> bytes:
     """Audio float [channels, n] or [n], full scale +-1 -> the bytes of an .rvc stream. Options as in `encode_file`.
 
+    Any float type is taken (float16 to longdouble), and numbers may be numpy's. Integers are refused, because their
+    full scale is not known, and so are masked samples.
+
     Raises:
-        InputError: not 1 or 2 channels, NaN, more than 20 dB over full scale, another rate than 1 to 768 kHz.
-        UsageError, ModelError.
+        InputError: not 1 or 2 channels, not floats, NaN, more than 20 dB over full scale, another rate than 1 to 768
+            kHz. UsageError, ModelError.
     """
+    sample_rate = whole(sample_rate, "the rate")
     samples = _as_audio(audio, sample_rate, full_scale)
     point = Point(fidelity, dims, step_index, bitrate, effort)
     loaded = _model_to_encode(model, point, device, None)
@@ -258,11 +317,20 @@ def _name(target: str | Path, stdio: str) -> str:
 
 
 def _as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
-    samples = np.atleast_2d(np.asarray(audio))
-    if not np.issubdtype(samples.dtype, np.floating) or samples.ndim != 2 or not 1 <= len(samples) <= MAX_CHANNELS:
-        raise InputError(f"audio: {samples.dtype} of shape {samples.shape}, expected floats [1 or 2 channels, samples]")
+    if np.ma.is_masked(audio):
+        raise InputError("audio: has masked samples, expected a value for each (`audio.filled(0)`)")
+    try:
+        given = np.atleast_2d(np.asarray(audio))
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"audio: is no array ({error}), expected floats [1 or 2 channels, samples]") from error
+    if np.issubdtype(given.dtype, np.integer):
+        raise InputError(f"audio: {given.dtype}, expected floats with full scale +-1 (int16: divide by 32768)")
+    if not np.issubdtype(given.dtype, np.floating) or given.ndim != 2 or not 1 <= len(given) <= MAX_CHANNELS:
+        raise InputError(f"audio: {given.dtype} of shape {given.shape}, expected floats [1 or 2 channels, samples]")
+    full_scale = real(full_scale, "full scale")
     check_full_scale(full_scale)
-    samples = (samples / full_scale).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        samples = (given / full_scale).astype(np.float32)
     if (wrong := ~(np.abs(samples) <= MAX_AMPLITUDE)).any():
         channel, at = (int(i) for i in np.argwhere(wrong)[0])
         value = float(samples[channel, at])
@@ -285,6 +353,9 @@ def _model_to_encode(model: str | Path | Model | None, point: Point, device: str
 def _stream_info(model: Model, sample_rate: int, channels: int, point: Point, seed: int) -> StreamInfo:
     from ravecodec.codec import stream_info
 
+    seed = whole(seed, "the seed")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"the seed is {seed}, expected 0 to {MAX_SEED}")
     dims, step_index = point.resolve(model)
     return stream_info(model, sample_rate, channels, dims, step_index, seed)
 
@@ -296,8 +367,8 @@ def _stream_output(target: str | Path, *, force: bool, hold: bool) -> Iterator[B
         with open_binary_output(target, force=force) as file:
             yield file
         return
-    with tempfile.TemporaryFile() as held:
-        yield cast(BinaryIO, held)
+    with temporary_file("--verify") as held:
+        yield held
         held.seek(0)
         stdout = binary_stdout(force=force)
         shutil.copyfileobj(held, stdout)
@@ -334,6 +405,7 @@ def decode_file(
     """
     began = time.perf_counter()
     _check_precision(precision)
+    check_source(source)
     check_output(target, force=force, source=source)
     with open_stream(source) as file:
         reader = StreamReader(file)
@@ -406,8 +478,8 @@ def _announced(source: str | Path, rate: int) -> int | None:
 
 
 def _check_precision(precision: str) -> None:
-    if precision not in PRECISIONS:
-        raise UsageError(f"precision is {precision!r}, expected {' or '.join(PRECISIONS)}")
+    if precision not in (*PRECISIONS, AUTO):
+        raise UsageError(f"precision is {precision!r}, expected {', '.join(PRECISIONS)} or {AUTO}")
 
 
 def _output_rate(reader: StreamReader, wanted: int | None) -> int:
@@ -417,6 +489,7 @@ def _output_rate(reader: StreamReader, wanted: int | None) -> int:
         raise FormatError(f"{reader.name}: has {info.channels} channels, this decoder plays 1 or {MAX_CHANNELS}")
     if not MIN_RATE <= info.sample_rate <= MAX_RATE:
         raise FormatError(f"{reader.name}: has a rate of {info.sample_rate} Hz, this decoder plays {expected}")
+    wanted = None if wanted is None else whole(wanted, "the output's rate")
     if wanted is not None and not MIN_RATE <= wanted <= MAX_RATE:
         raise UsageError(f"the output's rate is {wanted} Hz, expected {expected}")
     return wanted or info.sample_rate

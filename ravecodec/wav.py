@@ -3,7 +3,7 @@
 libsndfile wants to seek and gives up on the lengths that pipes carry, so WAV, the one format that everything pipes, is
 read and written here, from files too, so that the same bytes always give the same samples. Everything else goes through
 libsndfile (`audio_in.py`, `audio_out.py`). Layout: RIFF as in Microsoft's Multimedia Programming Interface, RF64 as in
-EBU Tech 3306.
+EBU Tech 3306, BW64 as in ITU-R BS.2088.
 """
 
 import struct
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from ravecodec.errors import OutputError
 
 UNKNOWN_SIZE = 0xFFFFFFFF
-_STREAMING_SIZE = 0x7FFFF000  # what SoX writes into a pipe; from here up, an early end is no error
+_UNKNOWN_SIZES = (
+    (0x7FFFEF00, 0x80000000),
+    (0xFFFFEF00, UNKNOWN_SIZE),
+)  # into pipes, by SoX and ALSA; ffmpeg
 _MAX_HEADER = 16 << 20  # bytes read in search of the samples (an id3 chunk may hold a cover); libsndfile may try more
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
@@ -35,7 +38,8 @@ _SUBTYPES: dict[tuple[int, int], tuple[str, str | None, float]] = {
 class PcmLayout:
     """How interleaved samples lie in the stream.
 
-    `frames` is the number of samples per channel, None where the header does not know. With `exact`, fewer is an error.
+    `frames` is the number of samples per channel, None where the header does not know. Without `exact` it is a size
+    that programs write into pipes, where they cannot know it: fewer or more samples are no error.
     """
 
     tag: int
@@ -101,7 +105,7 @@ class HeaderReader:
     def layout(self) -> PcmLayout | None:
         """The layout of the samples that follow, or None: not WAV, damaged, or a coding that is left to libsndfile."""
         head = self._take(12)
-        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+        if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
             return None
         chunks: dict[bytes, bytes] = {}
         while len(chunk := self._take(8)) == 8 and len(self.seen) < _MAX_HEADER:
@@ -127,12 +131,12 @@ class HeaderReader:
             size = int.from_bytes(chunks[b"ds64"][8:16], "little")
         elif size == UNKNOWN_SIZE or (size == 0 and self._claims_nothing_more(riff_size)):
             return PcmLayout(tag, sample_bytes, channels, rate, None, exact=False)
-        streaming = _STREAMING_SIZE <= size < UNKNOWN_SIZE
+        streaming = any(low <= size <= high for low, high in _UNKNOWN_SIZES)
         return PcmLayout(tag, sample_bytes, channels, rate, size // (channels * sample_bytes), exact=not streaming)
 
     def _claims_nothing_more(self, riff_size: int) -> bool:
         """A data size of 0 means "unknown" unless the RIFF size says that other chunks follow the empty one."""
-        return not len(self.seen) - 8 < riff_size < _STREAMING_SIZE
+        return not len(self.seen) - 8 < riff_size < _UNKNOWN_SIZES[0][0]
 
 
 def _parse_fmt(fmt: bytes) -> tuple[int, int, int, int] | None:

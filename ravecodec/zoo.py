@@ -65,8 +65,14 @@ class ModelEntry:
 
 
 def user_folder() -> Path:
-    """Where `model add` puts models."""
-    return user_data_path("ravecodec") / "models"
+    """Where `model add` puts models. OutputError for a user without a home."""
+    try:
+        folder = user_data_path("ravecodec") / "models"
+    except (RuntimeError, KeyError) as error:  # no HOME, and no entry in passwd
+        raise OutputError("this user has no folder for models (no HOME); name one in RAVECODEC_MODELS") from error
+    if not folder.is_absolute():  # what platformdirs made of "~"
+        raise OutputError("this user has no folder for models (no HOME); name one in RAVECODEC_MODELS")
+    return folder
 
 
 def shipped_folder() -> Path:
@@ -77,17 +83,34 @@ def shipped_folder() -> Path:
 def folders() -> list[Path]:
     """All folders in the order of lookup; those that do not exist are passed over."""
     listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
-    return [*(Path(folder) for folder in listed if folder), user_folder(), shipped_folder()]
+    return [*(Path(folder) for folder in listed if folder), *_searchable_user_folder(), shipped_folder()]
+
+
+def _searchable_user_folder() -> list[Path]:
+    """The user's folder, where there is one that may be searched; everything but `model add` does without."""
+    try:
+        folder = user_folder()
+        return [folder] if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK) else []
+    except (OutputError, OSError):
+        return []
 
 
 def model_files() -> Iterator[Path]:
     """Every model file in the order of lookup, each once."""
     seen: set[Path] = set()
     for folder in folders():
-        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []:
+        for path in _files(folder):
             if path.resolve() not in seen:
                 seen.add(path.resolve())
                 yield path
+
+
+def _files(folder: Path) -> list[Path]:
+    """Model files of a folder; none where it does not exist, ModelError where it may not be looked into."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX)) if folder.is_dir() else []
+    except OSError as error:
+        raise ModelError(f"{folder}: the folder of models cannot be read ({error.strerror})") from error
 
 
 # ---- one file --------------------------------------------------------------------------------------------------------
@@ -205,6 +228,8 @@ def _find_id(text: str) -> ModelEntry:
         return next(iter(matches.values()))
     if matches:
         raise ModelError(f"model id {text} fits {_names(list(matches.values()))}; give more digits")
+    if Path(text).is_file():
+        raise ModelError(f"{text}: is a file, but a model's file is called *{SUFFIX}")
     raise ModelError(f"no model called {text!r}; known are {_names(entries)}")
 
 
@@ -250,9 +275,9 @@ def add_model(path: Path, name: str | None = None, *, force: bool = False) -> Mo
     if not _NAME.fullmatch(name):
         raise UsageError(f"model name {name!r}: expected letters, digits and . + - _")
     target = user_folder() / f"{name}{SUFFIX}"
-    if target.is_file() and _same(target, source):
-        return read_entry(target)
     try:
+        if target.is_file() and _same(target, source):
+            return read_entry(target)
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target.parent}: cannot be created ({error.strerror})") from error

@@ -219,7 +219,7 @@ def test_truncated_file_is_an_error(suffix: str, tmp_path: Path) -> None:
     write(path, 50_000)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with open_input(path) as source, pytest.raises(InputError, match=rf"x\.{suffix}: is (damaged|truncated) after"):
+    with pytest.raises(InputError, match=rf"x\.{suffix}: is (damaged|truncated) after"), open_input(path) as source:
         joined(source)
 
 

@@ -163,9 +163,9 @@ def test_unknown_forms(name: str, subtype: str | None, sentence: str, tmp_path: 
 
 
 def test_rate_that_the_container_cannot_hold(tmp_path: Path) -> None:
-    path = tmp_path / "x.flac"
-    with pytest.raises(OutputError, match=r"x\.flac: cannot be written as FLAC"):
-        write(path, noise(100), rate=700_001)
+    for suffix, rate in (("flac", 655_360), ("flac", 65_537), ("ogg", 200_001), ("ogg", 768_000)):
+        with pytest.raises(UsageError, match=rf"x\.{suffix}: .* cannot hold {rate} Hz"):
+            write(tmp_path / f"x.{suffix}", noise(100), rate=rate)
     assert not list(tmp_path.iterdir())
 
 

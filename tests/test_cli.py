@@ -71,7 +71,7 @@ def test_encode_decode_info_verify(folder: Path) -> None:
     assert re.fullmatch(
         r"ravecodec: new\.rvc: 3\.000 s of 44100 Hz stereo in \d+ bytes, [\d.]+ kbit/s \(payload [\d.]+ %, "
         r"container [\d.]+ %\); 14 dims, step 0, model default \([0-9a-f]{16}\); [\d.]+ s, [\d.]+x real time; "
-        r"read back and equal\n",
+        r"symbols read back and equal\n",
         done.stderr,
     )
     assert Path("new.rvc").read_bytes() == Path("tune.rvc").read_bytes()
@@ -426,13 +426,17 @@ def test_train_passes_everything_on(folder: Path, model_folder: Path, monkeypatc
         "device": "cpu",
         "devices": 1,
         "nodes": 1,
+        "ignore_length": False,
     }
 
 
-def test_threads_default_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_default_to_the_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert 1 <= (console.threads_or_default(None) or 0) <= 8
+    monkeypatch.setattr("ravecodec.machine.usable_cores", lambda: 4)
     assert console.threads_or_default(3) == 3
+    assert console.threads_or_default(100_000_000) == 4
+    assert "100000000 threads are wanted; 4 are used" in capsys.readouterr().err
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert console.threads_or_default(None) is None
 

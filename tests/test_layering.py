@@ -20,7 +20,8 @@ STDLIB = frozenset(sys.stdlib_module_names)
 BITSTREAM = {"numpy", "constriction", "zstandard", "ravecodec.bitstream", "ravecodec.errors"}
 MODELS = {"torch", "numpy", "safetensors", "ravecodec.models", "ravecodec.errors"}
 AUDIO_MODULES = ["audio", "audio_in", "audio_out", "resample", "wav", "files", "errors"]
-AUDIO = {"numpy", "soundfile", "soxr", *(f"ravecodec.{name}" for name in AUDIO_MODULES)}
+AUDIO_MODULES += ["decoders", "views", "tags", "mpeg", "ogg", "iff"]
+AUDIO = {"numpy", "soundfile", "soxr", "av", *(f"ravecodec.{name}" for name in AUDIO_MODULES)}
 
 
 def folder(package: object) -> Path:

@@ -80,6 +80,6 @@ def test_help_explains_every_option_and_has_examples(name: str) -> None:
     assert ("Examples:" in done.stdout) == (name not in WITHOUT_EXAMPLES)
 
 
-@pytest.mark.parametrize("code", [*range(9), 130, 143])
+@pytest.mark.parametrize("code", [*range(9), 129, 130, 143])
 def test_every_exit_code_is_in_the_manual(code: int, page: str) -> None:
     assert re.search(rf"^\| {code} \| ", page, re.MULTILINE)

@@ -285,6 +285,16 @@ def test_loudness_is_that_of_bs1770() -> None:
     assert np.isnan(level.loudness_error(tone, 0 * tone, RATE)) and np.isnan(level.loudness(tone[:, :9000], RATE))
 
 
+def test_a_mid_channel_is_compared_with_a_mid_channel() -> None:
+    """Two sides that have nothing in common: their mid, on both sides, is 3 dB quieter than they are, and no error."""
+    pytest.importorskip("pyloudnorm")
+    reference = 0.1 * noise()
+    sent = np.repeat(reference.mean(0, keepdims=True), 2, axis=0)
+    skip = {metric.id for metric in METRICS} - {"loudness_error"}
+    assert score(reference, sent, RATE, skip=skip)[0]["loudness_error"] == pytest.approx(-3.0, abs=0.2)
+    assert score(reference, sent, RATE, mid=True, skip=skip)[0]["loudness_error"] == pytest.approx(0, abs=0.01)
+
+
 def test_si_sdr_is_the_ratio_that_was_made() -> None:
     """Orthogonal noise at -20 dB, at any scale."""
     target = sine(1000)

@@ -29,7 +29,8 @@ from ravecodec.errors import (
 from ravecodec.examine import inspect_file, verify_file
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress
-from ravecodec.transcode import PRECISIONS, decode, decode_file, encode, encode_file, load_model
+from ravecodec.precision import PRECISIONS
+from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -87,7 +88,7 @@ def test_precision_reaches_the_network(any_model: Model, music: Music, tmp_path:
 
 
 def test_another_precision_is_refused(stereo_model: Model) -> None:
-    with pytest.raises(UsageError, match="precision is 'float16', expected float32 or bfloat16"):
+    with pytest.raises(UsageError, match="precision is 'float16', expected float32, bfloat16 or auto"):
         decode(three_chunks(stereo_model), stereo_model, precision="float16")
 
 

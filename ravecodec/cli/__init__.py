@@ -59,7 +59,7 @@ def main(ctx: click.Context) -> None:
 
     A file name of - is standard input or output. Outputs appear when they are complete; nothing is overwritten without
     -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5 corrupt, 6 truncated, 7 model, 8 output,
-    130 interrupted.
+    129 hung up, 130 interrupted, 143 terminated.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)

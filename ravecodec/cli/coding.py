@@ -8,19 +8,24 @@ from typing import Any
 import click
 
 from ravecodec import console
+from ravecodec.audio_in import HEADERS
+from ravecodec.bitstream.container import MAGIC
 from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.cli.options import transcode_options
+from ravecodec.cli.options import ignore_length_option, transcode_options
 from ravecodec.effort import LEVELS
-from ravecodec.errors import CorruptError, UsageError
-from ravecodec.files import STDIO, is_stdio
-from ravecodec.transcode import PRECISIONS, decode_file, encode_file
+from ravecodec.errors import CorruptError, FormatError, InputError, UsageError
+from ravecodec.files import STDIO, check_source, is_stdio
+from ravecodec.precision import AUTO, PRECISIONS
+from ravecodec.transcode import STEP_LIMIT, decode_file, encode_file
 
 STREAM = ".rvc"
 AUDIO = frozenset(
     f".{name}" for name in ("wav", "flac", "ogg", "opus", "mp3", "aif", "aiff", "caf", "w64", "rf64", "au", "m4a")
 )
+OTHER_AUDIO = frozenset(
+    f".{name}" for name in ("aac", "aifc", "m4b", "mka", "mp2", "mp4", "oga", "pcm", "raw", "snd", "webm", "wma", "wv")
+)  # taken off a name as AUDIO is, but not refused as OUT
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturate or nothing is sent
 
 
 @click.command()
@@ -60,8 +65,11 @@ STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturat
     metavar="X",
     help="Sample value of IN that stands for full scale: 32768 for 16-bit integers kept as floats. Default 1.",
 )
+@ignore_length_option
 @click.option("--tag", "tags", multiple=True, metavar="KEY=TEXT", help="Store a tag; may be given several times.")
-@click.option("--verify", is_flag=True, help="Read the written bytes back and compare, before OUT is put in place.")
+@click.option(
+    "--verify", is_flag=True, help="Read the written bytes back and compare all symbols before OUT is put in place."
+)
 @transcode_options
 def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> None:
     """Compress an audio file.
@@ -80,7 +88,8 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
       arecord -f cd | ravecodec encode - > take.rvc
       sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000 --raw-channels 2
     """
-    target = target or _beside(source, STREAM)
+    _check_source(source, stream=False)
+    target = _beside(source, STREAM) if target is None else target
     if Path(target).suffix.lower() in AUDIO:
         raise UsageError(f"{target}: has the extension of audio, expected a .rvc file as OUT (one input per call)")
     _check_streams(target, as_json)
@@ -88,9 +97,12 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     with console.Meter("encode", quiet=quiet) as meter:
         done = encode_file(source, target, meta=_meta(tags), progress=meter, **options)
     if as_json:
-        console.emit_json(done)
+        console.emit_afterwards(console.as_json(done))
     elif not quiet:
         console.say(console.encoded(done))
+    if not quiet:
+        for remark in done.remarks:
+            console.say(f"warning: {remark}")
 
 
 @click.command()
@@ -108,7 +120,7 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
 @click.option("--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off.")
 @click.option(
     "--precision",
-    type=click.Choice(PRECISIONS),
+    type=click.Choice([*PRECISIONS, AUTO]),
     default=PRECISIONS[0],
     help="What the network computes in: float32 (default), bfloat16 (faster with AMX), or auto, the faster of both.",
 )
@@ -129,28 +141,55 @@ def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as
       ravecodec decode song.rvc --precision bfloat16
       ravecodec decode damaged.rvc rest.wav --salvage
     """
-    target = target or _beside(source, ".wav")
+    _check_source(source, stream=True)
+    target = _beside(source, ".wav") if target is None else target
     _check_streams(target, as_json)
     options["threads"] = console.threads_or_default(options["threads"])
     options["subtype"] = SUBTYPES[subtype] if subtype else None
     with console.Meter("decode", quiet=quiet) as meter:
         done = decode_file(source, target, progress=meter, **options)
     if as_json:
-        console.emit_json(done)
+        console.emit_afterwards(console.as_json(done))
     elif not quiet:
         console.say(console.decoded(done))
     for damage in done.damage:
-        console.say(
-            f"damage: {damage.reason}; {damage.frames or 'unknown'} frames from frame {damage.first_frame} lost"
-        )
+        console.say(console.damaged(damage, done.stream))
     if done.damage:
         places = "1 damaged place" if len(done.damage) == 1 else f"{len(done.damage)} damaged places"
         raise CorruptError(f"{done.source}: {places}, the sound was held meanwhile")
 
 
+def _check_source(source: str, *, stream: bool) -> None:
+    """Refuses what IN cannot be before OUT is named after it: nothing, a folder, what the other command takes."""
+    check_source(source)
+    if is_stdio(source):
+        return
+    try:
+        if Path(source).is_dir():
+            raise InputError(f"{source}: is a folder, expected {'an .rvc' if stream else 'an audio'} file")
+        if not Path(source).is_file():
+            return  # missing, or a pipe: who opens it will say
+        with Path(source).open("rb") as file:
+            start = file.read(len(MAGIC))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from error
+    if start == MAGIC and not stream:
+        raise InputError(f"{source}: is an .rvc stream already, expected audio (`ravecodec decode` makes audio of it)")
+    if stream and (start in HEADERS or start[:3] == b"ID3"):
+        expected = "expected the magic of an .rvc stream (`ravecodec encode` makes one of it)"
+        raise FormatError(f"{source}: is audio that begins with {start.decode('latin-1')!r}, {expected}")
+
+
 def _beside(source: str, suffix: str) -> str:
-    """The default output: the input with another extension, or the other end of the pipe."""
-    return STDIO if is_stdio(source) else str(Path(source).with_suffix(suffix))
+    """The default output: the input with another extension, or the other end of the pipe.
+
+    Only an extension of a known kind is taken off: "Vol.1 No.2" becomes "Vol.1 No.2.rvc".
+    """
+    if is_stdio(source):
+        return STDIO
+    path = Path(source)
+    known = {STREAM} if suffix != STREAM else AUDIO | OTHER_AUDIO
+    return str(path.with_suffix(suffix) if path.suffix.lower() in known else path.with_name(path.name + suffix))
 
 
 def _check_streams(target: str, as_json: bool) -> None:

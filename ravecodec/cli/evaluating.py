@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
 RESULTS, ITEMS = "results.json", "items.csv"
 REPORT_SECONDS = 30.0
+ENOUGH = 20  # scores from which on the time that is left is told
 MOST_SECONDS = 12.0  # of an excerpt that listeners compare
 
 
@@ -161,9 +162,10 @@ def _measured(
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
     command = shlex.join(["ravecodec", *sys.argv[1:]])
-    request = Request(
-        tuple(paths), tuple(entries.values()), out, names, jobs=jobs or usable_cores(), command=command, **options
-    )
+    count = min(jobs or usable_cores(), usable_cores())
+    if jobs is not None and jobs > count:
+        console.say(f"warning: {jobs} processes are wanted; {count} are used, one per core")
+    request = Request(tuple(paths), tuple(entries.values()), out, names, jobs=count, command=command, **options)
     with Counter(quiet=quiet) as counter:
         return evaluate(request, counter, console.say)
 
@@ -231,7 +233,7 @@ class Counter:
         self._quiet = quiet
         self._bar: tqdm[NoReturn] | None = None
         self._began = self._told = time.monotonic()
-        self._first = 0
+        self._first: int | None = None  # scores that were there already
 
     def __enter__(self) -> Counter:
         return self
@@ -243,15 +245,22 @@ class Counter:
     def __call__(self, done: int, total: int) -> None:
         if self._quiet:
             return
-        if sys.stderr.isatty():
+        if console.is_terminal(sys.stderr):
             self._show(done, total)
             return
         now = time.monotonic()
-        self._first = self._first or done
+        if self._first is None:
+            self._first, self._began = done, now
         if now - self._told >= REPORT_SECONDS or done == total:
-            left = (now - self._began) / max(1, done - self._first) * (total - done)
-            console.say(f"{done} of {total} scored, {left / 60:.0f} min left")
+            console.say(f"{done} of {total} scored{self._left(done, total, now)}")
             self._told = now
+
+    def _left(self, done: int, total: int, now: float) -> str:
+        """The time that is left, once enough scores are there to tell: the first ones wait for workers and models."""
+        fresh = done - (self._first or 0)
+        if done < total and fresh < ENOUGH:
+            return ""
+        return f", {(now - self._began) / max(1, fresh) * (total - done) / 60:.0f} min left"
 
     def _show(self, done: int, total: int) -> None:
         from tqdm import tqdm

@@ -49,13 +49,14 @@ def verify(sources: tuple[str, ...], model: str | None, quiet: bool, as_json: bo
       ravecodec verify song.rvc
       ravecodec verify archive/*.rvc -q || echo damaged
     """
-    results = [verify_file(source, model=model) for source in sources]
-    if as_json:
-        console.emit_json([dataclasses.asdict(result) for result in results])
-    for result in results:
+    results = []
+    for source in sources:
+        results.append(result := verify_file(source, model=model))
         if not result.ok:
             console.say(console.failed(result))
         elif not quiet and not as_json:
-            console.emit(console.verified(result))
+            console.emit_afterwards(console.verified(result))
+    if as_json:
+        console.emit_afterwards(console.as_json([dataclasses.asdict(result) for result in results]))
     codes = {result.exit_code for result in results if not result.ok}
     return codes.pop() if len(codes) == 1 else bool(codes)

@@ -37,8 +37,9 @@ def list_command(quiet: bool, as_json: bool) -> None:
         console.emit_json([_model_dict(entry) for entry in entries])
     elif not quiet:
         for entry in entries:
+            size = f"{entry.size / 1e6:6.2f} MB"
             form = f"{console.sound(entry.config.sample_rate, entry.config.channels)}, {entry.config.latent} dims"
-            console.emit(f"{entry.name:<16} {entry.id.hex()}  {entry.size / 1e6:6.2f} MB  {form}  {entry.path}")
+            console.emit(console.printable(f"{entry.name:<16} {entry.id.hex()}  {size}  {form}  {entry.path}"))
     for problem in problems:
         console.say(f"warning: {problem}")
     if not entries and not quiet:
@@ -58,11 +59,11 @@ def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
         console.emit_json(shown)
     elif not quiet:
         for part in ("name", "id", "sha256", "path", "size"):
-            console.emit(f"{part:<10} {shown[part]}")
+            console.emit(console.printable(f"{part:<10} {shown[part]}"))
         for part in ("config", "point", "info"):
             console.emit(part)
             for key, value in shown[part].items():
-                console.emit(f"  {key:<18} {value}")
+                console.emit(console.printable(f"  {key:<18} {value}"))
 
 
 @model.command("add")

@@ -42,6 +42,9 @@ force_option = click.option("-f", "--force", is_flag=True, help="Overwrite an ex
 device_option = click.option(
     "--device", default="auto", metavar="NAME", help="auto (default: CUDA if there is one), cpu, cuda, cuda:1, ..."
 )
+ignore_length_option = click.option(
+    "--ignore-length", is_flag=True, help="Take what is there of audio that is truncated or announces a wrong length."
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; default one per core, 8 at most."
 )

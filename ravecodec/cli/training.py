@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ravecodec import console, zoo
-from ravecodec.cli.options import device_option, quiet_option, threads_option, verbose_option
+from ravecodec.cli.options import device_option, ignore_length_option, quiet_option, threads_option, verbose_option
 from ravecodec.errors import UsageError
 
 
@@ -38,6 +38,7 @@ from ravecodec.errors import UsageError
     type=click.Path(path_type=Path),
     help="Train nothing; write report.html about a run, finished or not, into its folder.",
 )
+@ignore_length_option
 @device_option
 @threads_option
 @quiet_option
@@ -79,11 +80,10 @@ def train(
         if steps is not None:
             recipe = recipe.replace(**{stage: dataclasses.replace(getattr(recipe, stage), steps=steps)})
     start = zoo.find_model(init_from).path if init_from else None
-    import torch
-
+    from ravecodec.device import set_threads
     from ravecodec.train.loop import train as run
 
     if (count := console.threads_or_default(threads)) is not None:
-        torch.set_num_threads(count)
+        set_threads(count)
     report = (lambda line: None) if quiet else console.say
     run(data, recipe, out, init_from=start, report=report, **options)

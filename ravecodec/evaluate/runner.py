@@ -53,7 +53,14 @@ class Task:
         what = [SCORES_VERSION, self.item.sha256, settings, self.speech]
         if settings["do"] == "another-excerpt":
             what.append(self.other.sha256)
+        if self.mid:
+            what.append("loudness of the mid channel")
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
+
+    @property
+    def mid(self) -> bool:
+        """Whether the condition sends the mid channel alone."""
+        return self.condition.settings.get("channels") == 1
 
     @property
     def record(self) -> Path:
@@ -103,7 +110,7 @@ def run_task(task: Task) -> Score:
 
     reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
-    values, delay = score(reference, done.audio, RATE, speech=task.speech)
+    values, delay = score(reference, done.audio, RATE, speech=task.speech, mid=task.mid)
     write_sound(task.sound, fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)

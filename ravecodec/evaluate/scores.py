@@ -77,7 +77,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _metric(
         "loudness_error", "Loudness error", "LU", "", 0.0,
-        "Integrated loudness (ITU-R BS.1770) of the decoded audio minus that of the original; 0 is right.",
+        "Integrated loudness (ITU-R BS.1770) of the decoded audio minus that of the original (of the mid channels, "
+        "where only that was sent); 0 is right.",
     ),
     _metric(
         "stereo_level_error", "Stereo level error", "dB", "lower", 0.0,
@@ -169,18 +170,20 @@ def score(
     rate: int,
     *,
     speech: bool = False,
+    mid: bool = False,
     skip: Collection[str] = (),
 ) -> tuple[dict[str, float], int]:
     """(values by metric id, delay in samples at 48 kHz) of audio [channels, samples] or [samples].
 
     Metrics that say nothing about this pair (silence; less than half a second, for ViSQOL a second) are missing, as are
-    those in `skip`, those of packages that are not installed (`absent`), and without `speech` those of speech. Raises
+    those in `skip`, those of packages that are not installed (`absent`), and without `speech` those of speech. With
+    `mid`, only the mid channel was sent, so its loudness is what is compared, not that of both sides. Raises
     InputError as `prepare` does, UsageError without pyloudnorm (`ravecodec[eval]`).
     """
     x, y, delay = prepare(reference, decoded, rate)
     values: dict[str, float] = {}
     if x.shape[1] >= SHORTEST * RATE and np.sqrt((x**2).mean()) > SILENT:
-        for names, compute in _measures(x, y, speech):
+        for names, compute in _measures(x, y, speech, mid):
             if not set(names) <= set(skip):
                 with suppress(InputError):  # too short for this one
                     values |= dict(zip(names, np.atleast_1d(compute()).tolist(), strict=True))
@@ -203,7 +206,7 @@ def absent() -> list[str]:
 Measure = tuple[tuple[str, ...], Callable[[], Any]]
 
 
-def _measures(x: Audio, y: Audio, speech: bool) -> Iterator[Measure]:
+def _measures(x: Audio, y: Audio, speech: bool, mid: bool) -> Iterator[Measure]:
     """Names and functions that compute their values, of prepared audio."""
     a, b = x.mean(0), y.mean(0)
     if "visqol" not in absent():
@@ -219,7 +222,8 @@ def _measures(x: Audio, y: Audio, speech: bool) -> Iterator[Measure]:
         tuple(f"lsd_{name}" for name in spectral.LSD_BANDS),
         lambda: list(spectral.log_spectral_distance(a, b, RATE).values()),
     )
-    yield ("loudness_error",), lambda: level.loudness_error(x, y, RATE)
+    heard = (a[None], b[None]) if mid else (x, y)
+    yield ("loudness_error",), lambda: level.loudness_error(heard[0], heard[1], RATE)
     yield ("si_sdr_aligned",), lambda: level.si_sdr(a, b)
     if len(x) == 2:
         yield ("stereo_level_error", "stereo_correlation_error"), lambda: level.stereo_errors(x, y, RATE)

@@ -127,6 +127,8 @@ def describe(summary: dict[str, Any]) -> Iterator[str]:
 
 def scan(folder: Path) -> list[Path]:
     """All audio files below `folder`, sorted, so that the split does not depend on the file system."""
+    if folder.is_file():
+        raise InputError(f"{folder}: is a file; expected a folder of audio files")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a folder of audio files")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
@@ -136,12 +138,18 @@ def scan(folder: Path) -> list[Path]:
 
 
 def build_cache(
-    folder: Path, cache: Path, rate: int, channels: int, report: Callable[[str], None] = lambda line: None
+    folder: Path,
+    cache: Path,
+    rate: int,
+    channels: int,
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    ignore_length: bool = False,
 ) -> Library:
     """Decodes every audio file of `folder` into `cache/audio.i16`; skips what is there already.
 
     Files that cannot be read are reported by name and left out; InputError if none can be read; OutputError if the disk
-    is full.
+    is full. ignore_length: take what is there of a file that is truncated (see `open_input`).
     """
     files = scan(folder)
     cache.mkdir(parents=True, exist_ok=True)
@@ -158,7 +166,7 @@ def build_cache(
                 for name, path in sources.items():
                     if name in known:
                         continue
-                    known[name] = track = _append(data, path, name, rate, channels)
+                    known[name] = track = _append(data, path, name, rate, channels, report, ignore_length)
                     lines.write(_line(track))
                     lines.flush()
                     report(f"left out: {track.error}" if track.error else f"cached {len(known)}/{len(files)} {name}")
@@ -237,13 +245,21 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
         raise InputError(f"{cache}: holds the audio of other settings {found}; expected {expected}")
 
 
-def _append(data: IO[bytes], path: Path, name: str, rate: int, channels: int) -> Track:
-    """Appends one file's audio, synced to disk; after an error nothing is appended."""
+def _append(
+    data: IO[bytes],
+    path: Path,
+    name: str,
+    rate: int,
+    channels: int,
+    report: Callable[[str], None],
+    ignore_length: bool,
+) -> Track:
+    """Appends one file's audio, synced to disk; after an error nothing is appended. Remarks are reported."""
     position = data.seek(0, os.SEEK_END)
     start, frames, silent, clipped = position // (2 * channels), 0, 0, 0
     digest, status = hashlib.sha256(), path.stat()
     try:
-        with open_input(path) as source:
+        with open_input(path, ignore_length=ignore_length) as source:
             own = source.sample_rate, source.channels
             for block in _int16_blocks(source, rate, channels):
                 data.write(block.tobytes())
@@ -251,6 +267,8 @@ def _append(data: IO[bytes], path: Path, name: str, rate: int, channels: int) ->
                 frames += len(block)
                 silent += _silent_frames(block)
                 clipped += int(np.count_nonzero(np.abs(block.astype(np.int32)) >= FULL_SCALE))
+            for remark in source.remarks:
+                report(f"warning: {remark}")
         data.flush()
         os.fsync(data.fileno())
     except InputError as error:

@@ -201,19 +201,23 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     licence: str = "unstated",
+    ignore_length: bool = False,
     report: Report = _silent,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
     `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or `init_from`'s) stage 1.
     `devices` on each of `nodes` machines share the work; then every process makes this call (see `gather`).
+    `ignore_length` takes what is there of truncated files.
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
     try:
-        return _train(world, data, recipe, out, stage, init_from, cache or out / "cache", licence, report)
+        return _train(
+            world, data, recipe, out, stage, init_from, cache or out / "cache", licence, ignore_length, report
+        )
     except BaseException:
         world.abandon()
         raise
@@ -228,6 +232,7 @@ def _train(
     init_from: Path | None,
     cache: Path,
     licence: str,
+    ignore_length: bool,
     report: Report,
 ) -> Path:
     """`train` in each process of a world."""
@@ -239,7 +244,8 @@ def _train(
     begin(trainer, run, stage, init_from, report)
     if recipe.bfloat16 == AUTO:
         report(f"computing in {'bfloat16' if trainer.recipe.bfloat16 else 'float32'}, which was found to be faster")
-    library = build_cache(data, cache, recipe.model.sample_rate, recipe.model.channels, report)
+    form = recipe.model.sample_rate, recipe.model.channels
+    library = build_cache(data, cache, *form, report, ignore_length=ignore_length)
     training, validation = split(library.tracks)
     if not world.rank:
         note_data(run, library, validation, cache, recipe.model.sample_rate, report)

@@ -54,6 +54,10 @@ def test_what_is_not_json_is_not_written(meta: dict[str, object]) -> None:
         b'{"a":"\\ud800"}',
         b"\xff\xfe{}",
         b'{"a":' * 50_000,
+        b'{"a":1e999}',
+        b'{"a":[-1e400]}',
+        b'{"a":' * 600 + b"1" + b"}" * 600,
+        b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
         b"[" * 200_000,
         b'{"a":' + b"9" * 5000 + b"}",
     ],
@@ -97,3 +101,22 @@ def test_a_limit_below_the_formats_is_obeyed() -> None:
     body = encode_meta({"a": "b" * 100})
     with pytest.raises(CorruptError, match="limit 50"):
         decode_meta(body, 0, "s", maximum=50)
+
+
+def test_a_frame_is_all_there_is_and_all_of_it_is_there() -> None:
+    """SPEC 4.3: nothing behind the frame, no missing end, no window above 8 MiB."""
+    good = body_of(b'{"a":"' + b"xyz" * 9000 + b'"}', write_checksum=True)
+    assert decode_meta(good, 0, "s") == {"a": "xyz" * 9000}
+    for bad in (good + b"\0", good + b"x" * 500, good[:-1], good[:-4], good[:-5], good + good[3:]):
+        with pytest.raises(CorruptError):
+            decode_meta(bad, 0, "s")
+    for cut in range(len(good)):
+        with pytest.raises(CorruptError):
+            decode_meta(good[:cut], 0, "s")
+    wide = bytearray(zstandard.ZstdCompressor(write_content_size=True).compress(b'{"a":1}'))
+    assert wide[4] & 0xE0 == 0x20  # a single segment without a window of its own, one byte of size
+    header = b"\x28\xb5\x2f\xfd" + bytes([0x80, 14 << 3]) + (7).to_bytes(4, "little")  # RFC 8878, 3.1.1.1: 16 MiB
+    with pytest.raises(CorruptError, match="window"):
+        decode_meta(encode_uvarint(7) + header + wide[6:], 0, "s")
+    narrow = b"\x28\xb5\x2f\xfd" + bytes([0x80, 13 << 3]) + (7).to_bytes(4, "little")  # 8 MiB
+    assert decode_meta(encode_uvarint(7) + narrow + wide[6:], 0, "s") == {"a": 1}
