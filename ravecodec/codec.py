@@ -45,24 +45,28 @@ Flags = NDArray[np.bool_]  # [frames]
 class Analysed:
     """A block of consecutive frames of a stream.
 
-    means: posterior means float32 [frames, latent]. silent: bool [frames], whether a frame is sent as silence. window:
-    what the encoder saw, float32 [channels, samples] at the model's rate, high-passed and mirrored: the samples of
-    `encoder_reach.past` frames, of `block_frames` frames (of which the last block of a stream uses the first ones) and
-    of `encoder_reach.future` frames.
+    means: posterior means float32 [frames, latent]. silent: bool [frames], whether a frame is sent as silence. lead_in:
+    means [1, latent] of the frame before the stream's first, in its first block only, and not where that begins silent.
+    window: what the encoder saw, float32 [channels, samples] at the model's rate, high-passed and mirrored: the samples
+    of `encoder_reach.past` frames, of `block_frames` frames (of which the last block of a stream uses the first ones)
+    and of `encoder_reach.future` frames.
     """
 
     means: Means
     silent: Flags
+    lead_in: Means | None
     window: Audio
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A chunk: symbols int32 [frames, dims] of a step index; silent: they stand for digital silence."""
+    """A chunk: symbols int32 [frames, dims] of a step index. silent: they stand for digital silence. lead_in: this is
+    the one frame before the stream's first."""
 
     symbols: Symbols
     step_index: int
-    silent: bool
+    silent: bool = False
+    lead_in: bool = False
 
 
 def stream_info(model: Model, sample_rate: int, channels: int, dims: int, step_index: int, seed: int = 0) -> StreamInfo:
@@ -101,6 +105,7 @@ class Analyser:
     def __init__(self, model: Model, sample_rate: int) -> None:
         self.samples = 0  # of the original audio, so far
         config, reach = model.config, model.network.encoder_reach
+        self._begun = False
         self._model, self._hop = model, config.hop
         self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
         self._high_pass = HighPass(sample_rate, config.channels)
@@ -132,8 +137,12 @@ class Analyser:
         frames = -(-samples // self._hop)
         with torch.inference_mode():
             mean, _ = self._model.network.encode(torch.from_numpy(window)[None].to(_device(self._model)))
-        means: Means = mean[0, :, self._first : self._first + frames].T.float().cpu().numpy()
-        return Analysed(means, self._silent(window, frames), window)
+        means: Means = mean[0].T.float().cpu().numpy()
+        silent = self._silent(window, frames)
+        wanted = not (self._begun or silent[0] or self._first == 0)
+        self._begun = True
+        before, first = self._first - 1, self._first
+        return Analysed(means[first : first + frames], silent, means[before:first] if wanted else None, window)
 
     def _silent(self, window: Audio, frames: int) -> Flags:
         """Groups of SILENCE_SAMPLES that are silent, with a frame more on both sides: there the latents tell of the
@@ -164,7 +173,13 @@ class Coder:
 
     def process(self, block: Analysed) -> Iterator[Coded]:
         """Feed a block; yields every chunk that became complete."""
+        if block.lead_in is not None:
+            yield self.lead_in(self.quantizer.axes(block.lead_in))
         yield from self.process_axes(self.quantizer.axes(block.means), block.silent)
+
+    def lead_in(self, axes: Axes) -> Coded:
+        """Axis vectors float64 [1, dims] of the frame before the first."""
+        return Coded(self.quantizer.rounded(axes), self.quantizer.step_index, lead_in=True)
 
     def process_axes(self, axes: Axes, silent: Flags) -> Iterator[Coded]:
         """The same for axis vectors float64 [frames, dims] and what of them is silent, bool [frames]."""
@@ -220,8 +235,8 @@ class Encoder:
 class Decoder:
     """Chunks of symbols -> audio in pieces, at `sample_rate` and the original's channels; mirrors `Encoder`.
 
-    Beyond both ends of a stream the first and last latents are held. Frames of a lost chunk are asked for with `skip`.
-    Silent frames are zeros; their latents are what the frames beside them see.
+    Before a stream stands its lead-in; without one the first latents are held, and beyond the end the last. Frames of a
+    lost chunk are asked for with `skip`. Silent frames are zeros; their latents are what the frames beside them see.
     precision: what the generator's layers compute in, float32 or bfloat16; all that makes sound of their output (the
     excitations, the filter bank, the resampler) is float32 in both.
     """
@@ -249,13 +264,25 @@ class Decoder:
         """The tables that the stream's symbols are coded with."""
         return self._static
 
+    def lead_in(self, symbols: Symbols, step_index: int | None = None) -> None:
+        """Symbols int32 [1, dims] of the frame before the first, which comes next."""
+        self.lead_in_latents(self._quantizer(symbols, step_index).latents(symbols, -1, self._info.seed))
+
+    def lead_in_latents(self, latents: NDArray[np.float32]) -> None:
+        """The same for float32 [1, latent]."""
+        self._latents, self._silent, self._begin = latents, np.zeros(1, np.bool_), -1
+
+    def _quantizer(self, symbols: Symbols, step_index: int | None) -> Quantizer:
+        """Of a chunk, whose dims and step may be its own."""
+        step = self._info.step_index if step_index is None else step_index
+        return Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
+
     def process(self, symbols: Symbols, step_index: int | None = None, silent: bool = False) -> Iterator[Audio]:
         """Feed a chunk int32 [frames, dims]; yields float32 [channels, n] as it becomes ready.
 
         step_index: of this chunk, by default the stream's. silent: it stands for digital silence.
         """
-        step = self._info.step_index if step_index is None else step_index
-        quantizer = Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
+        quantizer = self._quantizer(symbols, step_index)
         yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed), silent)
 
     def process_latents(self, latents: NDArray[np.float32]) -> Iterator[Audio]:

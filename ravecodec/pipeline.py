@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -24,6 +25,13 @@ from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
 
 GAP = 256  # frames concealed at a time
+
+
+def with_lead_in(reader: StreamReader) -> Iterator[Chunk]:
+    """The chunks of a stream, the lead-in first."""
+    chunks = reader.chunks()
+    first = list(islice(chunks, 1))
+    return chain([reader.lead_in] if reader.lead_in else [], first, chunks)
 
 
 def _digestible(symbols: NDArray[np.int32], step_index: int, silent: bool) -> bytes:
@@ -67,10 +75,12 @@ class EncodePipeline:
         self._write(encoder.flush())
         self._close(encoder.samples)
 
-    def encode_axes(self, blocks: Iterable[tuple[Axes, Flags]], samples: int) -> None:
+    def encode_axes(self, blocks: Iterable[tuple[Axes, Flags]], samples: int, lead_in: Axes | None) -> None:
         """Writes the whole stream from axis vectors float64 [frames, dims] of audio of this length, each block with the
-        flags bool [frames] of silence."""
+        flags bool [frames] of silence. lead_in: axis vectors [1, dims] of the frame before the first, if there is."""
         coder = Coder(self._model, self._writer.info)
+        if lead_in is not None:
+            self._write([coder.lead_in(lead_in)])
         for axes, silent in blocks:
             self._write(coder.process_axes(axes, silent))
         self._write(coder.flush())
@@ -78,9 +88,12 @@ class EncodePipeline:
 
     def _write(self, chunks: Iterable[Coded]) -> None:
         for chunk in chunks:
-            self._writer.write_chunk(chunk.symbols, chunk.step_index, silent=chunk.silent)
             self._digest.update(_digestible(chunk.symbols, chunk.step_index, chunk.silent))
-            self._chunks += 1
+            if chunk.lead_in:
+                self._writer.write_lead_in(chunk.symbols, chunk.step_index)
+            else:
+                self._writer.write_chunk(chunk.symbols, chunk.step_index, silent=chunk.silent)
+                self._chunks += 1
 
     def _close(self, samples: int) -> None:
         self._samples = samples
@@ -94,7 +107,7 @@ class EncodePipeline:
         source.name = name
         reader = StreamReader(source)
         digest = hashlib.sha256()
-        for chunk in reader.chunks():
+        for chunk in with_lead_in(reader):
             symbols = reader.decode_chunk(chunk, self._static)
             digest.update(_digestible(symbols, chunk.step_index, chunk.silent))
         if digest.digest() != self._digest.digest() or reader.total_samples != self._samples:
@@ -142,6 +155,8 @@ class DecodePipeline:
     def _decode_chunk(self, chunk: Chunk) -> Iterator[Audio]:
         self._chunks += 1
         try:
+            if self._chunks == 1 and chunk.first_frame == 0 and (before := self._reader.lead_in):
+                self._decoder.lead_in(self._reader.decode_chunk(before, self._decoder.static), before.step_index)
             symbols = self._reader.decode_chunk(chunk, self._decoder.static)
         except CorruptError as error:
             if not self._salvage:

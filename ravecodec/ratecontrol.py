@@ -33,6 +33,7 @@ class Recording:
     def __init__(self, model: Model, info: StreamInfo, spool: BinaryIO) -> None:
         self._model, self._info, self._spool = model, info, spool
         self._samples = 0
+        self._lead_in: Axes | None = None
 
     def record(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
         """Takes the whole audio; reports after every block float32 [channels, n]. total: samples, if known."""
@@ -47,6 +48,8 @@ class Recording:
         self._samples = analyser.samples
 
     def _keep(self, quantizer: Quantizer, block: Analysed) -> None:
+        if block.lead_in is not None:
+            self._lead_in = quantizer.axes(block.lead_in)
         rows = np.column_stack([quantizer.axes(block.means), block.silent])
         try:
             self._spool.write(rows.tobytes())
@@ -55,7 +58,7 @@ class Recording:
 
     def code(self, pipeline: EncodePipeline) -> None:
         """Writes the whole stream."""
-        pipeline.encode_axes(self._axes(), self._samples)
+        pipeline.encode_axes(self._axes(), self._samples, self._lead_in)
 
     def _axes(self) -> Iterator[tuple[Axes, Flags]]:
         self._spool.seek(0)

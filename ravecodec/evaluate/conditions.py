@@ -167,7 +167,9 @@ def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
     info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
     quantizer = Quantizer(model.latent, model.coding, info.dims, 0, info.noise_fill)
     analyser, decoder = Analyser(model, RATE), Decoder(model, info)
-    means = [block.means for block in (*analyser.process(audio), *analyser.flush())]
-    latents = quantizer.filled(quantizer.axes(np.concatenate(means)))
+    blocks = [*analyser.process(audio), *analyser.flush()]
+    if blocks[0].lead_in is not None:
+        decoder.lead_in_latents(quantizer.filled(quantizer.axes(blocks[0].lead_in), -1))
+    latents = quantizer.filled(quantizer.axes(np.concatenate([block.means for block in blocks])))
     pieces = [*decoder.process_latents(latents), *decoder.flush(audio.shape[1])]
     return Outcome(np.concatenate(pieces, axis=1))
