@@ -41,7 +41,8 @@ class ChunkType(IntEnum):
 
     META = 0x01
     INDEX = 0x02
-    SILENCE = 0x53  # private use (SPEC section 12)
+    SILENCE = 0x53  # this and LEAD_IN: private use (SPEC section 12)
+    LEAD_IN = 0x54
     AUDIO = 0x81
     END = 0x82
 
@@ -258,6 +259,13 @@ class Chunk:
     offset: int
     size: int
     silent: bool = False
+
+
+@dataclass(frozen=True)
+class LeadIn:
+    """A LEAD_IN chunk: `chunk` is one frame, that before the stream's first."""
+
+    chunk: Chunk
 
 
 def encode_audio(

@@ -27,6 +27,7 @@ from ravecodec.bitstream.container import (
     ChunkHeader,
     ChunkType,
     IndexEntry,
+    LeadIn,
     crc32_bytes,
     decode_audio,
     decode_chunk_header,
@@ -69,8 +70,9 @@ class StreamReader:
     """One stream from `fileobj`, whose header is read at once: `info`.
 
     `chunks` must be run to its end before `total_samples` (samples of the original audio) is known. `meta` is {} if
-    there is none. `bytes` accounts for all bytes taken so far, `frames` for the frames. chained: whether another
-    stream may follow in the same file (see `streams`). FormatError, CorruptError, TruncatedError on bad streams.
+    there is none. `lead_in` is the frame before the first if there is one, known as soon as the first chunk is. `bytes`
+    accounts for all bytes taken so far, `frames` for the frames. chained: whether another stream may follow in the same
+    file (see `streams`). FormatError, CorruptError, TruncatedError on bad streams.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class StreamReader:
         self._index_at: int | None = None
         self._entries_crc = self._audio_chunks = 0
         self._silent = False  # the chunk before was SILENCE
+        self.lead_in: Chunk | None = None
         self._read_header()
 
     @property
@@ -204,13 +207,15 @@ class StreamReader:
                 raise CorruptError(f"{where} has CRC {data[-CRC_BYTES:].hex()}, expected {closing.hex()}")
         return head, data
 
-    def _decode(self, head: ChunkHeader, data: bytes) -> Chunk | dict[str, Any] | int | None:
+    def _decode(self, head: ChunkHeader, data: bytes) -> Chunk | LeadIn | dict[str, Any] | int | None:
         """Content of a chunk whose CRCs hold: audio, metadata, total samples, or None. Changes nothing."""
         body, offset = data[head.size : -CRC_BYTES], head.offset + head.size
         if self._index_at is not None and head.kind != ChunkType.END:
             raise CorruptError(f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, expected END")
         if head.kind == ChunkType.AUDIO:
             return decode_audio(head, body, self.info, self.limits, self.name)
+        if head.kind == ChunkType.LEAD_IN:
+            return self._decode_lead_in(head, body)
         if head.kind == ChunkType.META:
             if head.position or self._meta is not None:
                 raise CorruptError(f"{self.name}: metadata at byte {head.offset}, expected it once and first")
@@ -222,6 +227,12 @@ class StreamReader:
         elif head.critical:
             raise FormatError(f"{self.name}: chunk type {head.kind:#04x} at byte {head.offset} needs a newer reader")
         return None
+
+    def _decode_lead_in(self, head: ChunkHeader, body: bytes) -> LeadIn:
+        chunk = decode_audio(head, body, self.info, self.limits, self.name)
+        if head.position or chunk.frames != 1 or self.lead_in is not None:
+            raise CorruptError(f"{self.name}: a lead-in at byte {head.offset}, expected it once and of one frame first")
+        return LeadIn(chunk)
 
     def _decode_end(self, head: ChunkHeader, cursor: Cursor) -> int:
         total = cursor.uvarint(lim.MAX_TOTAL_SAMPLES, "the number of samples")
@@ -237,13 +248,16 @@ class StreamReader:
         if self._complete and (body[: len(opening)] != opening or listed != self._entries_crc):
             raise CorruptError(f"{self.name}: the index at byte {head.offset} does not list the chunks before it")
 
-    def _accept(self, head: ChunkHeader, content: Chunk | dict[str, Any] | int | None) -> None:
+    def _accept(self, head: ChunkHeader, content: Chunk | LeadIn | dict[str, Any] | int | None) -> None:
         """Account for a chunk that was taken."""
-        payload = len(content.payload) if isinstance(content, Chunk) else 0
+        coded = content.chunk if isinstance(content, LeadIn) else content
+        payload = len(coded.payload) if isinstance(coded, Chunk) else 0
         self.bytes.add(head.total, payload, head.total if isinstance(content, dict) else 0)
         if isinstance(content, Chunk):
             self.frames += content.frames
             self._expect_in_index(content)
+        elif isinstance(content, LeadIn):
+            self.lead_in = content.chunk
         elif isinstance(content, dict):
             self._meta = content
         elif isinstance(content, int):

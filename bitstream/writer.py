@@ -92,6 +92,19 @@ class StreamWriter:
         self.frames += len(array)
         return size
 
+    def write_lead_in(self, symbols: ArrayLike, step_index: int | None = None) -> int:
+        """A LEAD_IN chunk: symbols int [1, dims] of the frame before the first; comes before the first chunk. Returns
+        its bytes."""
+        self._check_open()
+        array = as_chunk(symbols)
+        step_index = self.info.step_index if step_index is None else step_index
+        if self.frames or len(array) != 1:
+            raise UsageError(f"a lead-in of {len(array)} frames behind {self.frames} frames, expected 1 behind none")
+        self._check_chunk(array, step_index)
+        profile, payload = self._smaller(array, step_index)
+        body = encode_audio(self.info, profile, step_index, array, payload)
+        return self._put(encode_chunk(ChunkType.LEAD_IN, 0, body), payload=len(payload))
+
     def close(self, total_samples: int) -> None:
         """INDEX and trailer if there are more than 8 chunks, and END with the samples of the original audio."""
         self._check_open()

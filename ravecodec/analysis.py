@@ -25,6 +25,7 @@ SILENCE_SAMPLES = 16_384  # at the model's rate: silence is decided for so many 
 
 Audio = NDArray[np.float32]  # [channels, samples]
 Latents = NDArray[np.float32]  # [frames, latent]
+Axes = NDArray[np.float64]  # [frames, dims]
 Flags = NDArray[np.bool_]  # [frames]
 
 
@@ -34,13 +35,14 @@ class Analysed:
 
     means, spreads: of the posterior, float32 [frames, latent]. silent: bool [frames], whether a frame is sent as
     silence. audio: what the encoder saw of these frames, float32 [channels, frames * hop] at the model's rate,
-    high-passed, and mirrored behind the end.
+    high-passed, and mirrored beyond the ends. lead: how many frames at the front, 0 or 1, come before the stream.
     """
 
     means: Latents
     spreads: Latents
     silent: Flags
     audio: Audio
+    lead: int = 0
 
     def __len__(self) -> int:
         return len(self.means)
@@ -50,7 +52,8 @@ class Analysed:
         hop = self.audio.shape[1] // max(1, len(self))
         frames = slice(first, last)
         audio = self.audio[:, first * hop : last * hop]
-        return Analysed(self.means[frames], self.spreads[frames], self.silent[frames], audio)
+        lead = int(self.lead and first == 0)
+        return Analysed(self.means[frames], self.spreads[frames], self.silent[frames], audio, lead)
 
     def joined(self, other: Analysed) -> Analysed:
         """These frames and those of `other` behind them."""
@@ -59,7 +62,18 @@ class Analysed:
             np.concatenate([self.spreads, other.spreads]),
             np.concatenate([self.silent, other.silent]),
             np.concatenate([self.audio, other.audio], axis=1),
+            self.lead or other.lead,
         )
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Consecutive frames of a stream as they are quantised: axis vectors float64 [frames, dims]; silent and lead as in
+    `Analysed`."""
+
+    axes: Axes
+    silent: Flags
+    lead: int = 0
 
 
 def no_frames(model: Model) -> Analysed:
@@ -72,13 +86,13 @@ class Analyser:
     """Audio in pieces of any length -> `Analysed` blocks; `process` feeds, `flush` ends it.
 
     The high-pass comes before the resampler, which sees zeros beyond the ends: to it an offset would begin and end with
-    a step.
+    a step. The first block of a stream begins with the frame before the first, the lead-in, if that has sound.
     """
 
     def __init__(self, model: Model, sample_rate: int) -> None:
         self.samples = 0  # of the original audio, so far
         config, reach = model.config, model.network.encoder_reach
-        self._model, self._hop = model, config.hop
+        self._model, self._hop, self._begun = model, config.hop, False
         self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
         self._high_pass = HighPass(sample_rate, config.channels)
         self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
@@ -109,10 +123,13 @@ class Analyser:
         frames = -(-samples // self._hop)
         with torch.inference_mode():
             both = self._model.network.encode(torch.from_numpy(window)[None].to(device_of(self._model)))
-        own = slice(self._first, self._first + frames)
+        silent = self._silent(window, frames)
+        lead = int(not (self._begun or silent[0] or self._first == 0))
+        self._begun = True
+        own = slice(self._first - lead, self._first + frames)
         means, spreads = (x[0, :, own].T.float().cpu().numpy() for x in both)
         audio = window[:, own.start * self._hop : own.stop * self._hop]
-        return Analysed(means, spreads, self._silent(window, frames), audio)
+        return Analysed(means, spreads, np.concatenate([np.zeros(lead, np.bool_), silent]), audio, lead)
 
     def _silent(self, window: Audio, frames: int) -> Flags:
         """Groups of SILENCE_SAMPLES that are silent, with a frame more on both sides: there the latents tell of the

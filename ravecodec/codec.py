@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Flags, block_frames, device_of
+from ravecodec.analysis import Analysed, Audio, Flags, Projected, block_frames, device_of
 from ravecodec.audio import Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.effort import Analysis, Effort, effort_of
@@ -32,17 +32,18 @@ from ravecodec.search import Search
 BLOCKS_PER_CHUNK = 2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
 SILENCE_STEP = 24  # step index of silent frames: a tenth of the bits, and older decoders play noise of -73 dBFS
 
-Axes = NDArray[np.float64]  # [frames, dims]
 Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A chunk: symbols int32 [frames, dims] of a step index; silent: they stand for digital silence."""
+    """A chunk: symbols int32 [frames, dims] of a step index. silent: they stand for digital silence. lead_in: this is
+    the one frame before the stream's first."""
 
     symbols: Symbols
     step_index: int
-    silent: bool
+    silent: bool = False
+    lead_in: bool = False
 
 
 def stream_info(model: Model, sample_rate: int, channels: int, dims: int, step_index: int, seed: int = 0) -> StreamInfo:
@@ -86,13 +87,17 @@ class Coder:
         self._axes = np.zeros((0, info.dims))
         self._silent = np.zeros(0, np.bool_)
 
-    def process(self, block: Analysed) -> Iterator[Coded]:
-        """Feed a block; yields every chunk that became complete."""
-        yield from self.process_axes(self.quantizer.axes(block.means), block.silent)
+    def process(self, frames: Analysed) -> Iterator[Coded]:
+        """Feed some frames; yields every chunk that became complete."""
+        yield from self.process_axes(Projected(self.quantizer.axes(frames.means), frames.silent, frames.lead))
 
-    def process_axes(self, axes: Axes, silent: Flags) -> Iterator[Coded]:
-        """The same for axis vectors float64 [frames, dims] and what of them is silent, bool [frames]."""
-        self._axes, self._silent = np.concatenate([self._axes, axes]), np.concatenate([self._silent, silent])
+    def process_axes(self, frames: Projected) -> Iterator[Coded]:
+        """The same for frames that have been projected on the axes."""
+        if frames.lead:
+            before = self.quantizer.rounded(frames.axes[: frames.lead])
+            yield Coded(before, self.quantizer.step_index, lead_in=True)
+        self._axes = np.concatenate([self._axes, frames.axes[frames.lead :]])
+        self._silent = np.concatenate([self._silent, frames.silent[frames.lead :]])
         yield from self._chunks(final=False)
 
     def flush(self) -> Iterator[Coded]:
@@ -142,8 +147,8 @@ class Encoder:
         """Ends the stream: yields the remaining chunks. Nothing may be processed afterwards."""
         yield from self._coded(self._analysis.flush())
         if self._search:
-            for axes, silent in self._search.flush():
-                yield from self._coder.process_axes(axes, silent)
+            for found in self._search.flush():
+                yield from self._coder.process_axes(found)
         yield from self._coder.flush()
 
     def _coded(self, frames: Iterable[Analysed]) -> Iterator[Coded]:
@@ -151,15 +156,15 @@ class Encoder:
             if self._search is None:
                 yield from self._coder.process(part)
                 continue
-            for axes, silent in self._search.process(part):
-                yield from self._coder.process_axes(axes, silent)
+            for found in self._search.process(part):
+                yield from self._coder.process_axes(found)
 
 
 class Decoder:
     """Chunks of symbols -> audio in pieces, at `sample_rate` and the original's channels; mirrors `Encoder`.
 
-    Beyond both ends of a stream the first and last latents are held. Frames of a lost chunk are asked for with `skip`.
-    Silent frames are zeros; their latents are what the frames beside them see.
+    Before a stream stands its lead-in; without one the first latents are held, and beyond the end the last. Frames of a
+    lost chunk are asked for with `skip`. Silent frames are zeros; their latents are what the frames beside them see.
     precision: what the generator's layers compute in, float32, bfloat16 or auto (see `precision.py`); all that makes
     sound of their output (the
     excitations, the filter bank, the resampler) is float32 in both.
@@ -188,13 +193,25 @@ class Decoder:
         """The tables that the stream's symbols are coded with."""
         return self._static
 
+    def lead_in(self, symbols: Symbols, step_index: int | None = None) -> None:
+        """Symbols int32 [1, dims] of the frame before the first, which comes next."""
+        self.lead_in_latents(self._quantizer(symbols, step_index).latents(symbols, -1, self._info.seed))
+
+    def lead_in_latents(self, latents: NDArray[np.float32]) -> None:
+        """The same for float32 [1, latent]."""
+        self._latents, self._silent, self._begin = latents, np.zeros(1, np.bool_), -1
+
+    def _quantizer(self, symbols: Symbols, step_index: int | None) -> Quantizer:
+        """Of a chunk, whose dims and step may be its own."""
+        step = self._info.step_index if step_index is None else step_index
+        return Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
+
     def process(self, symbols: Symbols, step_index: int | None = None, silent: bool = False) -> Iterator[Audio]:
         """Feed a chunk int32 [frames, dims]; yields float32 [channels, n] as it becomes ready.
 
         step_index: of this chunk, by default the stream's. silent: it stands for digital silence.
         """
-        step = self._info.step_index if step_index is None else step_index
-        quantizer = Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
+        quantizer = self._quantizer(symbols, step_index)
         yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed), silent)
 
     def process_latents(self, latents: NDArray[np.float32]) -> Iterator[Audio]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ravecodec import zoo
-from ravecodec.bitstream import MAJOR, ByteCount, StaticModel, StreamInfo, StreamReader
+from ravecodec.bitstream import MAJOR, ByteCount, Chunk, StaticModel, StreamInfo, StreamReader
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.errors import InputError, RavecodecError
 from ravecodec.files import STDIN_NAME, binary_stdin, check_source, is_stdio
@@ -172,10 +172,15 @@ class _Check:
         for chunk in reader.chunks():
             chunks += 1
             if static is not None:
-                self._chunk = (chunk.offset, chunk.first_frame)
-                reader.decode_chunk(chunk, static)
-                self._chunk = None
+                if chunks == 1 and reader.lead_in:
+                    self._decode(reader, reader.lead_in, static)
+                self._decode(reader, chunk, static)
         return _summarise_reader(reader, chunks)
+
+    def _decode(self, reader: StreamReader, chunk: Chunk, static: StaticModel) -> None:
+        self._chunk = (chunk.offset, chunk.first_frame)
+        reader.decode_chunk(chunk, static)
+        self._chunk = None
 
     def _tables(self, reader: StreamReader) -> StaticModel | None:
         if self._wanted is None:

@@ -9,22 +9,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ravecodec.analysis import Projected
 from ravecodec.audio import resampled_length
 from ravecodec.bitstream import ByteCount, Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.bitstream.writer import SupportsWrite
-from ravecodec.codec import Audio, Axes, Coded, Coder, Decoder, Encoder, Flags
+from ravecodec.codec import Audio, Coded, Coder, Decoder, Encoder
 from ravecodec.effort import Effort
 from ravecodec.errors import CorruptError
 from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
 
 GAP = 256  # frames concealed at a time
+
+
+def with_lead_in(reader: StreamReader) -> Iterator[Chunk]:
+    """The chunks of a stream, the lead-in first."""
+    chunks = reader.chunks()
+    first = list(islice(chunks, 1))
+    return chain([reader.lead_in] if reader.lead_in else [], first, chunks)
 
 
 def _digestible(symbols: NDArray[np.int32], step_index: int, silent: bool) -> bytes:
@@ -78,20 +87,22 @@ class EncodePipeline:
         self._write(encoder.flush())
         self._close(encoder.samples)
 
-    def encode_axes(self, blocks: Iterable[tuple[Axes, Flags]], samples: int) -> None:
-        """Writes the whole stream from axis vectors float64 [frames, dims] of audio of this length, each block with the
-        flags bool [frames] of silence."""
+    def encode_axes(self, blocks: Iterable[Projected], samples: int) -> None:
+        """Writes the whole stream from the axis vectors of audio of this length."""
         coder = Coder(self._model, self._writer.info)
-        for axes, silent in blocks:
-            self._write(coder.process_axes(axes, silent))
+        for block in blocks:
+            self._write(coder.process_axes(block))
         self._write(coder.flush())
         self._close(samples)
 
     def _write(self, chunks: Iterable[Coded]) -> None:
         for chunk in chunks:
-            self._writer.write_chunk(chunk.symbols, chunk.step_index, silent=chunk.silent)
             self._digest.update(_digestible(chunk.symbols, chunk.step_index, chunk.silent))
-            self._chunks += 1
+            if chunk.lead_in:
+                self._writer.write_lead_in(chunk.symbols, chunk.step_index)
+            else:
+                self._writer.write_chunk(chunk.symbols, chunk.step_index, silent=chunk.silent)
+                self._chunks += 1
 
     def _close(self, samples: int) -> None:
         self._samples = samples
@@ -105,7 +116,7 @@ class EncodePipeline:
         source.name = name
         reader = StreamReader(source)
         digest = hashlib.sha256()
-        for chunk in reader.chunks():
+        for chunk in with_lead_in(reader):
             symbols = reader.decode_chunk(chunk, self._static)
             digest.update(_digestible(symbols, chunk.step_index, chunk.silent))
         if digest.digest() != self._digest.digest() or reader.total_samples != self._samples:
@@ -158,6 +169,8 @@ class DecodePipeline:
     def _decode_chunk(self, chunk: Chunk) -> Iterator[Audio]:
         self._chunks += 1
         try:
+            if self._chunks == 1 and chunk.first_frame == 0 and (before := self._reader.lead_in):
+                self._decoder.lead_in(self._reader.decode_chunk(before, self._decoder.static), before.step_index)
             symbols = self._reader.decode_chunk(chunk, self._decoder.static)
         except CorruptError as error:
             if not self._salvage:

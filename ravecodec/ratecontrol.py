@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Flags
+from ravecodec.analysis import Analysed, Audio, Projected
 from ravecodec.bitstream import StreamInfo
-from ravecodec.codec import Axes, Coder
+from ravecodec.codec import Coder
 from ravecodec.effort import Analysis, Effort
 from ravecodec.errors import UsageError
 from ravecodec.files import temporary_file
@@ -25,7 +26,8 @@ from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
 from ravecodec.search import Search
 
-BLOCK = 512  # frames read back at a time
+BLOCK, AUDIO_BLOCK = 512, 32  # frames read back at a time, without and with their audio
+SILENT, LEAD = 1, 2  # flags of frames in a file
 FINER, COARSEST = 24, 64  # steps tried: from three octaves finer than the model's default
 USED = 0.98  # share of the bits that the step leaves over which a search may use: framing is not exact
 
@@ -61,7 +63,7 @@ class Recording:
     def _keep(self, frames: Iterable[Analysed]) -> None:
         quantizer = Coder(self._model, self._info).quantizer
         for part in frames:
-            self._axes.write(quantizer.axes(part.means), part.silent)
+            self._axes.write(Projected(quantizer.axes(part.means), part.silent, part.lead))
             if self._effort.iterations:
                 self._frames.write(part)
 
@@ -96,13 +98,13 @@ class Recording:
         search = Search(self._model, quantizer, info.seed, self._effort.iterations, share)
         found, frames = AxesFile(info.dims, self._files), 0
         for part in self._frames.read():
-            for axes, silent in search.process(part):
-                found.write(axes, silent)
-                frames += len(axes)
+            for projected in search.process(part):
+                found.write(projected)
+                frames += len(projected.axes)
             share_done = min(1.0, frames * info.hop * info.sample_rate / info.model_rate / self._samples)
             yield Progress(share_done * self._samples / info.sample_rate, share_done, 0)
-        for axes, silent in search.flush():
-            found.write(axes, silent)
+        for projected in search.flush():
+            found.write(projected)
         if self._tried(info, found).bytes.total <= self._allowed(kbps):
             self._axes = found
 
@@ -125,49 +127,57 @@ class Recording:
 
 
 class AxesFile:
-    """Axis vectors of frames and which of them are silent: rows of float64, the flag behind the axes."""
+    """`Projected` frames: rows of float64, the axis vector and a flag."""
 
     def __init__(self, dims: int, files: ExitStack) -> None:
-        self._dims = dims
+        self._width = dims + 1
         self._file = files.enter_context(temporary_file("--bitrate"))
 
-    def write(self, axes: Axes, silent: Flags) -> None:
-        """Takes axes [frames, dims] and flags [frames]."""
-        self._file.write(np.column_stack([axes, silent]).tobytes())
+    def write(self, frames: Projected) -> None:
+        """Takes some frames."""
+        self._file.write(np.column_stack([frames.axes, _flags(frames)]).tobytes())
 
-    def read(self) -> Iterator[tuple[Axes, Flags]]:
+    def read(self) -> Iterator[Projected]:
         """All of them, from the start."""
         self._file.seek(0)
-        width = self._dims + 1
-        while data := self._file.read(BLOCK * width * 8):
-            rows = np.frombuffer(data).reshape(-1, width)
-            yield rows[:, :-1], rows[:, -1] > 0
+        while data := self._file.read(BLOCK * self._width * 8):
+            rows = np.frombuffer(data).reshape(-1, self._width)
+            yield Projected(rows[:, :-1], rows[:, -1] == SILENT, int(rows[0, -1] == LEAD))
 
 
 class FramesFile:
-    """`Analysed` frames without their spreads: rows of float32, each of the latents, the flag of silence, the audio."""
+    """`Analysed` frames without their spreads: rows of float32, the latents, a flag, and the audio."""
 
     def __init__(self, model: Model, files: ExitStack) -> None:
-        self._latent, self._channels, self._hop = model.config.latent, model.config.channels, model.config.hop
-        self._block = max(1, BLOCK // 16)
+        config = model.config
+        self._channels, self._hop = config.channels, config.hop
+        self._splits = config.latent, config.latent + 1
+        self._width = config.latent + 1 + config.channels * config.hop
         self._file = files.enter_context(temporary_file("--bitrate"))
 
     def write(self, frames: Analysed) -> None:
         """Takes some frames."""
         audio = frames.audio.reshape(self._channels, len(frames), self._hop).transpose(1, 0, 2)
-        rows = np.column_stack([frames.means, frames.silent, audio.reshape(len(frames), -1)])
+        rows = np.column_stack([frames.means, _flags(frames), audio.reshape(len(frames), -1)])
         self._file.write(rows.astype(np.float32).tobytes())
 
     def read(self) -> Iterator[Analysed]:
         """All of them, from the start; in place of the spreads stand zeros."""
         self._file.seek(0)
-        width = self._latent + 1 + self._channels * self._hop
-        while data := self._file.read(self._block * width * 4):
-            rows = np.frombuffer(data, np.float32).reshape(-1, width)
-            means, silent = rows[:, : self._latent], rows[:, self._latent] > 0
-            audio = rows[:, self._latent + 1 :].reshape(len(rows), self._channels, self._hop)
-            joined = np.ascontiguousarray(audio.transpose(1, 0, 2)).reshape(self._channels, -1)
-            yield Analysed(means, np.zeros_like(means), silent, joined)
+        while data := self._file.read(AUDIO_BLOCK * self._width * 4):
+            rows = np.frombuffer(data, np.float32).reshape(-1, self._width)
+            means, flags, audio = np.split(rows, self._splits, axis=1)
+            audio = audio.reshape(len(rows), self._channels, self._hop).transpose(1, 0, 2)
+            audio = np.ascontiguousarray(audio).reshape(self._channels, -1)
+            lead = int(flags[0, 0] == LEAD)
+            yield Analysed(means, np.zeros_like(means), flags[:, 0] == SILENT, audio, lead)
+
+
+def _flags(frames: Analysed | Projected) -> NDArray[np.float64]:
+    """[frames]: SILENT, LEAD or 0."""
+    flags = np.where(frames.silent, float(SILENT), 0.0)
+    flags[: frames.lead] = LEAD
+    return flags
 
 
 def _rounded_up(value: float) -> float:

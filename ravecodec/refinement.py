@@ -39,6 +39,8 @@ class Correction:
 
     def process(self, frames: Analysed) -> Iterator[Analysed]:
         """Feed some frames; yields those whose correction became known."""
+        if frames.lead:
+            self._begin = self._received = self._emitted = -frames.lead
         self._held = self._held.joined(frames)
         self._gradient = np.concatenate([self._gradient, np.zeros_like(frames.means)])
         self._received += len(frames)

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ravecodec.analysis import Analysed, Flags, block_frames, device_of, no_frames
+from ravecodec.analysis import Analysed, Axes, Projected, block_frames, device_of, no_frames
 from ravecodec.bitstream.entropy import code_lengths
 from ravecodec.models.clock import Clock
 from ravecodec.models.losses import lift, stereo_distance
@@ -37,7 +37,6 @@ WEIGHT = 1e-4  # distance per bit and frame, to begin with
 ASCENT = 1.5  # the weight grows by this power of bits spent over bits allowed, in every iteration
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
 
-Axes = NDArray[np.float64]  # [frames, dims]
 Symbols = NDArray[np.int32]  # [frames, dims]
 
 
@@ -101,10 +100,10 @@ class Excerpt:
 class Search:
     """Frames in, axis vectors out: `process` feeds, `flush` ends.
 
-    Yielded are axis vectors float64 [frames, dims] that are whole multiples of the step, and what of them is silent,
-    bool [frames], which is left as it was. iterations: of Adam for each block. share: of the bits that the frames would
-    cost without a search, what they may cost, 1 or more; they never cost more than that so far. A block is searched
-    when the frames up to twice the reach of the decoder behind it are known.
+    Axis vectors that come out are whole multiples of the step, except where frames are silent and left as they were.
+    iterations: of Adam for each block. share: of the bits that the frames would cost without a search, what they may
+    cost, 1 or more; they never cost more than that so far. A block is searched when the frames up to twice the reach of
+    the decoder behind it are known.
     """
 
     def __init__(self, model: Model, quantizer: Quantizer, seed: int, iterations: int, share: float = 1.0) -> None:
@@ -124,20 +123,22 @@ class Search:
         self._received = 0  # frames
         self._searched = 0  # frames
 
-    def process(self, frames: Analysed) -> Iterator[tuple[Axes, Flags]]:
+    def process(self, frames: Analysed) -> Iterator[Projected]:
         """Feed some frames; yields blocks that were searched."""
+        if frames.lead:
+            self._begin = self._received = self._searched = -frames.lead
         self._held = self._held.joined(frames)
         self._symbols = np.concatenate([self._symbols, self._quantizer.symbols(frames.means)])
         self._received += len(frames)
         while self._received >= self._searched + self._block + self._reach.past + self._reach.future:
             yield self._search(self._searched + self._block)
 
-    def flush(self) -> Iterator[tuple[Axes, Flags]]:
+    def flush(self) -> Iterator[Projected]:
         """Ends the stream: yields the rest."""
         while self._searched < self._received:
             yield self._search(min(self._searched + self._block, self._received))
 
-    def _search(self, end: int) -> tuple[Axes, Flags]:
+    def _search(self, end: int) -> Projected:
         """The frames from `_searched` to `end`."""
         own = slice(self._searched - self._begin, end - self._begin)
         silent = self._held.silent[own]
@@ -146,9 +147,10 @@ class Search:
             found = self._improved(self._excerpt(self._searched, end), axes / self._quantizer.step)
             self._symbols[own][~silent] = found[~silent]
             axes = np.where(silent[:, None], axes, found * self._quantizer.step)
+        lead = int(self._searched < 0)
         self._searched = end
         self._forget(end - self._reach.past - self._reach.future)
-        return axes, silent
+        return Projected(axes, silent, lead)
 
     def _excerpt(self, start: int, end: int) -> Excerpt:
         past, future = self._reach.past, self._reach.future
@@ -173,7 +175,7 @@ class Search:
         y = torch.from_numpy(start).float().to(self._device).requires_grad_(True)
         allowed = self._channel.bits(y.detach().round()).item() * self._share
         adam = torch.optim.Adam([y], betas=BETAS)
-        random = torch.Generator().manual_seed(self._searched)
+        random = torch.Generator().manual_seed(self._searched % (1 << 32))
         frames = excerpt.target.shape[-1] / self._network.config.hop
         for iteration in range(self._iterations):
             adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)

@@ -40,10 +40,11 @@ def cut(array: Audio, sizes: Iterable[int], axis: int) -> Iterator[Audio]:
 
 def encode(model: Model, info: StreamInfo, audio: Audio, sizes: Iterable[int] = ()) -> Symbols:
     encoder = Encoder(model, info)
-    chunks = [chunk.symbols for block in cut(audio, sizes, 1) for chunk in encoder.process(block)]
-    chunks += [chunk.symbols for chunk in encoder.flush()]
+    chunks = [chunk for block in cut(audio, sizes, 1) for chunk in encoder.process(block)]
+    chunks += encoder.flush()
     assert encoder.samples == audio.shape[1]
-    return np.concatenate([np.zeros((0, info.dims), np.int32), *chunks])
+    symbols = [chunk.symbols for chunk in chunks if not chunk.lead_in]
+    return np.concatenate([np.zeros((0, info.dims), np.int32), *symbols])
 
 
 def decode(

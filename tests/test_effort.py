@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import ravecodec
 from ravecodec.analysis import Analysed, Analyser
 from ravecodec.bitstream import ideal_code_length
-from ravecodec.codec import Decoder, Encoder, stream_info
+from ravecodec.codec import Coded, Decoder, Encoder, stream_info
 from ravecodec.effort import LEVELS, Analysis, Effort, effort_of
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.clock import Clock
@@ -59,11 +59,15 @@ def analysed(model: Model, audio: Audio) -> Analysed:
     return first
 
 
-def distance(model: Model, symbols: NDArray[np.int32], info: ravecodec.bitstream.StreamInfo, target: Audio) -> float:
+def distance(model: Model, chunks: list[Coded], info: ravecodec.bitstream.StreamInfo, target: Audio) -> float:
     """Of what a decoder plays to the audio, with all windows."""
-    decoder = Decoder(model, info)
-    samples = target.shape[1]
-    output = np.concatenate([*decoder.process(symbols), *decoder.flush(samples)], axis=1)
+    decoder, pieces = Decoder(model, info), []
+    for chunk in chunks:
+        if chunk.lead_in:
+            decoder.lead_in(chunk.symbols)
+        else:
+            pieces += decoder.process(chunk.symbols)
+    output = np.concatenate([*pieces, *decoder.flush(target.shape[1])], axis=1)
     pair = (torch.from_numpy(np.ascontiguousarray(x))[None] for x in (target, output))
     return stereo_distance(*pair, WINDOWS, model.config.sample_rate).item()
 
@@ -99,14 +103,15 @@ def test_the_gradient_is_that_of_all_blocks_together(refined: Model, music: Musi
     correction = Correction(refined, 3)
     moved = np.concatenate([part.means for part in (*correction.process(whole), *correction.flush())]) - whole.means
 
-    reach = refined.network.decoder_reach
+    reach, lead = refined.network.decoder_reach, whole.lead
+    assert lead == 1
     z = torch.from_numpy(whole.means.T.copy())[None].requires_grad_(True)
     held = torch.cat([z[..., :1].expand(-1, -1, reach.past), z, z[..., -1:].expand(-1, -1, reach.future)], -1)
-    output = refined.network.decode(held, Clock.at(-reach.past, 3))[..., reach.past * hop : (reach.past + frames) * hop]
+    output = refined.network.decode(held, Clock.at(-lead - reach.past, 3))[..., (lead + reach.past) * hop :]
     total = torch.zeros(())
     for first in range(0, frames, block):
         part = slice(first * hop, min(first + block, frames) * hop)
-        target = torch.from_numpy(np.ascontiguousarray(whole.audio[:, part]))[None]
+        target = torch.from_numpy(np.ascontiguousarray(whole.audio[:, lead * hop :][:, part]))[None]
         windows = [w for w in WINDOWS if w <= target.shape[-1]]
         gain = lift(target)
         scale = target.shape[-1] / hop
@@ -152,9 +157,9 @@ def test_a_search_lowers_the_distance_at_no_more_bits(small_blocks: Callable[[in
     bits, distances = [], []
     for iterations in (0, 8):
         encoder = Encoder(model, info, Effort(0, iterations))
-        symbols = np.concatenate([chunk.symbols for chunk in (*encoder.process(audio), *encoder.flush())])
-        bits.append(ideal_code_length(symbols, rows))
-        distances.append(distance(model, symbols, info, audio))
+        chunks = [*encoder.process(audio), *encoder.flush()]
+        bits.append(sum(ideal_code_length(chunk.symbols, rows) for chunk in chunks))
+        distances.append(distance(model, chunks, info, audio))
     assert bits[1] <= bits[0] + 1
     assert distances[1] < 0.99 * distances[0]
 
@@ -174,6 +179,7 @@ def test_a_search_does_not_depend_on_how_the_audio_was_cut(stereo_model: Model, 
         for first in range(0, audio.shape[1], size):
             chunks += encoder.process(audio[:, first : first + size])
         chunks += encoder.flush()
+        assert chunks[0].lead_in
         return np.concatenate([chunk.symbols for chunk in chunks])
 
     expected = symbols(audio.shape[1])

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ravecodec import decode, encode, encode_file
 from ravecodec.analysis import Analyser
-from ravecodec.bitstream import StreamReader, StreamWriter
+from ravecodec.bitstream import Chunk, StreamReader, StreamWriter
 from ravecodec.bitstream.container import ChunkType, encode_chunk
 from ravecodec.codec import SILENCE_STEP, Decoder, stream_info
-from ravecodec.errors import InputError
+from ravecodec.errors import CorruptError, InputError, UsageError
 from ravecodec.highpass import HighPass
 from ravecodec.models.package import Model, load_package
 from ravecodec.windows import MirroredWindows
@@ -141,7 +141,7 @@ def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) ->
         analyser = Analyser(any_model, rate)
         blocks = [*analyser.process(audio), *analyser.flush()]
         frames = -(-samples // hop)
-        assert [len(block.means) for block in blocks] == [
+        assert [len(block) - block.lead for block in blocks] == [
             min((1 << 18) // hop, frames - i) for i in range(0, frames, (1 << 18) // hop)
         ]
         end = (frames + reach.future) * hop - samples
@@ -149,7 +149,7 @@ def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) ->
         for i, block in enumerate(blocks):
             seen = endless[:, i << 18 :][:, :window]
             seen = np.pad(seen, ((0, 0), (0, window - seen.shape[1])))  # what lies there is out of reach
-            own = slice(reach.past, reach.past + len(block))
+            own = slice(reach.past - block.lead, reach.past - block.lead + len(block))
             with torch.no_grad():
                 both = any_model.network.encode(torch.from_numpy(seen)[None])
             for found, expected in zip((block.means, block.spreads), both, strict=True):
@@ -182,6 +182,71 @@ def test_music_cut_in_the_middle_begins_and_ends_at_its_level(shipped: Model) ->
     inside, first, last = np.mean(changes, axis=0)
     assert abs(first - inside) < 2
     assert abs(last - inside) < 2
+
+
+def test_an_attack_on_the_first_sample_is_heard(shipped: Model) -> None:
+    """A short burst at the very start lies in two frames of the mirrored audio: without the one before the first its
+    level fell by 30 dB."""
+    time = np.arange(RATE // 4) / RATE
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    for decay in (60, 150):
+        for carrier in (noise, np.sin(2 * np.pi * 400 * time) + np.sin(2 * np.pi * 1000 * time)):
+            audio = (0.3 * np.exp(-decay * time) * carrier)[None].astype(np.float32)
+            output = there_and_back(shipped, audio)
+            for part in (slice(None), slice(0, RATE // 50)):
+                assert abs(level(output[:, part]) - level(audio[:, part])) < 6
+
+
+def lead_in_of(data: bytes) -> Chunk | None:
+    reader = StreamReader(io.BytesIO(data))
+    list(reader.chunks())
+    return reader.lead_in
+
+
+def test_the_lead_in_is_not_heard_itself(any_model: Model, music: Music) -> None:
+    """It is one frame before the first, costs no time, and touches only what the generator sees of it."""
+    audio = music(3 * RATE)
+    for bitrate in (None, 30):
+        data = encode(audio, RATE, any_model, bitrate=bitrate)
+        reader = StreamReader(io.BytesIO(data))
+        decoder, blocks = Decoder(any_model, reader.info), []
+        for chunk in reader.chunks():
+            blocks += decoder.process(reader.decode_chunk(chunk, decoder.static), chunk.step_index, chunk.silent)
+        assert reader.lead_in is not None
+        assert reader.lead_in.frames == 1
+        plain = np.concatenate([*blocks, *decoder.flush(audio.shape[1])], axis=1)
+        output, _ = decode(data, any_model)
+        assert output.shape == plain.shape == audio.shape
+        different = np.flatnonzero((plain != output).any(axis=0)) * any_model.config.sample_rate / RATE
+        assert different.size
+        assert different.max() < (any_model.network.decoder_reach.past + 1) * any_model.config.hop
+    assert lead_in_of(encode(np.zeros((2, RATE), np.float32), RATE, any_model)) is None
+    assert lead_in_of(encode(np.zeros((2, 0), np.float32), RATE, any_model)) is None
+
+
+def test_lead_in_in_the_stream(stereo_model: Model) -> None:
+    info = stream_info(stereo_model, RATE, 2, 14, 0)
+    frame = np.arange(14, dtype=np.int32)[None]
+    out = io.BytesIO()
+    writer = StreamWriter(out, info)
+    with pytest.raises(UsageError, match="expected 1 behind none"):
+        writer.write_lead_in(np.ones((2, 14), np.int32))
+    writer.write_lead_in(frame)
+    size = writer.write_chunk(frame)
+    with pytest.raises(UsageError, match="expected 1 behind none"):
+        writer.write_lead_in(frame)
+    writer.close(100)
+    reader = StreamReader(io.BytesIO(out.getvalue()))
+    (chunk,) = reader.chunks()
+    assert reader.lead_in is not None
+    assert np.array_equal(reader.decode_chunk(reader.lead_in, None), frame)
+    assert (chunk.first_frame, reader.frames, reader.bytes.total) == (0, 1, len(out.getvalue()))
+    start = reader.lead_in.offset
+    piece = out.getvalue()[start : start + reader.lead_in.size]
+    assert chunk.size == size
+    for wrong in (out.getvalue()[:start] + piece + out.getvalue()[start:],):
+        with pytest.raises(CorruptError, match="a lead-in at byte"):
+            list(StreamReader(io.BytesIO(wrong)).chunks())
 
 
 def test_an_offset_is_no_sound(shipped: Model) -> None:
@@ -225,7 +290,7 @@ def test_a_pause_is_silent_and_what_is_around_it_is_not(any_model: Model, music:
 
 
 def test_a_reader_that_knows_no_silence_hears_the_same_around_it(stereo_model: Model, music: Music) -> None:
-    """Symbols alone, without the flag, as a reader of format 1.0 plays them."""
+    """Symbols alone, without the flag; only at the very start, which has no lead-in either there, is there more."""
     audio = pause(music)
     data = encode(audio, RATE, stereo_model)
     reader = StreamReader(io.BytesIO(data))
@@ -238,6 +303,7 @@ def test_a_reader_that_knows_no_silence_hears_the_same_around_it(stereo_model: M
     output, _ = decode(data, stereo_model)
     assert plain[:, 3 * RATE : 4 * RATE].any()
     different = np.flatnonzero((plain != output).any(axis=0)) * 48_000 / RATE / stereo_model.config.hop
+    different = different[different > stereo_model.network.decoder_reach.past + 1]
     first, last = np.flatnonzero(silent)[[0, -1]]
     assert first - 1 < different.min()
     assert different.max() < last + 2

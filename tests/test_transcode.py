@@ -374,7 +374,7 @@ def test_metadata_is_stored(tune: Path, tmp_path: Path) -> None:
 def test_a_short_clip_has_little_framing(music: Music, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", music(132_300).T, 44_100)
     stream = encode_file(tmp_path / "x.wav", tmp_path / "x.rvc").stream
-    assert stream.framing_bytes <= 64
+    assert stream.framing_bytes <= 64 + 22  # the lead-in, which is a chunk of its own
     assert stream.meta_bytes == 0
 
 

@@ -168,7 +168,11 @@ def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
     info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
     quantizer = Quantizer(model.latent, model.coding, info.dims, 0, info.noise_fill)
     analyser, decoder = Analyser(model, RATE), Decoder(model, info)
-    means = [block.means for block in (*analyser.process(audio), *analyser.flush())]
-    latents = quantizer.filled(quantizer.axes(np.concatenate(means)))
-    pieces = [*decoder.process_latents(latents), *decoder.flush(audio.shape[1])]
+    blocks = [*analyser.process(audio), *analyser.flush()]
+    lead = blocks[0].lead
+    axes = quantizer.axes(np.concatenate([block.means for block in blocks]))
+    latents = quantizer.filled(axes, -lead)
+    if lead:
+        decoder.lead_in_latents(latents[:lead])
+    pieces = [*decoder.process_latents(latents[lead:]), *decoder.flush(audio.shape[1])]
     return Outcome(np.concatenate(pieces, axis=1))

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Short sounds through the codec: their level, whole and at both ends, and what scores say of so little sound.
+
+    python benchmarks/one_shots.py --samples FOLDER --music FOLDER [--model default] [--page docs/evaluation.md]
+
+--samples: one-shots as they are, by length, 20 ms to 3 s. --music: files that clips of 20 ms to 3 s are cut out of, at
+two fifths of their length, so that they begin and end within sound. At most --count clips a row, chosen by a hash of
+their names.
+
+Levels are of all channels together, in dB, decoded minus original, of powers to which -60 dBFS were added on both
+sides: how much quieter
+than that a tail has become is not heard. A row gives the median and, in brackets, the 10th and 90th percentile. Scores
+are of the mid channel. Prints a Markdown table, and with --page writes it there between `<!-- one-shots -->` and
+`<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ravecodec import decode, encode, load_model
+from ravecodec.audio import AUDIO_SUFFIXES, open_input
+from ravecodec.evaluate import metrics
+from ravecodec.models.package import Model
+
+Audio = NDArray[np.float32]
+Clip = tuple[Audio, int]  # float32 [channels, samples], Hz
+
+EDGES = (0.02, 0.1, 0.3, 1.0, 3.0)  # seconds: rows of one-shots
+LENGTHS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0)  # seconds: rows of clips cut out of music
+END = 0.02  # seconds of what is called first and last
+UNHEARD = 1e-6  # power
+HEAD = ("clips", "number", "bytes", "level", "first 20 ms", "last 20 ms", "log-mel, dB", "peak F1")
+
+
+def read(path: Path) -> Clip:
+    """A whole file."""
+    with open_input(path) as source:
+        pieces = [np.zeros((source.channels, 0), np.float32), *source.blocks(1 << 16)]
+        return np.concatenate(pieces, axis=1), source.sample_rate
+
+
+def chosen(folder: Path) -> list[Path]:
+    """The audio files within a folder, in the order of a hash of their names."""
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    return sorted(found, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+
+
+def one_shots(folder: Path, count: int) -> Iterator[tuple[str, list[Clip]]]:
+    """Rows of whole files by length."""
+    clips = [read(path) for path in chosen(folder)]
+    for low, high in pairwise(EDGES):
+        row = [clip for clip in clips if low <= clip[0].shape[1] / clip[1] < high and clip[0].any()]
+        yield f"one-shots of {text(low)} to {text(high)}", row[:count]
+
+
+def cuts(folder: Path, count: int) -> Iterator[tuple[str, list[Clip]]]:
+    """Rows of clips that begin and end within music."""
+    tracks = [read(path) for path in chosen(folder)[:count]]
+    for seconds in LENGTHS:
+        row = []
+        for audio, rate in tracks:
+            start = audio.shape[1] * 2 // 5
+            row.append((audio[:, start : start + round(seconds * rate)], rate))
+        yield f"music cut to {text(seconds)}", row
+
+
+def text(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds >= 1 else f"{1000 * seconds:g} ms"
+
+
+def level(audio: Audio) -> float:
+    return float(10 * np.log10(np.square(audio.astype(np.float64)).mean() + UNHEARD))
+
+
+def measured(clip: Clip, model: Model) -> list[float]:
+    """Bytes, the three level differences, log-mel distance, peak F1."""
+    audio, rate = clip
+    data = encode(audio, rate, model)
+    output, _ = decode(data, model)
+    end = round(END * rate)
+    parts = (slice(None), slice(0, end), slice(-end, None))
+    levels = [level(output[:, part]) - level(audio[:, part]) for part in parts]
+    mids = (audio.mean(axis=0), output.mean(axis=0))
+    return [len(data), *levels, metrics.log_mel_distance(*mids, rate), metrics.peak_f1(*mids, rate)]
+
+
+def line(name: str, clips: list[Clip], model: Model) -> str:
+    values = np.array([measured(clip, model) for clip in clips])
+    spreads = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*np.percentile(column, [50, 10, 90])) for column in values[:, 1:4].T]
+    size, mel, peaks = values[:, 0].mean(), values[:, 4].mean(), values[:, 5].mean()
+    return "| " + " | ".join([name, str(len(clips)), f"{size:.0f}", *spreads, f"{mel:.1f}", f"{peaks:.2f}"]) + " |"
+
+
+def write_page(page: Path, lines: list[str]) -> None:
+    """Replaces the table on the page; SystemExit where there is no place for it."""
+    block = "<!-- one-shots -->\n" + "\n".join(lines) + "\n<!-- end -->"
+    found, count = re.subn(r"<!-- one-shots -->\n.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{page}: has {count} places for the table of one-shots; expected 1")
+    page.write_text(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=Path, required=True, help="folder of one-shots")
+    parser.add_argument("--music", type=Path, required=True, help="folder of music to cut from")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--count", type=int, default=12, help="clips a row")
+    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    options = parser.parse_args()
+    model = load_model(options.model)
+    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
+    for rows in (one_shots(options.samples, options.count), cuts(options.music, options.count)):
+        for name, clips in rows:
+            if clips:
+                lines.append(line(name, clips, model))
+                print(lines[-1], flush=True)
+    if options.page:
+        write_page(options.page, lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
