@@ -451,7 +451,7 @@ def test_a_package_of_another_architecture_is_refused(
     other = PAPER if recipe is SHORT else SHORT
     with pytest.raises(ModelError, match="none of its weights fit this model config"):
         loop.train(music, other, tmp_path, init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu")
-    with pytest.raises(ModelError, match="no such model package"):
+    with pytest.raises(ModelError, match="no such model file"):
         loop.train(music, recipe, tmp_path / "b", init_from=tmp_path / "x.safetensors", cache=cache, device="cpu")
 
 
