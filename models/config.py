@@ -15,8 +15,8 @@ from ravecodec.errors import ModelError
 from ravecodec.models.size import check_size
 
 PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself
-PACKAGE_VERSION = 3  # what is written
-PACKAGE_VERSIONS = ("1", "2", "3")  # what is read
+PACKAGE_VERSION = 4  # what is written
+PACKAGE_VERSIONS = ("1", "2", "3", "4")  # what is read
 
 ENCODERS = ("multiband", "spectrogram")
 GENERATORS = ("conv", "istft")
@@ -58,6 +58,7 @@ class ModelConfig:
     sinusoids_per_line: int = 1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
     frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)  # spectrogram/istft: how the rows shrink from level to level
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
+    refiner: int = 0  # spectrogram/istft: width of the network that corrects latents by a gradient; 0: there is none
 
     def __post_init__(self) -> None:
         for name in LISTS:
@@ -67,6 +68,8 @@ class ModelConfig:
         if self.generator == "conv" and self.noise:
             whole = self.hop % (self.bands * NOISE_BLOCK) == 0
             self._check(whole, "ratios", f"a product that is a multiple of {NOISE_BLOCK}, as the noise head needs")
+        both = self.encoder == "spectrogram" and self.generator == "istft"
+        self._check(both or not self.refiner, "refiner", "0 unless the families are spectrogram and istft")
         if self.encoder == "spectrogram" or self.generator == "istft":
             self._check_spectral()
         check_size(self)
@@ -75,6 +78,8 @@ class ModelConfig:
         self._check(self.channels in (1, 2), "channels", "1 or 2")
         self._check(self.encoder in ENCODERS, "encoder", f"one of {ENCODERS}")
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
+        width = _is_count(self.refiner) or (self.refiner == 0 and not isinstance(self.refiner, bool))
+        self._check(width and self.refiner <= MOST_ENTRY, "refiner", f"a width, 0 to {MOST_ENTRY}")
         self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
         self._check(isinstance(self.noise, bool), "noise", "true or false")
         for name, most in MOST.items():

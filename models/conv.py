@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ravecodec.models import noise
 from ravecodec.models.blocks import TimeConv, channels_last, leaky, normed_conv, normed_up
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import NOISE_BLOCK, ModelConfig
-from ravecodec.models.istft import Clock
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
 
 NOISE_RATIOS = (4, 4, 4)  # their product is NOISE_BLOCK

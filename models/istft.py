@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from ravecodec.models import noise
 from ravecodec.models.blocks import RowBias, SpectralBlock
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.pqmf import BANDS, analysis_filters
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
@@ -45,17 +46,6 @@ STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
 LN2 = math.log(2)
-
-
-class Clock:
-    """Where a batch stands in its streams: `frame` and `seed` are int64 [batch]."""
-
-    def __init__(self, frame: Tensor, seed: Tensor) -> None:
-        self.frame, self.seed = frame, seed
-
-    @classmethod
-    def at(cls, frame: int, seed: int = 0, device: torch.device | str = "cpu") -> Clock:
-        return cls(torch.tensor([frame], device=device), torch.tensor([seed], device=device))
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:

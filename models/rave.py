@@ -1,6 +1,7 @@
 """Rave: the whole autoencoder, one interface for every preset.
 
     encode(audio) -> mean, spread          decode(z, clock) -> audio, by way of 16 PQMF bands per channel
+    refine(audio, mean, spread, clock) -> mean, corrected by what the generator makes of it
 
 All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at `config.sample_rate`, its length a
 multiple of `config.hop`. Beyond both ends a network sees zeros; `encoder_reach` and `decoder_reach` say how many frames
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ravecodec.errors import UsageError
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.conv import ConvGenerator
-from ravecodec.models.istft import Clock, IstftGenerator
+from ravecodec.models.istft import IstftGenerator
 from ravecodec.models.multiband import MultibandEncoder
 from ravecodec.models.pqmf import PQMF
 from ravecodec.models.reach import Reach
+from ravecodec.models.refine import Refiner, distance_gradient
 from ravecodec.models.spectrogram import SpectrogramEncoder
 
 
@@ -34,6 +37,7 @@ class Rave(nn.Module):
         multiband = config.encoder == "multiband"
         self.encoder = MultibandEncoder(config, self.pqmf) if multiband else SpectrogramEncoder(config)
         self.generator = ConvGenerator(config) if config.generator == "conv" else IstftGenerator(config)
+        self.refiner = Refiner(config) if config.refiner else None
 
     def encode(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and spread (standard deviation), each [batch, latent, samples / hop]."""
@@ -42,6 +46,21 @@ class Rave(nn.Module):
             raise UsageError(f"encode: audio of shape {list(audio.shape)}; expected {expected}")
         mean, spread = self.encoder(audio)
         return mean, spread
+
+    def refine(
+        self, audio: Tensor, mean: Tensor, spread: Tensor, clock: Clock, steps: int, edge: tuple[int, int]
+    ) -> Tensor:
+        """The mean after `steps` learned corrections, each by the gradient of the distance to `audio` of what the
+        generator makes of it at `clock`; without a refiner, the mean as it is.
+
+        Shapes are as in `encode`. Nothing is corrected by the sound of the `edge` frames at both ends (see
+        `distance_gradient`). Differentiable in mean, spread and the refiner's weights, not through the gradient.
+        """
+        if self.refiner is not None:
+            for _ in range(steps):
+                gradient = distance_gradient(self, audio, mean, clock, edge)
+                mean = mean + self.refiner(gradient, mean, spread)
+        return mean
 
     def decode_bands(self, z: Tensor, clock: Clock) -> Tensor:
         """Latents [batch, latent, frames] -> bands [batch, channels * 16, frames * hop / 16]."""

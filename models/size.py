@@ -24,6 +24,8 @@ PQMF_TAPS = 385
 SPECTRUM = ((8192, 2), (2048, 2), (1024, 4))  # windows of the spectrogram encoder, and their columns per step
 LINE_COLUMNS, NOISE_COLUMNS = 4, 8  # amplitudes per step of the istft generator
 FLOAT = 4  # bytes
+REFINER_BLOCKS, REFINER_TIME = 2, 3
+REFINING = 4  # what the gradient of a decode takes, in decodes
 COPIES = 8  # arrays of the size of its widest layer that a network holds at a time, scratch memory of kernels included
 
 Shape = tuple[int, ...]
@@ -49,11 +51,12 @@ def parameters(config: ModelConfig) -> int:
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-def weight_shapes(config: ModelConfig, version: int = 3) -> dict[str, Shape]:
+def weight_shapes(config: ModelConfig, version: int = 4) -> dict[str, Shape]:
     """Name -> shape of every weight of the folded network, as a package of this version holds them."""
     encoder = _multiband(config) if config.encoder == "multiband" else _spectrogram(config, version)
     generator = _conv(config) if config.generator == "conv" else _istft(config, version)
-    return _within("encoder", encoder) | _within("generator", generator)
+    shapes = _within("encoder", encoder) | _within("generator", generator)
+    return shapes | (_within("refiner", _refiner(config)) if config.refiner else {})
 
 
 def _within(name: str, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -155,6 +158,15 @@ def _istft(config: ModelConfig, version: int) -> dict[str, Shape]:
     return shapes | _balance(config, version)
 
 
+def _refiner(config: ModelConfig) -> dict[str, Shape]:
+    count = _levels(config)[-1][1]
+    width, per_row = config.refiner, config.latent // count
+    shapes = _layer("network.0", width, 3 * per_row, 1, 1) | {"network.1.bias": (width, count, 1)}
+    for i in range(REFINER_BLOCKS):
+        shapes |= _block(f"network.{i + 2}", width, REFINER_TIME)
+    return shapes | _layer("head", per_row, width, 1, 1)
+
+
 def _balance(config: ModelConfig, version: int) -> dict[str, Shape]:
     return {"balance": (1,)} if config.channels == 2 and version > 1 else {}
 
@@ -172,6 +184,11 @@ def _encoding_bytes(config: ModelConfig) -> int:
     samples = BLOCK_SAMPLES + 2 * encoder_samples(config)
     if config.encoder == "multiband":
         return _conv_bytes(config, samples)
+    if config.refiner:
+        samples += 2 * (decoder_samples(config) + REFINER_BLOCKS * REFINER_TIME * config.hop)
+        decoding = REFINING * (_level_bytes(config, samples) + _lines_bytes(config, samples))
+        refining = 2 * FLOAT * COPIES * config.refiner * _levels(config)[-1][1] * (samples // config.hop)
+        return max(_level_bytes(config, samples) + _spectrum_bytes(config, samples), decoding + refining)
     return _level_bytes(config, samples) + _spectrum_bytes(config, samples)
 
 

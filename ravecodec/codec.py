@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ravecodec.audio import Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.errors import ModelError
-from ravecodec.models.istft import Clock
+from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.quantize import Quantizer
 

@@ -15,7 +15,7 @@ import soundfile
 import torch
 
 from ravecodec.errors import OutputError
-from ravecodec.models.istft import Clock
+from ravecodec.models.clock import Clock
 from ravecodec.models.package import load_package
 from ravecodec.train import loop
 from ravecodec.train.board import EXCERPTS, POSTERIOR, QUANTISED, Board, is_shown

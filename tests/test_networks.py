@@ -8,8 +8,8 @@ from torch import Tensor
 from ravecodec.errors import UsageError
 from ravecodec.models import istft, noise
 from ravecodec.models.blocks import TimeConv, TimeUp, channels_last
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
-from ravecodec.models.istft import Clock
 from ravecodec.models.pqmf import PQMF
 from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.models.reach import Reach

@@ -17,8 +17,8 @@ from torch.nn.utils import parametrize
 from ravecodec.bitstream import fit_static
 from ravecodec.errors import ModelError
 from ravecodec.models.blocks import TimeConv, TimeUp
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
-from ravecodec.models.istft import Clock
 from ravecodec.models.latent import LatentSpace, analyse
 from ravecodec.models.package import Coding, fold, load_package, load_weights, save_package
 from ravecodec.models.rave import Rave

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ravecodec.errors import UsageError
-from ravecodec.models.istft import Clock
+from ravecodec.models.clock import Clock
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
 from ravecodec.train.parallel import World, gather

@@ -13,7 +13,7 @@ from ravecodec import codec
 from ravecodec.bitstream import limits
 from ravecodec.errors import ModelError
 from ravecodec.models import config as config_module
-from ravecodec.models import header, istft, pqmf, size, spectrogram
+from ravecodec.models import header, istft, pqmf, refine, size, spectrogram
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.package import fold
 from ravecodec.models.rave import Rave
@@ -27,13 +27,15 @@ def some_config(seed: int) -> ModelConfig:
     def one_of(*values: Any) -> Any:
         return values[random.integers(len(values))]
 
+    families = one_of(*config_module.ENCODERS), one_of(*config_module.GENERATORS)
     ratios, levels = one_of((4, 4, 4, 2), (2, 4, 4, 4, 2), (4, 4, 4, 4, 2)), 4
     rows = [one_of(1, 2, 3) for _ in range(levels)]
     deepest = one_of(1, 2, 4)
     return ModelConfig(
         channels=one_of(1, 2),
-        encoder=one_of(*config_module.ENCODERS),
-        generator=one_of(*config_module.GENERATORS),
+        encoder=families[0],
+        generator=families[1],
+        refiner=one_of(0, 3) if families == ("spectrogram", "istft") else 0,
         capacity=one_of(1, 2, 5),
         ratios=ratios,
         latent=deepest * one_of(1, 2, 3),
@@ -63,6 +65,7 @@ def test_weight_shapes_and_reach_are_the_networks() -> None:
 def test_constants_that_are_said_twice_agree() -> None:
     assert size.BLOCK_SAMPLES == codec.BLOCK_SAMPLES
     assert pqmf.analysis_filters().shape[1] == size.PQMF_TAPS
+    assert refine.BLOCKS == size.REFINER_BLOCKS and refine.TIME == size.REFINER_TIME
     assert (size.LINE_COLUMNS, size.NOISE_COLUMNS) == (istft.LINE_COLUMNS, istft.NOISE_COLUMNS)
     windows = [(spectrogram.LONG, spectrogram.COLUMNS), (spectrogram.SHORT, spectrogram.COLUMNS)]
     assert [*size.SPECTRUM] == [*windows, (spectrogram.ONSET, spectrogram.ONSET_COLUMNS)]

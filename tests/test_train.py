@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ravecodec.codec import Decoder, Encoder, stream_info
 from ravecodec.errors import InputError, ModelError, OutputError, UsageError
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.discriminator import WaveformDiscriminator
-from ravecodec.models.istft import Clock
 from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
 from ravecodec.train import loop, stages

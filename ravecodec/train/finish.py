@@ -19,7 +19,7 @@ from ravecodec.models.rave import Rave
 from ravecodec.quantize import Quantizer, base_steps
 from ravecodec.train.data import Crops
 from ravecodec.train.recipe import Recipe
-from ravecodec.train.stages import Valid
+from ravecodec.train.stages import Valid, posterior, random_clock
 
 ANALYSIS_FRAMES = 20_000
 RATE_FRAMES = 4_000
@@ -37,8 +37,10 @@ def posteriors(
     network.eval()
     while seen < frames:
         audio = crops.batch((1 << 41) + step, recipe.batch).to(device)
+        clock = random_clock(len(audio), torch.Generator().manual_seed(step), device)
         with torch.no_grad():
-            pair = [valid.latents(x).transpose(1, 2).flatten(0, 1).cpu().numpy() for x in network.encode(audio)]
+            both = posterior(network, valid, audio, clock, recipe.refine[0])
+        pair = [valid.latents(x).transpose(1, 2).flatten(0, 1).cpu().numpy() for x in both]
         yield pair[0], pair[1]
         seen += len(pair[0])
         step += 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from ravecodec.errors import UsageError
 from ravecodec.models.config import ModelConfig
+from ravecodec.train.optimiser import OPTIMISERS
 
 NAME = re.compile(r"\w[\w.-]*")  # of a model: it becomes the name of a file
 DISTANCES = ("paper", "stereo")
@@ -58,7 +59,11 @@ class Recipe:
     windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
     random_grid: bool = True  # stereo: false lets the spectra of every step begin at the same sample of a crop
     mel: float = 0.0  # weight of the log-mel distance beside S, in nepers
+    optimiser: str = "adam"  # or "muon", for the network's matrices: Adam keeps all other weights and the discriminator
     average: float = 0.999  # decay of the moving average of the weights, which is what is packed; 0: the last weights
+    # How many learned corrections the latents get, of a model that has a refiner: drawn anew in every step of stage 1;
+    # the first is the number that is validated and packed, and that stage 2 uses.
+    refine: tuple[int, ...] = (1,)
     target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
     beta: float = 0.1  # weight of the KL in bits per frame: with target_kbps at the start, without it for ever
     # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the distance alone.
@@ -79,14 +84,18 @@ class Recipe:
     name: str = "model"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "windows", tuple(self.windows))
+        for key in ("windows", "refine"):
+            object.__setattr__(self, key, tuple(getattr(self, key)))
         for f in fields(self):
             if f.default is not dataclasses.MISSING:
                 self._check(_fits(getattr(self, f.name), f.default), f.name, f"a value like {f.default!r}")
         self._check(self.distance in DISTANCES, "distance", f"one of {DISTANCES}")
+        self._check(self.optimiser in OPTIMISERS, "optimiser", f"one of {OPTIMISERS}")
         self._check(self.discriminator in DISCRIMINATORS, "discriminator", f"one of {DISCRIMINATORS}")
         counts = all(isinstance(w, int) and w >= 4 for w in self.windows)
         self._check(counts and len(self.windows) > 0, "windows", "a list of window lengths")
+        steps = all(isinstance(n, int) and n >= 0 for n in self.refine)
+        self._check(steps and len(self.refine) > 0, "refine", "a list of numbers of corrections")
         for key in ("placed", "allpass", "average"):
             self._check(0 <= getattr(self, key) <= 1, key, "0 to 1")
         self._check(self.windows_per_step <= len(self.windows), "windows_per_step", f"at most {len(self.windows)}")

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ravecodec.errors import UsageError
+from ravecodec.models.clock import Clock
 from ravecodec.models.discriminator import Features, PeriodDiscriminator, SpectrumDiscriminator, WaveformDiscriminator
-from ravecodec.models.istft import Clock
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.losses import (
     discriminator_hinge,
@@ -137,6 +137,19 @@ def pick_windows(recipe: Recipe, generator: torch.Generator) -> list[int]:
     return [recipe.windows[i] for i in chosen]
 
 
+def pick_refinement(recipe: Recipe, generator: torch.Generator) -> int:
+    """How many learned corrections the latents get in this step."""
+    if len(recipe.refine) == 1:
+        return recipe.refine[0]
+    return recipe.refine[int(torch.randint(len(recipe.refine), (), generator=generator))]
+
+
+def posterior(model: Rave, valid: Valid, audio: Tensor, clock: Clock, steps: int) -> tuple[Tensor, Tensor]:
+    """Mean and spread [batch, latent, frames] of audio that will be decoded at `clock`, with that many corrections."""
+    mean, spread = model.encode(audio)
+    return model.refine(audio, mean, spread, clock, steps, valid.total), spread
+
+
 class Beta:
     """Weight of the KL: constant, or dual ascent towards a rate in kbit/s.
 
@@ -160,10 +173,11 @@ def stage1_loss(
     model: Rave, recipe: Recipe, valid: Valid, audio: Tensor, beta: float, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float], Tensor]:
     """(loss, log values, KL in bits per dim [latent]) of audio [batch, channels, samples]."""
+    clock = random_clock(len(audio), generator, audio.device)
     with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
-        mean, spread = model.encode(audio)
+        mean, spread = posterior(model, valid, audio, clock, pick_refinement(recipe, generator))
         z = sample_posterior(mean, spread, generator)
-        bands = model.decode_bands(z, random_clock(len(audio), generator, audio.device))
+        bands = model.decode_bands(z, clock)
     output = model.pqmf.synthesis(bands)
     windows = pick_windows(recipe, generator)
     grid = pick_grid(recipe, windows, generator)
@@ -223,13 +237,13 @@ def build_discriminator(recipe: Recipe) -> Discriminator:
 
 
 def stage2_output(
-    model: Rave, recipe: Recipe, sender: Sender, audio: Tensor, step: int, generator: torch.Generator
+    model: Rave, recipe: Recipe, valid: Valid, sender: Sender, audio: Tensor, step: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """(bands, audio) that the generator makes of what is sent (`quantised`) or sampled; the encoder is frozen."""
     clock = random_clock(len(audio), generator, audio.device)
     with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
         with torch.no_grad():
-            mean, spread = model.encode(audio)
+            mean, spread = posterior(model, valid, audio, clock, recipe.refine[0])
             z = sender(mean, step, clock) if recipe.quantised else sample_posterior(mean, spread, generator)
         bands = model.decode_bands(z, clock)
     return bands, model.pqmf.synthesis(bands)

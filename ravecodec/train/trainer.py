@@ -13,6 +13,7 @@ from torch import Tensor
 from ravecodec.models.grow import adopt
 from ravecodec.models.rave import Rave
 from ravecodec.train import stages
+from ravecodec.train.optimiser import Optimiser, build_optimiser
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage
 
@@ -42,8 +43,8 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.discriminator = stages.build_discriminator(recipe).to(device)
         betas = (0.5, 0.9)  # RAVE, section 4.1
-        self.optimiser = torch.optim.Adam(self.model.parameters(), betas=(0.9, 0.99))
-        self.generator_optimiser = torch.optim.Adam(self.model.generator.parameters(), betas=betas)
+        self.optimiser = build_optimiser(recipe.optimiser, self.model, (0.9, 0.99))
+        self.generator_optimiser = build_optimiser(recipe.optimiser, self.model.generator, betas)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), betas=betas)
         self.beta = stages.Beta(recipe, recipe.model.frame_rate)
         self.valid = stages.Valid.of(self.model, recipe.crop_frames)
@@ -113,7 +114,7 @@ class Trainer:
         self.stage, self.step, self.stage1_steps = 2, 0, self.step
 
 
-def _descend(loss: Tensor, optimiser: torch.optim.Optimizer, rate: float, world: World) -> None:
+def _descend(loss: Tensor, optimiser: Optimiser, rate: float, world: World) -> None:
     """One step down the gradient, averaged over all processes; FloatingPointError, with the weights left alone, if it
     is NaN or infinite."""
     for group in optimiser.param_groups:
@@ -147,7 +148,7 @@ def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[
     model.eval()
     model.encoder.requires_grad_(False)
     hop, random = recipe.model.hop, trainer.randomness()
-    bands, output = stages.stage2_output(model, recipe, sender, audio, trainer.draw, random)
+    bands, output = stages.stage2_output(model, recipe, trainer.valid, sender, audio, trainer.draw, random)
     real, fake = (trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
     rate = learning_rate(recipe.stage2, trainer.step)
     critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)

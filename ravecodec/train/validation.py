@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ravecodec.evaluate.metrics import peak_f1
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
-from ravecodec.models.istft import Clock
 from ravecodec.models.losses import kl_bits
 from ravecodec.models.rave import Rave
 from ravecodec.train import stages
@@ -66,7 +66,7 @@ def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> I
         audio = crops.batch(FIRST + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
-            mean, spread = network.encode(audio)
+            mean, spread = stages.posterior(network, valid, audio, clock, recipe.refine[0])
             bands = network.decode_bands(latents(mean, clock), clock)
         with torch.no_grad():
             output = network.pqmf.synthesis(bands)
