@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_PARAMETERS = 100_000_000  # five times the RAVE paper's network: 400 MB in float32
 MAX_BLOCKS = 1 << 11  # residual blocks; a header of a mebibyte could not name more
-MAX_BLOCK_BYTES = 1 << 30  # of a block as `block_bytes` estimates it
+MAX_BLOCK_BYTES = 3 << 29  # 1.5 GiB, of a block as `block_bytes` estimates it
 BLOCK_SAMPLES = 1 << 18  # what `codec.py` computes at a time
 
 PQMF_TAPS = 385
@@ -25,7 +25,6 @@ SPECTRUM = ((8192, 2), (2048, 2), (1024, 4))  # windows of the spectrogram encod
 LINE_COLUMNS, NOISE_COLUMNS = 4, 8  # amplitudes per step of the istft generator
 FLOAT = 4  # bytes
 REFINER_BLOCKS, REFINER_TIME = 2, 3
-REFINING = 4  # what the gradient of a decode takes, in decodes
 COPIES = 8  # arrays of the size of its widest layer that a network holds at a time, scratch memory of kernels included
 
 Shape = tuple[int, ...]
@@ -184,12 +183,17 @@ def _encoding_bytes(config: ModelConfig) -> int:
     samples = BLOCK_SAMPLES + 2 * encoder_samples(config)
     if config.encoder == "multiband":
         return _conv_bytes(config, samples)
-    if config.refiner:
-        samples += 2 * (decoder_samples(config) + REFINER_BLOCKS * REFINER_TIME * config.hop)
-        decoding = REFINING * (_level_bytes(config, samples) + _lines_bytes(config, samples))
-        refining = 2 * FLOAT * COPIES * config.refiner * _levels(config)[-1][1] * (samples // config.hop)
-        return max(_level_bytes(config, samples) + _spectrum_bytes(config, samples), decoding + refining)
-    return _level_bytes(config, samples) + _spectrum_bytes(config, samples)
+    plain = _level_bytes(config, samples) + _spectrum_bytes(config, samples)
+    return max(plain, _refining_bytes(config, samples)) if config.refiner else plain
+
+
+def _refining_bytes(config: ModelConfig, samples: int) -> int:
+    """A decode that keeps the activations of all its blocks, for the gradient at the latents."""
+    samples += 2 * (decoder_samples(config) + REFINER_BLOCKS * REFINER_TIME * config.hop)
+    sizes = zip(_levels(config), _columns(config), config.blocks, strict=True)
+    kept = sum((blocks + 1) * width * count * (samples // column) for (width, count), column, blocks in sizes)
+    refiner = 2 * config.refiner * _levels(config)[-1][1] * (samples // config.hop)
+    return FLOAT * COPIES * (kept + refiner) + _lines_bytes(config, samples)
 
 
 def _decoding_bytes(config: ModelConfig) -> int:

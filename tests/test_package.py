@@ -251,7 +251,7 @@ def _config(metadata: dict[str, str], **values: object) -> None:
 TAMPERINGS: dict[str, Callable[[dict[str, Tensor], dict[str, str]], object]] = {
     "no metadata": lambda tensors, metadata: metadata.clear(),
     "other format": lambda tensors, metadata: metadata.update(format="onnx"),
-    "newer version": lambda tensors, metadata: metadata.update(version="4"),
+    "newer version": lambda tensors, metadata: metadata.update(version="5"),
     "no config": lambda tensors, metadata: metadata.pop("config"),
     "config is no JSON": lambda tensors, metadata: metadata.update(config="{"),
     "config is a list": lambda tensors, metadata: metadata.update(config="[]"),
