@@ -13,7 +13,7 @@ from ravecodec import codec
 from ravecodec.bitstream import limits
 from ravecodec.errors import ModelError
 from ravecodec.models import config as config_module
-from ravecodec.models import header, istft, pqmf, refine, size, spectrogram
+from ravecodec.models import header, istft, pqmf, size, spectrogram
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.package import fold
 from ravecodec.models.rave import Rave
@@ -65,7 +65,6 @@ def test_weight_shapes_and_reach_are_the_networks() -> None:
 def test_constants_that_are_said_twice_agree() -> None:
     assert size.BLOCK_SAMPLES == codec.BLOCK_SAMPLES
     assert pqmf.analysis_filters().shape[1] == size.PQMF_TAPS
-    assert refine.BLOCKS == size.REFINER_BLOCKS and refine.TIME == size.REFINER_TIME
     assert (size.LINE_COLUMNS, size.NOISE_COLUMNS) == (istft.LINE_COLUMNS, istft.NOISE_COLUMNS)
     windows = [(spectrogram.LONG, spectrogram.COLUMNS), (spectrogram.SHORT, spectrogram.COLUMNS)]
     assert [*size.SPECTRUM] == [*windows, (spectrogram.ONSET, spectrogram.ONSET_COLUMNS)]
