@@ -35,8 +35,7 @@ CLIPPED_SHARE = 1e-4  # of samples at full scale, from which a file is named
 BLOCK = 1 << 18
 # What people keep sound in and libsndfile does not read: such files are named, not passed over in silence.
 UNREAD_SUFFIXES = frozenset(
-    (".aac", ".ac3", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".mpc", ".spx", ".tta")
-    + (".webm", ".wma", ".wv")
+    f".{kind}" for kind in ("aac ac3 ape dsf m4a m4b mka mkv mov mp4 mpc spx tta webm wma wv").split()
 )
 
 
