@@ -75,12 +75,14 @@ class ModelConfig:
         check_size(self)
 
     def _check_values(self) -> None:
-        self._check(self.channels in (1, 2), "channels", "1 or 2")
+        self._check(_is_count(self.channels) and self.channels <= 2, "channels", "1 or 2")
         self._check(self.encoder in ENCODERS, "encoder", f"one of {ENCODERS}")
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
         width = _is_count(self.refiner) or (self.refiner == 0 and not isinstance(self.refiner, bool))
         self._check(width and self.refiner <= MOST_ENTRY, "refiner", f"a width, 0 to {MOST_ENTRY}")
-        self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
+        self._check(
+            _is_count(self.bands) and self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for"
+        )
         self._check(isinstance(self.noise, bool), "noise", "true or false")
         for name, most in MOST.items():
             self._check(_is_count(getattr(self, name)), name, "a positive integer")

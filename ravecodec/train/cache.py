@@ -34,9 +34,8 @@ FULL_SCALE = 32766  # what the largest sample of a 16-bit file comes to
 CLIPPED_SHARE = 1e-4  # of samples at full scale, from which a file is named
 BLOCK = 1 << 18
 # What people keep sound in and libsndfile does not read: such files are named, not passed over in silence.
-UNREAD_SUFFIXES = frozenset(
-    f".{kind}" for kind in ("aac ac3 ape dsf m4a m4b mka mkv mov mp4 mpc spx tta webm wma wv").split()
-)
+UNREAD_SUFFIXES = {".aac", ".ac3", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".mpc", ".spx"}
+UNREAD_SUFFIXES |= {".tta", ".webm", ".wma", ".wv"}
 
 
 @dataclass(frozen=True)
