@@ -12,9 +12,11 @@ from math import prod
 from typing import Any
 
 from ravecodec.errors import ModelError
+from ravecodec.models.size import check_size
 
-PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself, read by package.py and, without torch, by zoo.py
+PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself
 PACKAGE_VERSION = 4  # what is written
+MOST_EFFORT = 5  # the highest level of `ravecodec.effort`
 PACKAGE_VERSIONS = ("1", "2", "3", "4")  # what is read
 
 ENCODERS = ("multiband", "spectrogram")
@@ -24,6 +26,13 @@ LISTS = ("ratios", "dilations", "frequency_ratios", "blocks")
 NOISE_BLOCK = 64  # band samples that share one filter of the conv generator's noise head
 LOWEST_SPECTRAL_RATE = 40_000  # Hz; the warped spectrum goes up to 20 kHz
 
+# What no network goes beyond. Rate, hop and latents are bounded by what a stream can name (SPEC section 8); the others
+# keep sums from growing without bounds before `check_size` looks at what they add up to.
+MOST = {"sample_rate": 768_000, "capacity": 1 << 16, "latent": 1024, "lines": 1 << 16, "sinusoids_per_line": 1 << 10}
+MOST_HOP = 65_536
+MOST_LEVELS, MOST_ENTRY = 16, 1 << 16  # of a list
+BRIEF = 80  # characters of a value in an error message
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -32,7 +41,8 @@ class ModelConfig:
     `encoder` and `generator` choose the family: ("multiband", "conv") is the network of the RAVE paper,
     ("spectrogram", "istft") the default preset. `ratios` are the strides at band rate: hop = bands * prod(ratios) for
     both families. The spectrogram and istft families work on steps of 2048 samples; a hop of 2048 * 2^k halves time on
-    the way into each of the k deepest levels. Raises ModelError for values that no network can be built from.
+    the way into each of the k deepest levels. Raises ModelError for values that no network can be built from, and for
+    networks that are larger than any model may be (`size.py`).
     """
 
     sample_rate: int = 48000
@@ -64,21 +74,29 @@ class ModelConfig:
         self._check(both or not self.refiner, "refiner", "0 unless the families are spectrogram and istft")
         if self.encoder == "spectrogram" or self.generator == "istft":
             self._check_spectral()
+        check_size(self)
 
     def _check_values(self) -> None:
-        self._check(self.channels in (1, 2), "channels", "1 or 2")
+        self._check(_is_count(self.channels) and self.channels <= 2, "channels", "1 or 2")
         self._check(self.encoder in ENCODERS, "encoder", f"one of {ENCODERS}")
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
-        self._check(isinstance(self.refiner, int) and self.refiner >= 0, "refiner", "a width, 0 or more")
-        self._check(self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for")
+        width = _is_count(self.refiner) or (self.refiner == 0 and not isinstance(self.refiner, bool))
+        self._check(width and self.refiner <= MOST_ENTRY, "refiner", f"a width, 0 to {MOST_ENTRY}")
+        self._check(
+            _is_count(self.bands) and self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for"
+        )
         for name in ("noise", "faint"):
             self._check(isinstance(getattr(self, name), bool), name, "true or false")
-        for name in ("sample_rate", "capacity", "latent", "lines", "sinusoids_per_line"):
+        for name, most in MOST.items():
             self._check(_is_count(getattr(self, name)), name, "a positive integer")
+            self._check(getattr(self, name) <= most, name, f"at most {most}")
         for name in LISTS:
             values = getattr(self, name)
             self._check(len(values) > 0 and all(map(_is_count, values)), name, "positive integers")
+            short = len(values) <= MOST_LEVELS and max(values) <= MOST_ENTRY
+            self._check(short, name, f"at most {MOST_LEVELS} integers of at most {MOST_ENTRY}")
         self._check(_all_even(self.ratios), "ratios", "even, so that a transposed convolution keeps the length")
+        self._check(self.hop <= MOST_HOP, "ratios", f"a hop of at most {MOST_HOP} samples")
 
     def _check_spectral(self) -> None:
         """What the spectrogram encoder and the istft generator need."""
@@ -99,7 +117,7 @@ class ModelConfig:
 
     def _check(self, good: bool, name: str, expected: str) -> None:
         if not good:
-            raise ModelError(f"model config: {name} is {getattr(self, name)!r}, expected {expected}")
+            raise ModelError(f"model config: {name} is {brief(getattr(self, name))}, expected {expected}")
 
     @property
     def hop(self) -> int:
@@ -131,7 +149,8 @@ class ModelConfig:
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ModelError(f"model config: unknown key {', '.join(unknown)}; expected {', '.join(sorted(known))}")
+            found, expected = brief(", ".join(unknown), plain=True), ", ".join(sorted(known))
+            raise ModelError(f"model config: unknown key {found}; expected {expected}")
         return cls(**values)
 
     @classmethod
@@ -139,11 +158,18 @@ class ModelConfig:
         """Inverse of `to_json`; ModelError if it is not the JSON of a config."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"model config: not JSON ({error})") from error
         if not isinstance(values, dict):
             raise ModelError(f"model config: found {type(values).__name__}, expected an object")
         return cls.from_dict(values)
+
+
+def brief(value: object, *, plain: bool = False) -> str:
+    """A value as an error message shows it: `repr`, or with `plain` the text itself, on one line and cut in the middle
+    where it is long."""
+    text = repr(value)[1:-1] if plain else repr(value)
+    return text if len(text) <= BRIEF else f"{text[: BRIEF // 2]} ... {text[-BRIEF // 4 :]}"
 
 
 def _is_count(value: object) -> bool:

@@ -8,7 +8,6 @@ the SHA-256 of the file: two files with one bit of difference are two models.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, parametrize
@@ -25,12 +23,10 @@ from torch.overrides import TorchFunctionMode
 
 from ravecodec.errors import ModelError
 from ravecodec.models.blocks import arrange
-from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, PACKAGE_VERSIONS, ModelConfig
+from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
+from ravecodec.models.header import LATENT_ARRAYS, WEIGHTS, Header, read_header
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.rave import Rave
-
-WEIGHTS = "weights."
-LATENT_ARRAYS = ("mean", "analysis", "synthesis", "deviation", "spread")
 
 
 @dataclass(frozen=True)
@@ -185,54 +181,36 @@ def _canonical(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
-def _checked_metadata(path: Path, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
-    found = metadata or {}
-    if found.get("format") != PACKAGE_FORMAT:
-        what = f"format {found.get('format')!r}; expected {PACKAGE_FORMAT!r}"
-        raise ModelError(f"{path}: not a ravecodec model package ({what})")
-    if found.get("version") not in PACKAGE_VERSIONS:
-        what = f"version {found.get('version')}; this ravecodec reads version {' and '.join(PACKAGE_VERSIONS)}"
-        raise ModelError(f"{path}: model package {what}")
-    return found
-
-
 def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Reads a package; ModelError if it is missing, damaged or of another version."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such model package")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = _checked_metadata(path, file.metadata())
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be read as a model package ({error})") from error
-    try:
-        return _assemble(path, metadata, tensors, torch.device(device))
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ModelError(f"{path}: model package is incomplete or inconsistent ({error})") from error
+    """Reads a package; ModelError if it is missing, damaged, of another version, or larger than a model may be."""
+    header = read_header(path)
+    digest = header.digest()
+    arrays = header.arrays(header.tensors)
+    weights = {name.removeprefix(WEIGHTS): torch.from_numpy(arrays.pop(name)).float() for name in _weights(header)}
+    if header.version == 1:
+        _upgrade(header.config, weights)
+    network = _build(header.config, weights).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    arrange(network)
+    axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
+    row = {key: arrays[f"coding.{key}"] for key in ("base", "shapes", "scales")}
+    point = header.point
+    latent = LatentSpace(**axes, frames=point["frames"])
+    values = {key: point[key] for key in ("dims", "step_index", "fill")}
+    coding = Coding(**row, **values, effort=point.get("effort", 0))
+    return Model(network, latent, coding, header.name, digest, header.info)
 
 
-def _assemble(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor], device: torch.device) -> Model:
-    config = ModelConfig.from_json(metadata["config"])
+def _weights(header: Header) -> list[str]:
+    return [name for name in header.tensors if name.startswith(WEIGHTS)]
+
+
+def _build(config: ModelConfig, weights: dict[str, Tensor]) -> Rave:
+    """The folded network with these weights, which it takes over without a copy."""
     with _Uninitialised():
         network = _fold(Rave(config))
-    weights = {k.removeprefix(WEIGHTS): v.float() for k, v in tensors.items() if k.startswith(WEIGHTS)}
-    if metadata["version"] == "1":
-        _upgrade(config, weights)
-    network.load_state_dict(weights)
-    network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-    arrange(network)
-    point = json.loads(metadata["point"])
-    arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith(WEIGHTS)}
-    axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
-    latent = LatentSpace(**axes, frames=point["frames"])
-    row = {key: arrays[f"coding.{key}"] for key in ("base", "shapes", "scales")}
-    coding = Coding(
-        **row, dims=point["dims"], step_index=point["step_index"], fill=point["fill"], effort=point.get("effort", 0)
-    )
-    _check_sizes(config.latent, latent, coding)
-    digest = hashlib.sha256(path.read_bytes()).digest()
-    return Model(network, latent, coding, metadata["name"], digest, json.loads(metadata["info"]))
+    network.load_state_dict(weights, assign=True)
+    return network.requires_grad_(False)
 
 
 def _upgrade(config: ModelConfig, weights: dict[str, Tensor]) -> None:
@@ -246,15 +224,3 @@ def _upgrade(config: ModelConfig, weights: dict[str, Tensor]) -> None:
         if config.channels == 2 and config.generator == "istft" and key in weights:
             mid, side = weights[key].chunk(2)
             weights[key] = torch.cat([mid, mid, side])
-
-
-def _check_sizes(size: int, latent: LatentSpace, coding: Coding) -> None:
-    """ValueError unless every array and the operating point belong to a model of `size` latents."""
-    arrays = {f"latent.{key}": getattr(latent, key) for key in LATENT_ARRAYS}
-    arrays |= {"coding.base": coding.base, "coding.shapes": coding.shapes, "coding.scales": coding.scales}
-    for key, array in arrays.items():
-        expected = (size, size) if key in ("latent.analysis", "latent.synthesis") else (size,)
-        if array.shape != expected:
-            raise ValueError(f"{key} is {list(array.shape)}, expected {list(expected)}")
-    if not 1 <= coding.dims <= size:
-        raise ValueError(f"dims is {coding.dims}, expected 1 to {size}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ravecodec.errors import UsageError
+from ravecodec.models.config import MOST_EFFORT
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.analysis import Analysed, Audio
@@ -23,6 +24,7 @@ class Effort:
 
 
 LEVELS = (Effort(0, 0), Effort(1, 0), Effort(3, 0), Effort(3, 10), Effort(3, 30), Effort(3, 100))
+assert len(LEVELS) == MOST_EFFORT + 1, "a model file may name every level and no other"
 IN_PLACE_OF_CORRECTION = 5  # iterations, where a model has not learned to correct
 
 

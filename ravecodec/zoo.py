@@ -7,32 +7,29 @@ its id the first 8 bytes of the file's SHA-256, as every stream header carries i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from platformdirs import user_data_path
-from safetensors import SafetensorError, safe_open
 
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.errors import ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile, check_output
-from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSIONS, ModelConfig
+from ravecodec.models.config import ModelConfig, brief
+from ravecodec.models.header import read_header
 
 ENVIRONMENT = "RAVECODEC_MODELS"
 DEFAULT = "default"
 SUFFIX = ".safetensors"
-MAX_HEADER = 2**20  # bytes of JSON; a package of 25 MB has about 30 KiB
 _NAME = re.compile(r"\w[\w.+-]*")
 _ID = re.compile(r"[0-9a-f]{8,64}")
+DIGEST_DIGITS = 64
 _LISTED = 8  # models that an error message names at most
 
 
@@ -118,65 +115,21 @@ def _files(folder: Path) -> list[Path]:
 
 def read_entry(path: Path) -> ModelEntry:
     """The entry of a model file; ModelError if it is missing, damaged, or no ravecodec model."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such model file")
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            metadata = _read_metadata(path, file, status.st_size)
-        digest = _digest(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        config = ModelConfig.from_json(metadata["config"])
-        point, info = _json_object(metadata["point"]), _json_object(metadata["info"])
-        return ModelEntry(path.name.removesuffix(SUFFIX), path, digest, status.st_size, config, point, info)
-    except (ModelError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: the model's metadata is incomplete or damaged ({error})") from error
+    header = read_header(path)
+    name = path.name.removesuffix(SUFFIX)
+    return ModelEntry(name, path, header.digest(), header.size, header.config, header.point, header.info)
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError(f"{type(value).__name__} instead of an object")
-    return value
-
-
-def _read_metadata(path: Path, file: BinaryIO, size: int) -> Mapping[str, str]:
-    """The `__metadata__` of a safetensors header: uint64 length, JSON, tensors up to the last data offset."""
-    prefix = file.read(8)
-    length = int.from_bytes(prefix, "little")
-    if len(prefix) < 8 or not 2 <= length <= MAX_HEADER:
-        raise ModelError(f"{path}: is not a model package, expected a .safetensors file")
-    try:
-        header = json.loads(file.read(length))
-        metadata = dict(header.pop("__metadata__", {}))
-        end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: the header of the model file is damaged") from error
-    if size != end:
-        raise ModelError(f"{path}: has {size} bytes, expected {end} as its header says (a partial download?)")
-    found = metadata.get("format"), metadata.get("version")
-    if found[0] != PACKAGE_FORMAT or found[1] not in PACKAGE_VERSIONS:
-        expected = f"{PACKAGE_FORMAT} version {' or '.join(PACKAGE_VERSIONS)}"
-        raise ModelError(f"{path}: is {found[0] or 'no model package'} version {found[1]}, expected {expected}")
-    return metadata
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, size: int, mtime_ns: int) -> bytes:
-    """SHA-256 of a file; size and time are in the key so that a changed file is read again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def check_values(path: Path) -> None:
+    """ModelError, naming the tensor, if a model file holds values that no model can have."""
+    header = read_header(path)
+    header.arrays(header.tensors)
 
 
 def read_tables(entry: ModelEntry) -> StaticModel:
     """The entropy tables of a model, enough to check a stream's symbols without the network."""
-    try:
-        with safe_open(entry.path, framework="numpy") as file:
-            return StaticModel(file.get_tensor("coding.shapes"), file.get_tensor("coding.scales"))
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{entry.path}: the model's tables cannot be read ({error})") from error
+    tables = read_header(entry.path).arrays(["coding.shapes", "coding.scales"])
+    return StaticModel(tables["coding.shapes"], tables["coding.scales"])
 
 
 # ---- lookup ----------------------------------------------------------------------------------------------------------
@@ -222,6 +175,11 @@ def _find_default() -> ModelEntry:
 
 
 def _find_id(text: str) -> ModelEntry:
+    """The model whose id begins like this. All 64 digits name one file, so the first that has them is enough."""
+    if len(text) == DIGEST_DIGITS and _ID.fullmatch(text):
+        found = next((entry for entry in _entries_for_ids() if entry.digest.hex() == text), None)
+        if found is not None:
+            return found
     entries, _ = list_models()
     matches = {e.digest: e for e in reversed(entries) if _ID.fullmatch(text) and e.digest.hex().startswith(text)}
     if len(matches) == 1:
@@ -230,7 +188,19 @@ def _find_id(text: str) -> ModelEntry:
         raise ModelError(f"model id {text} fits {_names(list(matches.values()))}; give more digits")
     if Path(text).is_file():
         raise ModelError(f"{text}: is a file, but a model's file is called *{SUFFIX}")
-    raise ModelError(f"no model called {text!r}; known are {_names(entries)}")
+    raise ModelError(f"no model called {brief(text)}; known are {_names(entries)}")
+
+
+def _entries_for_ids() -> Iterator[ModelEntry]:
+    """Every model that can be read, one at a time, the shipped default first: it made most streams, and where the
+    looking ends, no other file is hashed. Equal ids are equal files, so the order decides nothing else."""
+    files = list(model_files())
+    files.sort(key=lambda path: path != shipped_folder() / (DEFAULT + SUFFIX))
+    for path in files:
+        try:
+            yield read_entry(path)
+        except ModelError:
+            continue
 
 
 def _names(entries: list[ModelEntry]) -> str:
@@ -240,9 +210,8 @@ def _names(entries: list[ModelEntry]) -> str:
 
 
 def installed(model_id: bytes) -> ModelEntry | None:
-    """The model of these 8 bytes, or None."""
-    entries, _ = list_models()
-    return next((entry for entry in entries if entry.id == model_id), None)
+    """The model of these 8 bytes, or None; files behind the first match are not looked at."""
+    return next((entry for entry in _entries_for_ids() if entry.id == model_id), None)
 
 
 def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = None) -> ModelEntry:
@@ -289,5 +258,7 @@ def add_model(path: Path, name: str | None = None, *, force: bool = False) -> Mo
 
 def _same(target: Path, source: ModelEntry) -> bool:
     """Whether `target` holds the same model; a damaged file does not."""
-    status = target.stat()
-    return status.st_size == source.size and _digest(target, status.st_size, status.st_mtime_ns) == source.digest
+    try:
+        return target.stat().st_size == source.size and read_entry(target).digest == source.digest
+    except (ModelError, OSError):
+        return False

@@ -62,6 +62,11 @@ def test_what_is_no_config_is_a_model_error(text: str) -> None:
     [
         ("channels", 0),
         ("channels", 3),
+        ("channels", True),
+        ("channels", 1.0),
+        ("bands", 16.0),
+        ("refiner", False),
+        ("refiner", -1),
         ("bands", 8),
         ("encoder", "wavelet"),
         ("generator", "wavenet"),

@@ -206,7 +206,7 @@ def test_weights_that_are_not_finite_are_refused(parts: Parts, tmp_path: Path) -
 
 
 def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such model package"):
+    with pytest.raises(ModelError, match="no such model file"):
         load_package(tmp_path / "nothing.safetensors")
 
 

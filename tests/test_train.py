@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -387,15 +388,126 @@ def test_validation_hears_the_same_every_time(cache: Path) -> None:
     assert validate(trainer, held) != first
 
 
-def test_a_finished_run_is_only_packed_again(uninterrupted: tuple[Recipe, Path], music: Path, cache: Path) -> None:
+def test_a_finished_run_is_left_alone(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Whatever became of the data; the licence of the first call stays, and another one is refused."""
     recipe, run = uninterrupted
-    before = checkpoint(run)
+    package = next(run.glob("*.safetensors"))
+    before = package.read_bytes(), package.stat().st_mtime_ns, (run / "checkpoint.pt").read_bytes()
+    changed = tmp_path / "changed"
+    shutil.copytree(music, changed)
+    soundfile.write(changed / "new.wav", np.zeros((RATE, 2)), RATE)
+    for data in (music, changed):
+        said: list[str] = []
+        assert loop.train(data, recipe, run, cache=cache, device="cpu", report=said.append) == package
+        assert said[0] == f"resumed at stage 2 step {recipe.stage2.steps}" and "left as it is" in said[1]
+        assert before == (package.read_bytes(), package.stat().st_mtime_ns, (run / "checkpoint.pt").read_bytes())
+    with pytest.raises(UsageError, match=r"its licence is 'unstated', not 'CC0-1\.0'"):
+        loop.train(music, recipe, run, cache=cache, device="cpu", licence="CC0-1.0")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["packed"] == [2, recipe.stage2.steps] and facts["made_with"].startswith("torch ")
+    (run / "run.json").unlink()  # as in a run from before there was one
+    loop.train(music, recipe, run, cache=cache, device="cpu")
+    assert before[0] == package.read_bytes()
+    Run(run, recipe).remember(**facts)
+
+
+def test_equal_trainings_give_equal_models(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, at another speed, with a licence that is said only once."""
+    recipe, run = uninterrupted
+    monkeypatch.setattr("ravecodec.train.outcome.platform.machine", lambda: "abacus")
+    monkeypatch.setattr(Trainer, "seconds", property(lambda self: 1e6, lambda self, value: None), raising=False)
+    path = loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu", licence="unstated")
+    path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
+    assert path.read_bytes() == next(run.glob("*.safetensors")).read_bytes()
+    assert json.loads((tmp_path / "run.json").read_text())["training_seconds"] == 10**6
+
+
+def test_a_run_can_be_lengthened_but_not_shortened(music: Path, cache: Path, tmp_path: Path) -> None:
+    run = partial(loop.train, music, out=tmp_path, cache=cache, device="cpu")
+    short = SHORT.replace(stage1=Stage(1, 5e-3), stage2=Stage(1, 5e-4))
+    run(short, stage="1", licence="CC0-1.0")
+    first = short.replace(stage1=Stage(3, 5e-3))
+    assert load_package(run(first, stage="1")).info["steps"] == {"stage 1": 3}
+    run(first)
+    second = first.replace(stage2=Stage(2, 5e-4))
+    info = load_package(run(second)).info
+    assert info["steps"] == {"stage 1": 3, "stage 2": 2} and info["licence"] == "CC0-1.0"
+    assert Recipe.from_dict(json.loads((tmp_path / "recipe.json").read_text())) == second
+    with pytest.raises(UsageError, match="lengthened, not shortened"):
+        run(first)
+    with pytest.raises(UsageError, match="only stage 2 can be lengthened"):
+        run(second.replace(stage1=Stage(9, 5e-3)))
+    assert Recipe.from_dict(json.loads((tmp_path / "recipe.json").read_text())) == second
+    with pytest.raises(UsageError, match="another recipe"):
+        run(second.replace(stage2=Stage(9, 1e-4)))
+
+
+def test_two_calls_on_one_folder_are_kept_apart(music: Path, cache: Path, tmp_path: Path) -> None:
+    """By a lock that a dead process does not hold."""
+    code = (
+        "import os, sys; from pathlib import Path; from ravecodec.train.folder import held\n"
+        "with held(Path(sys.argv[1])): print(os.getpid(), flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        number = other.stdout.readline().strip()
+        with pytest.raises(OutputError, match=f"process {number} trains in this folder"):
+            loop.train(music, SHORT, tmp_path, cache=cache, device="cpu")
+        other.kill()
+    loop.train(music, SHORT.replace(stage1=Stage(1, 5e-3)), tmp_path, stage="1", cache=cache, device="cpu")
+
+
+def test_a_model_that_cannot_be_good_says_so(
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Seconds of audio, a rate far from what was asked for, weights that were not taken over: in the model for good."""
+    recipe, run = uninterrupted
+    info = load_package(next(run.glob("*.safetensors"))).info
+    assert info["warnings"][:1] == ["trained on 6 s of audio only; an hour is a start"]
+    wider = recipe.replace(
+        model=dataclasses.replace(recipe.model, capacity=2 * recipe.model.capacity),
+        stage1=Stage(1, 1e-6),
+        rate_kbps=1e4,
+    )
     said: list[str] = []
-    path = loop.train(music, recipe, run, cache=cache, device="cpu", report=said.append)
-    after = checkpoint(run)
-    assert said[0] == f"resumed at stage 2 step {recipe.stage2.steps}"
-    assert all(torch.equal(value, dict(tensors(after))[name]) for name, value in tensors(before))
-    assert load_package(path).config == recipe.model
+    start = partial(loop.train, music, wider, tmp_path, stage="1", cache=cache, device="cpu", report=said.append)
+    found = load_package(start(init_from=next(run.glob("*.safetensors")))).info["warnings"]
+    assert any("% of the weights were not taken over from" in line for line in found)
+    assert any("kbit/s, far below the 10000 asked for" in line for line in found)
+    assert all(f"warning: {line}" in said for line in found)
+    assert f"is written, with {len(found)} warnings" in said[-1]
+
+
+def test_damaged_files_of_a_run_say_what_to_delete(music: Path, tmp_path: Path) -> None:
+    quick = SHORT.replace(stage1=Stage(1, 5e-3))
+    run = partial(loop.train, music, quick, tmp_path, device="cpu", stage="1")
+    package = run()
+    good = {name: (tmp_path / name).read_bytes() for name in DAMAGEABLE}
+    package.unlink()
+    for name, data in good.items():
+        lines = {b"[1]\n", b"\xff\n", b"{\n" * 9, b"[" * 100_000 + b"\n"}
+        cuts = set() if name.endswith("jsonl") else {data[: len(data) // 2], data[:5000], b""}  # which are mended there
+        for bad in (cuts | lines) - {data}:
+            (tmp_path / name).write_bytes(bad)
+            with pytest.raises((InputError, ModelError), match=rf"{name}: .*delete it.*lost") as caught:
+                run()
+            assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+        (tmp_path / name).write_bytes(data)
+    run()
+    state = checkpoint(tmp_path)
+    torch.save({"stage": 1}, tmp_path / "checkpoint.pt")
+    package.unlink()
+    with pytest.raises(ModelError, match="does not hold what this recipe needs; delete it"):
+        run()
+    assert state["step"] == 1
+
+
+DAMAGEABLE = ("recipe.json", "run.json", "checkpoint.pt", "cache/settings.json", "cache/tracks.jsonl")
 
 
 def test_training_may_start_from_a_package(
@@ -452,7 +564,7 @@ def test_a_package_of_another_architecture_is_refused(
     other = PAPER if recipe is SHORT else SHORT
     with pytest.raises(ModelError, match="none of its weights fit this model config"):
         loop.train(music, other, tmp_path, init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu")
-    with pytest.raises(ModelError, match="no such model package"):
+    with pytest.raises(ModelError, match="no such model file"):
         loop.train(music, recipe, tmp_path / "b", init_from=tmp_path / "x.safetensors", cache=cache, device="cpu")
 
 
@@ -483,7 +595,7 @@ def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
     for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "checkpoint.pt").write_bytes(data)
-        with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
+        with pytest.raises(ModelError, match="cannot be read as a checkpoint; delete it"):
             loop.train(music, SHORT, tmp_path, cache=cache, device="cpu")
 
 

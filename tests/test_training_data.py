@@ -113,6 +113,24 @@ def test_the_library_is_described(folder: Path, tmp_path: Path) -> None:
     assert "1 files repeat another and are left out: z again.wav" in said and "1 files cannot be read" in said
 
 
+def test_what_is_passed_over_is_named(folder: Path, tmp_path: Path) -> None:
+    """Linked folders, dangling links and formats that are not read; a link to a file is read."""
+    (tmp_path / "elsewhere").mkdir()
+    soundfile.write(tmp_path / "elsewhere" / "x.wav", tone(0.2, 200), RATE)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (folder / "one.wav").symlink_to(tmp_path / "elsewhere" / "x.wav")
+    (folder / "song.m4a").write_bytes(b"x")
+    (folder / "album" / "cover.png").write_bytes(b"x")
+    library = build_cache(folder, tmp_path / "cache", RATE, 2)
+    found = library.summary(RATE)
+    assert found["links"] == [str(folder / "gone.wav"), str(folder / "linked")]
+    assert found["unread"] == [str(folder / "song.m4a")] and found["closed"] == []
+    assert "one.wav" in [track.path for track in library.tracks]
+    said = "\n".join(describe(found))
+    assert "2 links lead to folders or to nothing" in said and f"are not read: {folder / 'song.m4a'}" in said
+
+
 def test_a_full_disk_is_an_output_error_and_the_cache_goes_on(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -158,7 +158,7 @@ def test_a_damaged_file_is_named_and_does_not_hide_the_others(
         {},
         {"__metadata__": None},
         {"__metadata__": {}},
-        {"__metadata__": PACKAGE | {"version": "4"}},
+        {"__metadata__": PACKAGE | {"version": "5"}},
         {"__metadata__": PACKAGE},
         {"__metadata__": PACKAGE | {"config": "{}", "point": "[", "info": "{}"}},
         {"__metadata__": PACKAGE | {"config": '{"x": 1}', "point": "{}", "info": "{}"}},

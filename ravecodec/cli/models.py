@@ -81,7 +81,7 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
       ravecodec model add run/piano.safetensors
       ravecodec model add download.safetensors --name default -f
     """
-    zoo.read_entry(file)
+    zoo.check_values(file)
     from ravecodec.models.package import load_package
 
     load_package(file)

@@ -26,7 +26,7 @@ from ravecodec.errors import UsageError
 @click.option(
     "--cache", metavar="DIR", type=click.Path(path_type=Path), help="Folder of decoded audio; default: RUN/cache."
 )
-@click.option("--licence", default="unstated", metavar="TEXT", help="Licence of the weights, stored in the model.")
+@click.option("--licence", metavar="TEXT", help="Licence of the weights, stored in the model; default: unstated.")
 @click.option("--steps1", type=click.IntRange(0), metavar="N", help="Steps of stage 1 instead of the recipe's.")
 @click.option("--steps2", type=click.IntRange(0), metavar="N", help="Steps of stage 2 instead of the recipe's.")
 @click.option("--devices", type=click.IntRange(1), default=1, metavar="N", help="Devices to share the work; default 1.")

@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +33,9 @@ SILENCE_FRAMES = 4096  # silence is counted in pieces of this length
 FULL_SCALE = 32766  # what the largest sample of a 16-bit file comes to
 CLIPPED_SHARE = 1e-4  # of samples at full scale, from which a file is named
 BLOCK = 1 << 18
+# What people keep sound in and libsndfile does not read: such files are named, not passed over in silence.
+UNREAD_SUFFIXES = {".aac", ".ac3", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".mpc", ".spx"}
+UNREAD_SUFFIXES |= {".tta", ".webm", ".wma", ".wv"}
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ class Lock:
 @dataclass(frozen=True)
 class Library:
     """What a folder holds: `tracks` to train on, each sound once; files that repeat another one (path -> the other's);
-    sentences on files that cannot be read. As long as it lives no other run changes the cache."""
+    sentences on files that cannot be read; what was not even tried (see `passed_over`). As long as it lives no other
+    run changes the cache."""
 
     tracks: list[Track]
     duplicates: dict[str, str]
     unreadable: list[str]
+    passed_over: dict[str, list[str]]
     lock: Lock = field(compare=False, repr=False)
 
     def summary(self, rate: int) -> dict[str, Any]:
@@ -109,6 +114,7 @@ class Library:
             "clipped": {t.path: t.clipped for t in self.tracks if t.clipped > CLIPPED_SHARE * t.frames},
             "duplicates": self.duplicates,
             "unreadable": self.unreadable,
+            **self.passed_over,
         }
 
 
@@ -119,10 +125,37 @@ def describe(summary: dict[str, Any]) -> Iterator[str]:
     yield f"data: {summary['files']} files, {summary['hours']:.2f} h ({rates}), {silence}"
     for kind, what in (("clipped", "reach full scale"), ("duplicates", "repeat another and are left out")):
         if found := list(summary[kind]):
-            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            yield f"data: {len(found)} files {what}: {', '.join(found[:3])}{more}"
+            yield f"data: {len(found)} files {what}: {_some(found)}"
+    for kind, what in PASSED_OVER.items():
+        if found := list(summary.get(kind, [])):
+            yield f"data: {len(found)} {what}: {_some(found)}"
     if summary["unreadable"]:
         yield f"data: {len(summary['unreadable'])} files cannot be read and are left out"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+PASSED_OVER = {
+    "links": "links lead to folders or to nothing and are not followed",
+    "unread": "files are of formats that are not read",
+    "closed": "folders may not be read",
+}
+
+
+def passed_over(folder: Path) -> dict[str, list[str]]:
+    """What below `folder` looks as if it were meant, but is not searched or read, by the kinds of `PASSED_OVER`."""
+    closed: list[str] = []
+    links, unread = [], []
+    for place, folders, files in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
+        inside = Path(place)
+        links += [str(inside / name) for name in folders if (inside / name).is_symlink()]
+        sounds = [inside / name for name in files if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES]
+        links += [str(path) for path in sounds if path.is_symlink() and not path.exists()]
+        unread += [str(path) for path in sounds if path.suffix.lower() not in AUDIO_SUFFIXES]
+    return {"links": sorted(links), "unread": sorted(unread), "closed": sorted(closed)}
 
 
 def scan(folder: Path) -> list[Path]:
@@ -176,10 +209,10 @@ def build_cache(
     tracks = sorted((known[name] for name in sources if name in known), key=lambda t: (t.start, t.stop))
     if not any(t.frames for t in tracks):
         raise InputError(f"{folder}: none of {len(files)} audio files holds readable sound")
-    return _library(tracks, lock)
+    return _library(tracks, passed_over(folder), lock)
 
 
-def _library(tracks: list[Track], lock: Lock) -> Library:
+def _library(tracks: list[Track], others: dict[str, list[str]], lock: Lock) -> Library:
     """Leaves out what cannot be read, and what repeats another track sample for sample."""
     first: dict[str, Track] = {}
     duplicates: dict[str, str] = {}
@@ -188,7 +221,9 @@ def _library(tracks: list[Track], lock: Lock) -> Library:
         if other is not track:
             duplicates[track.path] = other.path
     unreadable = [t.error for t in tracks if t.error]
-    return Library([t for t in tracks if t.path not in duplicates and not t.error], duplicates, unreadable, lock)
+    return Library(
+        [t for t in tracks if t.path not in duplicates and not t.error], duplicates, unreadable, others, lock
+    )
 
 
 def _line(track: Track) -> str:
@@ -196,11 +231,28 @@ def _line(track: Track) -> str:
 
 
 def _finished(index: Path) -> list[Track]:
-    """Tracks vouched for by whole lines of the index; a torn last line (kill -9 while writing) does not count."""
+    """Tracks vouched for by whole lines of the index; a torn last line (kill -9 while writing) does not count.
+
+    InputError if another line is damaged.
+    """
     if not index.exists():
         return []
-    text = index.read_text()
-    return [Track(**json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
+    text = index.read_text(errors="replace")
+    return [_track(index, number, line) for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1)]
+
+
+def _track(index: Path, number: int, line: str) -> Track:
+    """The track of one line of the index."""
+    try:
+        track = Track(**json.loads(line))
+        kinds = {f.name: str if f.type == "str" else int for f in fields(Track)}
+        good = all(type(getattr(track, name)) is kind for name, kind in kinds.items())
+        if good and track.start >= 0 and track.frames >= 0:
+            return track
+    except (ValueError, TypeError, RecursionError):
+        pass
+    lost = "delete it to have all audio of this cache decoded again; nothing else is lost"
+    raise InputError(f"{index}: line {number} is damaged; {lost}")
 
 
 def _is_whole(index: Path, audio: Path, frame_bytes: int) -> bool:
@@ -240,9 +292,18 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
     if not stamp.exists():
         with AtomicFile(stamp) as file:
             file.write(json.dumps(settings).encode())
-    elif json.loads(stamp.read_text()) != settings:
-        found, expected = stamp.read_text(), json.dumps(settings)
-        raise InputError(f"{cache}: holds the audio of other settings {found}; expected {expected}")
+        return
+    try:
+        found = json.loads(stamp.read_text())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        beside = "audio.i16 and tracks.jsonl beside it"
+        raise InputError(
+            f"{stamp}: is damaged; delete it with {beside}, and the audio is decoded again; nothing is lost"
+        )
+    if found != settings:
+        raise InputError(f"{cache}: holds the audio of other settings {found}; expected {json.dumps(settings)}")
 
 
 def _append(

@@ -48,8 +48,9 @@ def posteriors(
 
 def analyse_latents(
     network: Rave, recipe: Recipe, training: Crops, held: Crops, device: torch.device
-) -> tuple[LatentSpace, Coding]:
-    """Latent space and entropy tables from training audio, operating point from validation audio."""
+) -> tuple[LatentSpace, Coding, float]:
+    """Latent space and entropy tables from training audio, operating point from validation audio, and the ideal rate of
+    that point there in kbit/s."""
     wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
     pairs = list(posteriors(network, recipe, training, wanted, device))
     means, spreads = (np.concatenate(column) for column in zip(*pairs, strict=True))
@@ -59,7 +60,10 @@ def analyse_latents(
     static = fit_static(np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32), FINE)
     coding = Coding(base, static.shapes, static.scales, len(base), 0, True)
     validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
-    return latent, operating_point(recipe, latent, coding, np.concatenate([mean for mean, _ in validation]))
+    held_means = np.concatenate([mean for mean, _ in validation])
+    coding = operating_point(recipe, latent, coding, held_means)
+    bits = _axis_bits(latent, coding, held_means, coding.step_index)[: coding.dims].sum()
+    return latent, coding, float(bits * recipe.model.frame_rate / 1000)
 
 
 def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, means: NDArray[np.floating]) -> Coding:
@@ -88,11 +92,9 @@ def _axis_bits(
 
 
 def write_package(
-    folder: Path, network: Rave, recipe: Recipe, latent: LatentSpace, coding: Coding, info: dict[str, Any]
-) -> Path:
-    """Saves `<name>.safetensors` in the run folder and returns its path."""
-    path = folder / f"{recipe.name}.safetensors"
+    path: Path, network: Rave, recipe: Recipe, latent: LatentSpace, coding: Coding, info: dict[str, Any]
+) -> None:
+    """Saves the package at `path`, whole or not at all."""
     part = path.with_suffix(".part")
     save_package(part, network, latent, coding, recipe.name, info)
     part.replace(path)
-    return path

@@ -1,6 +1,8 @@
 """The folder of a training run: recipe, checkpoint, log. What is in it is whole at any moment.
 
 run/recipe.json            the resolved recipe
+run/run.json               licence, warnings, time and machine, and which state of the run the package holds
+run/lock                   held by the process that is at work here
 run/data.json              what the data folder holds
 run/checkpoint.pt          everything a resumed run needs, replaced atomically
 run/log.jsonl              losses, one line a report
@@ -13,15 +15,61 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ravecodec.errors import ModelError, OutputError, UsageError
+from ravecodec.errors import InputError, ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile
 from ravecodec.train.board import Board
 from ravecodec.train.recipe import Recipe
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOST = "delete it to begin anew: what was trained so far is lost, the decoded audio is not"
+UNPICKLING = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+
+
+def make_folder(folder: Path) -> None:
+    """OutputError if there is none and none can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made a run folder ({error.strerror})") from error
+
+
+@contextmanager
+def held(folder: Path, wanted: bool = True) -> Iterator[None]:
+    """Within the block no other process works in this run folder; OutputError, naming it, if one does already.
+
+    The lock belongs to the process, so one that was killed holds nothing. Without `wanted`, or where the system has no
+    such locks (Windows), nobody is kept out.
+    """
+    if not wanted or fcntl is None:
+        yield
+        return
+    make_folder(folder)
+    try:
+        file = (folder / "lock").open("a+")
+    except OSError as error:
+        raise OutputError(f"{folder / 'lock'}: cannot be written ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            who = f"process {number}" if (number := file.read(20).strip()).isdigit() else "another process"
+            raise OutputError(f"{folder}: {who} trains in this folder; wait for it, or choose another --out") from error
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
 
 
 class Run:
@@ -31,21 +79,33 @@ class Run:
         self.folder = folder
         self.checkpoint = folder / "checkpoint.pt"
         self.board = Board(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made a run folder ({error.strerror})") from error
+        self.longer: list[str] = []  # stages that are to have more steps than the run was started with
+        make_folder(folder)
         self._check_recipe(recipe)
+        self.facts: dict[str, Any] = _read_facts(folder / "run.json")
         self._mend_log()
 
     def _check_recipe(self, recipe: Recipe) -> None:
-        """UsageError unless the run was started with this recipe; a key that did not exist then has its default."""
+        """UsageError unless the run was started with this recipe, or one of fewer steps: a run may be lengthened, and
+        `longer` says which stages. A key that did not exist then has its default. InputError if the file is damaged."""
         path = self.folder / "recipe.json"
         if not path.exists():
-            with AtomicFile(path) as file:
-                file.write(json.dumps(recipe.to_dict(), indent=1).encode())
-        elif Recipe.from_dict(json.loads(path.read_text())) != recipe:
+            self.note(path.name, recipe.to_dict())
+            return
+        old = _read_recipe(path)
+        if old == recipe:
+            return
+        stages = {"stage1": recipe.stage1, "stage2": recipe.stage2}
+        if old.replace(**stages) != recipe or _rates(old) != _rates(recipe):
             raise UsageError(f"{path}: this run was started with another recipe; use that one, or another --out folder")
+        for name, stage in stages.items():
+            if stage.steps < (steps := getattr(old, name).steps):
+                raise UsageError(
+                    f"{path}: {name} of this run has {steps} steps, expected as many or more (a run can be lengthened, "
+                    "not shortened), or another --out folder"
+                )
+            if stage.steps > steps:
+                self.longer.append(name)
 
     def _mend_log(self) -> None:
         """Cuts off a last line that was torn by a kill."""
@@ -78,10 +138,16 @@ class Run:
             return None
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            found = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{self.checkpoint}: cannot be read as a checkpoint ({found})") from error
+        except PermissionError as error:
+            raise ModelError(f"{self.checkpoint}: cannot be read ({error.strerror})") from error
+        except (OSError, *UNPICKLING, pickle.UnpicklingError) as error:
+            raise ModelError(f"{self.checkpoint}: cannot be read as a checkpoint; {LOST}") from error
         return state
+
+    def remember(self, **facts: Any) -> None:
+        """Puts these facts into `run.json`, beside those that are there."""
+        self.facts = self.facts | facts
+        self.note("run.json", self.facts)
 
     def note(self, name: str, values: dict[str, Any]) -> None:
         """Writes a JSON file of the run, whole or not at all."""
@@ -98,3 +164,32 @@ class Run:
             why = f"cannot be written ({error.strerror}); free some space and call again"
             raise OutputError(f"{self.folder / 'log.jsonl'}: {why}") from error
         self.board.log(values)
+
+
+def _rates(recipe: Recipe) -> tuple[float, float]:
+    return recipe.stage1.rate, recipe.stage2.rate
+
+
+def _read_recipe(path: Path) -> Recipe:
+    """The recipe of a run; InputError if the file is damaged."""
+    try:
+        return Recipe.from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, AttributeError, RecursionError, UsageError, ModelError) as error:
+        lost = "delete it and call again with the recipe that the run was started with; nothing else is lost"
+        raise InputError(f"{path}: is no recipe any more; {lost}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """What `run.json` says, {} if there is none; InputError if it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        facts = json.loads(path.read_text())
+        if isinstance(facts, dict):
+            return facts
+    except (ValueError, RecursionError):
+        pass
+    lost = "delete it and call again; the licence and the warnings that it held are lost"
+    raise InputError(f"{path}: is damaged; {lost}")

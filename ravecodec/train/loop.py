@@ -7,7 +7,6 @@ thread the weights come out the same, bit for bit.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -24,12 +23,12 @@ from ravecodec import __version__
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.package import load_package
 from ravecodec.precision import AUTO
-from ravecodec.train import stages
+from ravecodec.train import outcome, stages
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
-from ravecodec.train.folder import Run
+from ravecodec.train.folder import LOST, UNPICKLING, Run, held
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
@@ -167,18 +166,26 @@ def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report
     """
     saved = run.load()
     if saved is not None:
-        trainer.restore(saved)
+        try:
+            trainer.restore(saved)
+        except UNPICKLING as error:
+            raise ModelError(f"{run.checkpoint}: does not hold what this recipe needs; {LOST}") from error
         report(f"resumed at stage {trainer.stage} step {trainer.step}")
     elif init_from is not None:
-        _start_from(trainer, init_from, report)
+        _start_from(trainer, run, init_from, report)
     elif stage == "2":
         raise UsageError(f"{run.folder}: stage 2 needs a stage 1 in this run, or the weights of a model (--init-from)")
     if stage == "1" and trainer.stage == 2:
         raise UsageError(f"{run.folder}: this run is in stage 2 already; choose another --out folder for stage 1")
+    if "stage1" in run.longer and trainer.stage == 2:
+        raise UsageError(f"{run.folder}: stage 1 of this run is over, only stage 2 can be lengthened")
+    if run.longer and not trainer.world.rank:
+        run.note("recipe.json", trainer.recipe.to_dict())
 
 
-def _start_from(trainer: Trainer, package: Path, report: Report) -> None:
-    """Takes over a package's weights; warns where its config differs, for then some stay random."""
+def _start_from(trainer: Trainer, run: Run, package: Path, report: Report) -> None:
+    """Takes over a package's weights; warns where its config differs, for then some stay random, and remembers it for
+    the model where most do."""
     donor, config = load_package(package).network, trainer.recipe.model
     try:
         new = trainer.start_from(donor)
@@ -187,6 +194,8 @@ def _start_from(trainer: Trainer, package: Path, report: Report) -> None:
     if donor.config != config:
         keys = [f.name for f in fields(config) if getattr(config, f.name) != getattr(donor.config, f.name)]
         report(f"warning: {package.name} differs from the recipe in {', '.join(keys)}; {len(new)} weights start anew")
+    if not trainer.world.rank:
+        run.remember(warnings=outcome.taken_over(package.name, trainer, new))
 
 
 def train(
@@ -200,24 +209,26 @@ def train(
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
-    licence: str = "unstated",
+    licence: str | None = None,
     ignore_length: bool = False,
     report: Report = _silent,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
     `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or `init_from`'s) stage 1.
-    `devices` on each of `nodes` machines share the work; then every process makes this call (see `gather`).
-    `ignore_length` takes what is there of truncated files.
+    `devices` on each of `nodes` machines share the work; then every process makes this call (see `gather`). A run that
+    is finished is left as it is. licence: of the weights; None: as in an earlier call, else unstated. `ignore_length`
+    takes what is there of truncated files.
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
     try:
-        return _train(
-            world, data, recipe, out, stage, init_from, cache or out / "cache", licence, ignore_length, report
-        )
+        with held(out, wanted=not world.rank):
+            return _train(
+                world, data, recipe, out, stage, init_from, cache or out / "cache", licence, ignore_length, report
+            )
     except BaseException:
         world.abandon()
         raise
@@ -231,7 +242,7 @@ def _train(
     stage: str,
     init_from: Path | None,
     cache: Path,
-    licence: str,
+    licence: str | None,
     ignore_length: bool,
     report: Report,
 ) -> Path:
@@ -244,10 +255,17 @@ def _train(
     begin(trainer, run, stage, init_from, report)
     if recipe.bfloat16 == AUTO:
         report(f"computing in {'bfloat16' if trainer.recipe.bfloat16 else 'float32'}, which was found to be faster")
+    path = outcome.package_path(run, recipe)
+    if outcome.is_packed(run, trainer, recipe, stage):
+        if not world.rank:
+            world.wait()
+            report(outcome.left_alone(run, recipe, licence))
+        return path
     form = recipe.model.sample_rate, recipe.model.channels
     library = build_cache(data, cache, *form, report, ignore_length=ignore_length)
     training, validation = split(library.tracks)
     if not world.rank:
+        run.remember(licence=outcome.licence_of(run, recipe, licence))
         note_data(run, library, validation, cache, recipe.model.sample_rate, report)
         world.wait()
     channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
@@ -266,7 +284,7 @@ def _train(
 
     if trainer.stage == 1 and stage != "2":
         run_it(recipe.stage1, lambda audio: stage1_step(trainer, audio))
-    latent, coding = analyse_latents(trainer.average, recipe, crops, heard, trainer.device)
+    latent, coding, kbps = analyse_latents(trainer.average, recipe, crops, heard, trainer.device)
     dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
     report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
     sender = stages.Sender(latent, coding, recipe.seed)
@@ -279,13 +297,18 @@ def _train(
         if trainer.best["step"]:
             report(f"kept the generator of stage 2 step {trainer.best['step']}, the best on validation audio")
     if world.rank:
-        return run.folder / f"{recipe.name}.safetensors"  # which the first process writes
-    network, info = trainer.finished(), provenance(trainer, data, training, licence)
+        return path  # which the first process writes
+    doubts = outcome.warnings(run, recipe, training, coding, kbps)
+    network, info = trainer.finished(), provenance(trainer, data, training, run.facts["licence"], doubts)
     run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
-    path = write_package(run.folder, network, recipe, latent, coding, info)
+    write_package(path, network, recipe, latent, coding, info)
+    run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
     if find_spec("matplotlib") is not None:
         report(f"report: {write_report(run.folder)}")
-    report(f"{path} is ready; `ravecodec model add {path}` installs it")
+    for doubt in doubts:
+        report(f"warning: {doubt}")
+    ready = f"is written, with {len(doubts)} warnings" if doubts else "is ready"
+    report(f"{path} {ready}; `ravecodec model add {path}` installs it")
     return path
 
 
@@ -298,8 +321,8 @@ def note_data(run: Run, library: Library, validation: list[Track], cache: Path, 
         report(line)
 
 
-def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str) -> dict[str, Any]:
-    """What a model says about its making."""
+def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str, doubts: list[str]) -> dict[str, Any]:
+    """What a model says about its making: the same for equal trainings, wherever and whenever they ran."""
     recipe = trainer.recipe
     credits_file = data / "CREDITS.md"
     return {
@@ -308,9 +331,8 @@ def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str
         "steps": {"stage 1": trainer.stage1_steps, "stage 2": trainer.best["step"] or trainer.step}
         if trainer.stage == 2
         else {"stage 1": trainer.step},
-        "training_seconds": round(trainer.seconds),
         "hours_of_audio": round(sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3),
         "tracks": len(training),
         "credits": credits_file.read_text() if credits_file.exists() else "",
-        "made_with": f"ravecodec {__version__}, torch {torch.__version__}, {platform.machine()}, {trainer.device.type}",
-    }
+        "made_with": f"ravecodec {__version__}",
+    } | ({"warnings": doubts} if doubts else {})

@@ -160,7 +160,7 @@ def _facts(path: Path, model: Model) -> str:
         "dims for f = 0.9, 0.95, 0.99": ", ".join(str(model.latent.dims_for(f)) for f in (0.9, 0.95, 0.99)),
         **{
             key.replace("_", " "): model.info[key]
-            for key in ("steps", "hours_of_audio", "licence")
+            for key in ("steps", "hours_of_audio", "licence", "warnings")
             if key in model.info
         },
     }
