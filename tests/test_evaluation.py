@@ -1,6 +1,7 @@
 """`evaluate` and its parts: every condition on tiny models, in processes, resumed; the command line's errors."""
 
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,20 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from ravecodec import zoo
+from ravecodec import decode, encode, zoo
+from ravecodec.bitstream import StaticModel, StreamReader
 from ravecodec.cli import main
 from ravecodec.errors import RavecodecError, UsageError
 from ravecodec.evaluate import anchors, runner, speed
-from ravecodec.evaluate.conditions import ANCHORS, FIDELITIES, LADDER, anchor_conditions, apply, model_conditions
+from ravecodec.evaluate.conditions import (
+    ANCHORS,
+    FIDELITIES,
+    GENERATIONS,
+    LADDER,
+    anchor_conditions,
+    apply,
+    model_conditions,
+)
 from ravecodec.evaluate.evaluation import Request, evaluate
 from ravecodec.evaluate.excerpts import RATE
 from ravecodec.evaluate.results import Condition, Item, Results
@@ -44,7 +54,8 @@ def test_a_model_has_a_ladder_fidelities_and_bounds(stereo_model: Model) -> None
     assert [c.settings["default"] for c in ladder].count(True) == 1
     by_fidelity = [c for c in found if c.series == "default by fidelity"]
     assert [c.settings["dims"] for c in by_fidelity] == [stereo_model.latent.dims_for(f) for f in FIDELITIES]
-    assert [c.kind for c in found[-2:]] == ["bound", "bound"]
+    assert [c.kind for c in found[-4:]] == ["bound", "bound", "again", "again"]
+    assert [c.settings["passes"] for c in found[-2:]] == list(GENERATIONS)
     assert len({c.id for c in found}) == len(found)
 
 
@@ -113,11 +124,42 @@ def test_bounds_are_the_model_without_its_quantiser(
     audio = sound(music)
     packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
     found = list(model_conditions("default", stereo_model, (-64, 0), None))
-    whole, cropped = (apply(c.settings, audio, audio, packages) for c in found[-2:])
+    whole, cropped = (apply(c.settings, audio, audio, packages) for c in found if c.kind == "bound")
     coarse, fine = (apply(c.settings, audio, audio, packages) for c in found[:2])
     near, far = (np.abs(x.audio - cropped.audio).max() for x in (fine, coarse))
     assert near < 0.05 * far and whole.bytes is cropped.bytes is None
     assert np.abs(whole.audio - cropped.audio).max() > near
+
+
+def test_efforts_are_curves_of_their_own(stereo_model: Model) -> None:
+    own = stereo_model.coding.effort
+    found = [c for c in model_conditions("m", stereo_model, (0, 8), None, (own, own + 1)) if c.kind == "model"]
+    curves = [(c.series, c.settings["effort"]) for c in found if "fidelity" not in c.series]
+    assert curves == [("m", own)] * 2 + [(f"m, effort {own + 1}", own + 1)] * 2
+    assert len({c.id for c in found}) == len(found)
+    with pytest.raises(UsageError, match="effort is 9"):
+        list(model_conditions("m", stereo_model, efforts=(9,)))
+
+
+def test_several_times_through_the_codec(stereo_model: Model, model_folder: Path, music: Callable[..., Audio]) -> None:
+    """The oracle calls encode and decode in turn, and compares what is in the streams."""
+    audio, rate = sound(music), 48_000
+    packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
+    condition = next(c for c in model_conditions("m", stereo_model) if c.settings.get("passes") == 3)
+    found = apply(condition.settings, audio, audio, packages)
+    streams, passed = [], audio
+    for _ in range(3):
+        streams.append(encode(passed, rate, stereo_model))
+        passed = decode(streams[-1], stereo_model)[0]
+    assert np.array_equal(found.audio, passed)
+    assert found.bytes == len(streams[-1])
+    static = StaticModel(stereo_model.coding.shapes, stereo_model.coding.scales)
+    sent = []
+    for stream in (streams[0], streams[-1]):
+        reader = StreamReader(io.BytesIO(stream))
+        sent.append(np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()]))
+    assert found.kept == (sent[0] == sent[1]).mean()
+    assert 0 < found.kept < 1
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ class Numbers(click.ParamType):
 )
 @click.option("--steps", type=Numbers(int), metavar="G,...", help="Quantiser steps; default: five around the model's.")
 @click.option("--fidelity", "fidelities", type=Numbers(float), metavar="F,...", help="A curve over the steps for each.")
+@click.option("--effort", "efforts", type=Numbers(int), metavar="N,...", help="A curve for each level of effort, too.")
 @click.option("--items", type=click.IntRange(1), default=24, metavar="N", help="Excerpts; default 24.")
 @click.option(
     "--seconds", type=click.FloatRange(1, 60), default=10.0, metavar="S", help="Length of an excerpt; default 10."

@@ -28,11 +28,12 @@ MP3_SLOW_RATE = 16_000  # Hz below that: MPEG-2, as encoders do by themselves
 @dataclass(frozen=True)
 class Outcome:
     """audio float32 [channels, samples] at 48 kHz; bytes of the file and of its coded audio, None where nothing is
-    coded."""
+    coded; kept: share of the symbols of the first pass that the last one of several sent again."""
 
     audio: Audio
     bytes: int | None = None
     payload: int | None = None
+    kept: float | None = None
 
 
 def opus(audio: Audio, kbps: float) -> Outcome:

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ravecodec.audio import match_channels
+from ravecodec.effort import check_effort
 from ravecodec.errors import UsageError
 from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
@@ -24,38 +27,64 @@ LADDER = (-12, -6, 0, 6, 12)  # step indices around a model's own: three octaves
 FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
 OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
+GENERATIONS = (3, 10)  # times through the codec
 LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; ITU-R BS.1534
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 
 
 def model_conditions(
-    name: str, model: Model, steps: Sequence[int] | None, fidelities: Sequence[float] | None
+    name: str,
+    model: Model,
+    steps: Sequence[int] | None = None,
+    fidelities: Sequence[float] | None = None,
+    efforts: Sequence[int] = (),
 ) -> Iterator[Condition]:
     """A model's points: each of the fidelities (none: its own dims) at each of the steps (none: LADDER around its own),
-    a curve for each fidelity; by default also FIDELITIES at its own step, and the two bounds that split the blame."""
-    grid: list[tuple[str, int]] = [("", model.coding.dims)]
+    a curve for each fidelity, and one at its own dims for each of the efforts beside its own; by default also
+    FIDELITIES at its own step, the two bounds that split the blame, and GENERATIONS at its own point."""
+    for level in efforts:
+        check_effort(level)
+    own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
+    grid = [("", own)]
     if fidelities is not None:
-        grid = [(f" f={f:g}", model.latent.dims_for(f)) for f in fidelities]
-    ladder = steps if steps is not None else [model.coding.step_index + offset for offset in LADDER]
-    for suffix, dims in grid:
+        grid = [(f" f={f:g}", replace(own, dims=model.latent.dims_for(f))) for f in fidelities]
+    grid += [(f", effort {level}", replace(own, effort=level)) for level in efforts if level != own.effort]
+    ladder = steps if steps is not None else [own.step_index + offset for offset in LADDER]
+    for suffix, point in grid:
         for step in sorted(ladder, reverse=True):  # rates rise
-            yield _point(name, name + suffix, model, dims, step, f"{name}{suffix}, step {step}")
+            label = f"{name}{suffix}, step {step}"
+            yield _condition(name, name + suffix, model, replace(point, step_index=step), label)
     if fidelities is None:
-        own = model.coding.step_index
         for f in FIDELITIES:
-            dims = model.latent.dims_for(f)
-            yield _point(name, f"{name} by fidelity", model, dims, own, f"{name}, f = {f:g}, {dims} dims")
+            point = replace(own, dims=model.latent.dims_for(f))
+            label = f"{name}, f = {f:g}, {point.dims} dims"
+            yield _condition(name, f"{name} by fidelity", model, point, label)
     bounds: dict[str, int | None] = {"not quantised": None, "cropped, not quantised": model.coding.dims}
     for what, sent in bounds.items():
         settings = {"do": "unquantised", "model": model.id.hex(), "dims": sent}
         yield Condition(_id(name, what), f"{name}, {what}", "bound", f"{name}, {what}", settings)
+    for passes in GENERATIONS:
+        label = f"{name}, {passes} times"
+        settings = {"do": "ravecodec", "model": model.id.hex(), **asdict(own), "passes": passes}
+        yield Condition(_id(name, f"{passes} times"), label, "again", label, settings)
 
 
-def _point(name: str, series: str, model: Model, dims: int, step: int, label: str) -> Condition:
-    settings = {"do": "ravecodec", "model": model.id.hex(), "dims": dims, "step_index": step}
-    settings["fidelity"] = round(model.latent.fidelity(dims), 4)
-    settings["default"] = (dims, step) == (model.coding.dims, model.coding.step_index)
-    return Condition(_id(name, series, f"d{dims}g{step}"), series, "model", label, settings)
+@dataclass(frozen=True)
+class _Point:
+    """An operating point of a model."""
+
+    dims: int
+    step_index: int
+    effort: int
+
+
+def _condition(name: str, series: str, model: Model, point: _Point, label: str) -> Condition:
+    settings = {"do": "ravecodec", "model": model.id.hex(), **asdict(point)}
+    settings["fidelity"] = round(model.latent.fidelity(point.dims), 4)
+    own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
+    settings["default"] = point == own
+    place = f"d{point.dims}g{point.step_index}" + (f"e{point.effort}" if point.effort != own.effort else "")
+    return Condition(_id(name, series, place), series, "model", label, settings)
 
 
 def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
@@ -152,10 +181,31 @@ def _coded(settings: Mapping[str, Any], audio: Audio, model: Model) -> Outcome:
     from ravecodec.bitstream import StreamReader
     from ravecodec.transcode import decode, encode
 
-    data = encode(audio, RATE, model, dims=settings["dims"], step_index=settings["step_index"])
+    point = {key: settings[key] for key in ("dims", "step_index", "effort")}
+    sent = []
+    for _ in range(settings.get("passes", 1)):
+        data = encode(audio, RATE, model, **point)
+        audio = decode(data, model)[0]
+        sent.append(data)
     reader = StreamReader(io.BytesIO(data))
     payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
-    return Outcome(decode(data, model)[0], len(data), payload)
+    return Outcome(audio, len(data), payload, _kept(sent[0], data, model) if len(sent) > 1 else None)
+
+
+def _kept(first: bytes, last: bytes, model: Model) -> float:
+    """Share of the symbols of one stream that another has at the same place."""
+    one, other = (_symbols(data, model) for data in (first, last))
+    return float(np.mean(one == other))
+
+
+def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
+    """Of all chunks, [frames, dims]."""
+    import io
+
+    from ravecodec.bitstream import StaticModel, StreamReader
+
+    reader, static = StreamReader(io.BytesIO(data)), StaticModel(model.coding.shapes, model.coding.scales)
+    return np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
 
 
 def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:

@@ -36,9 +36,9 @@ PACKAGES = ("torch", "numpy", "soundfile", "soxr", "visqol-python", "zimtohrli",
 class Request:
     """What is asked for.
 
-    paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`. steps, fidelities:
-    see `model_conditions`. items, seconds, seed: excerpts. speech: score as speech too. speed: measure it. jobs:
-    processes. command: how it was called, for the manifest.
+    paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`. steps, fidelities,
+    efforts: see `model_conditions`. items, seconds, seed: excerpts. speech: score as speech too. speed: measure it.
+    jobs: processes. command: how it was called, for the manifest.
     """
 
     paths: tuple[Path, ...]
@@ -47,6 +47,7 @@ class Request:
     anchors: tuple[str, ...]
     steps: tuple[int, ...] | None = None
     fidelities: tuple[float, ...] | None = None
+    efforts: tuple[int, ...] | None = None
     items: int = 24
     seconds: float = 10.0
     seed: int = 0
@@ -112,7 +113,7 @@ def _load(models: Sequence[ModelEntry]) -> dict[str, Model]:
 
 def _conditions(request: Request, loaded: dict[str, Model]) -> Iterator[Condition]:
     for name, model in loaded.items():
-        yield from model_conditions(name, model, request.steps, request.fidelities)
+        yield from model_conditions(name, model, request.steps, request.fidelities, request.efforts or ())
     yield from anchor_conditions(request.anchors)
 
 

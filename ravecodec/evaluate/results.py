@@ -20,7 +20,7 @@ from ravecodec.errors import FormatError
 from ravecodec.files import AtomicFile
 
 FORMAT, VERSION = "ravecodec-evaluation", 1
-KINDS = ("model", "codec", "bound", "control")
+KINDS = ("model", "codec", "bound", "again", "control")
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,8 @@ def run_task(task: Task) -> Score:
     reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
     values, delay = score(reference, done.audio, RATE, speech=task.speech, mid=task.mid)
+    if done.kept is not None:
+        values["symbols_kept"] = done.kept
     write_sound(task.sound, fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)

@@ -47,6 +47,11 @@ METRICS: tuple[Metric, ...] = (
         "mean of precision and recall). Noise with the right envelope scores 0.00, other music about 0.11.",
         headline=True,
     ),
+    _metric(
+        "symbols_kept", "Symbols kept", "", "higher", 1.0,
+        "Of audio that went through the codec several times: share of the symbols of the first pass that the last one "
+        "sends at the same place.",
+    ),
     _metric("peak_precision", "Peak precision", "", "higher", 1.0, "Share of the decoded peaks that the original has."),
     _metric("peak_recall", "Peak recall", "", "higher", 1.0, "Share of the original's peaks that are still there."),
     _metric(

@@ -15,7 +15,13 @@ from ravecodec.evaluate.results import Condition, Metric, Results
 from ravecodec.evaluate.statistics import Delta, Interval, Paired
 
 COLUMNS = 5  # of metrics in one table
-SINGLE = {"model": "Models", "codec": "Codecs", "bound": "Not quantised", "control": "Controls"}  # over series of one
+SINGLE = {  # over series of one condition
+    "model": "Models",
+    "codec": "Codecs",
+    "bound": "Not quantised",
+    "again": "Several times through the codec",
+    "control": "Controls",
+}
 WORST = 5
 CONTAINER = 0.15  # share of a file above which the verdict names the rate without it
 FILES = 20  # below which the percentile intervals of statistics.py are too narrow
@@ -110,6 +116,13 @@ def nearest(results: Results, condition: Condition, candidates: Iterable[Conditi
     rate = results.kbps(condition.id)
     rated = [(abs(math.log(other / rate)), c) for c in candidates if rate and (other := results.kbps(c.id))]
     return min(rated, key=lambda pair: pair[0])[1] if rated else None
+
+
+def efforts(results: Results) -> list[str]:
+    """Series of models at other levels of effort than their own."""
+    own = {colour_key(c): c.settings.get("effort") for c in leads(results)}
+    others = (c for c in results.conditions if c.kind == "model" and c.settings.get("effort") != own[colour_key(c)])
+    return list(dict.fromkeys(c.series for c in others))
 
 
 def codecs(results: Results) -> list[Condition]:
@@ -290,7 +303,13 @@ def paired_tables(results: Results) -> Iterator[Table]:
     for lead in leads(results):
         others = [c for c in leads(results) if c != lead]
         bounds = [c for c in results.conditions if c.kind == "bound" and colour_key(c) == colour_key(lead)]
-        groups = [("Codecs", codecs(results)), ("Other models", others), ("What quantisation costs", bounds)]
+        again = [c for c in results.conditions if c.kind == "again" and colour_key(c) == colour_key(lead)]
+        groups = [
+            ("Codecs", codecs(results)),
+            ("Other models", others),
+            ("What quantisation costs", bounds),
+            ("The same, several times", again),
+        ]
         named = [(name, [_paired_row(results, lead, c) for c in group]) for name, group in groups if group]
         columns = [("kbit/s", "of the other"), *((m.label, direction(m)) for m in headlines(results))]
         rate = number(results.kbps(lead.id))
@@ -314,7 +333,7 @@ def _paired_row(results: Results, lead: Condition, other: Condition) -> Row:
 def delta_tables(results: Results) -> Iterator[Table]:
     """Bjontegaard differences of every model's own curve from every codec's and every other model's."""
     mine = list(dict.fromkeys(c.series for c in leads(results)))
-    series = [*mine, *dict.fromkeys(c.series for c in codecs(results))]
+    series = [*mine, *efforts(results), *dict.fromkeys(c.series for c in codecs(results))]
     columns = [
         ("Rate", "% for the same score"),
         ("Overlap", "of scores"),
