@@ -71,6 +71,7 @@ class ModelConfig:
             whole = self.hop % (self.bands * NOISE_BLOCK) == 0
             self._check(whole, "ratios", f"a product that is a multiple of {NOISE_BLOCK}, as the noise head needs")
         both = self.encoder == "spectrogram" and self.generator == "istft"
+        self._check(self.encoder == "spectrogram" or not self.faint, "faint", "false unless the encoder is spectrogram")
         self._check(both or not self.refiner, "refiner", "0 unless the families are spectrogram and istft")
         if self.encoder == "spectrogram" or self.generator == "istft":
             self._check_spectral()

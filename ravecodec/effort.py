@@ -42,6 +42,11 @@ def effort_of(model: Model, level: int | None) -> Effort:
     return Effort(0, effort.iterations + IN_PLACE_OF_CORRECTION * effort.corrections)
 
 
+def level_of(corrections: int) -> int:
+    """The highest level that makes at most so many corrections and does not search."""
+    return max(level for level, e in enumerate(LEVELS) if e.corrections <= corrections and not e.iterations)
+
+
 class Analysis:
     """Audio in pieces -> `Analysed` frames whose latents are corrected: an `Analyser` and the corrections behind it.
 

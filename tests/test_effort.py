@@ -14,7 +14,7 @@ import ravecodec
 from ravecodec.analysis import Analysed, Analyser
 from ravecodec.bitstream import ideal_code_length
 from ravecodec.codec import Coded, Decoder, Encoder, stream_info
-from ravecodec.effort import LEVELS, Analysis, Effort, effort_of
+from ravecodec.effort import LEVELS, Analysis, Effort, effort_of, level_of
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
@@ -273,6 +273,10 @@ def test_levels(stereo_model: Model, refined: Model) -> None:
     for level in (-1, len(LEVELS)):
         with pytest.raises(UsageError, match="effort"):
             ravecodec.encode(np.zeros((1, 100), np.float32), 48_000, stereo_model, effort=level)
+
+
+def test_a_model_encodes_as_it_was_trained() -> None:
+    assert [level_of(corrections) for corrections in (0, 1, 2, 3, 5)] == [0, 1, 1, 2, 2]
 
 
 def test_corrections_follow_each_other(refined: Model, music: Music) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ravecodec.bitstream import fit_static, ideal_code_length
 from ravecodec.bitstream.limits import MAX_SYMBOL
+from ravecodec.effort import level_of
 from ravecodec.models.latent import LatentSpace, analyse
 from ravecodec.models.package import Coding, save_package
 from ravecodec.models.rave import Rave
@@ -58,7 +59,8 @@ def analyse_latents(
     base = base_steps(latent)
     symbols = np.rint(latent.project(means) / (base * 2 ** (FINE / 8)))
     static = fit_static(np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32), FINE)
-    coding = Coding(base, static.shapes, static.scales, len(base), 0, True)
+    effort = level_of(recipe.refine[0]) if recipe.model.refiner else 0
+    coding = Coding(base, static.shapes, static.scales, len(base), 0, True, effort)
     validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
     held_means = np.concatenate([mean for mean, _ in validation])
     coding = operating_point(recipe, latent, coding, held_means)
