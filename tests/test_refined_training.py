@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ravecodec.errors import UsageError
+from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.grow import adopt
@@ -28,9 +28,8 @@ def recipe(**changes: object) -> Recipe:
 
 def chords(batch: int, samples: int) -> torch.Tensor:
     time = torch.arange(samples) / 48_000
-    voices = [
-        sum(torch.sin(2 * torch.pi * f * (k + 1) * time) / 20 for k in range(4)) for f in (110 + 40 * np.arange(batch))
-    ]
+    hertz = 110 + 40 * np.arange(batch)
+    voices = [sum(torch.sin(2 * torch.pi * f * (k + 1) * time) / 20 for k in range(4)) for f in hertz]
     return torch.stack([torch.stack([voice, 0.5 * voice]) for voice in voices])
 
 
@@ -123,4 +122,5 @@ def test_an_image_with_more_planes_starts_as_without_them() -> None:
 
 
 def test_planes_need_the_spectral_encoder() -> None:
-    assert ModelConfig(faint=False).faint is False
+    with pytest.raises(ModelError, match="faint"):
+        ModelConfig(faint=True)
