@@ -15,6 +15,7 @@ from ravecodec.models.config import ModelConfig
 from ravecodec.models.istft import LINE_COLUMNS
 from ravecodec.models.package import fold, load_weights
 from ravecodec.models.rave import Rave
+from ravecodec.models.spectrogram import image_planes
 
 QUIETER = 3.0  # nepers
 LEVELS, LINE_HEAD = "encoder.levels.", "generator.line_head."
@@ -34,7 +35,7 @@ def adopt(network: Rave, donor: Rave) -> list[str]:
         if found is not None and name.startswith(LINE_HEAD):
             found = _divided(found, donor.config, network.config)
         if found is not None and name == FIRST_CONVOLUTION and network.config.encoder == "spectrogram":
-            found = _with_planes(found, donor, network)
+            found = _with_planes(found, donor.config, network.config)
         if found is not None and found.shape == value.shape:
             weights[name] = found
         else:
@@ -47,14 +48,13 @@ def adopt(network: Rave, donor: Rave) -> list[str]:
     return new
 
 
-def _with_planes(weight: Tensor, donor: Rave, network: Rave) -> Tensor:
+def _with_planes(weight: Tensor, donor: ModelConfig, config: ModelConfig) -> Tensor:
     """The encoder's first convolution [width, planes, ...] with planes of zeros where the donor's image has none."""
-    given = dict(
-        zip(donor.encoder.spectrum.planes, weight.split([*donor.encoder.spectrum.planes.values()], 1), strict=True)
-    )
+    had = image_planes(donor)
+    given = dict(zip(had, weight.split([*had.values()], 1), strict=True))
     parts = [
         given.get(name, weight.new_zeros(len(weight), count, *weight.shape[2:]))
-        for name, count in network.encoder.spectrum.planes.items()
+        for name, count in image_planes(config).items()
     ]
     return torch.cat(parts, 1)
 

@@ -193,11 +193,17 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     arrange(network)
     axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
-    row = {key: arrays[f"coding.{key}"] for key in ("base", "shapes", "scales")}
     point = header.point
     latent = LatentSpace(**axes, frames=point["frames"])
-    values = {key: point[key] for key in ("dims", "step_index", "fill")}
-    coding = Coding(**row, **values, effort=point.get("effort", 0))
+    coding = Coding(
+        base=arrays["coding.base"],
+        shapes=arrays["coding.shapes"],
+        scales=arrays["coding.scales"],
+        dims=point["dims"],
+        step_index=point["step_index"],
+        fill=point["fill"],
+        effort=point.get("effort", 0),
+    )
     return Model(network, latent, coding, header.name, digest, header.info)
 
 

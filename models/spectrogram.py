@@ -63,7 +63,7 @@ class WarpedSpectrum(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
-        self.planes = _planes(config)
+        self.planes = image_planes(config)
         self.features = sum(self.planes.values())
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
             matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
@@ -127,7 +127,7 @@ class WarpedSpectrum(nn.Module):
         return image.permute(0, 1, 3, 4, 2).reshape(batch, planes * columns, rows, steps // columns)
 
 
-def _planes(config: ModelConfig) -> dict[str, int]:
+def image_planes(config: ModelConfig) -> dict[str, int]:
     """How many planes of the image are for what, in their order."""
     planes = {"level": config.channels * COLUMNS, "onset": config.channels * ONSET_COLUMNS}
     if config.faint:

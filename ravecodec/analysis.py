@@ -96,8 +96,8 @@ class Analyser:
         self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
         self._high_pass = HighPass(sample_rate, config.channels)
         self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
-        sizes = (frames * config.hop for frames in (self._block, reach.past, reach.future))
-        self._windows = MirroredWindows(config.channels, *sizes, unit=config.hop)
+        step, past, future = (frames * config.hop for frames in (self._block, reach.past, reach.future))
+        self._windows = MirroredWindows(config.channels, step, past, future, unit=config.hop)
 
     def process(self, block: Audio) -> Iterator[Analysed]:
         """Feed float32 [channels, n]; yields every block of frames that became complete."""

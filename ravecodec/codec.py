@@ -251,7 +251,8 @@ class Decoder:
             audio = self._synthesise(self._latents[frames], first, silent)
             self._decoded += count
             keep = max(self._begin, self._decoded - self._reach.past)
-            self._latents, self._silent = (x[keep - self._begin :] for x in (self._latents, self._silent))
+            self._latents = self._latents[keep - self._begin :]
+            self._silent = self._silent[keep - self._begin :]
             self._begin = keep
             yield match_channels(audio, self._info.channels)
 

@@ -26,7 +26,8 @@ class Correction:
     frames with corrected means, some later."""
 
     def __init__(self, model: Model, seed: int) -> None:
-        self._network, self._seed = model.network, seed
+        assert model.network.refiner is not None, "effort_of asks for corrections of such models only"
+        self._network, self._refiner, self._seed = model.network, model.network.refiner, seed
         self._device = device_of(model)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
@@ -80,7 +81,7 @@ class Correction:
         places = self._frames(self._emitted - REACH, end + REACH)
         arrays = (self._gradient, self._held.means, self._held.spreads)
         with torch.no_grad():
-            correction = self._network.refiner(*(self._batch(array[places]) for array in arrays))
+            correction = self._refiner(*(self._batch(array[places]) for array in arrays))
         known = self._held.part(self._emitted - self._begin, end - self._begin)
         moved = correction[0].T.cpu().numpy()[REACH : REACH + len(known)]
         yield replace(known, means=known.means + moved)

@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Moves every weight that has a gradient. Matrices of the same shape are worked on together."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
@@ -102,7 +102,8 @@ def build_optimiser(kind: str, network: nn.Module, betas: tuple[float, float]) -
     """The optimiser of a recipe for all weights of `network`; `betas` are Adam's."""
     if kind == "adam":
         return torch.optim.Adam(network.parameters(), betas=betas)
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, weight in network.named_parameters():
         (matrices if _is_matrix(name, weight) else rest).append(weight)
     return Joined(Muon(matrices), torch.optim.Adam(rest, betas=betas))

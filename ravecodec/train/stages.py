@@ -178,7 +178,7 @@ def stage1_loss(
 ) -> tuple[Tensor, dict[str, float], Tensor]:
     """(loss, log values, KL in bits per dim [latent]) of audio [batch, channels, samples]."""
     clock = random_clock(len(audio), generator, audio.device)
-    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         mean, spread = posterior(model, valid, audio, clock, pick_refinement(recipe, generator))
         z = sample_posterior(mean, spread, generator)
         bands = model.decode_bands(z, clock)
@@ -245,7 +245,7 @@ def stage2_output(
 ) -> tuple[Tensor, Tensor]:
     """(bands, audio) that the generator makes of what is sent (`quantised`) or sampled; the encoder is frozen."""
     clock = random_clock(len(audio), generator, audio.device)
-    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16):
+    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         with torch.no_grad():
             mean, spread = posterior(model, valid, audio, clock, recipe.refine[0])
             z = sender(mean, step, clock) if recipe.quantised else sample_posterior(mean, spread, generator)
@@ -260,7 +260,7 @@ def _logits(scales: list[Features]) -> list[Tensor]:
 def discriminator_loss(discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]) -> Tensor:
     """Hinge loss on the discriminator's views of audio that is already cut to the valid region."""
     fake = [view.detach() for view in fake]
-    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16):
+    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         return discriminator_hinge(_logits(discriminator.judge(real)), _logits(discriminator.judge(fake)))
 
 
@@ -268,7 +268,7 @@ def adversarial_loss(
     discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
     """adversarial * hinge + feature_matching * FM (RAVE, eq. 8), each weight applied once; of the same views."""
-    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16):
+    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         with torch.no_grad():
             real_features = discriminator.judge(real)
         fake_features = discriminator.judge(fake)

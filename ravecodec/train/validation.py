@@ -65,7 +65,7 @@ def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> I
         size = min(recipe.batch, CROPS - first)
         audio = crops.batch(FIRST + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
             mean, spread = stages.posterior(network, valid, audio, clock, recipe.refine[0])
             bands = network.decode_bands(latents(mean, clock), clock)
         with torch.no_grad():
