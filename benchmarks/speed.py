@@ -141,9 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10, 60])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
     parser.add_argument("--precision", default="float32", help="of decoding: float32, bfloat16 or auto")
-    parser.add_argument(
-        "--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing"
-    )
+    parser.add_argument("--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing")
     parser.add_argument("--page", type=Path, help="Markdown page that gets the table of the default model and of paper")
     return parser.parse_args()
 
