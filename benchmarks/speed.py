@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from ravecodec.precision import PRECISIONS
+
 EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"
 SAVED = Path(__file__).parent.parent / "docs" / "evaluation" / "speed.json"
 DIMS = 24  # of a random-weight preset: what the paper's strings model keeps at fidelity 0.99
@@ -140,7 +142,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--preset", help="a recipe name (paper, default, ...): its network with random weights")
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10, 60])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
-    parser.add_argument("--precision", default="float32", help="of decoding: float32, bfloat16 or auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of decoding")
     parser.add_argument("--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing")
     parser.add_argument("--page", type=Path, help="Markdown page that gets the table of the default model and of paper")
     return parser.parse_args()
