@@ -593,6 +593,7 @@ def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
+    Run(tmp_path, SHORT)
     for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "checkpoint.pt").write_bytes(data)
         with pytest.raises(ModelError, match="cannot be read as a checkpoint; delete it"):
