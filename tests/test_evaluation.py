@@ -405,3 +405,8 @@ def test_files_of_two_folders_keep_different_names() -> None:
     assert [str(root).removeprefix(above) for root in roots] == ["a/eval", "b/eval", "near"]
     assert folder_above([Path("near")]) == "" and folder_above([Path("/x"), Path("/y/z")]) == "/"
     assert without_folders(["a/b", "/a/b", "--out=/a/b", "-x", "/"]) == ["a/b", "b", "--out=b", "-x", "/"]
+
+
+def test_the_meter_takes_commands_that_print() -> None:
+    seconds, peak = speed.time_command(["model", "list"])
+    assert seconds > 0 and peak > 1e6

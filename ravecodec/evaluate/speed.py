@@ -65,5 +65,5 @@ def time_command(arguments: Sequence[str]) -> tuple[float, int]:
         done = subprocess.run([sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, check=True)
     except subprocess.CalledProcessError as error:
         raise RavecodecError(f"{arguments[0]} failed while its speed was measured") from error
-    seconds, peak = done.stdout.split()
+    seconds, peak = done.stdout.split()[-2:]  # behind what the command itself may have printed
     return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)
