@@ -3,58 +3,52 @@
 
     python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE] [--work DIR]
                                [--precision float32]
+    python benchmarks/speed.py --page README.md        # the table of README.md: default, and paper's network
 
 Every figure is one process from start to exit: interpreter, torch import, model load, audio decoding, resampling,
-network, range coder, files. Real-time factor = seconds of audio / wall seconds; memory = peak resident set. `--preset`
-times a recipe's network with random weights (speed does not depend on their values), so no trained model is needed. The
-input is `--audio` (default: the excerpt that ships) repeated to each length as stereo 44.1 kHz FLAC. Prints a Markdown
-table.
+network, range coder, files. Real-time factor = seconds of audio / wall seconds; memory = peak resident set, both by
+`ravecodec.evaluate.speed.time_command`. `--preset` times a recipe's network with random weights (speed does not depend
+on their values), so no trained model is needed. The input is `--audio` (default: the excerpt that ships) repeated to
+each length as stereo 44.1 kHz FLAC. Prints a Markdown table below a line that names the processor; with `--page` writes
+both there instead, between `<!-- speed -->` and `<!-- end -->`, and the measurements into docs/evaluation/speed.json,
+which a test compares with the page. Run it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import json
+import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 
-from ravecodec.bitstream import fit_static
-from ravecodec.models.latent import analyse
-from ravecodec.models.package import Coding, save_package
-from ravecodec.models.rave import Rave
 from ravecodec.precision import PRECISIONS
-from ravecodec.quantize import base_steps
-from ravecodec.train.recipe import load_recipe
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"
+SAVED = Path(__file__).parent.parent / "docs" / "evaluation" / "speed.json"
 DIMS = 24  # of a random-weight preset: what the paper's strings model keeps at fidelity 0.99
+PLACE = re.compile(r"<!-- speed -->\n.*?<!-- end -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Cost:
-    seconds: float
-    megabytes: float
+class Row:
+    """Both commands on one file: seconds of audio and of wall clock, peak resident bytes, kbit/s of the stream."""
 
-
-def measured(command: list[str]) -> Cost:
-    """Wall time and peak memory of one process; it must succeed."""
-    began = time.perf_counter()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        sys.exit(f"failed: {' '.join(command)}")
-    scale = 1 if platform.system() == "Darwin" else 1024
-    return Cost(time.perf_counter() - began, usage.ru_maxrss * scale / 1e6)
+    network: str
+    audio_seconds: float
+    encode_seconds: float
+    decode_seconds: float
+    encode_bytes: int
+    decode_bytes: int
+    kbps: float
 
 
 def repeat_audio(source: Path, seconds: float, target: Path) -> None:
@@ -71,6 +65,15 @@ def repeat_audio(source: Path, seconds: float, target: Path) -> None:
 
 def random_model(preset: str, target: Path) -> None:
     """A package of the preset's architecture with random weights, at DIMS axes."""
+    import torch
+
+    from ravecodec.bitstream import fit_static
+    from ravecodec.models.latent import analyse
+    from ravecodec.models.package import Coding, save_package
+    from ravecodec.models.rave import Rave
+    from ravecodec.quantize import base_steps
+    from ravecodec.train.recipe import load_recipe
+
     config = load_recipe(preset).model
     torch.manual_seed(0)
     network = Rave(config).eval()
@@ -84,44 +87,96 @@ def random_model(preset: str, target: Path) -> None:
     save_package(target, network, latent, Coding(base, static.shapes, static.scales, dims, 0, True), preset, {})
 
 
-def table(model: str, minutes: list[float], audio: Path, work: Path, precision: str) -> None:
-    """Prints one row per length. precision: of decoding."""
-    tool = [sys.executable, "-m", "ravecodec"]
-    print("| audio | encode | decode | peak memory, encode | decode | file |\n|---|---|---|---|---|---|")
+def measured(name: str, model: str, minutes: list[float], audio: Path, work: Path, precision: str) -> Iterator[Row]:
+    """One row per length. precision: of decoding."""
+    from ravecodec.evaluate.speed import time_command
+
     for length in minutes:
         flac, rvc, wav = work / "in.flac", work / "out.rvc", work / "out.wav"
         repeat_audio(audio, length * 60, flac)
-        encode = measured([*tool, "encode", "-q", "-f", "--model", model, str(flac), str(rvc)])
+        encode = time_command(["encode", "-q", "-f", "--model", model, str(flac), str(rvc)])
         choices = ["--model", model, "--precision", precision]
-        decode = measured([*tool, "decode", "-q", "-f", *choices, str(rvc), str(wav)])
+        decode = time_command(["decode", "-q", "-f", *choices, str(rvc), str(wav)])
         kbps = rvc.stat().st_size * 8 / (length * 60) / 1000
-        speeds = " | ".join(f"{length * 60 / cost.seconds:.0f}x" for cost in (encode, decode))
-        memory = " | ".join(f"{cost.megabytes:.0f} MB" for cost in (encode, decode))
-        print(f"| {length:g} min | {speeds} | {memory} | {kbps:.2f} kbit/s |", flush=True)
+        yield Row(name, length * 60, encode[0], decode[0], encode[1], decode[1], kbps)
         for path in (flac, rvc, wav):
             path.unlink()
 
 
-def main() -> None:
+def machine() -> dict[str, Any]:
+    """What the figures depend on: the processor, how many of its cores, torch, threads."""
+    from importlib.metadata import version
+
+    from ravecodec.evaluate.evaluation import processor
+    from ravecodec.machine import usable_cores
+
+    return {"processor": processor(), "cores": usable_cores(), "torch": version("torch")}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """What is measured, as Markdown: the machine, then a row per network and length."""
+    head = f"{found['processor']}, {found['cores']} cores, torch {found['torch']}, {found['precision']}:"
+    columns = "network | audio | encode | decode | peak memory, encode | decode | file"
+    table = [head, "", f"| {columns} |", "|---" * 7 + "|"]
+    for values in found["rows"]:
+        row = Row(**values)
+        speeds = [f"{row.audio_seconds / seconds:.0f}x" for seconds in (row.encode_seconds, row.decode_seconds)]
+        memory = [f"{size / 1e6:.0f} MB" for size in (row.encode_bytes, row.decode_bytes)]
+        cells = [row.network, f"{row.audio_seconds / 60:g} min", *speeds, *memory, f"{row.kbps:.2f} kbit/s"]
+        table.append(f"| {' | '.join(cells)} |")
+    return table
+
+
+def renewed(text: str, found: dict[str, Any]) -> str:
+    """A page with its table of speeds made anew; SystemExit unless it has one place for it."""
+    block = "\n".join(["<!-- speed -->", *lines(found), "<!-- end -->"])
+    new, count = PLACE.subn(lambda _: block, text)
+    if count != 1:
+        sys.exit(f"the page has {count} places for the table of speeds; expected 1")
+    return new
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="installed model or path; default: the shipped one, unless --preset is given")
     parser.add_argument("--preset", help="a recipe name (paper, default, ...): its network with random weights")
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10, 60])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
     parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of decoding")
-    parser.add_argument("--work", type=Path, help="folder for the files (1 h of decoded WAV is 635 MB)")
-    options = parser.parse_args()
+    parser.add_argument("--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing")
+    parser.add_argument("--page", type=Path, help="Markdown page that gets the table of the default model and of paper")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    if options.page:
+        if not PLACE.search(options.page.read_text()):
+            sys.exit(f"{options.page}: has no place for the table of speeds")
+        wanted = [("default", None), ("paper", "paper")]
+    else:
+        wanted = [(options.preset or options.model or "default", options.preset)]
+    if options.work:
+        options.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=options.work))
     try:
-        model = options.model or "default"
-        if options.preset:
-            model = str(work / f"{options.preset}.safetensors")
-            random_model(options.preset, Path(model))
-        machine = platform.processor() or platform.machine()
-        print(f"{model}: {machine}, {os.cpu_count()} cores, torch {torch.__version__}, {options.precision}\n")
-        table(model, options.minutes, options.audio, work, options.precision)
+        rows = []
+        for name, preset in wanted:
+            model = name
+            if preset:
+                model = str(work / f"{preset}.safetensors")
+                random_model(preset, Path(model))
+            for row in measured(name, model, options.minutes, options.audio, work, options.precision):
+                rows.append(asdict(row))
+                print(f"{name}, {row.audio_seconds / 60:g} min: done", file=sys.stderr)
+        found = machine() | {"precision": options.precision, "rows": rows}
     finally:
         shutil.rmtree(work)
+    if options.page:
+        SAVED.write_text(json.dumps(found, indent=1) + "\n")
+        options.page.write_text(renewed(options.page.read_text(), found))
+    else:
+        print("\n".join(lines(found)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 
     python benchmarks/train_step.py [--recipe paper default] [--steps 5] [--batch N] [--crop-frames N] [--capacity N]
 
-Steps of the recipe as `ravecodec train` takes them, on noise from a memory map on disk; the best of `--steps` after one
-that warms up. `network` is forward and backward of encoder and generator, `losses` the same of the distance and, in
-stage 2, of the discriminator. Prints a Markdown table; run it on a quiet machine.
+Steps like those of `ravecodec train`, with the same network, losses and optimisers, but written again here, so that
+their parts can be timed, and without the random grid of the spectra, the learning rate's curve and the checks of a real
+run; on noise from a memory map on disk, the best of `--steps` after one that warms up. `network` is forward and
+backward of encoder and generator, `losses` the same of the distance and, in stage 2, of the discriminator. Prints a
+Markdown table; run it on a quiet machine.
 """
 
 from __future__ import annotations

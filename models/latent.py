@@ -40,7 +40,7 @@ class LatentSpace:
         """Standard deviation [latent] along each axis of what the generator was fed in training: means plus noise."""
         return np.sqrt(self.deviation**2 + self.spread**2)
 
-    # einsum, not @: BLAS wakes threads that go on spinning and slow the network's own down (measured: encoding by 1.6).
+    # einsum, not @: BLAS wakes threads that go on spinning and slow the network's own down.
 
     def project(self, z: np.ndarray) -> np.ndarray:
         """[..., latent] -> axis vectors [..., latent]."""

@@ -1,4 +1,5 @@
-"""Finds a model by name, by path or by its id, looking at file headers only; torch is not loaded.
+"""Finds a model by name, by path or by its id. A file is read whole once, for its SHA-256, and of its content only the
+header is looked at: no tensor is made and torch is not loaded.
 
 Looked through, in this order: the folders of $RAVECODEC_MODELS, the user's data folder, the models shipped with
 ravecodec. A model is one .safetensors file (`models/package.py`); its name is the file's name without that extension,

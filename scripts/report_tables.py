@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""The tables and curves of README.md and docs/evaluation.md, made from the results of one evaluation.
+"""The numbers of README.md, docs/evaluation.md and the model's card, made from the results of one evaluation.
 
     python scripts/report_tables.py --results REPORT/results.json     # take over a new evaluation, then as below
     python scripts/report_tables.py              # tables and figures from docs/evaluation/results.json
     python scripts/report_tables.py --check      # exit 1 if a page says something else
 
-Blocks between `<!-- table: NAME -->` and `<!-- end -->` are replaced. docs/evaluation/results.json keeps the headline
-metrics and a few more; REPORT has all. Needs `ravecodec[eval]` for the figures, numpy for the tables.
+Blocks between `<!-- table: NAME -->` and `<!-- end -->` are replaced, and so are, within a line,
+`<!-- number: NAME -->` and `<!-- mean: CONDITION METRIC -->`: NAME is of NUMBERS, CONDITION an id of the
+results or own, unquantised, cropped.
+docs/evaluation/results.json keeps the headline metrics and a few more; REPORT has all. Needs `ravecodec[eval]` for the
+figures, numpy and soundfile for the rest.
 """
 
 from __future__ import annotations
@@ -14,16 +17,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ravecodec.evaluate.evaluation import folder_above, without_folders
 from ravecodec.evaluate.results import Condition, Metric, Results
 from ravecodec.evaluate.statistics import clusters_of, mean_interval, paired
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "docs" / "evaluation"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "evaluation.md")
+CARD = ROOT / "models" / "pretrained" / "default.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "evaluation.md", CARD)
 KEPT = ("loudness_error", "spectral_floored", "mel_dac", "stereo_level_error", "stereo_correlation_error")
 SHORT = (
     "default",
@@ -37,14 +43,21 @@ SHORT = (
 
 
 def compacted(results: Results) -> Results:
-    """With headline metrics and those of KEPT only, and without what only the full report needs."""
+    """With headline metrics and those of KEPT only, and without what only the full report needs or where it lay."""
     metrics = [m for m in results.metrics if m.headline or m.id in KEPT]
     names = {m.id for m in metrics}
     scores = [
         dataclasses.replace(score, values={k: v for k, v in score.values.items() if k in names})
         for score in results.scores
     ]
-    return dataclasses.replace(results, metrics=metrics, scores=scores)
+    above = folder_above([Path(item.source) for item in results.items])
+    items = [dataclasses.replace(item, source=item.source.removeprefix(above)) for item in results.items]
+    unreadable = [sentence.removeprefix(above) for sentence in results.unreadable]
+    command = shlex.join(without_folders(shlex.split(results.manifest["command"])))
+    manifest = results.manifest | {"command": command}
+    return dataclasses.replace(
+        results, metrics=metrics, scores=scores, items=items, unreadable=unreadable, manifest=manifest
+    )
 
 
 def headlines(results: Results) -> list[Metric]:
@@ -121,14 +134,49 @@ def paired_table(results: Results) -> list[str]:
 TABLES: dict[str, Callable[[Results], list[str]]] = {"short": short_table, "full": full_table, "paired": paired_table}
 
 
+def rates(results: Results) -> str:
+    """Lowest and highest rate of an excerpt at the model's own point, in kbit/s."""
+    seconds = {item.id: item.seconds for item in results.items}
+    own = own_point(results).id
+    found = [s.bytes * 8 / 1000 / seconds[s.item] for s in results.scores if s.condition == own and s.bytes is not None]
+    return f"{min(found):.1f} to {max(found):.1f}"
+
+
+NUMBERS: dict[str, Callable[[Results], str]] = {
+    "rate": lambda results: f"{results.kbps(own_point(results).id):.1f}",
+    "rates": rates,
+}
+
+
+def mean(results: Results, name: str, metric: str) -> str:
+    """A condition's mean; SystemExit where there is none. name: its id, or own, unquantised or cropped."""
+    own = own_point(results)
+    bounds = [c.id for c in results.conditions if c.kind == "bound" and c.series.startswith(f"{own.series}, ")]
+    named = {"own": own.id} | dict(zip(("unquantised", "cropped"), bounds, strict=False))
+    values = list(results.values(named.get(name, name), metric).values())
+    if not values:
+        sys.exit(f"no condition {name!r} was measured by {metric!r}")
+    return f"{sum(values) / len(values):.2f}"
+
+
 def renewed(text: str, results: Results) -> str:
-    """A page with its tables made anew; UsageError-like exit for a name that is no table."""
+    """A page with its tables and numbers made anew; SystemExit for a name that is neither."""
+
+    def number(found: re.Match[str]) -> str:
+        if found[1] not in NUMBERS:
+            sys.exit(f"no number is called {found[1]!r}; expected {', '.join(NUMBERS)}")
+        return f"<!-- number: {found[1]} -->{NUMBERS[found[1]](results)}<!-- end -->"
+
+    def average(found: re.Match[str]) -> str:
+        return f"<!-- mean: {found[1]} {found[2]} -->{mean(results, found[1], found[2])}<!-- end -->"
 
     def block(found: re.Match[str]) -> str:
         if found[1] not in TABLES:
             sys.exit(f"no table is called {found[1]!r}; expected {', '.join(TABLES)}")
         return f"<!-- table: {found[1]} -->\n" + "\n".join(TABLES[found[1]](results)) + "\n<!-- end -->"
 
+    text = re.sub(r"<!-- number: (\S+) -->.*?<!-- end -->", number, text)
+    text = re.sub(r"<!-- mean: (\S+) (\S+) -->.*?<!-- end -->", average, text)
     return re.sub(r"<!-- table: (\S+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
 
 

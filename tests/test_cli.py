@@ -423,6 +423,7 @@ def test_train_passes_everything_on(folder: Path, model_folder: Path, monkeypatc
         "init_from": model_folder / "paper.safetensors",
         "cache": Path("c"),
         "licence": "CC0-1.0",
+        "force": False,
         "device": "cpu",
         "devices": 1,
         "nodes": 1,

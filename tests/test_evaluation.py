@@ -15,7 +15,7 @@ from ravecodec import decode, encode, zoo
 from ravecodec.bitstream import StaticModel, StreamReader
 from ravecodec.cli import main
 from ravecodec.errors import RavecodecError, UsageError
-from ravecodec.evaluate import anchors, runner, speed
+from ravecodec.evaluate import anchors, evaluation, folder, report, runner, speed
 from ravecodec.evaluate.conditions import (
     ANCHORS,
     FIDELITIES,
@@ -25,9 +25,9 @@ from ravecodec.evaluate.conditions import (
     apply,
     model_conditions,
 )
-from ravecodec.evaluate.evaluation import Request, evaluate
+from ravecodec.evaluate.evaluation import Request, evaluate, folder_above, without_folders
 from ravecodec.evaluate.excerpts import RATE
-from ravecodec.evaluate.results import Condition, Item, Results
+from ravecodec.evaluate.results import Condition, Item, Results, Score
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
 from ravecodec.evaluate.scores import score
 from ravecodec.models.package import Model
@@ -220,7 +220,8 @@ def test_an_evaluation_has_everything(tmp_path: Path, model_folder: Path, music:
         (folder,), (entry,), tmp_path / "out", ("opus",), steps=(0,), items=2, seconds=1.0, speed=False, jobs=1
     )
     results = evaluate(request, lambda done, total: None, said.append)
-    assert len(said) == 1 and "broken.wav" in said[0] and results.unreadable == [said[0].removeprefix("left out: ")]
+    assert len(said) == 1 and "broken.wav" in said[0]
+    assert results.unreadable == [said[0].removeprefix(f"left out: {tmp_path}/")]
     assert len(results.items) == 2 and len(results.scores) == 2 * len(results.conditions)
     assert results.kbps("opus-6", payload=True) == pytest.approx(6, abs=2) and results.kbps("identity") is None
     assert set(results.values("identity", "peak_f1").values()) == {1.0}
@@ -289,3 +290,123 @@ def test_speed_is_that_of_the_command_and_not_of_who_started_it(
 def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RavecodecError, match="encode failed"):
         speed._run("encode", tmp_path / "none.safetensors", 1, tmp_path / "a.flac", tmp_path / "a.rvc")
+
+
+# ---- whose folder it is ----------------------------------------------------------------------------------------------
+
+
+def eval_call(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["eval", *map(str, arguments)])
+    return done.exit_code, done.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def scored(tasks: list[Task], jobs: int, report: object) -> list[Score]:
+    """Scores without work: what is tested here is where results go."""
+    return [Score(task.item.id, task.condition.id, None, None, 0, {"peak_f1": 0.5}) for task in tasks]
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, music: Callable[..., Audio], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, the current one, with `music` and the evaluations `one` and `two` of no model."""
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluation, "run_all", scored)
+    monkeypatch.setattr(report, "write_page", lambda results, folder, embed: (folder / "index.html").write_text("page"))
+    (tmp_path / "music").mkdir()
+    for seed in range(2):
+        soundfile.write(tmp_path / "music" / f"{seed}.wav", music(2 * RATE, 2, RATE, seed).T, RATE)
+    for name in ("one", "two"):
+        assert eval_call(*measured("music", name))[0] == 0
+    return tmp_path
+
+
+def measured(audio: str | Path, out: str | Path) -> list[str]:
+    short = ["--items", "1", "--seconds", "1", "--jobs", "1", "--no-speed", "--anchors", "lowpass"]
+    return [str(audio), "--out", str(out), *short]
+
+
+def test_no_call_replaces_what_another_one_or_nobody_made(evaluated: Path) -> None:
+    for name, file in (("audio-too", "audio/take.flac"), ("site", "index.html"), ("mine", "results.json")):
+        path = evaluated / name / file
+        path.parent.mkdir(parents=True)
+        path.write_text("precious")
+    (evaluated / "file").write_text("precious")
+    assert eval_call("--plot", "one/results.json", "--out", "page")[0] == 0
+    before = contents(evaluated)
+    foreign = [
+        *(measured("music", name) for name in ("audio-too", "site", "mine", "file", "page")),
+        *(["--plot", "one/results.json", "--out", name] for name in ("audio-too", "site", "mine", "file", "two")),
+    ]
+    for arguments in foreign:
+        code, sentence = eval_call(*arguments)
+        assert code == 8 and "expected a new folder" in sentence, (arguments, sentence)
+    for name in ("one", "./one", evaluated / "one"):
+        code, sentence = eval_call("--plot", "one/results.json", "two/results.json", "--out", name, "-f")
+        assert code == 2 and "is the folder of the input one/results.json" in sentence
+    (evaluated / "link").mkdir()
+    (evaluated / "link" / "results.json").symlink_to(evaluated / "one" / "results.json")
+    assert eval_call("--plot", "one/results.json", "--out", "link", "-f")[0] == 2
+    (evaluated / "link" / "results.json").unlink()
+    assert contents(evaluated) == before
+
+
+def test_an_own_folder_is_gone_on_with_and_force_takes_any(evaluated: Path) -> None:
+    """Also one of before there were marks."""
+    assert eval_call(*measured("music", "one"))[0] == 0
+    (evaluated / "one" / "evaluation.json").unlink()
+    assert eval_call(*measured("music", "one"))[0] == 0
+    for _ in range(2):
+        assert eval_call("--plot", "one/results.json", "two/results.json", "--out", "page")[0] == 0
+    (evaluated / "site").mkdir()
+    (evaluated / "site" / "notes.txt").write_text("precious")
+    assert eval_call("--plot", "one/results.json", "--out", "site", "-f")[0] == 0
+    assert (evaluated / "site" / "notes.txt").read_text() == "precious"
+    assert (evaluated / "site" / "index.html").exists()
+
+
+def test_a_killed_call_leaves_its_own_folder(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the mark is there yet; its time counts."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "run_all", interrupted)
+        assert eval_call(*measured("music", "three"))[0] == 130
+    spent = folder._read_mark(evaluated / "three")["seconds"]
+    assert spent > 0
+    folder.mark(evaluated / "three", folder.MEASURED, 1000.0)
+    assert eval_call(*measured("music", "three"))[0] == 0
+    assert Results.load(evaluated / "three" / "results.json").manifest["took_seconds"] >= 1000
+
+
+def test_results_name_no_folder_of_the_machine(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (evaluated / "music" / "broken.wav").write_bytes(b"RIFF nothing")
+    call = measured(evaluated / "music", evaluated / "absolute")
+    monkeypatch.setattr("sys.argv", ["/usr/bin/ravecodec", "eval", *call, f"--mushra={evaluated}/kit"])
+    assert eval_call(*call)[0] == 1
+    results = Results.load(evaluated / "absolute" / "results.json")
+    assert str(evaluated) not in results.to_json()
+    assert results.items[0].source.startswith("music/") and results.unreadable[0].startswith("music/broken.wav: ")
+    assert results.manifest["command"].startswith("ravecodec eval music --out absolute --items 1")
+    assert results.manifest["command"].endswith("--mushra=kit")
+    for text in ("items.csv", "results.json"):
+        assert str(evaluated) not in (evaluated / "absolute" / text).read_text()
+
+
+def test_files_of_two_folders_keep_different_names() -> None:
+    roots = [Path("/data/a/eval"), Path("/data/b/eval"), Path("near")]
+    above = folder_above(roots)
+    assert [str(root).removeprefix(above) for root in roots] == ["a/eval", "b/eval", "near"]
+    assert folder_above([Path("near")]) == "" and folder_above([Path("/x"), Path("/y/z")]) == "/"
+    assert without_folders(["a/b", "/a/b", "--out=/a/b", "-x", "/"]) == ["a/b", "b", "--out=b", "-x", "/"]
+
+
+def test_the_meter_takes_commands_that_print() -> None:
+    seconds, peak = speed.time_command(["model", "list"])
+    assert seconds > 0 and peak > 1e6

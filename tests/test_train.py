@@ -32,9 +32,9 @@ from ravecodec.models.discriminator import WaveformDiscriminator
 from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
 from ravecodec.train import loop, stages
-from ravecodec.train.cache import _finished
+from ravecodec.train.cache import _finished, build_cache
 from ravecodec.train.data import Crops
-from ravecodec.train.folder import Run
+from ravecodec.train.folder import Run, check_folder, held
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
@@ -593,6 +593,7 @@ def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
+    Run(tmp_path, SHORT)
     for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "checkpoint.pt").write_bytes(data)
         with pytest.raises(ModelError, match="cannot be read as a checkpoint; delete it"):
@@ -785,3 +786,45 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
     assert found == {"stage 1/spectral": [(7, 1.5)], "stage 1/kbps": [(7, 2.0)], "stage 2/validation": [(3, 1.25)]}
     [text] = events.Tensors("stage 1/advice/text_summary")
     assert text.step == 8 and text.tensor_proto.string_val == [b"lower beta"]
+
+
+def test_a_folder_without_a_run_is_not_trained_in(music: Path, tmp_path: Path) -> None:
+    """What a foreign folder holds stays, bit for bit, whatever it is called."""
+    for number, names in enumerate(
+        (["notes.txt"], ["log.jsonl"], ["checkpoint.pt", "cache/x"], ["lock", "recipe.json"])
+    ):
+        out = tmp_path / str(number)
+        for name in names:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text("precious")
+        with pytest.raises(OutputError, match="is there and no training run"):
+            loop.train(music, SHORT, out, device="cpu")
+        assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == sorted(names)
+        assert all((out / name).read_text() == "precious" for name in names)
+        check_folder(out, force=True)
+
+
+def test_a_run_stays_one_when_files_of_it_are_deleted(tmp_path: Path) -> None:
+    """As the sentences about damaged files advise; also what is left of a run that was killed at once."""
+    check_folder(tmp_path / "new")
+    check_folder(tmp_path)
+    with held(tmp_path):
+        Run(tmp_path, SHORT)
+    check_folder(tmp_path)
+    (tmp_path / "recipe.json").unlink()
+    check_folder(tmp_path)
+    (tmp_path / "lock").write_text("")
+    check_folder(tmp_path)
+    (tmp_path / "lock").unlink()
+    (tmp_path / "cache").mkdir()
+    check_folder(tmp_path)
+
+
+def test_a_cache_does_not_cut_a_file_that_it_did_not_make(music: Path, tmp_path: Path) -> None:
+    for name in ("audio.i16", "tracks.jsonl"):
+        cache = tmp_path / name
+        cache.mkdir()
+        (cache / name).write_text("precious")
+        with pytest.raises(InputError, match=f"holds {name} and no settings.json"):
+            build_cache(music, cache, 48000, 1)
+        assert (cache / name).read_text() == "precious" and [p.name for p in cache.iterdir()] == [name]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ravecodec.evaluate.results import Results
 
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
-RESULTS, ITEMS = "results.json", "items.csv"
+RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
 REPORT_SECONDS = 30.0
 ENOUGH = 20  # scores from which on the time that is left is told
 MOST_SECONDS = 12.0  # of an excerpt that listeners compare
@@ -86,6 +86,7 @@ class Numbers(click.ParamType):
 @click.option(
     "--plot", is_flag=True, help="Evaluate nothing: AUDIO is results.json files, drawn as one page in REPORT."
 )
+@click.option("-f", "--force", is_flag=True, help="Write into REPORT though it holds other files, or another report.")
 @quiet_option
 @verbose_option
 @json_option
@@ -97,6 +98,7 @@ def evaluate(
     mushra: Path | None,
     mushra_key: Path | None,
     plot: bool,
+    force: bool,
     quiet: bool,
     as_json: bool,
     **options: Any,
@@ -123,16 +125,25 @@ def evaluate(
         raise UsageError("eval: expected --out REPORT, the folder of the report")
     if mushra is not None:
         _check_listening(mushra, options["seconds"])
-    results = _merged(paths) if plot else _measured(paths, out, models, quiet=quiet, **options)
+    from ravecodec.evaluate.folder import MEASURED, PLOTTED, check_folder, mark
+
+    if plot:
+        _check_inputs(paths, out)
+    check_folder(out, PLOTTED if plot else MEASURED, force=force)
+    if plot:
+        results = _merged(paths)
+        mark(out, PLOTTED)
+    else:
+        results = _measured(paths, out, models, quiet=quiet, **options)
     _write(results, out, 0 if plot else embed)
     if mushra is not None:
         from ravecodec.evaluate.mushra import write_kit
 
         write_kit(results, out / "audio", mushra, _for_listeners(results), seed=options["seed"])
     if as_json:
-        console.emit_json({"report": str(out / "index.html"), "results": results.compact()})
+        console.emit_json({"report": str(out / PAGE), "results": results.compact()})
     elif not quiet:
-        console.emit(str(out / "index.html"))
+        console.emit(str(out / PAGE))
     return int(bool(results.unreadable) and not plot)
 
 
@@ -151,18 +162,16 @@ def _measured(
     jobs: int | None,
     **options: Any,
 ) -> Results:
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "audio").is_dir())):
-        raise OutputError(f"{out}: is there and no report; expected a new folder, or the one of a report to go on with")
     if "aac" in anchors or "60ms" in anchors:
         _check_av()
-    from ravecodec.evaluate.evaluation import Request, evaluate
+    from ravecodec.evaluate.evaluation import Request, evaluate, without_folders
     from ravecodec.evaluate.scores import absent
 
     if missing := absent():
         console.say(f"warning: no {', '.join(missing)}, so their scores are missing: `pip install 'ravecodec[eval]'`")
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
-    command = shlex.join(["ravecodec", *sys.argv[1:]])
+    command = shlex.join(["ravecodec", *without_folders(sys.argv[1:])])
     count = min(jobs or usable_cores(), usable_cores())
     if jobs is not None and jobs > count:
         console.say(f"warning: {jobs} processes are wanted; {count} are used, one per core")
@@ -177,6 +186,17 @@ def _check_listening(folder: Path, seconds: float) -> None:
         raise UsageError(f"--mushra: excerpts of {seconds:g} s; expected --seconds of at most {MOST_SECONDS:g}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder}: exists already; expected a new folder for the listening test")
+
+
+def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
+    """UsageError where drawing into `out` would write over what is to be drawn, or beside it."""
+    for path in paths:
+        if path.resolve().parent == out.resolve():
+            raise UsageError(f"{out}: is the folder of the input {path}, expected another one for the page of all")
+        for name in (RESULTS, ITEMS, PAGE):
+            target = out / name
+            if target.exists() and path.exists() and target.samefile(path):
+                raise UsageError(f"{target}: is the input file itself ({path}), expected another folder")
 
 
 def _check_av() -> None:
@@ -195,10 +215,6 @@ def _write(results: Results, out: Path, embed: int) -> None:
     from ravecodec.evaluate.report import write_page
     from ravecodec.files import AtomicFile
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made ({error.strerror})") from error
     results.save(out / RESULTS)
     with AtomicFile(out / ITEMS, force=True) as file:
         file.write(results.to_csv().encode())

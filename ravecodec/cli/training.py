@@ -39,6 +39,7 @@ from ravecodec.errors import UsageError
     help="Train nothing; write report.html about a run, finished or not, into its folder.",
 )
 @ignore_length_option
+@click.option("-f", "--force", is_flag=True, help="Train in RUN though it holds other files and no run.")
 @device_option
 @threads_option
 @quiet_option

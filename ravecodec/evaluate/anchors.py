@@ -95,7 +95,7 @@ def av_codec(audio: Audio, codec: str, container: str, kbps: float, options: dic
 
 
 def low_passed(audio: Audio, hertz: float) -> Outcome:
-    """An anchor of ITU-R BS.1534."""
+    """The audio below a frequency; see `excerpts.low_pass`, which is not the filter of BS.1534."""
     return Outcome(np.ascontiguousarray(low_pass(audio.T, hertz).T, dtype=np.float32))
 
 

@@ -28,7 +28,7 @@ FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
 OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 GENERATIONS = (3, 10)  # times through the codec
-LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; ITU-R BS.1534
+LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; the frequencies of the anchors of ITU-R BS.1534
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 
 

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ import soundfile
 
 from ravecodec import __version__
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
-from ravecodec.evaluate.excerpts import find_sources, prepare
+from ravecodec.evaluate.excerpts import Audio, find_sources, prepare
+from ravecodec.evaluate.folder import Clock, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
 from ravecodec.evaluate.speed import measure
@@ -65,12 +66,28 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
 
     InputError where there is no audio, UsageError for anchors that do not exist or are not installed, OutputError.
     """
-    began = time.time()
+    began = time.monotonic()
     sources, unreadable = find_sources(list(request.paths))
     excerpts, damaged = prepare(sources, request.items, request.seconds, request.seed)
     unreadable += damaged
     for sentence in unreadable:
         say(f"left out: {sentence}")
+    above = folder_above(request.paths)
+    excerpts = [(replace(item, source=item.source.removeprefix(above)), audio) for item, audio in excerpts]
+    unreadable = [sentence.removeprefix(above) for sentence in unreadable]
+    with timed(request.out, began) as clock:
+        return _scored(request, excerpts, unreadable, report, say, clock)
+
+
+def _scored(
+    request: Request,
+    excerpts: Sequence[tuple[Item, Audio]],
+    unreadable: list[str],
+    report: Report,
+    say: Callable[[str], None],
+    clock: Clock,
+) -> Results:
+    """`evaluate`, once the excerpts are chosen."""
     write_references(request.out, excerpts)
     items = [item for item, _ in excerpts]
     if len(items) < request.items:
@@ -93,8 +110,26 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
         speed=speed,
         models={name: _facts(entry, loaded[name]) for name, entry in _named(request.models).items()},
         unreadable=unreadable,
-        manifest=_manifest(request, items, time.time() - began),
+        manifest=_manifest(request, items, clock.seconds()),
     )
+
+
+def folder_above(paths: Sequence[Path]) -> str:
+    """The folder that all absolute ones of these paths lie in, with a separator behind it; "" if none is absolute.
+
+    Results are published: they name a file by what lies below it, and not by where it lay on the machine.
+    """
+    folders = [path.parent for path in paths if path.is_absolute()]
+    return f"{os.path.commonpath(folders).rstrip(os.sep)}{os.sep}" if folders else ""
+
+
+def without_folders(arguments: Sequence[str]) -> list[str]:
+    """The words of a call, absolute paths among them (`--out=/...` too) by their last part alone."""
+    words = []
+    for argument in arguments:
+        option, sign, value = argument.rpartition("=") if argument.startswith("-") else ("", "", argument)
+        words.append(f"{option}{sign}{Path(value).name or value if Path(value).is_absolute() else value}")
+    return words
 
 
 def _named(models: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
@@ -157,7 +192,7 @@ def _description(items: list[Item], request: Request) -> str:
 
 
 def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, Any]:
-    """What somebody needs to do it again."""
+    """What reproducing the evaluation needs; seconds: of all calls that took part."""
     data = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
     return {
         "ravecodec": __version__,
@@ -171,7 +206,7 @@ def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, 
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
-        "machine": _machine(),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
         "device": "cpu",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "took_seconds": round(seconds),
@@ -196,11 +231,10 @@ def _version(package: str) -> str:
         return ""
 
 
-def _machine() -> str:
-    """Processor and number of cores."""
+def processor() -> str:
+    """The processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {os.cpu_count()} cores"
+        return platform.processor() or platform.machine()

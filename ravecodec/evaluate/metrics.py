@@ -3,8 +3,8 @@
 Everything here takes two mono signals of one rate that are aligned to the sample, full scale = 1. The tonal and the
 log-mel measure need numpy only; ViSQOL and Zimtohrli come with the extra `ravecodec[eval]` and are imported when
 called. No score stands for quality alone: ViSQOL's audio mode, Zimtohrli and the log-mel distance follow bandwidth and
-envelopes and rate noise with the right envelope above Opus at 8 kbit/s (ViSQOL 4.2 against 1.8 on the evaluation
-excerpts); they do not see whether harmonics are there. `peak_f1` sees only that.
+envelopes and rate noise with the right envelope above Opus at 8 kbit/s (docs/evaluation.md has the numbers); whether
+harmonics are there they hardly see. `peak_f1` sees only that.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from ravecodec.evaluate.extras import extra
 Signal = NDArray[np.float32]
 Spectrum = NDArray[np.float32]
 
+# The peak measure is this project's own, and so are these values: no standard defines them (`peak_score` says what each
+# does). A change of any makes new scores incomparable with old ones.
 PEAK_BAND = (50.0, 5000.0)
 PEAK_SECONDS = 8192 / 48000
 PEAK_PROMINENCE_DB = 12.0
@@ -77,9 +79,8 @@ def peak_score(reference: ArrayLike, decoded: ArrayLike, rate: int) -> PeakScore
     between 50 and 5000 Hz that stands 12 dB over the median of +-150 Hz around it, is within 50 dB of the loudest bin
     of its frame, in a frame within 60 dB of the signal's loudest bin. It counts as met when the other signal has a peak
     in the same frame within one bin or 10 cents, whichever is wider, and within 12 dB of its level (after the two
-    signals were brought to one level overall). Identical signals score 1. On the 24 excerpts of
-    docs/evaluation.md noise with the reference's envelope scores 0.00, another piece of music 0.11 (the level of
-    chance), the reference slowed by 1 % (17 cents) 0.39, and Opus at 6, 8, 12 and 16 kbit/s 0.28, 0.43, 0.66 and 0.76.
+    signals were brought to one level overall). Identical signals score 1, noise with the reference's envelope next to
+    nothing; docs/evaluation.md has what codecs score, and another piece of music, which is the level of chance.
 
     reference, decoded: mono, (samples,), same rate in Hz. Raises InputError on other shapes, lengths or NaN.
     """

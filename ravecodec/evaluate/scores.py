@@ -33,18 +33,18 @@ METRICS: tuple[Metric, ...] = (
     _metric(
         "visqol", "ViSQOL", "MOS-LQO", "higher", 4.73,
         "ViSQOL in audio mode (Hines et al. 2015; visqol-python), mid channel, 1 to 4.73. It follows bandwidth and "
-        "envelopes: noise with the right envelope scores above 4. A prediction by a model, not the opinion of "
-        "listeners.", headline=True,
+        "envelopes: noise with the right envelope scores high. A prediction by a model, not the opinion of listeners.",
+        headline=True,
     ),
     _metric(
         "zimtohrli", "Zimtohrli", "", "higher", 5.0,
         "Google's psychoacoustic distance, mapped to 1 to 5, mid channel. Smoother than ViSQOL at low rates; it "
-        "does not see harmonics either.", headline=True,
+        "hardly sees harmonics either.", headline=True,
     ),
     _metric(
         "peak_f1", "Peak F1", "", "higher", 1.0,
         "Share of prominent spectral peaks between 50 and 5000 Hz that are where they belong, both ways (harmonic "
-        "mean of precision and recall). Noise with the right envelope scores 0.00, other music about 0.11.",
+        "mean of precision and recall). Noise with the right envelope scores next to nothing.",
         headline=True,
     ),
     _metric(

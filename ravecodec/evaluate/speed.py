@@ -51,11 +51,19 @@ def _joined(sounds: Sequence[Audio], samples: int) -> Audio:
 
 def _run(what: str, model: Path, threads: int, source: Path, target: Path) -> tuple[float, int]:
     """(seconds, peak resident bytes) of one command."""
-    command = [sys.executable, "-m", "ravecodec", what, "-q", "-f", "--device", "cpu", "--threads", str(threads)]
-    command += ["--model", str(model), str(source), str(target)]
+    options = ["-q", "-f", "--device", "cpu", "--threads", str(threads), "--model", str(model)]
+    return time_command([what, *options, str(source), str(target)])
+
+
+def time_command(arguments: Sequence[str]) -> tuple[float, int]:
+    """(wall seconds, peak resident bytes) of one `ravecodec` process with these arguments, from start to exit.
+
+    The one meter of time and memory: benchmarks measure with it, too. RavecodecError if the command fails.
+    """
+    command = [sys.executable, "-m", "ravecodec", *arguments]
     try:
         done = subprocess.run([sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, check=True)
     except subprocess.CalledProcessError as error:
-        raise RavecodecError(f"{what} failed while its speed was measured") from error
-    seconds, peak = done.stdout.split()
+        raise RavecodecError(f"{arguments[0]} failed while its speed was measured") from error
+    seconds, peak = done.stdout.split()[-2:]  # behind what the command itself may have printed
     return float(seconds), int(peak) * (1 if sys.platform == "darwin" else 1024)

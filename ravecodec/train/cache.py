@@ -290,6 +290,11 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
     """InputError if the cache was made of another folder or in another form; else it is stamped with these settings."""
     stamp = cache / "settings.json"
     if not stamp.exists():
+        for name in ("audio.i16", "tracks.jsonl"):
+            if (cache / name).exists():
+                raise InputError(
+                    f"{cache}: holds {name} and no settings.json, so no cache; expected a new folder, or delete it"
+                )
         with AtomicFile(stamp) as file:
             file.write(json.dumps(settings).encode())
         return

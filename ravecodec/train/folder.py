@@ -44,6 +44,30 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made a run folder ({error.strerror})") from error
 
 
+def check_folder(folder: Path, *, force: bool = False) -> None:
+    """OutputError unless a run may write into `folder` without replacing what no run made. Creates nothing.
+
+    It may where there is no folder or an empty one, where there is a run (`lock` is the first file that one makes; a
+    cache may be all that is left of it), and with `force` in every folder.
+    """
+    if force or not folder.is_dir():
+        return
+    names = {entry.name for entry in folder.iterdir()}
+    if not (names <= {"cache"} or _is_lock(folder / "lock") or ("lock" not in names and "recipe.json" in names)):
+        raise OutputError(
+            f"{folder}: is there and no training run; expected a new folder, or that of a run (or --force)"
+        )
+
+
+def _is_lock(path: Path) -> bool:
+    """Whether a run made this file: it holds a process' number, or nothing yet."""
+    try:
+        text = path.read_text().strip()
+    except (OSError, ValueError):
+        return False
+    return not text or text.isdigit()
+
+
 @contextmanager
 def held(folder: Path, wanted: bool = True) -> Iterator[None]:
     """Within the block no other process works in this run folder; OutputError, naming it, if one does already.

@@ -28,7 +28,7 @@ from ravecodec.train.cache import Library, Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
-from ravecodec.train.folder import LOST, UNPICKLING, Run, held
+from ravecodec.train.folder import LOST, UNPICKLING, Run, check_folder, held
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
@@ -211,6 +211,7 @@ def train(
     nodes: int = 1,
     licence: str | None = None,
     ignore_length: bool = False,
+    force: bool = False,
     report: Report = _silent,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
@@ -218,13 +219,15 @@ def train(
     `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or `init_from`'s) stage 1.
     `devices` on each of `nodes` machines share the work; then every process makes this call (see `gather`). A run that
     is finished is left as it is. licence: of the weights; None: as in an earlier call, else unstated. `ignore_length`
-    takes what is there of truncated files.
+    takes what is there of truncated files. OutputError where `out` holds files and no run, unless `force` is set.
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
     try:
+        if not world.rank:
+            check_folder(out, force=force)
         with held(out, wanted=not world.rank):
             return _train(
                 world, data, recipe, out, stage, init_from, cache or out / "cache", licence, ignore_length, report
