@@ -14,6 +14,7 @@ from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.evaluating import evaluate
 from ravecodec.cli.examining import info, verify
+from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
 from ravecodec.cli.training import train
 
@@ -66,5 +67,5 @@ def main(ctx: click.Context) -> None:
         ctx.exit(console.USAGE_EXIT)
 
 
-for command in (encode, decode, info, verify, model, train, evaluate):
+for command in (encode, decode, info, verify, latents, edit, model, train, evaluate):
     main.add_command(command)
