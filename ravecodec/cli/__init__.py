@@ -54,6 +54,7 @@ def main(ctx: click.Context) -> None:
       ravecodec decode song.rvc                write song.wav
       ravecodec info song.rvc                  what is in it, and what it costs
       ravecodec verify *.rvc                   check every checksum and symbol
+      ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
