@@ -23,7 +23,7 @@ from ravecodec.latents import Latents, Values, frames_of, model_of, samples_of
 from ravecodec.transcode import real
 
 ALL = "all"  # axes
-NEAR = 1e-6  # frames: a time so close to the next frame is that frame's
+NEAR = 1e-6  # frames or samples: a time so close to the next one is that one's
 
 Axis = int | str  # its number from 0, or ALL
 Edit = Callable[[Latents], Latents]
@@ -115,7 +115,7 @@ def _between(one: Values, other: Values, share: float) -> NDArray[np.float64]:
 def crop(latents: Latents, start: float = 0.0, end: float | None = None) -> Latents:
     """What lies between two times in seconds; `start` is taken back to the beginning of its frame."""
     info, start = latents.info, _finite(start, "the start")
-    last = latents.samples if end is None else round(_finite(end, "the end") * info.sample_rate)
+    last = latents.samples if end is None else math.floor(_finite(end, "the end") * info.sample_rate + NEAR)
     last = min(last, latents.samples)
     first = math.floor(start * latents.frame_rate + NEAR)
     dropped = samples_of(info, first)
@@ -189,10 +189,10 @@ def _on_axis(
 ) -> Latents:
     """`change` is given the values [frames, axes] of frames that are not silent, and the number of their first one."""
     columns = _columns(latents, axis)
-    values, lead = latents.values.copy(), latents.lead.copy()
-    changed = change(values[:, columns].astype(np.float64), 0)
+    values, lead = latents.values.astype(np.float64), latents.lead.astype(np.float64)
+    changed = change(values[:, columns], 0)
     values[:, columns] = np.where(latents.silent[:, None], values[:, columns], changed)
-    lead[:, columns] = change(lead[:, columns].astype(np.float64), -len(lead))
+    lead[:, columns] = change(lead[:, columns], -len(lead))
     return replace(latents, values=values, lead=lead)
 
 

@@ -174,7 +174,12 @@ class Latents:
 
     @classmethod
     def from_stream(
-        cls, source: bytes | str | Path, model: str | Path | Model | None = None, *, device: str = "auto"
+        cls,
+        source: bytes | str | Path,
+        model: str | Path | Model | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
     ) -> Latents:
         """The latents of an .rvc stream, its bytes or a file (`-`: standard input): what its symbols stand for.
 
@@ -184,7 +189,7 @@ class Latents:
         with ExitStack() as resources:
             stream = io.BytesIO(source) if isinstance(source, bytes) else open_stream(source)
             reader = StreamReader(resources.enter_context(stream))
-            return cls.read(reader, model_of(reader.info, reader.name, model, device=device))
+            return cls.read(reader, model_of(reader.info, reader.name, model, device=device, threads=threads))
 
     @classmethod
     def read(cls, reader: StreamReader, model: Model) -> Latents:

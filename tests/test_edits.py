@@ -230,7 +230,7 @@ def test_edits_come_in_the_order_given(stereo_model: Model, songs: tuple[Path, P
         done = cli("edit", songs[0], out, "-f", *line)
         assert done.exit_code == 0, done.stderr
         assert out.read_bytes() == expected.to_stream(stereo_model), line
-        assert f"3.000 s became {expected.duration:.3f} s of 44.1 kHz stereo" in done.stderr
+        assert f"3.000 s became {expected.duration:.3f} s of 44100 Hz stereo" in done.stderr
         assert verify_file(out).ok
     assert cli("edit", songs[0], out, "-f").exit_code == 0
     assert out.read_bytes() == songs[0].read_bytes()
