@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LATENT_STREAM, NOISE_STREAM, LINE_STREAM = 1, 2, 3
+LATENT_STREAM, NOISE_STREAM, LINE_STREAM, EDIT_STREAM = 1, 2, 3, 4
 
 
 def _signed(x: int) -> int:

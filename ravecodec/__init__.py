@@ -2,6 +2,7 @@
 
     encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
     data = encode(audio, 44100)         audio, rate = decode(data)
+    latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
 
 Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package,
 which joins them. Importing it is cheap: torch is loaded by the calls that need it, never here.
@@ -12,11 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
+    from ravecodec.latents import Latents, analyse
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 __version__ = "0.1.0"
-__all__ = ["decode", "decode_file", "encode", "encode_file", "inspect_file", "load_model", "verify_file"]
-_HOMES = {"inspect_file": "ravecodec.examine", "verify_file": "ravecodec.examine"}
+__all__ = [
+    "Latents",
+    "analyse",
+    "decode",
+    "decode_file",
+    "encode",
+    "encode_file",
+    "inspect_file",
+    "load_model",
+    "verify_file",
+]
+_HOMES = {
+    "inspect_file": "ravecodec.examine",
+    "verify_file": "ravecodec.examine",
+    "Latents": "ravecodec.latents",
+    "analyse": "ravecodec.latents",
+}
 
 
 def __getattr__(name: str) -> Any:

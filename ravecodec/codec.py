@@ -214,9 +214,9 @@ class Decoder:
         quantizer = self._quantizer(symbols, step_index)
         yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed), silent)
 
-    def process_latents(self, latents: NDArray[np.float32]) -> Iterator[Audio]:
+    def process_latents(self, latents: NDArray[np.float32], silent: bool = False) -> Iterator[Audio]:
         """Feed float32 [frames, latent] that come from elsewhere than a stream; yields as `process` does."""
-        yield from self._feed(latents, silent=False)
+        yield from self._feed(latents, silent)
 
     def skip(self, frames: int) -> Iterator[Audio]:
         """Conceal a gap of `frames` frames: the last latents, or silence, are held."""

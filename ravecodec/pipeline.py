@@ -92,7 +92,11 @@ class EncodePipeline:
         coder = Coder(self._model, self._writer.info)
         for block in blocks:
             self._write(coder.process_axes(block))
-        self._write(coder.flush())
+        self.encode_chunks(coder.flush(), samples)
+
+    def encode_chunks(self, chunks: Iterable[Coded], samples: int) -> None:
+        """Writes these chunks and ends the stream, which is that of audio of this length."""
+        self._write(chunks)
         self._close(samples)
 
     def _write(self, chunks: Iterable[Coded]) -> None:

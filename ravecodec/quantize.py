@@ -105,10 +105,14 @@ class Quantizer:
 
     def latents(self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
         """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes: from the prior, or zero."""
+        return self.filled(self.values(symbols), first_frame, seed)
+
+    def values(self, symbols: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The first step of `latents`: symbols [frames, dims] -> axis vectors [frames, dims], which round to them."""
         size = np.abs(symbols)
         inner = np.take_along_axis(self.centroids.T, np.minimum(size, CENTROIDS), axis=0)
-        y = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
-        return self.filled(y, first_frame, seed)
+        values: NDArray[np.float64] = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
+        return values
 
     def filled(self, y: NDArray[np.float64], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
         """The last step of `latents`: axis vectors [frames, dims], quantised or not -> latents [frames, latent]."""

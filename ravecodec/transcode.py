@@ -223,8 +223,8 @@ def encode_file(
     check_output(target, force=force, source=source)
     raw = {"raw_rate": raw_rate, "raw_channels": raw_channels}
     with open_input(source, **raw, full_scale=full_scale, ignore_length=ignore_length) as audio:
-        loaded = _model_to_encode(model, point, device, threads)
-        info = _stream_info(loaded, audio.sample_rate, audio.channels, point, seed)
+        loaded = model_to_encode(model, point, device, threads)
+        info = header_for(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
             pipeline = _encode_to(file, loaded, info, point, meta, audio.blocks(BLOCK), audio.frames, progress)
             if verify:
@@ -270,10 +270,10 @@ def encode(
             kHz. UsageError, ModelError.
     """
     sample_rate = whole(sample_rate, "the rate")
-    samples = _as_audio(audio, sample_rate, full_scale)
+    samples = as_audio(audio, sample_rate, full_scale)
     point = Point(fidelity, dims, step_index, bitrate, effort)
-    loaded = _model_to_encode(model, point, device, None)
-    info = _stream_info(loaded, sample_rate, len(samples), point, seed)
+    loaded = model_to_encode(model, point, device, None)
+    info = header_for(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
     file = io.BytesIO()
     _encode_to(file, loaded, info, point, meta, blocks, samples.shape[1], _silent)
@@ -316,7 +316,8 @@ def _name(target: str | Path, stdio: str) -> str:
     return stdio if is_stdio(target) else str(target)
 
 
-def _as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
+def as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
+    """float32 [channels, samples] within bounds, or InputError, as `encode` takes it."""
     if np.ma.is_masked(audio):
         raise InputError("audio: has masked samples, expected a value for each (`audio.filled(0)`)")
     try:
@@ -341,7 +342,8 @@ def _as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
     return samples
 
 
-def _model_to_encode(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+def model_to_encode(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+    """The loaded model, once `point` makes sense with it."""
     if not isinstance(model, str | Path | None):
         point.check(model.name, model.config.latent)
         return model
@@ -350,7 +352,8 @@ def _model_to_encode(model: str | Path | Model | None, point: Point, device: str
     return _load(entry, device, threads)
 
 
-def _stream_info(model: Model, sample_rate: int, channels: int, point: Point, seed: int) -> StreamInfo:
+def header_for(model: Model, sample_rate: int, channels: int, point: Point, seed: int) -> StreamInfo:
+    """The header of a stream at an operating point; UsageError for an impossible seed."""
     from ravecodec.codec import stream_info
 
     seed = whole(seed, "the seed")

@@ -12,7 +12,7 @@ import ravecodec
 from ravecodec.cli import main
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
-WITHOUT_EXAMPLES = {"ravecodec model", "ravecodec model list", "ravecodec model show"}
+WITHOUT_EXAMPLES = {"ravecodec latents", "ravecodec model", "ravecodec model list", "ravecodec model show"}
 
 
 def call(*args: str) -> Result:

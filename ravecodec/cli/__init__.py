@@ -14,6 +14,7 @@ from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.evaluating import evaluate
 from ravecodec.cli.examining import info, verify
+from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
 from ravecodec.cli.training import train
 
@@ -53,6 +54,7 @@ def main(ctx: click.Context) -> None:
       ravecodec decode song.rvc                write song.wav
       ravecodec info song.rvc                  what is in it, and what it costs
       ravecodec verify *.rvc                   check every checksum and symbol
+      ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
@@ -66,5 +68,5 @@ def main(ctx: click.Context) -> None:
         ctx.exit(console.USAGE_EXIT)
 
 
-for command in (encode, decode, info, verify, model, train, evaluate):
+for command in (encode, decode, info, verify, latents, edit, model, train, evaluate):
     main.add_command(command)

@@ -1,0 +1,598 @@
+"""Latents that one can hold: `Latents`, made from audio, a stream or a file, and turned into audio or a stream.
+
+    latents = analyse(audio, 44100)              latents = Latents.from_stream("song.rvc")
+    audio, rate = latents.synthesise()           data = latents.to_stream()
+
+They go through the same `Analysis`, `Quantizer`, `Coder` and `Decoder` as `encode` and `decode`. What can be done to
+them without a network is in `edits.py`. torch is loaded by the functions that need a model.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ravecodec.audio import MAX_CHANNELS, open_input, resampled_length
+from ravecodec.audio_in import MAX_RATE, MIN_RATE
+from ravecodec.bitstream import MINOR, StaticModel, StreamInfo, StreamReader
+from ravecodec.bitstream.container import check_info
+from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
+from ravecodec.errors import InputError, UsageError
+from ravecodec.examine import StreamSummary, open_stream
+from ravecodec.files import check_output, is_stdio, open_binary_output
+from ravecodec.transcode import BLOCK, Point, as_audio, header_for, load_model, whole
+from ravecodec.zoo import model_for_stream
+
+if TYPE_CHECKING:  # these import torch
+    from ravecodec.codec import Coded
+    from ravecodec.models.package import Model
+    from ravecodec.quantize import Quantizer
+
+Audio = NDArray[np.float32]  # [channels, samples]
+Values = NDArray[np.float32]  # [frames, dims]
+
+NPZ, NPY, CSV = ".npz", ".npy", ".csv"
+VERSION = 1  # of the layout of an npz
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, MemoryError, RuntimeError)
+MOST_BYTES = 2**31  # of the arrays of an npz; an hour of the default model's latents takes 30 MB
+
+
+def as_numpy(array: Any) -> Any:
+    """A torch tensor, on any device and with or without a gradient, as an array; anything else as it is."""
+    if not hasattr(array, "detach"):
+        return array
+    array = array.detach().cpu()
+    return (array.float() if array.is_floating_point() else array).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """The latents of a whole piece, on the axes of its model.
+
+    values: float32 [frames, dims], axis vectors (`LatentSpace`): SVD order, mean 0 over training data; any array or
+        tensor of real numbers is taken. Column d is axis d.
+    samples: per channel, of the piece at its original rate.
+    info: the header of its stream: model id, original rate, channels, frame rate, step index, seed.
+    silent: bool [frames], frames that stand for digital silence; none by default.
+    lead: float32 [0 or 1, dims], the frame before the first, which is not heard; see docs/design.md.
+    chunks: int32 [chunks, 3], how a stream was divided: frames, step index and dims of each chunk, that of the
+        lead-in first if there is one. None: as the encoder does it, at the header's step index and dims.
+    meta: metadata of the stream, a JSON object.
+
+    InputError if they do not fit together or hold NaN or infinity, UsageError for a header that cannot be.
+    """
+
+    values: Values
+    samples: int
+    info: StreamInfo
+    silent: NDArray[np.bool_] = None  # type: ignore[assignment]
+    lead: Values = None  # type: ignore[assignment]
+    chunks: NDArray[np.int32] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_info(self.info)
+        values = _checked(self.values, "values", self.info.dims)
+        lead = np.zeros((0, self.info.dims)) if self.lead is None else self.lead
+        silent = np.zeros(len(values), np.bool_) if self.silent is None else as_numpy(self.silent)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "lead", _checked(lead, "lead", self.info.dims))
+        object.__setattr__(self, "silent", np.asarray(silent))
+        object.__setattr__(self, "samples", whole(self.samples, "samples"))
+        self._check()
+
+    def _check(self) -> None:
+        info, frames = self.info, len(self.values)
+        if self.silent.shape != (frames,) or self.silent.dtype != np.bool_:
+            found = f"{self.silent.dtype} of shape {self.silent.shape}"
+            raise InputError(f"latents: silent is {found}, expected bool of shape ({frames},)")
+        if len(self.lead) > 1:
+            raise InputError(f"latents: lead has {len(self.lead)} frames, expected 0 or 1")
+        if not (MIN_RATE <= info.sample_rate <= MAX_RATE and info.channels <= MAX_CHANNELS):
+            found = f"{info.channels} channels at {info.sample_rate} Hz"
+            expected = f"1 or {MAX_CHANNELS} at {MIN_RATE} to {MAX_RATE} Hz"
+            raise InputError(f"latents: are of {found}, expected {expected}")
+        played = resampled_length(self.samples, info.sample_rate, info.model_rate)
+        most = info.max_samples(frames) if frames else 0
+        if not (0 <= self.samples <= most and (frames - 1) * info.hop < max(played, 1)):
+            lasts = f"{frames} frames last {samples_of(info, frames)} samples"
+            raise InputError(f"latents: {lasts}, but samples is {self.samples}; expected them to agree")
+        if self.chunks is not None:
+            self._check_chunks(self.chunks)
+
+    def _check_chunks(self, chunks: NDArray[np.int32]) -> None:
+        expected = "expected whole numbers [chunks, 3] (frames, step index, dims), as of the stream"
+        if chunks.ndim != 2 or chunks.shape[1] != 3 or not np.issubdtype(chunks.dtype, np.integer):
+            raise InputError(f"latents: chunks is {chunks.dtype} of shape {chunks.shape}, {expected}")
+        frames, _, dims = chunks.T
+        fits = (frames >= 1) & (frames <= MAX_CHUNK_FRAMES) & (dims >= 0) & (dims <= self.info.dims)
+        if not fits.all() or frames.sum() != len(self.lead) + len(self.values):
+            total = len(self.lead) + len(self.values)
+            raise InputError(f"latents: chunks do not divide {total} frames, {expected}")
+        if len(self.lead) and frames[0] != 1:
+            raise InputError(f"latents: the lead's chunk has {frames[0]} frames, expected 1")
+        for first, count, _, _ in self._runs():
+            if len(set(self.silent[max(0, first) : first + count])) > 1:
+                raise InputError(f"latents: a chunk at frame {first} is silent in part, {expected}")
+
+    # ---- what they are ----
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def model_id(self) -> bytes:
+        """The 8 bytes that name the model."""
+        return self.info.model_id
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self.info.frame_rate
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of the original audio."""
+        return self.info.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Of the original audio."""
+        return self.info.channels
+
+    @property
+    def duration(self) -> float:
+        """Seconds of audio."""
+        return self.samples / self.info.sample_rate
+
+    def about(self) -> dict[str, Any]:
+        """What they are, without the values, as plain numbers and text."""
+        return {
+            "frames": len(self),
+            "dims": self.info.dims,
+            "frame_rate": self.frame_rate,
+            "silent_frames": int(self.silent.sum()),
+            "sample_rate": self.sample_rate,
+            "channels": self.channels,
+            "samples": self.samples,
+            "duration": self.duration,
+            "step_index": self.info.step_index,
+            "model_id": self.model_id.hex(),
+        }
+
+    # ---- streams ----
+
+    @classmethod
+    def from_stream(
+        cls,
+        source: bytes | str | Path,
+        model: str | Path | Model | None = None,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Latents:
+        """The latents of an .rvc stream, its bytes or a file (`-`: standard input): what its symbols stand for.
+
+        Raises:
+            InputError, FormatError, CorruptError, TruncatedError, ModelError.
+        """
+        with ExitStack() as resources:
+            stream = io.BytesIO(source) if isinstance(source, bytes) else open_stream(source)
+            reader = StreamReader(resources.enter_context(stream))
+            return cls.read(reader, model_of(reader.info, reader.name, model, device=device, threads=threads))
+
+    @classmethod
+    def read(cls, reader: StreamReader, model: Model) -> Latents:
+        """The same from an open stream, which is read to its end, with its loaded model."""
+        from ravecodec.pipeline import with_lead_in
+        from ravecodec.quantize import Quantizer
+
+        static = StaticModel(model.coding.shapes, model.coding.scales)
+        parts, rows, silent = [], [], []
+        for chunk in with_lead_in(reader):
+            symbols, step = reader.decode_chunk(chunk, static), chunk.step_index
+            quantizer = Quantizer(model.latent, model.coding, symbols.shape[1], step, False)
+            values = np.zeros((len(symbols), reader.info.dims), np.float32)
+            values[:, : chunk.dims] = quantizer.values(symbols)
+            parts.append(values)
+            rows.append((chunk.frames, step, chunk.dims))
+            silent.append(np.full(chunk.frames, chunk.silent))
+        leads = int(reader.lead_in is not None and bool(parts))
+        joined = np.concatenate([np.zeros((0, reader.info.dims), np.float32), *parts])
+        flags = np.concatenate([np.zeros(0, np.bool_), *silent])
+        assert reader.total_samples is not None
+        return cls(
+            values=joined[leads:],
+            samples=reader.total_samples,
+            info=replace(reader.info, minor=MINOR),
+            silent=flags[leads:],
+            lead=joined[:leads],
+            chunks=np.array(rows, np.int32).reshape(-1, 3),
+            meta=reader.meta,
+        )
+
+    def to_stream(self, model: str | Path | Model | None = None, *, device: str = "auto") -> bytes:
+        """The bytes of an .rvc stream, quantised at its step index.
+
+        Latents of a stream that were left alone give the same symbols and, where ravecodec wrote it, the same bytes.
+
+        Raises:
+            ModelError; InputError for values that the format cannot hold.
+        """
+        file = io.BytesIO()
+        self.write(file, model_of(self.info, "latents", model, device=device))
+        return file.getvalue()
+
+    def write(self, file: BinaryIO, model: Model) -> StreamSummary:
+        """The same into an open file, with a loaded model."""
+        from ravecodec.pipeline import EncodePipeline
+
+        pipeline = EncodePipeline(model, self.info, file, self.meta)
+        pipeline.encode_chunks(self._coded(model), self.samples)
+        return pipeline.summary()
+
+    def _coded(self, model: Model) -> Iterator[Coded]:
+        """The chunks of the stream."""
+        from ravecodec.analysis import Projected
+        from ravecodec.codec import Coded, Coder
+
+        if self.chunks is None:
+            coder = Coder(model, self.info)
+            for first, frames, quantizer in self._quantizers(model):
+                self._check_range(self._part(first, frames, quantizer), first, quantizer)
+            flags = np.concatenate([np.zeros(len(self.lead), np.bool_), self.silent])
+            axes = np.concatenate([self.lead, self.values]).astype(np.float64)
+            yield from coder.process_axes(Projected(axes, flags, len(self.lead)))
+            yield from coder.flush()
+            return
+        for first, frames, quantizer in self._quantizers(model):
+            values = self._part(first, frames, quantizer)
+            self._check_range(values, first, quantizer)
+            symbols, lead = quantizer.rounded(values.astype(np.float64)), first < 0
+            silent = not lead and bool(self.silent[first])
+            yield Coded(symbols, quantizer.step_index, silent, lead)
+
+    def _check_range(self, values: Values, first: int, quantizer: Quantizer) -> None:
+        """InputError for values that rounding would have to limit."""
+        beyond = np.abs(values) > (MAX_SYMBOL + 0.5) * quantizer.step
+        if beyond.any():
+            frame, axis = (int(i) for i in np.argwhere(beyond)[0])
+            found = f"axis {axis} of frame {first + frame} is {values[frame, axis]:g}"
+            most = f"{MAX_SYMBOL * quantizer.step[axis]:g}"
+            raise InputError(f"latents: {found}, a stream at this step holds at most {most}")
+
+    def _runs(self) -> Iterator[tuple[int, int, int, int]]:
+        """First frame, frames, step index and dims of stretches that are sent alike; the lead's first frame is -1."""
+        if self.chunks is None:
+            borders = np.flatnonzero(self.silent[1:] != self.silent[:-1]) + 1
+            ends = [*([0] if len(self.lead) else []), *borders, *([len(self)] if len(self) else [])]
+            rows: Iterable[Any] = [(n, self.info.step_index, self.info.dims) for n in np.diff([-len(self.lead), *ends])]
+        else:
+            rows = self.chunks
+        first = -len(self.lead)
+        for frames, step, dims in rows:
+            yield first, int(frames), int(step), int(dims)
+            first += int(frames)
+
+    def _quantizers(self, model: Model) -> Iterator[tuple[int, int, Quantizer]]:
+        """First frame, frames and quantizer of every run."""
+        from ravecodec.quantize import Quantizer
+
+        for first, frames, step, dims in self._runs():
+            yield first, frames, Quantizer(model.latent, model.coding, dims, step, self.info.noise_fill)
+
+    def _part(self, first: int, frames: int, quantizer: Quantizer) -> Values:
+        """The values of a run [frames, dims of the run]."""
+        rows = self.lead if first < 0 else self.values[first : first + frames]
+        return rows[:, : quantizer.dims]
+
+    # ---- audio ----
+
+    def synthesise(
+        self, model: str | Path | Model | None = None, *, rate: int | None = None, device: str = "auto"
+    ) -> tuple[Audio, int]:
+        """Audio float32 [channels, samples] and its rate in Hz, from the values as they are, not quantised.
+
+        rate: of the output, by default the original's. ModelError, InputError as for `to_stream`.
+        """
+        loaded = model_of(self.info, "latents", model, device=device)
+        blocks = list(self.audio(loaded, rate))
+        return np.concatenate(blocks, axis=1), rate or self.sample_rate
+
+    def audio(self, model: Model, rate: int | None = None) -> Iterator[Audio]:
+        """The same block by block, with a loaded model."""
+        from ravecodec.codec import Decoder
+
+        decoder = Decoder(model, self.info, sample_rate=rate)
+        for first, frames, quantizer in self._quantizers(model):
+            values = self._part(first, frames, quantizer).astype(np.float64)
+            filled = quantizer.filled(values, first, self.info.seed)
+            if first < 0:
+                decoder.lead_in_latents(filled)
+            else:
+                yield from map(_finite, decoder.process_latents(filled, bool(self.silent[first])))
+        yield from map(_finite, decoder.flush(self.samples))
+
+    # ---- files ----
+
+    def save(self, target: str | Path, *, force: bool = False) -> None:
+        """Into a file: .npz is everything; .npy (values) and .csv (seconds, silent, one column per axis) are for
+        people and other programs. `-` is an npz on standard output. OutputError, UsageError."""
+        write = _writer_for(target)
+        with open_binary_output(target, force=force) as file:
+            write(self, file)
+
+    @classmethod
+    def load(cls, source: str | Path) -> Latents:
+        """From an npz file that `save` wrote; `-` is standard input.
+
+        InputError if it is none, or what it holds does not fit together.
+        """
+        with open_stream(source) as file:
+            data, name = file.fileobj.read(), file.name
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > MOST_BYTES:
+                raise InputError(f"{name}: holds {size} bytes of arrays, expected at most {MOST_BYTES}")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                found = {key: np.asarray(arrays[key]) for key in arrays.files}
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            ValueError,
+            OSError,
+            EOFError,
+            MemoryError,
+            NotImplementedError,
+        ) as error:
+            raise InputError(f"{name}: is no npz file of latents ({error})") from error
+        try:
+            return _from_arrays(found)
+        except (InputError, UsageError) as error:
+            raise InputError(f"{name}: {error}") from error
+
+
+def _checked(values: Any, what: str, dims: int) -> Values:
+    """As float32 [frames, dims]; InputError for other shapes, other things than real numbers, NaN and infinity."""
+    array = np.asarray(as_numpy(values))
+    real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
+    if not real or array.ndim != 2 or array.shape[1] != dims:
+        found = f"{array.dtype} of shape {array.shape}"
+        raise InputError(f"latents: {what} is {found}, expected real numbers [frames, {dims}]")
+    with np.errstate(over="ignore"):  # infinite then, and refused
+        array = array.astype(np.float32)
+    if not (finite := np.isfinite(array)).all():
+        frame, axis = (int(i) for i in np.argwhere(~finite)[0])
+        found = f"{what} holds {array[frame, axis]:g} at frame {frame}, axis {axis}"
+        raise InputError(f"latents: {found}, expected finite numbers")
+    return array
+
+
+def _finite(block: Audio) -> Audio:
+    if not np.isfinite(block).all():
+        raise InputError("latents: decode to NaN or infinity, expected audio; the values are too far out")
+    return block
+
+
+def samples_of(info: StreamInfo, frames: int) -> int:
+    """Samples, at the original's rate, that so many frames last."""
+    return frames * info.hop * info.sample_rate // info.model_rate
+
+
+def frames_of(info: StreamInfo, samples: int) -> int:
+    """Frames that so many samples, at the original's rate, need."""
+    return -(-resampled_length(samples, info.sample_rate, info.model_rate) // info.hop)
+
+
+def model_of(
+    info: StreamInfo,
+    name: str,
+    model: str | Path | Model | None = None,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Model:
+    """The loaded model of a stream or latents called `name`; ModelError if `model` is another one."""
+    if isinstance(model, str | Path | None):
+        model = load_model(model_for_stream(info, name, model).path, device=device, threads=threads)
+    from ravecodec.codec import check_model
+
+    check_model(model, info, name)
+    return model
+
+
+# ---- from audio ------------------------------------------------------------------------------------------------------
+
+
+def analyse(
+    audio: ArrayLike,
+    sample_rate: int,
+    model: str | Path | Model | None = None,
+    *,
+    fidelity: float | None = None,
+    dims: int | None = None,
+    step_index: int | None = None,
+    effort: int | None = None,
+    seed: int = 0,
+    full_scale: float = 1.0,
+    device: str = "auto",
+) -> Latents:
+    """Audio float [channels, n] or [n], array or tensor, full scale +-1 -> its `Latents`, not quantised.
+
+    Options as for `encode`, whose streams are those of `to_stream` with levels of effort that do not search; of the
+    others only the corrections apply here. step_index matters to `to_stream` alone.
+
+    Raises:
+        InputError, UsageError, ModelError, as `encode`.
+    """
+    sample_rate = whole(sample_rate, "the rate")
+    samples = as_audio(as_numpy(audio), sample_rate, full_scale)
+    point = Point(fidelity, dims, step_index, None, effort)
+    loaded = _model_for(model, point, device, None)
+    info = header_for(loaded, sample_rate, len(samples), point, seed)
+    blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
+    return _analysed(loaded, info, blocks, effort)
+
+
+def analyse_file(
+    source: str | Path,
+    model: str | Path | Model | None = None,
+    *,
+    dims: int | None = None,
+    effort: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Latents:
+    """The same for an audio file, or `-`."""
+    point = Point(None, dims, None, None, effort)
+    with open_input(source) as audio:
+        loaded = _model_for(model, point, device, threads)
+        info = header_for(loaded, audio.sample_rate, audio.channels, point, 0)
+        return _analysed(loaded, info, audio.blocks(BLOCK), effort)
+
+
+def _model_for(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+    if isinstance(model, str | Path | None):
+        model = load_model(model, device=device, threads=threads)
+    point.check(model.name, model.config.latent)
+    return model
+
+
+def _analysed(model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: int | None) -> Latents:
+    from ravecodec.effort import Analysis, effort_of
+    from ravecodec.quantize import Quantizer
+
+    corrections = effort_of(model, effort).corrections
+    analysis = Analysis(model, info.sample_rate, info.seed, corrections)
+    quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
+    frames = [part for block in blocks for part in analysis.process(block)]
+    frames += analysis.flush()
+    leads = frames[0].lead if frames else 0
+    none = np.zeros((0, info.dims))
+    values = np.concatenate([none, *(quantizer.axes(part.means) for part in frames)]).astype(np.float32)
+    silent = np.concatenate([np.zeros(0, np.bool_), *(part.silent for part in frames)])
+    return Latents(values[leads:], analysis.samples, info, silent[leads:], values[:leads])
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def _writer_for(target: str | Path) -> Callable[[Latents, BinaryIO], None]:
+    suffix = NPZ if is_stdio(target) else Path(target).suffix.lower()
+    if suffix not in _WRITERS:
+        expected = ", ".join(_WRITERS)
+        raise UsageError(f"{target}: has the extension {suffix!r}, expected one of {expected}")
+    return _WRITERS[suffix]
+
+
+def check_latents_output(target: str | Path, *, force: bool, source: str | Path) -> None:
+    """Raises now what would make `save` fail later."""
+    _writer_for(target)
+    check_output(target, force=force, source=source)
+
+
+def _write_npz(latents: Latents, file: BinaryIO) -> None:
+    buffer, info = io.BytesIO(), latents.info
+    chunks = {} if latents.chunks is None else {"chunks": latents.chunks}
+    np.savez(
+        buffer,
+        version=VERSION,
+        values=latents.values,
+        silent=latents.silent,
+        lead=latents.lead,
+        **chunks,
+        frame_rate=latents.frame_rate,
+        samples=latents.samples,
+        model_id=info.model_id.hex(),
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        hop=info.hop,
+        step_index=info.step_index,
+        noise_fill=info.noise_fill,
+        seed=info.seed,
+        model_rate=info.model_rate,
+        meta=json.dumps(dict(latents.meta)),
+    )
+    file.write(buffer.getvalue())
+
+
+def _write_npy(latents: Latents, file: BinaryIO) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, latents.values)
+    file.write(buffer.getvalue())
+
+
+def _write_csv(latents: Latents, file: BinaryIO) -> None:
+    seconds = np.arange(len(latents)) / latents.frame_rate
+    table = np.column_stack([seconds, latents.silent, latents.values])
+    names = ["seconds", "silent", *(f"axis {d}" for d in range(latents.info.dims))]
+    formats = ["%.6f", "%d", *["%.9g"] * latents.info.dims]
+    np.savetxt(file, table, formats, delimiter=",", header=",".join(names), comments="")
+
+
+_WRITERS = {NPZ: _write_npz, NPY: _write_npy, CSV: _write_csv}
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Latents:
+    """From what `_write_npz` wrote; `frame_rate` is for people and not read."""
+    if (version := _number(arrays, "version")) != VERSION:
+        raise InputError(f"is version {version} of latents, this ravecodec reads version {VERSION}")
+    if missing := {"values", "silent", "lead"} - set(arrays):
+        raise InputError(f"has no array {sorted(missing)[0]!r}, expected one of latents")
+    values = arrays["values"]
+    info = StreamInfo(
+        model_id=_model_id(_text(arrays, "model_id")),
+        sample_rate=_number(arrays, "sample_rate"),
+        channels=_number(arrays, "channels"),
+        hop=_number(arrays, "hop"),
+        dims=values.shape[1] if values.ndim == 2 else 0,
+        step_index=_number(arrays, "step_index"),
+        noise_fill=bool(_number(arrays, "noise_fill")),
+        seed=_number(arrays, "seed"),
+        model_rate=_number(arrays, "model_rate"),
+    )
+    fixed = (values, _number(arrays, "samples"), info, arrays["silent"], arrays["lead"])
+    return Latents(*fixed, arrays.get("chunks"), _meta(_text(arrays, "meta")))
+
+
+def _number(arrays: Mapping[str, NDArray[Any]], key: str) -> int:
+    """A whole number, also one that was kept as a float."""
+    array = arrays.get(key, np.array(""))
+    if array.shape == () and array.dtype.kind in "iubf" and float(array).is_integer():
+        return int(array)
+    raise InputError(f"{key} is {array if key in arrays else 'missing'}, expected a whole number")
+
+
+def _text(arrays: Mapping[str, NDArray[Any]], key: str) -> str:
+    array = arrays.get(key, np.array(0))
+    if array.shape == () and array.dtype.kind == "U":
+        return str(array)
+    raise InputError(f"{key} is {array if key in arrays else 'missing'}, expected text")
+
+
+def _model_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise InputError(f"model_id is {text!r}, expected hex digits") from error
+
+
+def _meta(text: str) -> dict[str, Any]:
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"meta is no JSON ({error})") from error
+    if not isinstance(meta, dict):
+        raise InputError("meta is no JSON object, expected one")
+    return meta
