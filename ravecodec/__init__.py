@@ -12,11 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
+    from ravecodec.splice import concat_files, cut_file
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 __version__ = "0.1.0"
-__all__ = ["decode", "decode_file", "encode", "encode_file", "inspect_file", "load_model", "verify_file"]
-_HOMES = {"inspect_file": "ravecodec.examine", "verify_file": "ravecodec.examine"}
+__all__ = [
+    "concat_files",
+    "cut_file",
+    "decode",
+    "decode_file",
+    "encode",
+    "encode_file",
+    "inspect_file",
+    "load_model",
+    "verify_file",
+]
+_HOMES = {
+    "concat_files": "ravecodec.splice",
+    "cut_file": "ravecodec.splice",
+    "inspect_file": "ravecodec.examine",
+    "verify_file": "ravecodec.examine",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -193,6 +193,27 @@ class Decoder:
         """The tables that the stream's symbols are coded with."""
         return self._static
 
+    @property
+    def position(self) -> int:
+        """Samples of the output that have been put out or left out so far."""
+        return self._resampler.emitted
+
+    def start_at(self, sample: int) -> int:
+        """Leave out what comes before this sample of the output, as far as blocks of frames allow; call it first.
+
+        Returns the first frame that has to be fed. From `sample` on the output is what it is without this call.
+        """
+        hop = self._model.config.hop
+        at = sample * self._model.config.sample_rate // self._rate - self._resampler.reach
+        self._decoded = max(0, at // hop // self._block * self._block)
+        self._emitted = self._decoded * hop
+        self._resampler.skip(self._emitted)
+        return max(0, self._decoded - self._reach.past)
+
+    def resume(self, frame: int) -> None:
+        """What is fed first is this frame, not above what `start_at` returned."""
+        self._begin = self._received = frame
+
     def lead_in(self, symbols: Symbols, step_index: int | None = None) -> None:
         """Symbols int32 [1, dims] of the frame before the first, which comes next."""
         self.lead_in_latents(self._quantizer(symbols, step_index).latents(symbols, -1, self._info.seed))
@@ -235,6 +256,7 @@ class Decoder:
         self._latents = np.concatenate([self._latents, latents])
         self._silent = np.concatenate([self._silent, np.full(len(latents), silent)])
         self._received += len(latents)
+        self._forget(min(self._decoded - self._reach.past, self._received - 1))
         for audio in self._run(final=False):
             self._emitted += audio.shape[1]
             yield self._resampler.process(audio)
@@ -250,10 +272,14 @@ class Decoder:
             silent = self._silent[self._decoded - self._begin :][:count]
             audio = self._synthesise(self._latents[frames], first, silent)
             self._decoded += count
-            keep = max(self._begin, self._decoded - self._reach.past)
-            self._latents, self._silent = (x[keep - self._begin :] for x in (self._latents, self._silent))
-            self._begin = keep
+            self._forget(self._decoded - self._reach.past)
             yield match_channels(audio, self._info.channels)
+
+    def _forget(self, frame: int) -> None:
+        """Drop the latents before a frame."""
+        keep = max(self._begin, frame)
+        self._latents, self._silent = (x[keep - self._begin :] for x in (self._latents, self._silent))
+        self._begin = keep
 
     def _synthesise(self, latents: NDArray[np.float32], first_frame: int, silent: Flags) -> Audio:
         """Audio [channels, frames * hop] of the frames that `silent` tells of, bool [frames]: they are the first of the
