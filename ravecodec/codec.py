@@ -187,6 +187,7 @@ class Decoder:
         self._received = 0  # frames
         self._decoded = 0  # frames
         self._emitted = 0  # samples at the model's rate
+        self._left_out = 0  # of these, which the resampler has still to skip
 
     @property
     def static(self) -> StaticModel:
@@ -195,7 +196,7 @@ class Decoder:
 
     @property
     def position(self) -> int:
-        """Samples of the output that have been put out or left out so far."""
+        """Samples of the output up to the end of what was put out last, those left out included."""
         return self._resampler.emitted
 
     def start_at(self, sample: int) -> int:
@@ -206,8 +207,7 @@ class Decoder:
         hop = self._model.config.hop
         at = sample * self._model.config.sample_rate // self._rate - self._resampler.reach
         self._decoded = max(0, at // hop // self._block * self._block)
-        self._emitted = self._decoded * hop
-        self._resampler.skip(self._emitted)
+        self._emitted = self._left_out = self._decoded * hop
         return max(0, self._decoded - self._reach.past)
 
     def resume(self, frame: int) -> None:
@@ -248,8 +248,9 @@ class Decoder:
         """Ends the stream: yields the rest, so that the output lasts `total_samples` of the original rate."""
         left = resampled_length(total_samples, self._info.sample_rate, self._model.config.sample_rate) - self._emitted
         for audio in self._run(final=True):
-            yield self._resampler.process(audio[:, : max(0, left)])
+            yield self._resampled(audio[:, : max(0, left)])
             left -= audio.shape[1]
+        self._leave_out()
         yield self._resampler.flush(resampled_length(total_samples, self._info.sample_rate, self._rate))
 
     def _feed(self, latents: NDArray[np.float32], silent: bool) -> Iterator[Audio]:
@@ -259,7 +260,16 @@ class Decoder:
         self._forget(min(self._decoded - self._reach.past, self._received - 1))
         for audio in self._run(final=False):
             self._emitted += audio.shape[1]
-            yield self._resampler.process(audio)
+            yield self._resampled(audio)
+
+    def _resampled(self, audio: Audio) -> Audio:
+        """Audio at the model's rate -> at the output's, what has become ready; behind what is left out."""
+        self._leave_out()
+        return self._resampler.process(audio)
+
+    def _leave_out(self) -> None:
+        skipped, self._left_out = self._left_out, 0
+        self._resampler.skip(skipped)
 
     def _run(self, *, final: bool) -> Iterator[Audio]:
         """Audio at the model's rate, matched to the original's channels, block by block."""

@@ -170,7 +170,7 @@ class DecodePipeline:
         self._lost = ByteCount()  # of damaged places, by what the reader counted them as
         self._part = part
         self._first = self._decoder.start_at(part[0])  # frame
-        self._samples = self._decoder.position  # of the output
+        self._samples = 0  # of the output, those before the part included
         if index and not salvage:
             self._seek(index)
 
@@ -190,7 +190,8 @@ class DecodePipeline:
             if not np.isfinite(block).all():
                 at = f"sample {self._samples}"
                 raise CorruptError(f"{self._reader.name}: decodes to NaN or infinity after {at}, expected audio")
-            begin, self._samples = self._samples, self._samples + block.shape[1]
+            self._samples = self._decoder.position
+            begin = self._samples - block.shape[1]
             wanted = block[:, max(0, start - begin) : None if end is None else max(0, end - begin)]
             if wanted.shape[1]:
                 yield wanted

@@ -1,8 +1,8 @@
 """Cuts and joins streams without decoding them to audio: `cut_file`, `concat_files`. Never loads torch.
 
-Symbols stay what they are. Whole chunks are copied, coded as they came; only a chunk that is cut through is coded anew, for
-which the model's tables are needed. What a decoder adds of its own (noise, the axes that were not sent) depends on the
-seed and the number of a frame, and frames get new numbers here.
+Symbols stay what they are. Whole chunks are copied, coded as they came; only a chunk that is cut through is coded anew,
+for which the model's tables are needed. What a decoder adds of its own (noise, the axes that were not sent) depends on
+the seed and the number of a frame, and frames get new numbers here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ravecodec import zoo
 from ravecodec.bitstream import Chunk, StaticModel, StreamInfo, StreamReader, StreamWriter
@@ -69,7 +72,7 @@ class _Splice:
         at = frame - chunk.first_frame
         self._writer.write_lead_in(self._symbols(reader, chunk)[at : at + 1], chunk.step_index)
 
-    def _symbols(self, reader: StreamReader, chunk: Chunk) -> Any:
+    def _symbols(self, reader: StreamReader, chunk: Chunk) -> NDArray[np.int32]:
         try:
             return reader.decode_chunk(chunk, self._static)
         except ModelError as error:

@@ -228,7 +228,7 @@ def test_salvage_of_a_part_is_the_slice_of_the_salvaged_whole(
 
 def test_a_start_behind_the_end_is_refused(stereo_model: Model, music: Music) -> None:
     data = encode(music(44_100), 44_100, stereo_model)
-    for start in ("44100s", "1", "1:00:00"):
+    for start in ("44100s", "1", "1000000000"):
         with pytest.raises(UsageError, match="has 44100 samples, expected more up to the start at sample"):
             decode(data, stereo_model, start=start)
     assert decode(data, stereo_model, start="44099s")[0].shape == (2, 1)

@@ -32,9 +32,9 @@ def tables(model: Model) -> StaticModel:
     return StaticModel(model.coding.shapes, model.coding.scales)
 
 
-def write(path: Path, model: Model, seed: int = 0, meta: dict[str, Any] | None = None, **info: Any) -> Path:
+def write(path: Path, model: Model, draw: int = 0, meta: dict[str, Any] | None = None, **info: Any) -> Path:
     """A stream of random symbols in chunks of all kinds, with a lead-in."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(draw)
     with path.open("wb") as file:
         header = replace(stream_info(model, RATE, 2, 6, 0), **info)
         writer = StreamWriter(file, header, tables(model))
@@ -64,7 +64,7 @@ def told(path: Path, model: Model) -> tuple[list[tuple[Any, ...]], tuple[Any, ..
 
 def test_a_cut_has_the_symbols_of_its_frames(stereo_model: Model, tmp_path: Path) -> None:
     meta = {"tags": {"title": "x"}}
-    source = write(tmp_path / "x.rvc", stereo_model, meta=meta, seed=1)
+    source = write(tmp_path / "x.rvc", stereo_model, meta=meta, draw=1)
     frames, lead, total = told(source, stereo_model)
     for start, end in [
         (0, None),
