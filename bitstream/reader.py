@@ -308,7 +308,8 @@ class StreamReader:
     def _check_behind(self, data: bytes) -> None:
         if data == MAGIC and not self._chained:
             at = self._source.offset
-            raise FormatError(f"{self.name}: a second stream begins at byte {at}, expected one stream")
+            expected = "expected one stream (`ravecodec concat` joins them)"
+            raise FormatError(f"{self.name}: a second stream begins at byte {at}, {expected}")
         if data and data != MAGIC:
             raise CorruptError(f"{self.name}: {data.hex(' ')} at byte {self._source.offset}, expected the file to end")
 
@@ -350,9 +351,9 @@ def _decode_payload(chunk: Chunk, static: StaticModel | None) -> NDArray[np.int3
     return decode_symbols(chunk.payload, static.rows(chunk.step_index, chunk.dims), chunk.frames, chunk.dims)
 
 
-def streams(fileobj: SupportsRead, limits: Limits | None = None) -> Iterator[StreamReader]:
+def streams(fileobj: SupportsRead | ByteSource, limits: Limits | None = None) -> Iterator[StreamReader]:
     """The streams of a file that holds several, one after the other; each must be read to its end before the next."""
-    source = ByteSource(fileobj)
+    source = fileobj if isinstance(fileobj, ByteSource) else ByteSource(fileobj)
     while True:
         reader = StreamReader(source, limits, chained=True)
         yield reader

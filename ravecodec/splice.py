@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec import zoo
-from ravecodec.bitstream import Chunk, StaticModel, StreamInfo, StreamReader, StreamWriter
+from ravecodec.bitstream import Chunk, StaticModel, StreamInfo, StreamReader, StreamWriter, streams
 from ravecodec.errors import FormatError, ModelError, UsageError
 from ravecodec.examine import StreamSummary, open_stream, summarise
 from ravecodec.files import STDOUT_NAME, check_output, check_source, is_stdio, open_binary_output
@@ -139,7 +139,7 @@ def _copy_part(splice: _Splice, reader: StreamReader, first: int, last: int | No
 
 
 def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bool = False) -> SpliceSummary:
-    """Streams of one model, rate and number of channels as one stream, one behind the other.
+    """Streams of one model, rate and number of channels as one stream, one behind the other; a file may hold several.
 
     Each begins where the last frame of the one before ends, which may be up to a frame behind its last sample. Metadata
     that all have alike is kept. The seed is the first one's. Raises UsageError, InputError, FormatError (they do not
@@ -150,37 +150,49 @@ def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bo
         if is_stdio(source):
             raise UsageError("-: concat reads its inputs twice, expected files")
         check_output(target, force=force, source=source)
-    heads = [_head(source) for source in sources]
+    heads = [head for source in sources for head in _heads(source)]
     info = _common(heads)
     with open_binary_output(target, force=force) as out:
         splice, samples = _Splice(out, info, _tables(info)), 0
         splice.meta(_alike([meta for _, _, meta in heads]))
         for source in sources:
-            before = _samples_of(info, splice.frames)
-            samples = before + _append(splice, source)
+            samples = _append_all(splice, info, source)
         stream = splice.close(samples)
     return SpliceSummary(_name(target), 0, stream)
 
 
-def _append(splice: _Splice, source: str | Path) -> int:
-    """All frames of a stream, its lead-in only where nothing is before it; returns its samples."""
+def _append_all(splice: _Splice, info: StreamInfo, source: str | Path) -> int:
+    """The streams of a file; returns the samples of all that was spliced so far."""
+    samples = 0
     with open_stream(source) as file:
-        reader = StreamReader(file)
-        for chunk in reader.chunks():
-            if not splice.frames:
-                splice.copy_lead_in(reader.lead_in)
-            splice.copy(reader, chunk, 0, chunk.first_frame + chunk.frames)
-        assert reader.total_samples is not None
-        return reader.total_samples
+        for reader in streams(file):
+            before = _samples_of(info, splice.frames)
+            samples = before + _append(splice, reader)
+    return samples
+
+
+def _append(splice: _Splice, reader: StreamReader) -> int:
+    """All frames of a stream, its lead-in only where nothing is before it; returns its samples."""
+    for chunk in reader.chunks():
+        if not splice.frames:
+            splice.copy_lead_in(reader.lead_in)
+        splice.copy(reader, chunk, 0, chunk.first_frame + chunk.frames)
+    assert reader.total_samples is not None
+    return reader.total_samples
 
 
 _Head = tuple[str, StreamInfo, dict[str, Any]]
 
 
-def _head(source: str | Path) -> _Head:
+def _heads(source: str | Path) -> list[_Head]:
+    """Of each stream of a file, which is read to its end and checked."""
+    heads = []
     with open_stream(source) as file:
-        reader = StreamReader(file)
-        return reader.name, reader.info, reader.meta
+        for reader in streams(file):
+            for _ in reader.chunks():
+                continue
+            heads.append((reader.name, reader.info, reader.meta))
+    return heads
 
 
 def _common(heads: Sequence[_Head]) -> StreamInfo:

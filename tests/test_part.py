@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ravecodec import decode, decode_file, encode
 from ravecodec.audio import Resampler
-from ravecodec.bitstream import StaticModel, StreamReader, StreamWriter, find_index
+from ravecodec.bitstream import IndexEntry, StaticModel, StreamReader, StreamWriter, find_index
 from ravecodec.cli import main
 from ravecodec.errors import CorruptError, RavecodecError, UsageError
 from ravecodec.models.package import Model
@@ -247,7 +247,8 @@ def test_a_lying_index_is_an_error(stereo_model: Model, music: Music) -> None:
     data = encode(tune(music, 48_000), 48_000, stereo_model)
     index = find_index(io.BytesIO(data))
     assert index is not None
-    for wrong in (index[2:], [entry.__class__(entry.offset + 1, entry.first_frame, entry.frames) for entry in index]):
+    for offset, frame in [(1, 0), (0, 1)]:
+        wrong = [IndexEntry(entry.offset + offset, entry.first_frame + frame, entry.frames) for entry in index]
         reader = StreamReader(io.BytesIO(data))
         with pytest.raises(RavecodecError, match="byte"):
             DecodePipeline(reader, stereo_model, 48_000, part=(4 * 48_000, None), index=wrong)

@@ -124,6 +124,11 @@ def test_joined_streams_follow_each_other(stereo_model: Model, tmp_path: Path) -
     assert both == one + two
     assert before == lead
     assert samples == FRAMES * 2048 + total == done.stream.samples
+    (tmp_path / "chained.rvc").write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(FormatError, match=r"a second stream begins .*concat"):
+        inspect_file(tmp_path / "chained.rvc")
+    concat_files([tmp_path / "chained.rvc"], tmp_path / "d.rvc")
+    assert (tmp_path / "d.rvc").read_bytes() == (tmp_path / "c.rvc").read_bytes()
     found = inspect_file(tmp_path / "c.rvc")
     assert found.meta == {"tags": {"album": "a"}, "key": 1}
     assert (found.seed, found.stream.dims, found.stream.chunks) == (7, 8, 2 * len(SIZES))
