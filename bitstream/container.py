@@ -273,11 +273,22 @@ def encode_audio(
 ) -> bytes:
     """Body of an AUDIO chunk; dims and step are written only where they differ from the stream's."""
     frames, dims = symbols.shape
+    return _audio_body(info, profile, step_index, frames, dims, symbol_crc(symbols), payload)
+
+
+def encode_copy(info: StreamInfo, chunk: Chunk) -> bytes:
+    """Body of an AUDIO chunk of this stream that holds the symbols of another stream's chunk, coded as they are."""
+    form = (chunk.profile, chunk.step_index, chunk.frames, chunk.dims)
+    return _audio_body(info, *form, chunk.symbol_crc, chunk.payload)
+
+
+def _audio_body(
+    info: StreamInfo, profile: Profile, step_index: int, frames: int, dims: int, crc: int, payload: bytes
+) -> bytes:
     own = (dims, step_index) != (info.dims, info.step_index)
     parameters = encode_uvarint(dims) + encode_svarint(step_index) if own else b""
     mode = bytes([profile | (OWN_PARAMETERS if own else 0)])
-    crc = symbol_crc(symbols).to_bytes(CRC_BYTES, "little")
-    return encode_uvarint(frames) + mode + parameters + crc + payload
+    return encode_uvarint(frames) + mode + parameters + crc.to_bytes(CRC_BYTES, "little") + payload
 
 
 def decode_audio(head: ChunkHeader, body: bytes, info: StreamInfo, limits: Limits, name: str) -> Chunk:

@@ -150,9 +150,22 @@ class StreamReader:
         """
         fileobj: Any = self._source.fileobj
         fileobj.seek(entry.offset)
-        self._source = ByteSource(fileobj, entry.offset)
+        name, self._source = self.name, ByteSource(fileobj, entry.offset)
+        self._source.name = name
         self.frames, self.total_samples, self.ended = entry.first_frame, None, False
         self._complete, self._index_at, self._silent = False, None, False
+
+    def seek_behind(self, entry: IndexEntry) -> None:
+        """Go on right behind a chunk listed by `find_index`, so that a SILENCE before the next one is seen as well.
+
+        Of the chunk itself only the header is read. CorruptError if it is not the one that is listed.
+        """
+        self.seek(entry)
+        head = self._peek_header()
+        if (head.kind, head.position) != (ChunkType.AUDIO, entry.first_frame):
+            expected = f"expected the AUDIO chunk of frame {entry.first_frame} that the index lists"
+            raise CorruptError(f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, {expected}")
+        self.seek(IndexEntry(head.offset + head.total, entry.first_frame + entry.frames, 0))
 
     # ---- one chunk ----
 
@@ -295,7 +308,8 @@ class StreamReader:
     def _check_behind(self, data: bytes) -> None:
         if data == MAGIC and not self._chained:
             at = self._source.offset
-            raise FormatError(f"{self.name}: a second stream begins at byte {at}, expected one stream")
+            expected = "expected one stream (`ravecodec concat` joins them)"
+            raise FormatError(f"{self.name}: a second stream begins at byte {at}, {expected}")
         if data and data != MAGIC:
             raise CorruptError(f"{self.name}: {data.hex(' ')} at byte {self._source.offset}, expected the file to end")
 
@@ -337,9 +351,9 @@ def _decode_payload(chunk: Chunk, static: StaticModel | None) -> NDArray[np.int3
     return decode_symbols(chunk.payload, static.rows(chunk.step_index, chunk.dims), chunk.frames, chunk.dims)
 
 
-def streams(fileobj: SupportsRead, limits: Limits | None = None) -> Iterator[StreamReader]:
+def streams(fileobj: SupportsRead | ByteSource, limits: Limits | None = None) -> Iterator[StreamReader]:
     """The streams of a file that holds several, one after the other; each must be read to its end before the next."""
-    source = ByteSource(fileobj)
+    source = fileobj if isinstance(fileobj, ByteSource) else ByteSource(fileobj)
     while True:
         reader = StreamReader(source, limits, chained=True)
         yield reader
@@ -349,21 +363,23 @@ def streams(fileobj: SupportsRead, limits: Limits | None = None) -> Iterator[Str
             return
 
 
-def find_index(fileobj: BinaryIO, limits: Limits | None = None) -> list[IndexEntry] | None:
+def find_index(fileobj: BinaryIO, limits: Limits | None = None, start: int | None = None) -> list[IndexEntry] | None:
     """The index at the end of a seekable file, or None if there is none that holds; the file's position is kept.
+
+    start: the byte at which its stream must begin, if that is known: a file may hold several.
 
     It is only a hint: whatever is read through it is checked again, and a reader without it reads front to back.
     """
     here = fileobj.tell()
     try:
-        return _read_index(fileobj, limits or Limits())
+        return _read_index(fileobj, limits or Limits(), start)
     except RavecodecError:
         return None
     finally:
         fileobj.seek(here)
 
 
-def _read_index(fileobj: BinaryIO, limits: Limits) -> list[IndexEntry]:
+def _read_index(fileobj: BinaryIO, limits: Limits, start: int | None) -> list[IndexEntry]:
     name = str(getattr(fileobj, "name", "stream"))
     end = fileobj.seek(0, 2)
     at = fileobj.seek(max(0, end - TRAILER_BYTES))
@@ -373,4 +389,8 @@ def _read_index(fileobj: BinaryIO, limits: Limits) -> list[IndexEntry]:
     data = source.peek(head.total)
     if head.kind != ChunkType.INDEX or crc32_bytes(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise CorruptError(f"{name}: no index at byte {at}")
-    return decode_index(head, data[head.size : -CRC_BYTES], limits, name)
+    body = data[head.size : -CRC_BYTES]
+    begins = at - Cursor(body, at + head.size, name).uvarint(at, "the index's distance")
+    if start is not None and begins != start:
+        raise CorruptError(f"{name}: the index at byte {at} is that of a stream at byte {begins}, expected {start}")
+    return decode_index(head, body, limits, name)

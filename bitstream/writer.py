@@ -16,10 +16,12 @@ from ravecodec.bitstream.container import (
     CRC_BYTES,
     INDEX_THRESHOLD,
     ByteCount,
+    Chunk,
     ChunkType,
     StreamInfo,
     encode_audio,
     encode_chunk,
+    encode_copy,
     encode_header,
     encode_index,
     encode_index_entry,
@@ -83,13 +85,30 @@ class StreamWriter:
         self._check_chunk(array, step_index)
         profile, payload = self._smaller(array, step_index)
         body = encode_audio(self.info, profile, step_index, array, payload)
+        return self._put_audio(body, len(payload), len(array), silent)
+
+    def copy_chunk(self, chunk: Chunk) -> int:
+        """The same for a chunk of another stream of the same model, whose coded symbols are taken as they are."""
+        self._check_open()
+        self._check_form(chunk.frames, chunk.dims, chunk.step_index)
+        return self._put_audio(encode_copy(self.info, chunk), len(chunk.payload), chunk.frames, chunk.silent)
+
+    def copy_lead_in(self, chunk: Chunk) -> int:
+        """The lead-in of another stream of the same model; as `write_lead_in`."""
+        self._check_open()
+        self._check_form(chunk.frames, chunk.dims, chunk.step_index)
+        self._check_lead_in(chunk.frames)
+        body = encode_copy(self.info, chunk)
+        return self._put(encode_chunk(ChunkType.LEAD_IN, 0, body), payload=len(chunk.payload))
+
+    def _put_audio(self, body: bytes, payload: int, frames: int, silent: bool) -> int:
         size = self._put(encode_chunk(ChunkType.SILENCE, self.frames, b"")) if silent else 0
         offset = self.bytes.total
-        size += self._put(encode_chunk(ChunkType.AUDIO, self.frames, body), payload=len(payload))
-        self._entries += encode_index_entry(offset - self._last_audio, len(array))
+        size += self._put(encode_chunk(ChunkType.AUDIO, self.frames, body), payload=payload)
+        self._entries += encode_index_entry(offset - self._last_audio, frames)
         self._last_audio = offset
         self._chunks += 1
-        self.frames += len(array)
+        self.frames += frames
         return size
 
     def write_lead_in(self, symbols: ArrayLike, step_index: int | None = None) -> int:
@@ -98,8 +117,7 @@ class StreamWriter:
         self._check_open()
         array = as_chunk(symbols)
         step_index = self.info.step_index if step_index is None else step_index
-        if self.frames or len(array) != 1:
-            raise UsageError(f"a lead-in of {len(array)} frames behind {self.frames} frames, expected 1 behind none")
+        self._check_lead_in(len(array))
         self._check_chunk(array, step_index)
         profile, payload = self._smaller(array, step_index)
         body = encode_audio(self.info, profile, step_index, array, payload)
@@ -129,8 +147,14 @@ class StreamWriter:
                 return Profile.STATIC, payload
         return Profile.RAW, encode_raw(symbols)
 
+    def _check_lead_in(self, frames: int) -> None:
+        if self.frames or frames != 1:
+            raise UsageError(f"a lead-in of {frames} frames behind {self.frames} frames, expected 1 behind none")
+
     def _check_chunk(self, symbols: NDArray[np.int32], step_index: int) -> None:
-        frames, dims = symbols.shape
+        self._check_form(*symbols.shape, step_index)
+
+    def _check_form(self, frames: int, dims: int, step_index: int) -> None:
         if not 1 <= frames <= lim.MAX_CHUNK_FRAMES or dims > self.info.dims:
             expected = f"1 to {lim.MAX_CHUNK_FRAMES} frames of at most {self.info.dims} dims"
             raise UsageError(f"a chunk of {frames} frames of {dims} dims, expected {expected}")

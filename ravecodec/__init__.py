@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
+    from ravecodec.splice import concat_files, cut_file
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 __version__ = "0.1.0"
 __all__ = [
     "Latents",
     "analyse",
+    "concat_files",
+    "cut_file",
     "decode",
     "decode_file",
     "encode",
@@ -29,6 +32,8 @@ __all__ = [
     "verify_file",
 ]
 _HOMES = {
+    "concat_files": "ravecodec.splice",
+    "cut_file": "ravecodec.splice",
     "inspect_file": "ravecodec.examine",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",

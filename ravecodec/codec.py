@@ -187,11 +187,32 @@ class Decoder:
         self._received = 0  # frames
         self._decoded = 0  # frames
         self._emitted = 0  # samples at the model's rate
+        self._left_out = 0  # of these, which the resampler has still to skip
 
     @property
     def static(self) -> StaticModel:
         """The tables that the stream's symbols are coded with."""
         return self._static
+
+    @property
+    def position(self) -> int:
+        """Samples of the output up to the end of what was put out last, those left out included."""
+        return self._resampler.emitted
+
+    def start_at(self, sample: int) -> int:
+        """Leave out what comes before this sample of the output, as far as blocks of frames allow; call it first.
+
+        Returns the first frame that has to be fed. From `sample` on the output is what it is without this call.
+        """
+        hop = self._model.config.hop
+        at = sample * self._model.config.sample_rate // self._rate - self._resampler.reach
+        self._decoded = max(0, at // hop // self._block * self._block)
+        self._emitted = self._left_out = self._decoded * hop
+        return max(0, self._decoded - self._reach.past)
+
+    def resume(self, frame: int) -> None:
+        """What is fed first is this frame, not above what `start_at` returned."""
+        self._begin = self._received = frame
 
     def lead_in(self, symbols: Symbols, step_index: int | None = None) -> None:
         """Symbols int32 [1, dims] of the frame before the first, which comes next."""
@@ -227,17 +248,28 @@ class Decoder:
         """Ends the stream: yields the rest, so that the output lasts `total_samples` of the original rate."""
         left = resampled_length(total_samples, self._info.sample_rate, self._model.config.sample_rate) - self._emitted
         for audio in self._run(final=True):
-            yield self._resampler.process(audio[:, : max(0, left)])
+            yield self._resampled(audio[:, : max(0, left)])
             left -= audio.shape[1]
+        self._leave_out()
         yield self._resampler.flush(resampled_length(total_samples, self._info.sample_rate, self._rate))
 
     def _feed(self, latents: NDArray[np.float32], silent: bool) -> Iterator[Audio]:
         self._latents = np.concatenate([self._latents, latents])
         self._silent = np.concatenate([self._silent, np.full(len(latents), silent)])
         self._received += len(latents)
+        self._forget(min(self._decoded - self._reach.past, self._received - 1))
         for audio in self._run(final=False):
             self._emitted += audio.shape[1]
-            yield self._resampler.process(audio)
+            yield self._resampled(audio)
+
+    def _resampled(self, audio: Audio) -> Audio:
+        """Audio at the model's rate -> at the output's, what has become ready; behind what is left out."""
+        self._leave_out()
+        return self._resampler.process(audio)
+
+    def _leave_out(self) -> None:
+        skipped, self._left_out = self._left_out, 0
+        self._resampler.skip(skipped)
 
     def _run(self, *, final: bool) -> Iterator[Audio]:
         """Audio at the model's rate, matched to the original's channels, block by block."""
@@ -250,11 +282,15 @@ class Decoder:
             silent = self._silent[self._decoded - self._begin :][:count]
             audio = self._synthesise(self._latents[frames], first, silent)
             self._decoded += count
-            keep = max(self._begin, self._decoded - self._reach.past)
-            self._latents = self._latents[keep - self._begin :]
-            self._silent = self._silent[keep - self._begin :]
-            self._begin = keep
+            self._forget(self._decoded - self._reach.past)
             yield match_channels(audio, self._info.channels)
+
+    def _forget(self, frame: int) -> None:
+        """Drop the latents before a frame."""
+        keep = max(self._begin, frame)
+        self._latents = self._latents[keep - self._begin :]
+        self._silent = self._silent[keep - self._begin :]
+        self._begin = keep
 
     def _synthesise(self, latents: NDArray[np.float32], first_frame: int, silent: Flags) -> Audio:
         """Audio [channels, frames * hop] of the frames that `silent` tells of, bool [frames]: they are the first of the

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -33,8 +33,9 @@ if TYPE_CHECKING:  # the first imports torch
     from tqdm import tqdm
 
     from ravecodec.bitstream import Damage
-    from ravecodec.examine import Inspection, StreamSummary, Verification
+    from ravecodec.examine import ChunkSummary, Inspection, StreamSummary, Verification
     from ravecodec.pipeline import Progress
+    from ravecodec.splice import SpliceSummary
     from ravecodec.transcode import DecodeSummary, EncodeSummary
 
 DEBUG = "RAVECODEC_DEBUG"
@@ -273,6 +274,14 @@ def damaged(damage: Damage, stream: StreamSummary) -> str:
     return f"damage: {damage.reason}; {lost} ({damage.size} bytes)"
 
 
+def spliced(done: SpliceSummary) -> str:
+    """The last line of `cut` and `concat`."""
+    stream = done.stream
+    begins = f", from {done.start / stream.sample_rate:.3f} s of the original on" if done.start else ""
+    sounds = sound(stream.sample_rate, stream.channels)
+    return f"{done.target}: {stream.duration:.3f} s of {sounds}{begins}, {cost(stream)}"
+
+
 def inspected(found: Inspection) -> str:
     """What `info` shows."""
     stream = found.stream
@@ -294,7 +303,19 @@ def inspected(found: Inspection) -> str:
     others = {key: value for key, value in found.meta.items() if value is not listed}
     lines = [found.name, *(f"  {name:<9} {value}" for name, value in rows.items())]
     lines += [f"  {'':<9} {key} = {value}" for key, value in (listed | others).items()]
+    lines += _chunk_rows(found.chunks) if found.chunks is not None else []
     return "\n".join(map(printable, lines))
+
+
+def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
+    """A table of chunks, below what `info` shows."""
+    names = ("frame", "seconds", "frames", "offset", "bytes", "dims", "step")
+    rows = ["  " + " ".join(f"{name:>10}" for name in names)]
+    for chunk in chunks:
+        at = (chunk.frame, f"{chunk.seconds:.3f}", chunk.frames, chunk.offset, chunk.bytes, chunk.dims)
+        remark = "  silent" if chunk.silent else "  lead-in" if chunk.frame < 0 else ""
+        rows.append("  " + " ".join(f"{value:>10}" for value in (*at, chunk.step_index)) + remark)
+    return rows
 
 
 def verified(result: Verification) -> str:

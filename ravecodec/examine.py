@@ -55,8 +55,24 @@ def summarise(info: StreamInfo, samples: int, frames: int, chunks: int, count: B
 
 
 @dataclass(frozen=True)
+class ChunkSummary:
+    """A chunk of a stream. frame: its first, or -1 of a lead-in; seconds: where that begins; offset (byte), bytes: of
+    the chunk; silent: it stands for digital silence."""
+
+    frame: int
+    seconds: float
+    frames: int
+    offset: int
+    bytes: int
+    dims: int
+    step_index: int
+    silent: bool
+
+
+@dataclass(frozen=True)
 class Inspection:
-    """What `info` shows. model: the name of the stream's model, "" where it is not installed. meta: the metadata."""
+    """What `info` shows. model: the name of the stream's model, "" where it is not installed. meta: the metadata.
+    chunks: one by one where they were asked for, a lead-in first."""
 
     name: str
     version: str
@@ -67,6 +83,7 @@ class Inspection:
     seed: int
     stream: StreamSummary
     meta: dict[str, Any]
+    chunks: tuple[ChunkSummary, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,22 +136,33 @@ def is_regular(source: str | Path) -> bool:
     return not is_stdio(source) and Path(source).is_file()
 
 
-def inspect_file(source: str | Path) -> Inspection:
-    """Reads a stream to its end, checking every checksum of its bytes.
+def inspect_file(source: str | Path, *, frames: bool = False) -> Inspection:
+    """Reads a stream to its end, checking every checksum of its bytes. frames: list its chunks as well.
 
     Raises:
         InputError, FormatError, CorruptError, TruncatedError.
     """
     with open_stream(source) as file:
         reader = StreamReader(file)
-        chunks = sum(1 for _ in reader.chunks())
-        info = reader.info
+        info, listed, chunks = reader.info, [], 0
+        for chunk in reader.chunks():
+            chunks += 1
+            if frames:
+                listed.append(_chunk_summary(chunk, chunk.first_frame, info))
+        if frames and reader.lead_in:
+            listed.insert(0, _chunk_summary(reader.lead_in, -1, info))
         stream = _summarise_reader(reader, chunks)
         version = f"{MAJOR}.{info.minor}"
         model = zoo.installed(info.model_id)
         name = model.name if model else ""
         form = (info.model_rate, info.hop, info.noise_fill, info.seed)
-        return Inspection(reader.name, version, name, *form, stream, reader.meta)
+        return Inspection(reader.name, version, name, *form, stream, reader.meta, tuple(listed) if frames else None)
+
+
+def _chunk_summary(chunk: Chunk, frame: int, info: StreamInfo) -> ChunkSummary:
+    seconds = frame * info.hop / info.model_rate
+    form = (chunk.dims, chunk.step_index, chunk.silent)
+    return ChunkSummary(frame, seconds, chunk.frames, chunk.offset, chunk.size, *form)
 
 
 def _summarise_reader(reader: StreamReader, chunks: int) -> StreamSummary:

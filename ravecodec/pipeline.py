@@ -7,7 +7,8 @@ They join `codec.py` (samples <-> symbols) and the bitstream (symbols <-> bytes)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, BinaryIO
@@ -17,12 +18,22 @@ from numpy.typing import NDArray
 
 from ravecodec.analysis import Projected
 from ravecodec.audio import resampled_length
-from ravecodec.bitstream import ByteCount, Chunk, Damage, Limits, StaticModel, StreamInfo, StreamReader, StreamWriter
+from ravecodec.bitstream import (
+    ByteCount,
+    Chunk,
+    Damage,
+    IndexEntry,
+    Limits,
+    StaticModel,
+    StreamInfo,
+    StreamReader,
+    StreamWriter,
+)
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.bitstream.writer import SupportsWrite
 from ravecodec.codec import Audio, Coded, Coder, Decoder, Encoder
 from ravecodec.effort import Effort
-from ravecodec.errors import CorruptError
+from ravecodec.errors import CorruptError, UsageError
 from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
 
@@ -136,11 +147,21 @@ class DecodePipeline:
     """The audio of a stream at `rate` Hz, block by block.
 
     salvage: where the stream is damaged, hold the sound and go on with the next intact chunk; `damage` lists where.
-    precision: as for `Decoder`.
+    precision: as for `Decoder`. part: first sample of the output and the one behind the last, None for the end; what
+    comes out is that slice of the whole, bit for bit, and nothing is read behind it. index: of the stream, to get to
+    the part without reading what is before it; the reader's file must be seekable then.
     """
 
     def __init__(
-        self, reader: StreamReader, model: Model, rate: int, *, salvage: bool = False, precision: str = "float32"
+        self,
+        reader: StreamReader,
+        model: Model,
+        rate: int,
+        *,
+        salvage: bool = False,
+        precision: str = "float32",
+        part: tuple[int, int | None] = (0, None),
+        index: Sequence[IndexEntry] | None = None,
     ) -> None:
         self.damage: list[Damage] = []
         self._reader = reader
@@ -148,27 +169,55 @@ class DecodePipeline:
         self._salvage = salvage
         self._decoder = Decoder(model, reader.info, sample_rate=rate, precision=precision)
         self._chunks = 0
-        self._samples = 0  # of the output
+        self._frames = 0  # of the chunks that were decoded
+        self._used = ByteCount()  # of the same
         self._lost = ByteCount()  # of damaged places, by what the reader counted them as
+        self._part = part
+        self._first = self._decoder.start_at(part[0])  # frame
+        self._samples = 0  # of the output, those before the part included
+        if index and not salvage:
+            self._seek(index)
+
+    def _seek(self, index: Sequence[IndexEntry]) -> None:
+        """Go on behind the last chunk of which nothing is needed, if there is one."""
+        before = bisect_right(index, self._first, key=lambda entry: entry.first_frame + entry.frames)
+        if before:
+            self._reader.seek_behind(index[before - 1])
 
     def decode(self) -> Iterator[Audio]:
-        """Yields float32 [channels, n] up to the end of the stream, n > 0."""
+        """Yields float32 [channels, n] up to the end of the stream or of the part, n > 0.
+
+        UsageError if the stream ends before the part starts.
+        """
+        start, end = self._part
         for block in self._blocks():
             if not np.isfinite(block).all():
                 at = f"sample {self._samples}"
                 raise CorruptError(f"{self._reader.name}: decodes to NaN or infinity after {at}, expected audio")
-            self._samples += block.shape[1]
-            if block.shape[1]:
-                yield block
+            self._samples = self._decoder.position
+            begin = self._samples - block.shape[1]
+            wanted = block[:, max(0, start - begin) : None if end is None else max(0, end - begin)]
+            if wanted.shape[1]:
+                yield wanted
+            if end is not None and self._samples >= end:
+                return
 
     def _blocks(self) -> Iterator[Audio]:
         for item in self._reader.chunks("skip") if self._salvage else self._reader.chunks():
             if isinstance(item, Damage):
                 self._lost.add(item.size)
                 yield from self._conceal(item)
-            else:
+            elif self._salvage or item.first_frame + item.frames > self._first:
                 yield from self._decode_chunk(item)
-        yield from self._decoder.flush(self._total())
+        total = self._total()
+        self._check_start(total)
+        yield from self._decoder.flush(total)
+
+    def _check_start(self, total: int) -> None:
+        length, start = resampled_length(total, self._reader.info.sample_rate, self._rate), self._part[0]
+        if start and start >= length:
+            where = f"sample {start} ({start / self._rate:.3f} s)"
+            raise UsageError(f"{self._reader.name}: has {length} samples, expected more up to the start at {where}")
 
     def _decode_chunk(self, chunk: Chunk) -> Iterator[Audio]:
         self._chunks += 1
@@ -176,6 +225,8 @@ class DecodePipeline:
             if self._chunks == 1 and chunk.first_frame == 0 and (before := self._reader.lead_in):
                 self._decoder.lead_in(self._reader.decode_chunk(before, self._decoder.static), before.step_index)
             symbols = self._reader.decode_chunk(chunk, self._decoder.static)
+            if self._chunks == 1 and chunk.first_frame and not self._salvage:
+                self._decoder.resume(chunk.first_frame)
         except CorruptError as error:
             if not self._salvage:
                 raise
@@ -183,6 +234,8 @@ class DecodePipeline:
             self._lost.add(chunk.size, len(chunk.payload))
             yield from self._conceal(Damage(chunk.first_frame, chunk.frames, chunk.offset, chunk.size, str(error)))
         else:
+            self._frames += chunk.frames
+            self._used.add(chunk.size, len(chunk.payload))
             yield from self._decoder.process(symbols, chunk.step_index, chunk.silent)
 
     def _conceal(self, damage: Damage) -> Iterator[Audio]:
@@ -210,7 +263,15 @@ class DecodePipeline:
         return total
 
     def summary(self) -> StreamSummary:
-        """What was read. Bytes of damaged places count as lost, whatever they were."""
+        """What was read. Bytes of damaged places count as lost, whatever they were.
+
+        Of a part: the chunks that were decoded for it, and they alone.
+        """
+        if self._part != (0, None):
+            info = self._reader.info
+            samples = self._frames * info.hop * info.sample_rate // info.model_rate
+            found = summarise(info, samples, self._frames, self._chunks, self._used)
+            return replace(found, lost_bytes=self._lost.total)
         found = summarise(self._reader.info, self._total(), self._reader.frames, self._chunks, self._reader.bytes)
         payload, framing = found.payload_bytes - self._lost.payload, found.framing_bytes - self._lost.framing
         return replace(found, payload_bytes=payload, framing_bytes=framing, lost_bytes=self._lost.total)

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
 from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE, check_full_scale, expected_amplitude
-from ravecodec.bitstream import Damage, StreamInfo, StreamReader
+from ravecodec.bitstream import Damage, StreamInfo, StreamReader, find_index
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.effort import check_effort
 from ravecodec.errors import FormatError, InputError, UsageError
@@ -37,6 +37,7 @@ from ravecodec.files import (
     temporary_file,
 )
 from ravecodec.precision import AUTO, PRECISIONS
+from ravecodec.times import Part, Time
 from ravecodec.zoo import ModelEntry, find_model, model_for_stream
 
 if TYPE_CHECKING:  # these import torch
@@ -391,6 +392,9 @@ def decode_file(
     soft_clip: bool = False,
     salvage: bool = False,
     precision: str = "float32",
+    start: Time | None = None,
+    end: Time | None = None,
+    duration: Time | None = None,
     force: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -401,29 +405,36 @@ def decode_file(
     model: by default the one that made the stream, found by its id. rate: Hz of the output instead of the original's.
     subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold the sound and go on with the next
     intact chunk; the summary says where. precision: what the network computes in, float32 or bfloat16, which scores the
-    same, and is faster on processors with AMX and slower on others; "auto" times both.
+    same, and is faster on processors with AMX and slower on others; "auto" times both. start, end or duration: of the
+    part to decode, seconds or text such as "1:02.5" or "48000s" (samples of the output); it equals that slice of the
+    whole bit for bit, an end behind the stream's is the stream's, and only what is needed for it is read and checked.
 
     Raises:
         UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and TruncatedError unless salvaging.
     """
     began = time.perf_counter()
     _check_precision(precision)
+    part = Part.of(start, end, duration)
     check_source(source)
     check_output(target, force=force, source=source)
     with open_stream(source) as file:
         reader = StreamReader(file)
         rate = _output_rate(reader, rate)
-        total = None if salvage else _announced(source, rate)
+        span = part.samples(rate)
+        total = _announced(source, rate) if part.whole and not salvage else None
+        seekable = is_regular(source) and not part.whole
+        index = find_index(cast("BinaryIO", file.fileobj), start=0) if seekable else None
         channels = reader.info.channels
         opening = open_output(target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip, total=total)
         loaded = _model_to_decode(model, reader, device, threads)
         from ravecodec.pipeline import DecodePipeline, Progress
 
-        pipeline = DecodePipeline(reader, loaded, rate, salvage=salvage, precision=precision)
+        pipeline = DecodePipeline(reader, loaded, rate, salvage=salvage, precision=precision, part=span, index=index)
+        length = span[1] - span[0] if span[1] else total
         with opening as output:
             for block in pipeline.decode():
                 output.write(block)
-                share = output.frames / total if total else None
+                share = output.frames / length if length else None
                 progress(Progress(output.frames / rate, share, reader.bytes.total))
     seconds = time.perf_counter() - began
     return DecodeSummary(
@@ -448,6 +459,9 @@ def decode(
     *,
     rate: int | None = None,
     precision: str = "float32",
+    start: Time | None = None,
+    end: Time | None = None,
+    duration: Time | None = None,
     device: str = "auto",
 ) -> tuple[Audio, int]:
     """The bytes of an .rvc stream -> audio float32 [channels, n], and its rate in Hz. Options as in `decode_file`.
@@ -456,12 +470,15 @@ def decode(
         FormatError, CorruptError, TruncatedError, ModelError, UsageError.
     """
     _check_precision(precision)
-    reader = StreamReader(io.BytesIO(data))
+    part, file = Part.of(start, end, duration), io.BytesIO(data)
+    reader = StreamReader(file)
     rate = _output_rate(reader, rate)
+    span = part.samples(rate)
+    index = None if part.whole else find_index(file, start=0)
     loaded = _model_to_decode(model, reader, device, None)
     from ravecodec.pipeline import DecodePipeline
 
-    blocks = DecodePipeline(reader, loaded, rate, precision=precision).decode()
+    blocks = DecodePipeline(reader, loaded, rate, precision=precision, part=span, index=index).decode()
     return np.concatenate([np.zeros((reader.info.channels, 0), np.float32), *blocks], axis=1), rate
 
 

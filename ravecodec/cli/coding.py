@@ -11,7 +11,7 @@ from ravecodec import console
 from ravecodec.audio_in import HEADERS
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.cli.options import ignore_length_option, transcode_options
+from ravecodec.cli.options import ignore_length_option, part_options, transcode_options
 from ravecodec.effort import LEVELS
 from ravecodec.errors import CorruptError, FormatError, InputError, UsageError
 from ravecodec.files import STDIO, check_source, is_stdio
@@ -125,6 +125,7 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     help="What the network computes in: float32 (default), bfloat16 (faster with AMX), or auto, the faster of both.",
 )
 @click.option("--salvage", is_flag=True, help="Go on after damage: hold the sound over gaps, exit with 5 at the end.")
+@part_options
 @transcode_options
 def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
     """Turn a stream into an audio file again.
@@ -139,6 +140,7 @@ def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as
       ravecodec decode song.rvc song.flac --bits 24
       ravecodec decode song.rvc - | aplay
       ravecodec decode song.rvc --precision bfloat16
+      ravecodec decode song.rvc bridge.wav --start 1:02.5 --end 1:10
       ravecodec decode damaged.rvc rest.wav --salvage
     """
     _check_source(source, stream=True)

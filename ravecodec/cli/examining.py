@@ -13,8 +13,9 @@ from ravecodec.examine import inspect_file, verify_file
 
 @click.command()
 @click.argument("source", metavar="FILE")
+@click.option("--frames", is_flag=True, help="List the chunks: position, time, frames, bytes, step, silence.")
 @examine_options
-def info(source: str, quiet: bool, as_json: bool) -> None:
+def info(source: str, frames: bool, quiet: bool, as_json: bool) -> None:
     """Show what a stream holds and costs.
 
     Reads FILE (or -) to its end and checks every checksum of its bytes on the way.
@@ -22,9 +23,10 @@ def info(source: str, quiet: bool, as_json: bool) -> None:
     \b
     Examples:
       ravecodec info song.rvc
+      ravecodec info song.rvc --frames
       ravecodec info song.rvc --json | jq .stream.kbps
     """
-    found = inspect_file(source)
+    found = inspect_file(source, frames=frames)
     if as_json:
         console.emit_json(found)
     elif not quiet:

@@ -45,6 +45,11 @@ device_option = click.option(
 ignore_length_option = click.option(
     "--ignore-length", is_flag=True, help="Take what is there of audio that is truncated or announces a wrong length."
 )
+part_options = options(
+    click.option("--start", metavar="TIME", help="Begin here: h:m:s, seconds, or samples (48000s)."),
+    click.option("--end", metavar="TIME", help="End here; default: at the end."),
+    click.option("--duration", metavar="TIME", help="End so much behind the start, instead of --end."),
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; default one per core, 8 at most."
 )
