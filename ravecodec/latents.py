@@ -27,6 +27,7 @@ from ravecodec.audio_in import MAX_RATE, MIN_RATE
 from ravecodec.bitstream import MINOR, StaticModel, StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
+from ravecodec.bitstream.source import ByteSource
 from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, is_stdio, open_binary_output
@@ -187,8 +188,10 @@ class Latents:
             InputError, FormatError, CorruptError, TruncatedError, ModelError.
         """
         with ExitStack() as resources:
-            stream = io.BytesIO(source) if isinstance(source, bytes) else open_stream(source)
-            reader = StreamReader(resources.enter_context(stream))
+            if isinstance(source, bytes):
+                reader = StreamReader(io.BytesIO(source))
+            else:
+                reader = StreamReader(resources.enter_context(open_stream(source)))
             return cls.read(reader, model_of(reader.info, reader.name, model, device=device, threads=threads))
 
     @classmethod
@@ -339,7 +342,7 @@ class Latents:
         InputError if it is none, or what it holds does not fit together.
         """
         with open_stream(source) as file:
-            data, name = file.fileobj.read(), file.name
+            data, name = _whole_file(file), file.name
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 size = sum(member.file_size for member in archive.infolist())
@@ -502,9 +505,20 @@ def check_latents_output(target: str | Path, *, force: bool, source: str | Path)
     check_output(target, force=force, source=source)
 
 
+def _whole_file(source: ByteSource) -> bytes:
+    """All bytes that are left; InputError if they are more than a file of latents can have."""
+    parts, size = [], 0
+    while part := source.fileobj.read(1 << 20):
+        parts.append(part)
+        size += len(part)
+        if size > MOST_BYTES:
+            raise InputError(f"{source.name}: has more than {MOST_BYTES} bytes, expected a file of latents")
+    return b"".join(parts)
+
+
 def _write_npz(latents: Latents, file: BinaryIO) -> None:
     buffer, info = io.BytesIO(), latents.info
-    chunks = {} if latents.chunks is None else {"chunks": latents.chunks}
+    chunks: dict[str, Any] = {} if latents.chunks is None else {"chunks": latents.chunks}
     np.savez(
         buffer,
         version=VERSION,

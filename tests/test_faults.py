@@ -50,7 +50,7 @@ def light() -> Iterator[None]:
         patch.setattr("ravecodec.train.board._has_tensorboard", lambda: False, raising=False)
         patch.setattr(loop, "write_report", lambda run: run / "report.html")
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr("ravecodec.codec.BLOCK_SAMPLES", 1 << 15)
+        patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 15)
         yield
 
 
@@ -302,7 +302,7 @@ def test_neither_clock_nor_locale_changes_a_byte(
         assert (tmp_path / "back.rvc").read_bytes() == wanted
     odd = {"LC_ALL": "tr_TR.ISO-8859-9", "LANG": "C", "TZ": "Asia/Kathmandu", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
     code = (
-        "import sys; from ravecodec import codec; codec.BLOCK_SAMPLES = 1 << 15\n"
+        "import sys; from ravecodec import analysis; analysis.BLOCK_SAMPLES = 1 << 15\n"
         "import torch; torch.set_num_threads(1)\nfrom ravecodec.cli import main; main(sys.argv[1:])"
     )
     name = str(tmp_path / "ü-é.rvc")

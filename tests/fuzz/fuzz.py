@@ -87,7 +87,7 @@ class _Loaded:
 def _write_tiny_model(path: Path) -> None:
     import torch
 
-    from ravecodec import codec
+    from ravecodec import analysis
     from ravecodec.models.config import ModelConfig
     from ravecodec.models.latent import analyse
     from ravecodec.models.package import Coding, save_package
@@ -95,7 +95,7 @@ def _write_tiny_model(path: Path) -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    codec.BLOCK_SAMPLES = 1 << 13  # a block costs little
+    analysis.BLOCK_SAMPLES = 1 << 13  # a block costs little
     draws = np.random.default_rng(0)
     latent = analyse(draws.normal(size=(64, 4)), 0.1 + draws.random((64, 4)))
     coding = Coding(latent.spread * 3, np.ones(4, np.uint8), np.full(4, 40, np.int16), 3, 0, True)

@@ -24,7 +24,7 @@ def fuzz() -> Iterator[ModuleType]:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ravecodec.codec.BLOCK_SAMPLES", 1 << 13)
+        patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 13)
         yield module
 
 
