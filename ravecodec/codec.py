@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ravecodec.analysis import Analysed, Audio, Flags, Projected, block_frames, device_of
 from ravecodec.audio import Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
+from ravecodec.bitstream.limits import MAX_STEP_INDEX
 from ravecodec.effort import Analysis, Effort, effort_of
 from ravecodec.errors import ModelError
 from ravecodec.models.clock import Clock
@@ -30,7 +31,9 @@ from ravecodec.quantize import Quantizer
 from ravecodec.search import Search
 
 BLOCKS_PER_CHUNK = 2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
-SILENCE_STEP = 24  # step index of silent frames: a tenth of the bits, and older decoders play noise of -73 dBFS
+# Silent frames have a step index that is so much greater than the model's own: with the shipped model a tenth of the
+# bits, and decoders that do not know silence play noise of -73 dBFS. It is relative because models' base steps differ.
+SILENCE_COARSER = 28
 
 Symbols = NDArray[np.int32]  # [frames, dims]
 
@@ -61,6 +64,11 @@ def stream_info(model: Model, sample_rate: int, channels: int, dims: int, step_i
     )
 
 
+def silence_step(model: Model, info: StreamInfo) -> int:
+    """Step index of the silent frames of a stream."""
+    return min(max(info.step_index, model.coding.step_index + SILENCE_COARSER), MAX_STEP_INDEX)
+
+
 def check_model(model: Model, info: StreamInfo, name: str) -> None:
     """ModelError unless `model` is the one that made the stream."""
     if info.model_id != model.id:
@@ -82,7 +90,7 @@ class Coder:
     def __init__(self, model: Model, info: StreamInfo) -> None:
         fixed = (model.latent, model.coding, info.dims)
         self.quantizer = Quantizer(*fixed, info.step_index, info.noise_fill)
-        self._coarse = Quantizer(*fixed, max(info.step_index, SILENCE_STEP), info.noise_fill)
+        self._coarse = Quantizer(*fixed, silence_step(model, info), info.noise_fill)
         self._chunk = block_frames(model) * BLOCKS_PER_CHUNK
         self._axes = np.zeros((0, info.dims))
         self._silent = np.zeros(0, np.bool_)

@@ -16,7 +16,7 @@ from ravecodec import decode, encode, encode_file
 from ravecodec.analysis import Analyser
 from ravecodec.bitstream import Chunk, StreamReader, StreamWriter
 from ravecodec.bitstream.container import ChunkType, encode_chunk
-from ravecodec.codec import SILENCE_STEP, Decoder, stream_info
+from ravecodec.codec import SILENCE_COARSER, Decoder, silence_step, stream_info
 from ravecodec.errors import CorruptError, InputError, UsageError
 from ravecodec.highpass import HighPass
 from ravecodec.models.package import Model, load_package
@@ -25,6 +25,7 @@ from ravecodec.zoo import shipped_folder
 
 Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
+COARSE = 24  # a step index of silent chunks
 RATE = 44_100
 
 
@@ -263,6 +264,12 @@ def test_an_offset_is_no_sound(shipped: Model) -> None:
 # ---- silence ---------------------------------------------------------------------------------------------------------
 
 
+def test_silence_is_coarser_than_the_model_wherever_its_own_step_lies(stereo_model: Model) -> None:
+    for own, stream, expected in ((0, 0, SILENCE_COARSER), (11, 0, 11 + SILENCE_COARSER), (-4, 60, 60), (500, 0, 512)):
+        model = replace(stereo_model, coding=replace(stereo_model.coding, step_index=own))
+        assert silence_step(model, stream_info(model, RATE, 2, 14, stream)) == expected
+
+
 def test_silence_costs_next_to_nothing_and_is_exact(shipped: Model) -> None:
     for seconds, kbps in ((0.02, 40), (3, 0.35), (60, 0.15)):
         audio = np.zeros((2, int(seconds * RATE)), np.float32)
@@ -315,12 +322,12 @@ def test_silence_in_the_stream(stereo_model: Model) -> None:
     writer = StreamWriter(out, info)
     ones = np.ones((5, 14), np.int32)
     writer.write_chunk(ones)
-    size = writer.write_chunk(ones, SILENCE_STEP, silent=True)
+    size = writer.write_chunk(ones, COARSE, silent=True)
     assert size > writer.write_chunk(ones)
     writer.close(15 * 1000)
     chunks = list(StreamReader(io.BytesIO(out.getvalue())).chunks())
     assert [chunk.silent for chunk in chunks] == [False, True, False]
-    assert [replace(chunk, silent=False).step_index for chunk in chunks] == [0, SILENCE_STEP, 0]
+    assert [replace(chunk, silent=False).step_index for chunk in chunks] == [0, COARSE, 0]
     assert out.getvalue().count(encode_chunk(ChunkType.SILENCE, 5, b"")) == 1
     damaged = bytearray(out.getvalue())
     damaged[chunks[1].offset + 20] ^= 1
@@ -331,7 +338,7 @@ def test_silence_in_the_stream(stereo_model: Model) -> None:
 def test_a_gap_after_silence_is_silent(stereo_model: Model) -> None:
     decoder = Decoder(stereo_model, stream_info(stereo_model, 48_000, 2, 14, 0))
     zeros = np.zeros((40, 14), np.int32)
-    blocks = [*decoder.process(zeros, SILENCE_STEP, True), *decoder.skip(40), *decoder.process(zeros)]
+    blocks = [*decoder.process(zeros, COARSE, True), *decoder.skip(40), *decoder.process(zeros)]
     output = np.concatenate([*blocks, *decoder.flush(120 * 2048)], axis=1)
     assert not output[:, : 80 * 2048].any()
     assert output[:, 80 * 2048 :].any()
