@@ -116,9 +116,8 @@ class Search:
         self._weight = WEIGHT
         self._saved = 0.0  # bits that earlier blocks left over
         self._held = no_frames(model)  # begins at frame `_begin`
-        self._symbols = np.zeros(
-            (0, quantizer.dims), np.int32
-        )  # of the same frames, the searched ones as they are sent
+        # Of the same frames: what is sent of those that were searched, of the others where the search begins.
+        self._symbols = np.zeros((0, quantizer.dims), np.int32)
         self._begin = 0
         self._received = 0  # frames
         self._searched = 0  # frames
