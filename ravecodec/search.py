@@ -85,15 +85,17 @@ class Channel:
 class Excerpt:
     """A block to search and what surrounds it.
 
-    target: audio float32 [1, channels, samples] that is compared; skip: frames before it that latents are given for;
-    latents: float32 [frames, latent] of the whole window, without the searched part of the `own` frames; clock: of its
-    first frame.
+    target: audio float32 [1, channels, samples] that is compared. latents: float32 [frames, latent] of the frames that
+    are known, with what is added to the searched part in the `own` ones. places: int64 [window], the frame that each
+    place of the generator's window shows, for beyond both ends of a stream the outermost frame is held. skip: frames of
+    the window before the target; clock: of its first frame.
     """
 
     target: Tensor
-    skip: int
     latents: Tensor
     own: slice
+    places: Tensor
+    skip: int
     clock: Clock
 
 
@@ -155,17 +157,17 @@ class Search:
         past, future = self._reach.past, self._reach.future
         first, last = start - past - future, end + past + future  # latents that the compared sound depends on
         compared = max(0, start - future), min(self._received, end + past)  # frames whose sound the block has a part in
-        places = np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
-        own = slice(start - first, end - first)
-        rows = self._symbols[places]
-        rows[own] = 0
-        latents = self._quantizer.latents(rows, first, self._seed)
+        low, high = max(first, self._begin), min(last, self._received)
+        rows = self._symbols[low - self._begin : high - self._begin].copy()
+        rows[start - low : end - low] = 0
+        latents = self._quantizer.latents(rows, low, self._seed)
         audio = self._held.part(compared[0] - self._begin, compared[1] - self._begin).audio
         return Excerpt(
             target=torch.from_numpy(np.ascontiguousarray(audio))[None].to(self._device),
-            skip=compared[0] - first,
             latents=torch.from_numpy(latents).to(self._device),
-            own=own,
+            own=slice(start - low, end - low),
+            places=torch.arange(first, last, device=self._device).clamp(low, high - 1) - low,
+            skip=compared[0] - first,
             clock=Clock.at(first, self._seed, self._device),
         )
 
@@ -218,8 +220,10 @@ def played_distance(network: Rave, channel: Channel, excerpt: Excerpt, y: Tensor
     hop, samples = network.config.hop, excerpt.target.shape[-1]
     latents = excerpt.latents
     own = channel.latents(channel.send(y), latents[excerpt.own])
-    z = torch.cat([latents[: excerpt.own.start], own, latents[excerpt.own.stop :]])
-    output = network.decode(z.T[None], excerpt.clock)[..., excerpt.skip * hop : excerpt.skip * hop + samples]
+    known = torch.cat([latents[: excerpt.own.start], own, latents[excerpt.own.stop :]])
+    output = network.decode(known[excerpt.places].T[None], excerpt.clock)[
+        ..., excerpt.skip * hop : excerpt.skip * hop + samples
+    ]
     fitting = [window for window in WINDOWS if window <= samples]
     windows = [fitting[i] for i in torch.randperm(len(fitting), generator=random)[:WINDOWS_DRAWN]]
     grids = min(max(windows) // 4, samples - max(windows) + 1)  # in how many places the spectra can begin

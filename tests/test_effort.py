@@ -164,6 +164,27 @@ def test_a_search_lowers_the_distance_at_no_more_bits(small_blocks: Callable[[in
     assert distances[1] < 0.99 * distances[0]
 
 
+def test_what_is_compared_is_what_a_decoder_plays(stereo_model: Model, music: Music) -> None:
+    """Of a stream of one block, held at both ends: the distance that the search sees is that of the decoded file."""
+    audio = music(10 * stereo_model.config.hop, 2, 48_000)
+    info = stream_info(stereo_model, 48_000, 2, 14, 0)
+    frames = analysed(stereo_model, audio)
+    frames = frames.part(frames.lead, len(frames))  # without a lead-in the first frame is held
+    quantizer = Quantizer(stereo_model.latent, stereo_model.coding, 14, 0, True)
+    search = Search(stereo_model, quantizer, info.seed, 1)
+    assert not [*search.process(frames)]
+    excerpt = search._excerpt(0, len(frames))
+    symbols = quantizer.symbols(frames.means)
+    channel, network = Channel(quantizer, torch.device("cpu")), stereo_model.network
+    own = channel.latents(channel.send(torch.from_numpy(symbols).float()), excerpt.latents[excerpt.own])
+    output = network.decode(own[excerpt.places].T[None], excerpt.clock)[0]
+    hop = stereo_model.config.hop
+    played = output[:, excerpt.skip * hop :][:, : audio.shape[1]].numpy()
+    decoder = Decoder(stereo_model, info)
+    expected = np.concatenate([*decoder.process(symbols), *decoder.flush(audio.shape[1])], axis=1)
+    assert np.allclose(played, expected, atol=1e-4 * np.abs(expected).max())
+
+
 def test_both_families_can_be_searched(any_model: Model, music: Music) -> None:
     audio = music(24 * any_model.config.hop, any_model.config.channels, 48_000)
     found = [ravecodec.encode(audio, 48_000, any_model, effort=level) for level in (0, 1)]
