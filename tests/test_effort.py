@@ -24,7 +24,7 @@ from ravecodec.models.rave import Rave
 from ravecodec.models.refine import WINDOWS, distance_gradient
 from ravecodec.quantize import Quantizer
 from ravecodec.refinement import Correction
-from ravecodec.search import Channel, trimmed
+from ravecodec.search import Channel, Search, trimmed
 
 Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
