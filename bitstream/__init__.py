@@ -14,6 +14,7 @@ from ravecodec.bitstream.entropy import (
     ideal_code_length,
 )
 from ravecodec.bitstream.limits import Limits
+from ravecodec.bitstream.predict import Predictor, fit_predictor
 from ravecodec.bitstream.reader import Damage, StreamReader, find_index, streams
 from ravecodec.bitstream.static import StaticModel, fit_static, static_rows
 from ravecodec.bitstream.tables import SCALES, SHAPES, SIGMAS, TABLES_SHA256
@@ -31,6 +32,7 @@ __all__ = [
     "Damage",
     "IndexEntry",
     "Limits",
+    "Predictor",
     "Profile",
     "StaticModel",
     "StreamInfo",
@@ -41,6 +43,7 @@ __all__ = [
     "encode_raw",
     "encode_symbols",
     "find_index",
+    "fit_predictor",
     "fit_static",
     "ideal_code_length",
     "static_rows",

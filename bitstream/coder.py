@@ -22,6 +22,9 @@ class Encoder(Protocol):
     def encode(self, indices: NDArray[np.int32], row: int) -> None:
         """Append indices [n] of one row."""
 
+    def encode_each(self, indices: NDArray[np.int32], rows: NDArray[np.int64], reach: int) -> None:
+        """Append indices [n], each of a row of its own [n]; all rows are of this reach."""
+
     def finish(self) -> bytes:
         """The message, without trailing zero bytes."""
 
@@ -31,6 +34,9 @@ class Decoder(Protocol):
 
     def decode(self, row: int, count: int) -> NDArray[np.int32]:
         """The next `count` indices of one row."""
+
+    def decode_each(self, rows: NDArray[np.int64], reach: int) -> NDArray[np.int32]:
+        """The next indices, each of a row of its own [n]; all rows are of this reach."""
 
     def decode_bit(self, row: int) -> int:
         """The next index."""
@@ -54,8 +60,10 @@ def self_test(coder: Coder) -> bool:
     for row in (*range(0, ROWS, ROWS // 13), COIN):
         entries = 2 if row == COIN else 2 * row_reach(row) + 2
         indices = (np.arange(12) * 7 % entries).astype(np.int32)
-        candidate.encode(indices, row)
-        oracle.encode(indices, row)
+        for each in (candidate, oracle):
+            each.encode(indices, row)
+            if row != COIN:
+                each.encode_each(indices[:5], np.full(5, row), row_reach(row))
     return candidate.finish() == oracle.finish()
 
 

@@ -19,7 +19,7 @@ from ravecodec.bitstream.varint import Cursor, encode_svarint, encode_uvarint
 from ravecodec.errors import CorruptError, FormatError, TruncatedError, UsageError
 
 MAGIC = b"\x89RVC"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 MODEL_ID_BYTES = 8
 CRC_BYTES = 4
 PREFIX_BYTES = len(MAGIC) + 3  # magic, major, minor, header length
@@ -92,7 +92,8 @@ class StreamInfo:
     model_id: first 8 bytes of the model file's SHA-256. sample_rate (Hz) and channels: of the original audio.
     dims: latent dims coded (the first ones of the model's basis). hop: samples at model_rate per frame.
     step_index g: the quantiser's step is 2^(g/8) times the model's base step. noise_fill: dims that are not coded are
-    drawn from the prior (keyed by seed), not zero. minor: the writer's minor version, 0 when writing.
+    drawn from the prior (keyed by seed), not zero. minor: the format's minor version that the stream needs or, read,
+    that its writer said.
     """
 
     model_id: bytes
@@ -104,7 +105,7 @@ class StreamInfo:
     noise_fill: bool = False
     seed: int = 0
     model_rate: int = DEFAULT_MODEL_RATE
-    minor: int = MINOR
+    minor: int = 0
 
     @property
     def frame_rate(self) -> float:
@@ -126,7 +127,7 @@ def check_info(info: StreamInfo) -> None:
         "step_index": (info.step_index, -lim.MAX_STEP_INDEX, lim.MAX_STEP_INDEX),
         "seed": (info.seed, 0, lim.MAX_SEED),
         "model_rate": (info.model_rate, 1, lim.MAX_RATE),
-        "minor": (info.minor, MINOR, MINOR),
+        "minor": (info.minor, 0, MINOR),
     }
     for name, (value, low, high) in bounds.items():
         if not low <= value <= high:
@@ -148,7 +149,7 @@ def encode_header(info: StreamInfo) -> bytes:
     while optional and optional[-1] == b"\0":
         optional.pop()
     body = fixed + b"".join(optional)
-    head = MAGIC + bytes([MAJOR, MINOR, PREFIX_BYTES + len(body) + CRC_BYTES]) + body
+    head = MAGIC + bytes([MAJOR, info.minor, PREFIX_BYTES + len(body) + CRC_BYTES]) + body
     return head + crc32_bytes(head)
 
 
@@ -296,7 +297,7 @@ def decode_audio(head: ChunkHeader, body: bytes, info: StreamInfo, limits: Limit
     cursor = Cursor(body, head.offset + head.size, name)
     frames = positive(cursor, limits.chunk_frames, "the chunk's frames")
     mode = cursor.u8("the chunk's mode")
-    if mode & ~OWN_PARAMETERS not in (Profile.RAW, Profile.STATIC):
+    if mode & ~OWN_PARAMETERS not in list(Profile):
         raise FormatError(f"{name}: chunk mode {mode:#04x} at byte {head.offset} needs a newer reader")
     own = mode & OWN_PARAMETERS
     dims = cursor.uvarint(info.dims, "the chunk's dims") if own else info.dims

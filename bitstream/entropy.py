@@ -1,4 +1,4 @@
-"""Symbols of one chunk <-> bytes, in the profiles raw and static (SPEC section 7).
+"""Symbols of one chunk <-> bytes, in the profiles raw and static (SPEC section 7); `predict` has the third.
 
 A chunk's symbols are int [frames, dims]. The static profile codes each dim with one row of the table family, dim by
 dim; a symbol beyond the row's reach is coded as the row's escape, and what is missing follows behind the dim in fair
@@ -20,11 +20,11 @@ MAX_PREFIX = MAX_SYMBOL.bit_length()  # no legal escape has more leading zeros
 
 
 class Profile(IntEnum):
-    """How a chunk's symbols are coded. CONTEXT is reserved for a later minor version."""
+    """How a chunk's symbols are coded."""
 
     RAW = 0
     STATIC = 1
-    CONTEXT = 2
+    PREDICTED = 2  # since format 1.1
 
 
 def as_symbols(symbols: ArrayLike) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.bitstream.rangecoder import STATE, shortest_bytes
-from ravecodec.bitstream.tables import frequencies
+from ravecodec.bitstream.tables import ROWS, frequencies, row_reach
 from ravecodec.errors import CorruptError
 
 
@@ -25,6 +25,18 @@ def model(row: int) -> Any:
     """constriction's model of a row: with weights p - 1 its scale (2^24 - K) / sum(p - 1) is exactly one."""
     weights = (frequencies(row) - 1).astype(np.float64)
     return constriction.stream.model.Categorical(weights, perfect=False)
+
+
+EACH: Any = constriction.stream.model.Categorical(perfect=False)  # of rows that are given with each call
+
+
+@cache
+def weights(reach: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(weights p - 1 of all rows of this reach [rows, 2 reach + 2], where each row number of the family is in them)."""
+    rows = [row for row in range(ROWS) if row_reach(row) == reach]
+    places = np.full(ROWS, -1, dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    return np.array([frequencies(row) - 1 for row in rows], dtype=np.float64), places
 
 
 @contextmanager
@@ -51,6 +63,14 @@ class RangeEncoder:
         with _own_errors():
             self._coder.encode(np.ascontiguousarray(indices, dtype=np.int32), model(row))
 
+    def encode_each(self, indices: NDArray[np.int32], rows: NDArray[np.int64], reach: int) -> None:
+        """Append indices [n], each coded with a row of its own [n]; all rows are of this reach."""
+        held, places = weights(reach)
+        with _own_errors():
+            self._coder.encode(
+                np.ascontiguousarray(indices, dtype=np.int32), EACH, held.take(places.take(rows), axis=0)
+            )
+
     def finish(self) -> bytes:
         """The message. constriction's own flush lies in the final interval; its state gives the interval's low end."""
         words, (low, width) = self._coder.pos()
@@ -72,6 +92,12 @@ class RangeDecoder:
         """The next `count` indices, int32 [count]; CorruptError if the data cannot come from an encoder."""
         with _own_errors():
             return np.asarray(self._coder.decode(model(row), count), dtype=np.int32)
+
+    def decode_each(self, rows: NDArray[np.int64], reach: int) -> NDArray[np.int32]:
+        """The next indices, int32 [n], each of a row of its own [n]; all rows are of this reach."""
+        held, places = weights(reach)
+        with _own_errors():
+            return np.asarray(self._coder.decode(EACH, held.take(places.take(rows), axis=0)), dtype=np.int32)
 
     def decode_bit(self, row: int) -> int:
         """One index."""

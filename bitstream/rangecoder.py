@@ -61,6 +61,11 @@ class RangeEncoder:
                 self._low = (self._low << WORD_BITS) % STATE
                 self._range <<= WORD_BITS
 
+    def encode_each(self, indices: NDArray[np.int32], rows: NDArray[np.int64], reach: int) -> None:
+        """Append indices [n], each coded with a row of its own [n]; all rows are of this reach."""
+        for index, row in zip(indices, rows.tolist(), strict=True):
+            self.encode(index[None], row)
+
     def _carry(self) -> None:
         """Move the overflow of `low` into the words already put out."""
         self._low -= STATE
@@ -90,6 +95,10 @@ class RangeDecoder:
         """The next `count` indices, int32 [count]; CorruptError if the data cannot come from an encoder."""
         cum = cumulative(row)
         return np.array([self._decode_one(cum) for _ in range(count)], dtype=np.int32)
+
+    def decode_each(self, rows: NDArray[np.int64], reach: int) -> NDArray[np.int32]:
+        """The next indices, int32 [n], each of a row of its own [n]; all rows are of this reach."""
+        return np.array([self._decode_one(cumulative(row)) for row in rows.tolist()], dtype=np.int32)
 
     def decode_bit(self, row: int) -> int:
         """One index."""

@@ -42,6 +42,7 @@ from ravecodec.bitstream.container import (
 from ravecodec.bitstream.entropy import Profile, decode_raw, decode_symbols
 from ravecodec.bitstream.limits import Limits
 from ravecodec.bitstream.meta import decode_meta
+from ravecodec.bitstream.predict import decode_predicted
 from ravecodec.bitstream.source import ByteSource, SupportsRead
 from ravecodec.bitstream.static import StaticModel
 from ravecodec.bitstream.varint import Cursor
@@ -348,6 +349,10 @@ def _decode_payload(chunk: Chunk, static: StaticModel | None) -> NDArray[np.int3
         return decode_raw(chunk.payload, chunk.frames, chunk.dims)
     if static is None:
         raise ModelError("it is coded with a model's tables, but none were given")
+    if chunk.profile == Profile.PREDICTED:
+        if static.predictor is None:
+            raise ModelError("it is coded with a model's predictor, but the model given has none")
+        return decode_predicted(chunk.payload, static.predictor, chunk.step_index, chunk.frames, chunk.dims)
     return decode_symbols(chunk.payload, static.rows(chunk.step_index, chunk.dims), chunk.frames, chunk.dims)
 
 

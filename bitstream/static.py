@@ -1,4 +1,4 @@
-"""The static model: which row of the frozen family each latent dim uses (SPEC section 7.2).
+"""The tables of a model: which row of the frozen family each latent dim uses (SPEC section 7.2).
 
 A model file carries only two small integers per dim. At step index g the quantiser's step is 2^(g/8) times the base
 step, so the symbols' standard deviation is 2^(-g/8) times what it was and the row is exactly g scales lower.
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.bitstream.entropy import as_symbols, code_lengths
+from ravecodec.bitstream.predict import Predictor
 from ravecodec.bitstream.tables import SCALES, SHAPES, row_index
 from ravecodec.errors import ModelError
 
@@ -18,11 +19,13 @@ from ravecodec.errors import ModelError
 class StaticModel:
     """Rows at step index 0: shapes uint8 [dims] (index into SHAPES), scales int16 [dims] (index into SIGMAS).
 
-    A scale may lie outside 0 .. 95: it is clamped only after the step's shift. ModelError if shapes do not fit.
+    A scale may lie outside 0 .. 95: it is clamped only after the step's shift. predictor: for the predicted profile, of
+    as many dims, if the model has one. ModelError if shapes do not fit.
     """
 
     shapes: NDArray[np.uint8]
     scales: NDArray[np.int16]
+    predictor: Predictor | None = None
 
     def __post_init__(self) -> None:
         if self.shapes.ndim != 1 or self.shapes.shape != self.scales.shape:
@@ -32,6 +35,8 @@ class StaticModel:
             raise ModelError(f"the static tables are {self.shapes.dtype}, {self.scales.dtype}, expected uint8, int16")
         if self.shapes.size and self.shapes.max() >= len(SHAPES):
             raise ModelError(f"the static tables use shape {self.shapes.max()}, expected below {len(SHAPES)}")
+        if self.predictor and self.predictor.dims != self.dims:
+            raise ModelError(f"the predictor is for {self.predictor.dims} dims, expected {self.dims} as the tables")
 
     @property
     def dims(self) -> int:

@@ -6,6 +6,8 @@ file object itself (OSError) pass through unchanged.
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,9 +31,12 @@ from ravecodec.bitstream.container import (
 )
 from ravecodec.bitstream.entropy import Profile, as_chunk, encode_raw, encode_symbols, raw_size
 from ravecodec.bitstream.meta import encode_meta
+from ravecodec.bitstream.predict import encode_predicted
 from ravecodec.bitstream.static import StaticModel
 from ravecodec.bitstream.varint import encode_uvarint
 from ravecodec.errors import ModelError, OutputError, UsageError
+
+PREDICTED_SINCE = 1  # minor version of the format
 
 
 class SupportsWrite(Protocol):
@@ -51,6 +56,8 @@ class StreamWriter:
     def __init__(self, fileobj: SupportsWrite, info: StreamInfo, static: StaticModel | None = None) -> None:
         if static is not None and static.dims < info.dims:
             raise ModelError(f"the model has tables for {static.dims} dims, the stream shall code {info.dims}")
+        if static is not None and static.predictor:
+            info = replace(info, minor=max(info.minor, PREDICTED_SINCE))
         self.info = info
         self.frames = 0
         self.bytes = ByteCount()
@@ -75,8 +82,9 @@ class StreamWriter:
         """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes, those of the SILENCE chunk that
         comes before it if it is `silent` included.
 
-        step_index and a smaller number of dims than the stream's may be given per chunk (rate control). The static
-        profile is used unless raw is smaller, which only happens far outside what the tables were fitted to.
+        step_index and a smaller number of dims than the stream's may be given per chunk (rate control). The profile is
+        the one with the fewest bytes: predicted if the model can, static for very short chunks, raw only far outside
+        what the tables were fitted to.
         InputError for |symbol| > 32767; nothing is written then.
         """
         self._check_open()
@@ -140,12 +148,16 @@ class StreamWriter:
         self._closed = True
 
     def _smaller(self, symbols: NDArray[np.int32], step_index: int) -> tuple[Profile, bytes]:
-        """The profile with fewer bytes, static if equal."""
+        """The profile with the fewest bytes; of equal ones static, then predicted."""
+        found = [(raw_size(symbols), Profile.RAW, b"")]
         if self._static is not None:
-            payload = encode_symbols(symbols, self._static.rows(step_index, symbols.shape[1]))
-            if len(payload) <= raw_size(symbols):
-                return Profile.STATIC, payload
-        return Profile.RAW, encode_raw(symbols)
+            coded = encode_symbols(symbols, self._static.rows(step_index, symbols.shape[1]))
+            found.insert(0, (len(coded), Profile.STATIC, coded))
+            predictor = self._static.predictor
+            if predictor and (predicted := encode_predicted(symbols, predictor, step_index)) is not None:
+                found.insert(1, (len(predicted), Profile.PREDICTED, predicted))
+        _, profile, payload = min(found, key=itemgetter(0))
+        return profile, encode_raw(symbols) if profile == Profile.RAW else payload
 
     def _check_lead_in(self, frames: int) -> None:
         if self.frames or frames != 1:

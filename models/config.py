@@ -15,9 +15,10 @@ from ravecodec.errors import ModelError
 from ravecodec.models.size import check_size
 
 PACKAGE_FORMAT = "ravecodec-model"  # what a model file calls itself
-PACKAGE_VERSION = 4  # what is written
+PACKAGE_VERSION = 4  # what is written of a model without prediction
+PREDICTION_SINCE = 5  # and of one with it
 MOST_EFFORT = 5  # the highest level of `ravecodec.effort`
-PACKAGE_VERSIONS = ("1", "2", "3", "4")  # what is read
+PACKAGE_VERSIONS = ("1", "2", "3", "4", "5")  # what is read
 
 ENCODERS = ("multiband", "spectrogram")
 GENERATORS = ("conv", "istft")

@@ -23,7 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.errors import ModelError
-from ravecodec.models.config import MOST_EFFORT, PACKAGE_FORMAT, PACKAGE_VERSIONS, ModelConfig, brief
+from ravecodec.models.coding import PREDICTION
+from ravecodec.models.config import (
+    MOST_EFFORT,
+    PACKAGE_FORMAT,
+    PACKAGE_VERSIONS,
+    PREDICTION_SINCE,
+    ModelConfig,
+    brief,
+)
 from ravecodec.models.size import weight_shapes
 
 MAX_HEADER = 2**20  # bytes of JSON; a package of 10 MB has about 36 KiB
@@ -41,6 +49,8 @@ RANGES = {  # of values; weights have only to be finite
     "coding.base": (TINY, HUGE),
     "coding.shapes": (0, 4),  # the shapes of the frozen table family
     "coding.scales": (-MAX_STEP_INDEX, 95 + MAX_STEP_INDEX),  # its scales, shifted by the step
+    PREDICTION + "shapes": (0, 4),
+    PREDICTION + "scales": (-MAX_STEP_INDEX, 95 + MAX_STEP_INDEX),
 }
 
 
@@ -220,7 +230,11 @@ def expected_tensors(config: ModelConfig, version: int) -> dict[str, tuple[tuple
     for key in LATENT_ARRAYS:
         shape = (size, size) if key in ("analysis", "synthesis") else (size,)
         found[f"latent.{key}"] = (shape, ALLOWED["latent"])
-    return found | {f"coding.{key}": ((size,), ALLOWED[key]) for key in ("base", "shapes", "scales")}
+    found |= {f"coding.{key}": ((size,), ALLOWED[key]) for key in ("base", "shapes", "scales")}
+    if version >= PREDICTION_SINCE:
+        found |= {PREDICTION + key: ((size,), ALLOWED[key]) for key in ("shapes", "scales")}
+        found[PREDICTION + "weights"] = ((size, 2), ALLOWED["scales"])
+    return found
 
 
 def _check_tensors(tensors: Mapping[str, TensorHeader], config: ModelConfig, version: int) -> None:

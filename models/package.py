@@ -23,28 +23,11 @@ from torch.overrides import TorchFunctionMode
 
 from ravecodec.errors import ModelError
 from ravecodec.models.blocks import arrange
-from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
+from ravecodec.models.coding import Coding, Prediction
+from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, PREDICTION_SINCE, ModelConfig
 from ravecodec.models.header import LATENT_ARRAYS, WEIGHTS, Header, read_header
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.rave import Rave
-
-
-@dataclass(frozen=True)
-class Coding:
-    """How axis vectors become symbols; all arrays are [latent].
-
-    base: float64, quantiser step of each axis at step index 0; shapes uint8, scales int16: row of the frozen table
-    family for each axis at step index 0; dims, step_index: the default operating point. `fill` says whether cropped
-    axes are filled from the prior; effort: the level at which the encoder works by default.
-    """
-
-    base: np.ndarray
-    shapes: np.ndarray
-    scales: np.ndarray
-    dims: int
-    step_index: int
-    fill: bool
-    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,17 +143,40 @@ def save_package(
     tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
+    for key, array in coding.prediction.arrays().items() if coding.prediction else ():
+        tensors[key] = torch.from_numpy(np.array(array))
     point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "effort": coding.effort}
     point["frames"] = latent.frames
     metadata = {
         "format": PACKAGE_FORMAT,
-        "version": str(PACKAGE_VERSION),
+        "version": str(PREDICTION_SINCE if coding.prediction else PACKAGE_VERSION),
         "name": name,
         "config": network.config.to_json(),
         "point": json.dumps(point),
         "info": json.dumps(dict(info)),
     }
     path.write_bytes(_canonical(save(tensors, metadata)))
+
+
+def package_with(path: Path, prediction: Prediction, info: Mapping[str, Any]) -> bytes:
+    """The bytes of a package that is this one with another prediction and more info; weights stay bit for bit.
+
+    ModelError for a package of version 1, whose weights are read differently.
+    """
+    header = read_header(path)
+    if header.version == 1:
+        raise ModelError(f"{path}: is of version 1, expected a later one")
+    arrays = header.arrays(header.tensors) | prediction.arrays()
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    metadata = {
+        "format": PACKAGE_FORMAT,
+        "version": str(PREDICTION_SINCE),
+        "name": header.name,
+        "config": header.config.to_json(),
+        "point": json.dumps(dict(header.point)),
+        "info": json.dumps(dict(header.info) | dict(info)),
+    }
+    return _canonical(save(tensors, metadata))
 
 
 def _canonical(data: bytes) -> bytes:
@@ -203,6 +209,7 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
         step_index=point["step_index"],
         fill=point["fill"],
         effort=point.get("effort", 0),
+        prediction=Prediction.of(arrays),
     )
     return Model(network, latent, coding, header.name, digest, header.info)
 

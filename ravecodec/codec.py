@@ -29,6 +29,7 @@ from ravecodec.models.package import Model
 from ravecodec.precision import resolved
 from ravecodec.quantize import Quantizer
 from ravecodec.search import Search
+from ravecodec.tables import tables_of
 
 BLOCKS_PER_CHUNK = 2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
 # Silent frames have a step index that is so much greater than the model's own: with the shipped model a tenth of the
@@ -184,7 +185,7 @@ class Decoder:
         config = model.config
         self._model, self._info = model, info
         self._bfloat16 = resolved(precision, device_of(model)) == "bfloat16"
-        self._static = StaticModel(model.coding.shapes, model.coding.scales)
+        self._static = tables_of(model.coding)
         self._rate = sample_rate or info.sample_rate
         self._resampler = Resampler(config.sample_rate, self._rate, info.channels)
         self._reach = model.network.decoder_reach

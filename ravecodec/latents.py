@@ -24,13 +24,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.audio import MAX_CHANNELS, open_input, resampled_length
 from ravecodec.audio_in import MAX_RATE, MIN_RATE
-from ravecodec.bitstream import MINOR, StaticModel, StreamInfo, StreamReader
+from ravecodec.bitstream import StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, is_stdio, open_binary_output
+from ravecodec.tables import tables_of
 from ravecodec.transcode import BLOCK, Point, as_audio, header_for, load_model, whole
 from ravecodec.zoo import model_for_stream
 
@@ -200,7 +201,7 @@ class Latents:
         from ravecodec.pipeline import with_lead_in
         from ravecodec.quantize import Quantizer
 
-        static = StaticModel(model.coding.shapes, model.coding.scales)
+        static = tables_of(model.coding)
         parts, rows, silent = [], [], []
         for chunk in with_lead_in(reader):
             symbols, step = reader.decode_chunk(chunk, static), chunk.step_index
@@ -217,7 +218,7 @@ class Latents:
         return cls(
             values=joined[leads:],
             samples=reader.total_samples,
-            info=replace(reader.info, minor=MINOR),
+            info=replace(reader.info, minor=0),  # which is that of a stream to be written
             silent=flags[leads:],
             lead=joined[:leads],
             chunks=np.array(rows, np.int32).reshape(-1, 3),

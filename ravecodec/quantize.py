@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import SHAPES, SIGMAS, StaticModel
+from ravecodec.bitstream import SHAPES, SIGMAS
 from ravecodec.bitstream.limits import MAX_SYMBOL
 from ravecodec.errors import ModelError
 from ravecodec.models import noise
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.package import Coding
+from ravecodec.tables import tables_of
 
 CENTROIDS = 32  # symbols of larger magnitude are reconstructed at the middle of their cell
 GRID = 64  # points of numerical integration per cell
@@ -74,7 +75,7 @@ class Quantizer:
         self.dims = dims
         self.fill = fill
         self.step = coding.base[:dims] * 2 ** (step_index / 8)
-        self.static = StaticModel(coding.shapes, coding.scales)
+        self.static = tables_of(coding)
         self.step_index = step_index
 
     @cached_property

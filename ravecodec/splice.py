@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec import zoo
-from ravecodec.bitstream import Chunk, StaticModel, StreamInfo, StreamReader, StreamWriter, streams
+from ravecodec.bitstream import MINOR, Chunk, StaticModel, StreamInfo, StreamReader, StreamWriter, streams
 from ravecodec.errors import FormatError, ModelError, UsageError
 from ravecodec.examine import StreamSummary, open_stream, summarise
 from ravecodec.files import STDOUT_NAME, check_output, check_source, is_stdio, open_binary_output
@@ -116,7 +116,7 @@ def cut_file(
         first = begin * info.model_rate // (info.hop * info.sample_rate)
         last = None if stop is None else -(-stop * info.model_rate // (info.hop * info.sample_rate))
         with open_binary_output(target, force=force) as out:
-            splice = _Splice(out, replace(info, minor=0), _tables(info))
+            splice = _Splice(out, replace(info, minor=min(info.minor, MINOR)), _tables(info))
             splice.meta(reader.meta)
             _copy_part(splice, reader, first, last)
             total = reader.total_samples
@@ -211,7 +211,8 @@ def _common(heads: Sequence[_Head]) -> StreamInfo:
             found, expected = getattr(other, field), getattr(info, field)
             if found != expected:
                 raise FormatError(f"{other_name}: its {words} is {_text(found)}, that of {name} is {_text(expected)}")
-    return replace(info, minor=0, dims=max(other.dims for _, other, _ in heads))
+    minor = min(MINOR, max(other.minor for _, other, _ in heads))
+    return replace(info, minor=minor, dims=max(other.dims for _, other, _ in heads))
 
 
 def _text(value: object) -> str:

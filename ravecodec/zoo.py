@@ -22,8 +22,10 @@ from platformdirs import user_data_path
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.errors import ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile, check_output
+from ravecodec.models.coding import Prediction
 from ravecodec.models.config import ModelConfig, brief
 from ravecodec.models.header import read_header
+from ravecodec.tables import static_model
 
 ENVIRONMENT = "RAVECODEC_MODELS"
 DEFAULT = "default"
@@ -129,8 +131,9 @@ def check_values(path: Path) -> None:
 
 def read_tables(entry: ModelEntry) -> StaticModel:
     """The entropy tables of a model, enough to check a stream's symbols without the network."""
-    tables = read_header(entry.path).arrays(["coding.shapes", "coding.scales"])
-    return StaticModel(tables["coding.shapes"], tables["coding.scales"])
+    header = read_header(entry.path)
+    arrays = header.arrays(name for name in header.tensors if name.startswith("coding."))
+    return static_model(arrays["coding.shapes"], arrays["coding.scales"], Prediction.of(arrays))
 
 
 # ---- lookup ----------------------------------------------------------------------------------------------------------

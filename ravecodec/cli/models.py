@@ -92,6 +92,33 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
         console.say(f"{entry} is installed as {entry.path}")
 
 
+@model.command("refit")
+@click.argument("name", metavar="MODEL")
+@click.argument("file", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--data", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of audio to fit to."
+)
+@force_option
+@examine_options
+def refit_command(name: str, file: Path, data: Path, force: bool, quiet: bool, as_json: bool) -> None:
+    """Write a copy of a model that codes the same symbols in fewer bytes.
+
+    A predictor is fitted to audio like that which the model is for; weights and sound stay as they are. The copy has
+    another id: it does not decode streams of MODEL, nor MODEL the copy's. `train` does the same for every new model.
+
+    \b
+    Example:
+      ravecodec model refit run/piano.safetensors piano2.safetensors --data piano/
+    """
+    from ravecodec.refit import refit_model
+
+    entry = refit_model(name, data, file, force=force, report=(lambda text: None) if quiet else console.say)
+    if as_json:
+        console.emit_json(_model_dict(entry))
+    elif not quiet:
+        console.say(f"{entry} is written to {entry.path}; its id is new, so keep the old file for its streams")
+
+
 def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
     who = {"name": entry.name, "id": entry.id.hex(), "sha256": entry.digest.hex(), "path": str(entry.path)}
     about = {"config": dataclasses.asdict(entry.config), "point": dict(entry.point), "info": dict(entry.info)}

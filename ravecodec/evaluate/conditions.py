@@ -202,9 +202,10 @@ def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
     """Of all chunks, [frames, dims]."""
     import io
 
-    from ravecodec.bitstream import StaticModel, StreamReader
+    from ravecodec.bitstream import StreamReader
+    from ravecodec.tables import tables_of
 
-    reader, static = StreamReader(io.BytesIO(data)), StaticModel(model.coding.shapes, model.coding.scales)
+    reader, static = StreamReader(io.BytesIO(data)), tables_of(model.coding)
     return np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import fit_static, ideal_code_length
+from ravecodec.bitstream import fit_predictor, fit_static, ideal_code_length
 from ravecodec.bitstream.limits import MAX_SYMBOL
+from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.effort import level_of
+from ravecodec.models.coding import Prediction
 from ravecodec.models.latent import LatentSpace, analyse
 from ravecodec.models.package import Coding, save_package
 from ravecodec.models.rave import Rave
@@ -28,11 +30,13 @@ FINE = -12  # tables are fitted at a fine step, where the shape of the distribut
 WORTHWHILE = 0.02  # bits per frame: axes that cost less are cropped, they are all but always zero
 STEP_INDICES = (-24, 32)
 
+Runs = Sequence[NDArray[np.floating]]  # of successive frames
+
 
 def posteriors(
     network: Rave, recipe: Recipe, crops: Crops, frames: int, device: torch.device
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Means and spreads [n, latent] of valid frames only, in eval mode, until `frames` are seen."""
+    """Means and spreads [batch, n, latent] of valid frames only, in eval mode, until `frames` are seen."""
     valid = Valid.of(network, recipe.crop_frames)
     seen = step = 0
     network.eval()
@@ -41,9 +45,9 @@ def posteriors(
         clock = random_clock(len(audio), torch.Generator().manual_seed(step), device)
         with torch.no_grad():
             both = posterior(network, valid, audio, clock, recipe.refine[0])
-        pair = [valid.latents(x).transpose(1, 2).flatten(0, 1).cpu().numpy() for x in both]
-        yield pair[0], pair[1]
-        seen += len(pair[0])
+        mean, spread = (valid.latents(x).transpose(1, 2).cpu().numpy() for x in both)
+        yield mean, spread
+        seen += mean.shape[0] * mean.shape[1]
         step += 1
 
 
@@ -54,43 +58,63 @@ def analyse_latents(
     that point there in kbit/s."""
     wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
     pairs = list(posteriors(network, recipe, training, wanted, device))
-    means, spreads = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    latent = analyse(means, spreads, recipe.whiten)
-    base = base_steps(latent)
-    symbols = np.rint(latent.project(means) / (base * 2 ** (FINE / 8)))
-    static = fit_static(np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32), FINE)
+    runs = [run for means, _ in pairs for run in means]
+    spreads = np.concatenate([run for _, spreads in pairs for run in spreads])
+    latent = analyse(np.concatenate(runs), spreads, recipe.whiten)
     effort = level_of(recipe.refine[0]) if recipe.model.refiner else 0
-    coding = Coding(base, static.shapes, static.scales, len(base), 0, True, effort)
+    coding = fit_coding(latent, runs, effort)
     validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
-    held_means = np.concatenate([mean for mean, _ in validation])
-    coding = operating_point(recipe, latent, coding, held_means)
-    bits = _axis_bits(latent, coding, held_means, coding.step_index)[: coding.dims].sum()
+    held_runs = [run for means, _ in validation for run in means]
+    coding = operating_point(recipe, latent, coding, held_runs)
+    bits = _axis_bits(latent, coding, held_runs, coding.step_index)[: coding.dims].sum()
     return latent, coding, float(bits * recipe.model.frame_rate / 1000)
 
 
-def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, means: NDArray[np.floating]) -> Coding:
-    """The default step and axes: the finest step whose ideal rate on `means` [frames, latent] is at most the recipe's
-    `rate_kbps` (0: step index 0), and every axis that is worth its bits there."""
+def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
+    """Quantiser, tables and predictor for runs of latents, float32 [frames, latent] each; all axes, step 0."""
+    base = base_steps(latent)
+    symbols = [_fine_symbols(latent, base, run) for run in runs]
+    static = fit_static(np.concatenate(symbols), FINE)
+    return Coding(base, static.shapes, static.scales, len(base), 0, True, effort, fit_prediction(latent, base, runs))
+
+
+def fit_prediction(latent: LatentSpace, base: NDArray[np.float64], runs: Runs) -> Prediction:
+    """The predictor for runs of latents, float32 [frames, latent] each, and these base steps."""
+    found = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FINE)
+    return Prediction(found.weights, found.shapes, found.scales)
+
+
+def _fine_symbols(latent: LatentSpace, base: NDArray[np.float64], run: NDArray[np.floating]) -> NDArray[np.int32]:
+    symbols = np.rint(latent.project(run.astype(np.float64)) / (base * 2 ** (FINE / 8)))
+    return np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+
+
+def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, runs: Runs) -> Coding:
+    """The default step and axes: the finest step whose ideal rate on `runs` of latents [frames, latent] is at most the
+    recipe's `rate_kbps` (0: step index 0), and every axis that is worth its bits there."""
     low, high = STEP_INDICES if recipe.rate_kbps else (0, 0)
     while low < high:  # the rate falls with the step index
         middle = (low + high) // 2
-        bits = _axis_bits(latent, coding, means, middle).sum()
+        bits = _axis_bits(latent, coding, runs, middle).sum()
         if bits * recipe.model.frame_rate <= recipe.rate_kbps * 1000:
             high = middle
         else:
             low = middle + 1
-    worth = np.flatnonzero(_axis_bits(latent, coding, means, low) > WORTHWHILE)
+    worth = np.flatnonzero(_axis_bits(latent, coding, runs, low) > WORTHWHILE)
     return replace(coding, step_index=low, dims=int(worth[-1]) + 1 if len(worth) else 1)
 
 
-def _axis_bits(
-    latent: LatentSpace, coding: Coding, means: NDArray[np.floating], step_index: int
-) -> NDArray[np.float64]:
-    """Ideal code length in bits per frame of every axis at a step index."""
+def _axis_bits(latent: LatentSpace, coding: Coding, runs: Runs, step_index: int) -> NDArray[np.float64]:
+    """Ideal code length in bits per frame of every axis at a step index, as the model predicts it or, if it cannot,
+    under its static tables."""
     quantizer = Quantizer(latent, coding, len(coding.base), step_index, coding.fill)
-    symbols, rows = quantizer.symbols(means), quantizer.static.rows(step_index)
-    lengths = [ideal_code_length(symbols[:, [i]], rows[[i]]) for i in range(len(rows))]
-    return np.array(lengths) / len(symbols)
+    static = quantizer.static
+    symbols = [quantizer.symbols(run) for run in runs]
+    if static.predictor:
+        lengths = [predicted_code_lengths(run, static.predictor, step_index).sum(0) for run in symbols]
+        return np.sum(lengths, axis=0) / sum(map(len, symbols))
+    together, rows = np.concatenate(symbols), static.rows(step_index)
+    return np.array([ideal_code_length(together[:, [i]], rows[[i]]) for i in range(len(rows))]) / len(together)
 
 
 def write_package(

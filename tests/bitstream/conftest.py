@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ravecodec.bitstream import SIGMAS, StaticModel, StreamInfo, StreamWriter
+from ravecodec.bitstream import SIGMAS, Predictor, StaticModel, StreamInfo, StreamWriter
 
 MODEL_ID = b"\x01\x02\x03\x04\x05\x06\x07\x08"
 Made = tuple[bytes, list[Any]]
 
 
-@pytest.fixture(scope="session")
-def static() -> StaticModel:
-    """Eight dims of falling spread and every shape."""
-    return StaticModel(np.arange(8, dtype=np.uint8) % 5, np.arange(62, 22, -5).astype(np.int16))
+@pytest.fixture(scope="session", params=["static", "predicted"])
+def static(request: pytest.FixtureRequest) -> StaticModel:
+    """Eight dims of falling spread and every shape, without and with a predictor."""
+    shapes, scales = np.arange(8, dtype=np.uint8) % 5, np.arange(62, 22, -5).astype(np.int16)
+    weights = np.array([[0, 0], [900, 0], [0, -900], [400, 300], [-2000, 50], [40, 40], [4096, -4096], [0, 1]])
+    predictor = Predictor(weights.astype(np.int16), shapes[::-1].copy(), scales - np.int16(1))
+    return StaticModel(shapes, scales, predictor if request.param == "predicted" else None)
 
 
 @pytest.fixture(scope="session")

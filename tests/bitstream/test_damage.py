@@ -203,7 +203,7 @@ def test_unknown_critical_chunks_and_modes_need_a_newer_reader(
     on_damage: Any, stream_info: Callable[..., StreamInfo]
 ) -> None:
     info = stream_info()
-    modes = [encode_chunk(ChunkType.AUDIO, 0, b"\1" + bytes([mode]) + bytes(9)) for mode in (2, 3, 0x20, 0x81)]
+    modes = [encode_chunk(ChunkType.AUDIO, 0, b"\1" + bytes([mode]) + bytes(9)) for mode in (3, 15, 0x20, 0x81)]
     for chunk in (encode_chunk(0x83, 0, b"new"), *modes):
         with pytest.raises(FormatError, match="newer reader"):
             list(StreamReader(io.BytesIO(stream_of(chunk, info=info))).chunks(on_damage))

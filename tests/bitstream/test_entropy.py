@@ -155,7 +155,7 @@ def test_endless_escapes_end() -> None:
 
 
 def test_profile_numbers_are_frozen() -> None:
-    assert {p.name: p.value for p in Profile} == {"RAW": 0, "STATIC": 1, "CONTEXT": 2}
+    assert {p.name: p.value for p in Profile} == {"RAW": 0, "STATIC": 1, "PREDICTED": 2}
 
 
 def test_stdout_stays_clean() -> None:

@@ -22,7 +22,7 @@ from ravecodec.bitstream.coder import PYTHON
 
 FOLDER = Path(ravecodec.bitstream.__file__).parent
 SPEC = (FOLDER / "SPEC.md").read_text(encoding="utf-8")
-VECTORS = Path(__file__).parents[1] / "vectors" / "1.0"
+VECTORS = Path(__file__).parents[1] / "vectors"
 
 
 # ---- a second reader, section by section -------------------------------------------------------------------------
@@ -121,6 +121,27 @@ def decode_static(message: bytes, static: dict[str, list[int]], g: int, frames: 
     return [list(frame) for frame in zip(*columns, strict=True)] if dims else [[] for _ in range(frames)]
 
 
+def decode_predicted(message: bytes, model: dict[str, Any], g: int, frames: int, dims: int) -> list[list[int]]:
+    """Section 7.3."""
+    coder, symbols = Decoder(message), [[0] * dims, [0] * dims]
+    scales = [min(max(j - g, 0), 95) for j in model["scales"][:dims]]
+    order = sorted(range(dims), key=lambda d: (reach(scales[d]), d))
+    for _ in range(frames):
+        before, earlier = symbols[-1], symbols[-2]
+        means = [(a * p + b * q + 128) >> 8 for (a, b), p, q in zip(model["weights"], before, earlier, strict=False)]
+        whole = [(m + 8) // 16 for m in means]
+        offset = [m - 16 * w for m, w in zip(means, whole, strict=True)]
+        residual = [0] * dims
+        for d in order:
+            shared = 0 if scales[d] >= 64 else abs(offset[d])
+            residual[d] = coder.index(table_family()[model["shapes"][d], scales[d], shared]) - reach(scales[d])
+        for d in order:
+            if residual[d] > reach(scales[d]):
+                residual[d] = escape(coder, reach(scales[d]), max(0, (scales[d] - 40) // 8))
+        symbols.append([w - r if o < 0 else w + r for w, o, r in zip(whole, offset, residual, strict=True)])
+    return symbols[2:]
+
+
 def escape(coder: Decoder, r: int, k: int) -> int:
     sign, n = coder.bit(), 0
     while not coder.bit():
@@ -180,7 +201,7 @@ def read_chunks(data: bytes, at: int) -> Iterator[tuple[int, int, bytes, int]]:
             return
 
 
-def read_stream(data: bytes, static: dict[str, list[int]] | None) -> dict[str, Any]:
+def read_stream(data: bytes, static: dict[str, Any] | None) -> dict[str, Any]:
     """Section 4."""
     info, size = read_header(data)
     chunks: list[dict[str, Any]] = []
@@ -202,16 +223,19 @@ def read_stream(data: bytes, static: dict[str, list[int]] | None) -> dict[str, A
             (crc,), payload = struct.unpack("<I", fields.take(4)), body[fields.at :]
             if mode & 15 == 0:
                 profile, symbols = "RAW", decode_raw(payload, frames, dims)
-            else:
+            elif mode & 15 == 1:
                 assert static is not None
                 profile, symbols = "STATIC", decode_static(payload, static, g, frames, dims)
+            else:
+                assert static is not None
+                profile, symbols = "PREDICTED", decode_predicted(payload, static["predictor"], g, frames, dims)
             assert crc == zlib.crc32(b"".join(struct.pack(f"<{dims}h", *frame) for frame in symbols))
             chunks.append({"profile": profile, "step_index": g, "offset": offset, "symbols": symbols})
             frames_so_far += frames
     return found
 
 
-@pytest.mark.parametrize("path", sorted(VECTORS.glob("*.rvc")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(VECTORS.glob("*/*.rvc")), ids=lambda path: path.stem)
 def test_a_reader_written_from_the_specification_reads_the_vectors(path: Path) -> None:
     expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     found = read_stream(path.read_bytes(), expected["static"])
@@ -285,7 +309,21 @@ def test_the_worked_example_is_the_vector() -> None:
     block = re.search(r"```\n(89 52.*?)```", SPEC, flags=re.S)
     assert block is not None
     lines = [line.split("  ")[0] for line in block[1].splitlines()]
-    assert bytes.fromhex("".join(lines)) == (VECTORS / "one_chunk.rvc").read_bytes()
+    assert bytes.fromhex("".join(lines)) == (VECTORS / "1.0" / "one_chunk.rvc").read_bytes()
+
+
+def test_the_predicted_example_is_the_vector() -> None:
+    chunk = json.loads((VECTORS / "1.1" / "predicted.json").read_text(encoding="utf-8"))["chunks"][0]
+    rows = re.findall(r"^\| (\d) \| (-?\d+) \| (-?\d+) \| (-?\d+) \| (-?\d+) \| (-?\d+) \|$", SPEC, flags=re.M)
+    assert len(rows) == 6 and chunk["step_index"] == 2
+    before = earlier = 0
+    for frame, row in enumerate(rows):
+        t, q, m, w, o, residual = map(int, row)
+        assert t == frame and q == chunk["symbols"][t][0]
+        assert m == (2800 * before + 200 * earlier + 128) // 256
+        assert m == 16 * w + o and -8 <= o < 8
+        assert residual == (w - q if o < 0 else q - w)
+        before, earlier = q, before
 
 
 def test_the_message_by_hand() -> None:

@@ -4,6 +4,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_round_trip_of_everything(data: st.DataObject, static: StaticModel) -> N
     writer.close(total)
 
     reader = StreamReader(io.BytesIO(out.getvalue()))
-    assert reader.info == info
+    assert reader.info == replace(info, minor=writer.info.minor)
     assert reader.meta == (meta or {})
     chunks = list(reader.chunks())
     assert [(c.step_index, c.dims, c.frames) for c in chunks] == [(g, s.shape[1], len(s)) for s, g in written]
@@ -159,7 +160,7 @@ def test_framing_of_a_three_second_clip_is_at_most_64_bytes(make_stream: Callabl
         reader = StreamReader(io.BytesIO(data))
         list(reader.chunks())
         assert reader.bytes.framing <= 64
-    assert make_stream(70)[0].startswith(b"\x89RVC\x01\x00\x1d")
+    assert make_stream(70)[0][:7] in (b"\x89RVC\x01\x00\x1d", b"\x89RVC\x01\x01\x1d")
 
 
 def test_framing_of_ten_minutes_is_at_most_2_percent_of_1500_bits_a_second(
@@ -306,7 +307,7 @@ def test_bad_chunks_write_nothing(static: StaticModel, stream_info: Callable[...
         {"seed": -1},
         {"seed": 2**32},
         {"model_rate": 0},
-        {"minor": 1},
+        {"minor": 2},
     ],
 )
 def test_info_that_the_header_cannot_hold(fields: dict[str, int], stream_info: Callable[..., StreamInfo]) -> None:

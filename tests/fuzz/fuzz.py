@@ -31,7 +31,7 @@ from types import FrameType
 
 import numpy as np
 
-from ravecodec.bitstream import StaticModel, StreamReader
+from ravecodec.bitstream import Predictor, StaticModel, StreamReader
 from ravecodec.bitstream.container import MAGIC, PREFIX_BYTES, SYNC, ChunkType, crc32_bytes, header_crc
 from ravecodec.bitstream.limits import MAX_META
 from ravecodec.bitstream.meta import decode_meta, encode_meta
@@ -49,7 +49,9 @@ Target = Callable[[bytes], None]
 
 # ---- targets: they return, or raise a RavecodecError -----------------------------------------------------------------
 
-TABLES = StaticModel(np.arange(16, dtype=np.uint8) % 5, np.arange(62, 62 - 16 * 3, -3).astype(np.int16))
+SHAPES, SCALES = np.arange(16, dtype=np.uint8) % 5, np.arange(62, 62 - 16 * 3, -3).astype(np.int16)
+WEIGHTS = (np.arange(32).reshape(16, 2) * 9973 % 8192 - 4096).astype(np.int16)
+TABLES = StaticModel(SHAPES, SCALES, Predictor(WEIGHTS, SHAPES, SCALES))
 
 
 def container(data: bytes) -> None:
@@ -88,9 +90,10 @@ def _write_tiny_model(path: Path) -> None:
     import torch
 
     from ravecodec import analysis
+    from ravecodec.models.coding import Coding, Prediction
     from ravecodec.models.config import ModelConfig
     from ravecodec.models.latent import analyse
-    from ravecodec.models.package import Coding, save_package
+    from ravecodec.models.package import save_package
     from ravecodec.models.rave import Rave
 
     torch.set_num_threads(1)
@@ -98,7 +101,9 @@ def _write_tiny_model(path: Path) -> None:
     analysis.BLOCK_SAMPLES = 1 << 13  # a block costs little
     draws = np.random.default_rng(0)
     latent = analyse(draws.normal(size=(64, 4)), 0.1 + draws.random((64, 4)))
-    coding = Coding(latent.spread * 3, np.ones(4, np.uint8), np.full(4, 40, np.int16), 3, 0, True)
+    shapes, scales = np.ones(4, np.uint8), np.full(4, 40, np.int16)
+    prediction = Prediction(np.full((4, 2), 900, np.int16), shapes, scales)
+    coding = Coding(latent.spread * 3, shapes, scales, 3, 0, True, prediction=prediction)
     config = ModelConfig(capacity=1, latent=4, ratios=(4, 4, 4), dilations=(1,))
     save_package(path, Rave(config).eval(), latent, coding, "tiny", {"licence": "CC0-1.0"})
 

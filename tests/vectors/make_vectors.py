@@ -1,4 +1,4 @@
-"""Writes the golden streams of format 1.0 into tests/vectors/1.0: NAME.rvc and, beside it, what it holds as NAME.json.
+"""Writes the golden streams into tests/vectors/VERSION: NAME.rvc and, beside it, what it holds as NAME.json.
 
     python tests/vectors/make_vectors.py
 
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import StaticModel, StreamInfo, StreamReader, StreamWriter
+from ravecodec.bitstream import Predictor, StaticModel, StreamInfo, StreamReader, StreamWriter
 
-FOLDER = Path(__file__).with_name("1.0")
+FOLDER = Path(__file__).parent
 MODEL_ID = bytes.fromhex("00112233445566ff")
 Symbols = NDArray[np.int32]
 
@@ -48,9 +48,13 @@ def info(dims: int, **fields: Any) -> StreamInfo:
     return StreamInfo(MODEL_ID, **{"sample_rate": 44_100, "channels": 2, "hop": 2048, "dims": dims} | fields)
 
 
-def model(shapes: list[int], scales: list[int]) -> StaticModel:
-    """A static model from lists."""
-    return StaticModel(np.array(shapes, dtype=np.uint8), np.array(scales, dtype=np.int16))
+def model(
+    shapes: list[int], scales: list[int], weights: list[list[int]] | None = None, residual: list[int] | None = None
+) -> StaticModel:
+    """The tables from lists; with weights and the residual's scales, a predictor of the same shapes."""
+    rows = np.array(shapes, dtype=np.uint8)
+    predictor = Predictor(np.array(weights, np.int16), rows, np.array(residual, np.int16)) if weights else None
+    return StaticModel(rows, np.array(scales, dtype=np.int16), predictor)
 
 
 def one_chunk() -> dict[str, Any]:
@@ -110,7 +114,39 @@ def no_dims() -> dict[str, Any]:
     return {"info": info(0, noise_fill=True), "static": static, "chunks": chunks, "total_samples": 1}
 
 
-VECTORS = (one_chunk, three_chunks, zero_frames, with_meta, raw, escapes, indexed, no_dims)
+def rising(seed: int, frames: int, dims: int, spread: int) -> Symbols:
+    """Symbols [frames, dims] that follow their past: running sums of `noise` that forget a quarter in every frame."""
+    sums, found = np.zeros(dims, dtype=np.int64), []
+    for row in noise(seed, frames, dims, spread):
+        sums = sums - (sums >> 2) + row
+        found.append(sums.copy())
+    return np.array(found, dtype=np.int32)
+
+
+def predicted() -> dict[str, Any]:
+    """The predicted profile, at the stream's step and, with fewer dims, at a coarser one; then a frame alone."""
+    weights = [[2800, 200], [2800, 200], [2600, 0], [3000, -400], [2048, 0], [0, 1500]]
+    return {
+        "info": info(6, step_index=2, noise_fill=True),
+        "static": model([0, 1, 2, 3, 4, 0], [66, 60, 56, 52, 48, 46], weights, [62, 56, 52, 48, 44, 42]),
+        "chunks": [(rising(7, 24, 6, 14), 2), (rising(8, 16, 4, 8), 8), (noise(9, 1, 6, 12), 2)],
+        "total_samples": 41 * 1881,
+    }
+
+
+def predicted_escapes() -> dict[str, Any]:
+    """Residuals beyond the reach of their rows in both directions, rows clamped at both ends, weights of both signs."""
+    symbols = rising(11, 30, 4, 5)
+    symbols[4, 0], symbols[5, 1], symbols[9, 2], symbols[20, :] = 700, -90, 41, [-9, 12, -300, 32000]
+    weights = [[4096, -2048], [-4096, 0], [9, 0], [-1, 16384]]
+    static = model([0, 2, 4, 1], [0, 0, 0, 0], weights, [20, -30, 47, 300])
+    return {"info": info(4), "static": static, "chunks": [(symbols, 0)], "total_samples": 30 * 1881}
+
+
+VECTORS = {
+    "1.0": (one_chunk, three_chunks, zero_frames, with_meta, raw, escapes, indexed, no_dims),
+    "1.1": (predicted, predicted_escapes),
+}
 
 
 def encode(content: dict[str, Any]) -> bytes:
@@ -125,14 +161,22 @@ def encode(content: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
+def _listed(static: StaticModel) -> dict[str, Any]:
+    listed: dict[str, Any] = {"shapes": static.shapes.tolist(), "scales": static.scales.tolist()}
+    if predictor := static.predictor:
+        names = ("weights", "shapes", "scales")
+        listed["predictor"] = {name: getattr(predictor, name).tolist() for name in names}
+    return listed
+
+
 def describe(content: dict[str, Any], data: bytes) -> dict[str, Any]:
     """What NAME.json says: everything a reader must get out of NAME.rvc, and the static tables it needs."""
-    fields, static = content["info"], content["static"]
+    fields, static = StreamReader(io.BytesIO(data)).info, content["static"]
     return {
         "about": content["about"],
         "bytes": len(data),
         "info": {**vars(fields), "model_id": fields.model_id.hex()},
-        "static": static and {"shapes": static.shapes.tolist(), "scales": static.scales.tolist()},
+        "static": static and _listed(static),
         "meta": content.get("meta", {}),
         "chunks": [
             {"profile": c.profile.name, "step_index": c.step_index, "offset": c.offset, "symbols": s.tolist()}
@@ -144,11 +188,11 @@ def describe(content: dict[str, Any], data: bytes) -> dict[str, Any]:
 
 def main() -> int:
     """Write what is missing; 1 if a stored vector differs."""
-    FOLDER.mkdir(exist_ok=True)
     changed = 0
-    for make in VECTORS:
+    for version, make in ((version, make) for version, makers in VECTORS.items() for make in makers):
+        (FOLDER / version).mkdir(exist_ok=True)
         content = make() | {"about": make.__doc__}
-        data, path = encode(content), FOLDER / f"{make.__name__}.rvc"
+        data, path = encode(content), FOLDER / version / f"{make.__name__}.rvc"
         if path.exists():
             changed += path.read_bytes() != data and "meta" not in content
             continue

@@ -1,0 +1,78 @@
+"""`model refit`: fewer bytes for the same symbols, the same sound, another id."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+import ravecodec
+from ravecodec import refit
+from ravecodec.bitstream import Profile, StreamReader
+from ravecodec.cli import main
+from ravecodec.models.header import read_header
+from ravecodec.models.package import load_package
+from ravecodec.tables import tables_of
+
+Music = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def records(tmp_path: Path, music: Music) -> Path:
+    """Three pieces, and a file that is none."""
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for seed in range(3):
+        soundfile.write(folder / f"{seed}.wav", music(48_000 * 20, 2, 48_000, seed).T, 48_000)
+    (folder / "none.wav").write_bytes(b"RIFF")
+    return folder
+
+
+def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
+    records: Path, model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refit, "FEWEST", 100)
+    old, new = model_folder / "default.safetensors", tmp_path / "new.safetensors"
+    done = CliRunner().invoke(main, ["model", "refit", str(old), str(new), "--data", str(records)])
+    assert done.exit_code == 0, done.stderr
+    assert "none.wav" in done.stderr and "its id is new" in done.stderr
+    models = [load_package(path) for path in (old, new)]
+    assert read_header(new).version == 5 and read_header(old).version == 4
+    assert models[1].info["refit_of"] == models[0].id.hex() != models[1].id.hex()
+    for key, value in models[0].network.state_dict().items():
+        assert value.equal(models[1].network.state_dict()[key])
+
+    audio = music(48_000 * 20, 2, 48_000, seed=1)
+    streams = [ravecodec.encode(audio, 48_000, model) for model in models]
+    readers = [StreamReader(io.BytesIO(stream)) for stream in streams]
+    symbols = [
+        [reader.decode_chunk(chunk, tables_of(model.coding)) for chunk in reader.chunks()]
+        for reader, model in zip(readers, models, strict=True)
+    ]
+    assert all(np.array_equal(a, b) for a, b in zip(*symbols, strict=True))
+    assert [reader.info.minor for reader in readers] == [0, 1]
+    assert len(streams[1]) < len(streams[0])
+    profiles = [chunk.profile for chunk in StreamReader(io.BytesIO(streams[1])).chunks()]
+    assert Profile.PREDICTED in profiles
+    sounds = [ravecodec.decode(stream, model)[0] for stream, model in zip(streams, models, strict=True)]
+    assert np.array_equal(*sounds)
+
+
+def test_a_refit_leaves_what_is_there(records: Path, model_folder: Path, tmp_path: Path) -> None:
+    old, new = str(model_folder / "default.safetensors"), tmp_path / "new.safetensors"
+    new.write_bytes(b"mine")
+    done = CliRunner().invoke(main, ["model", "refit", old, str(new), "--data", str(records)])
+    assert done.exit_code == 8 and new.read_bytes() == b"mine"
+
+
+def test_too_little_audio_is_told(model_folder: Path, tmp_path: Path, music: Music) -> None:
+    soundfile.write(tmp_path / "short.wav", music(48_000, 2, 48_000).T, 48_000)
+    command = ["model", "refit", str(model_folder / "default.safetensors"), str(tmp_path / "new.safetensors")]
+    done = CliRunner().invoke(main, [*command, "--data", str(tmp_path)])
+    assert done.exit_code == 3 and "expected 1000" in done.stderr
+    done = CliRunner().invoke(main, [*command, "--data", str(tmp_path / "missing")])
+    assert done.exit_code == 3 and "no such folder" in done.stderr
+    assert not (tmp_path / "new.safetensors").exists()
