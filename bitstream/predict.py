@@ -76,10 +76,13 @@ def _foreseen(
     return (weights[0] * before + weights[1] * earlier + 128) >> 8
 
 
-def expected(predictor: Predictor, symbols: NDArray[np.integer]) -> NDArray[np.int64]:
-    """`foreseen` of every frame of a chunk [frames, dims]; symbols before it count as 0."""
-    past = np.concatenate([np.zeros((2, symbols.shape[1]), np.int64), symbols.astype(np.int64)])
-    return predictor.foreseen(past[1:-1], past[:-2])
+def expected(
+    predictor: Predictor, symbols: NDArray[np.integer], past: NDArray[np.integer] | None = None
+) -> NDArray[np.int64]:
+    """`foreseen` of every frame [frames, dims]; past: the two frames before them [2, dims], zeros as for a chunk."""
+    before = np.zeros((2, symbols.shape[1]), np.int64) if past is None else past
+    joined = np.concatenate([before, symbols]).astype(np.int64)
+    return predictor.foreseen(joined[1:-1], joined[:-2])
 
 
 def split(mean: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -158,9 +161,11 @@ def _by_reach(rows: NDArray[np.int64]) -> tuple[NDArray[np.intp], list[tuple[int
     return order, [(value, slice(begin, end)) for value, begin, end in bounds]
 
 
-def predicted_code_lengths(symbols: NDArray[np.integer], predictor: Predictor, step_index: int) -> NDArray[np.float64]:
-    """Ideal bits of every symbol of a chunk, float64 [frames, dims]."""
-    whole, offset = split(expected(predictor, symbols))
+def predicted_code_lengths(
+    symbols: NDArray[np.integer], predictor: Predictor, step_index: int, past: NDArray[np.integer] | None = None
+) -> NDArray[np.float64]:
+    """Ideal bits of every symbol, float64 [frames, dims]; past as for `expected`."""
+    whole, offset = split(expected(predictor, symbols, past))
     residual = np.where(offset < 0, whole - symbols, symbols - whole)
     bits = np.zeros(symbols.shape)
     for dim, row in enumerate(predictor.rows(step_index, symbols.shape[1]).tolist()):

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ravecodec.analysis import Analysed, Axes, Projected, block_frames, device_of, no_frames
-from ravecodec.bitstream.entropy import code_lengths
+from ravecodec.bitstream.entropy import code_lengths, ideal_code_length
+from ravecodec.bitstream.predict import WEIGHT_ONE, predicted_code_lengths
 from ravecodec.models.clock import Clock
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
@@ -53,9 +54,12 @@ class Channel:
         self._step = tensor(quantizer.step)
         self._inner = tensor(quantizer.centroids)
         self._synthesis = tensor(quantizer.latent.synthesis[:, : quantizer.dims])
-        rows = quantizer.static.rows(quantizer.step_index)[: quantizer.dims]
+        self._quantizer, self._predictor = quantizer, quantizer.static.predictor
+        rows = (self._predictor or quantizer.static).rows(quantizer.step_index, quantizer.dims)
         lengths = np.array([code_lengths(np.arange(TABULATED + 1), int(row)) for row in rows])
         self._lengths = tensor(lengths.reshape(quantizer.dims, TABULATED + 1))
+        if self._predictor:
+            self._weights = tensor(self._predictor.weights[: quantizer.dims].T / WEIGHT_ONE)
 
     def send(self, y: Tensor) -> Tensor:
         """The values that a decoder makes of y, in steps; the gradient is that of y itself."""
@@ -68,13 +72,28 @@ class Channel:
         """Latents [frames, latent] of sent values; rest [frames, latent]: what the mean and cropped axes add."""
         return (sent * self._step) @ self._synthesis.T + rest
 
-    def bits(self, y: Tensor) -> Tensor:
-        """Code length of all of y in bits, interpolated between integers."""
-        return self.length(y).sum()
+    def foreseen(self, y: Tensor, past: Tensor) -> Tensor:
+        """What the model predicts of each value of y; past [2, dims]: the symbols before them."""
+        if not self._predictor:
+            return torch.zeros_like(y)
+        joined = torch.cat([past, y.detach().round() + (y - y.detach())])
+        return self._weights[0] * joined[1:-1] + self._weights[1] * joined[:-2]
 
-    def length(self, y: Tensor) -> Tensor:
-        """Code length of each value of y in bits, interpolated between integers."""
-        size = y.abs()
+    def bits(self, y: Tensor, past: Tensor) -> Tensor:
+        """Code length of all of y in bits, interpolated between integers."""
+        return self.length(y, self.foreseen(y, past)).sum()
+
+    def cost(self, symbols: Tensor, past: Tensor) -> float:
+        """Code length of symbols in bits, exact."""
+        values, before = (x.cpu().numpy().astype(np.int32) for x in (symbols, past))
+        step_index = self._quantizer.step_index
+        if self._predictor:
+            return float(predicted_code_lengths(values, self._predictor, step_index, before).sum())
+        return ideal_code_length(values, self._quantizer.static.rows(step_index, self._quantizer.dims))
+
+    def length(self, y: Tensor, foreseen: Tensor) -> Tensor:
+        """Code length of each value of y in bits, where those were foreseen, interpolated between integers."""
+        size = (y - foreseen).abs()
         low = size.detach().floor().clamp(max=TABULATED - 1)
         below = self._lengths.gather(1, low.long().T).T
         above = self._lengths.gather(1, low.long().T + 1).T
@@ -174,7 +193,9 @@ class Search:
     def _improved(self, excerpt: Excerpt, start: Axes) -> Symbols:
         """Symbols [frames, dims] of the excerpt's own frames; start: where the search begins, in steps."""
         y = torch.from_numpy(start).float().to(self._device).requires_grad_(True)
-        allowed = self._channel.bits(y.detach().round()).item() * self._share
+        past = self._past()
+        allowed = self._channel.cost(y.detach().round(), past) * self._share
+        estimated = self._channel.bits(y.detach().round(), past).item() * self._share
         adam = torch.optim.Adam([y], betas=BETAS)
         random = torch.Generator().manual_seed(self._searched % (1 << 32))
         frames = excerpt.target.shape[-1] / self._network.config.hop
@@ -182,14 +203,20 @@ class Search:
             adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)
             with torch.enable_grad():
                 distance = played_distance(self._network, self._channel, excerpt, y, random)
-                cost = frames * distance + self._weight * self._channel.bits(y)
+                cost = frames * distance + self._weight * self._channel.bits(y, past)
                 (y.grad,) = torch.autograd.grad(cost, [y])
             adam.step()
-            spent = self._channel.bits(y.detach().round()).item()
-            self._weight *= (max(spent, 1) / max(allowed, 1)) ** ASCENT
-        symbols = trimmed(y.detach(), self._channel, allowed + self._saved)
-        self._saved += allowed - self._channel.bits(symbols).item()
+            spent = self._channel.bits(y.detach().round(), past).item()
+            self._weight *= (max(spent, 1) / max(estimated, 1)) ** ASCENT
+        symbols = trimmed(y.detach(), self._channel, allowed + self._saved, past)
+        self._saved += allowed - self._channel.cost(symbols, past)
         return symbols.cpu().numpy().astype(np.int32)
+
+    def _past(self) -> Tensor:
+        """Symbols of the two frames before those that are searched, float32 [2, dims]; zeros before the stream."""
+        at = self._searched - self._begin
+        rows = np.concatenate([np.zeros((2, self._quantizer.dims), np.int32), self._symbols[:at]])[-2:]
+        return torch.from_numpy(rows).float().to(self._device)
 
     def _forget(self, first: int) -> None:
         """Lets go of the frames before `first`."""
@@ -198,16 +225,20 @@ class Search:
         self._begin += drop
 
 
-def trimmed(y: Tensor, channel: Channel, allowed: float) -> Tensor:
-    """y [frames, dims], in steps, rounded to integers that cost at most so many bits.
+def trimmed(y: Tensor, channel: Channel, allowed: float, past: Tensor) -> Tensor:
+    """y [frames, dims], in steps, rounded to integers that cost at most so many bits; past [2, dims]: those before.
 
     Where rounding to the nearest costs more, those are rounded towards zero that lie nearest to the middle between two
     integers, and if that does not suffice, they go on towards zero.
     """
     symbols = y.round()
-    while (excess := channel.bits(symbols).item() - allowed) > 0 and symbols.any():
+    while (excess := channel.cost(symbols, past) - allowed) > 0 and symbols.any():
         smaller = symbols - symbols.sign()
-        saving = channel.length(symbols) - channel.length(smaller)
+        foreseen = channel.foreseen(symbols, past)
+        saving = channel.length(symbols, foreseen) - channel.length(smaller, foreseen)
+        if not (saving > 0).any():  # each by itself saves nothing, for all follow from each other
+            symbols = smaller
+            continue
         harm = (y - smaller).square() - (y - symbols).square()
         order = torch.where(saving > 0, harm / saving.clamp(min=1e-6), math.inf).flatten().argsort()
         count = int((saving.clamp(min=0).flatten()[order].cumsum(0) < excess).sum()) + 1

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 import ravecodec
 from ravecodec.analysis import Analysed, Analyser
 from ravecodec.bitstream import ideal_code_length
+from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.codec import Coded, Decoder, Encoder, stream_info
 from ravecodec.effort import LEVELS, Analysis, Effort, effort_of, level_of
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.clock import Clock
+from ravecodec.models.coding import Prediction
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model, load_package
@@ -250,10 +252,34 @@ def test_the_same_search_gives_the_same_bytes(stereo_model: Model, music: Music)
 
 def test_bits_are_those_of_the_tables(stereo_model: Model) -> None:
     quantizer = Quantizer(stereo_model.latent, stereo_model.coding, 14, 0, True)
-    channel = Channel(quantizer, torch.device("cpu"))
+    channel, past = Channel(quantizer, torch.device("cpu")), torch.zeros(2, 14)
     symbols = np.random.default_rng(0).integers(-40, 41, (30, 14))
-    rows = quantizer.static.rows(0)[:14]
-    assert channel.bits(torch.from_numpy(symbols).float()).item() == pytest.approx(ideal_code_length(symbols, rows))
+    expected = ideal_code_length(symbols, quantizer.static.rows(0)[:14])
+    assert channel.cost(torch.from_numpy(symbols), past) == pytest.approx(expected)
+    assert channel.bits(torch.from_numpy(symbols).float(), past).item() == pytest.approx(expected)
+
+
+def test_bits_are_those_of_the_predictor(stereo_model: Model) -> None:
+    """Exact where they decide, near enough where they have a gradient, also for what the future owes to the past."""
+    weights = np.tile(np.array([[2600, -300]], np.int16), (16, 1))
+    prediction = Prediction(weights, stereo_model.coding.shapes, stereo_model.coding.scales)
+    coding = replace(stereo_model.coding, prediction=prediction)
+    quantizer = Quantizer(stereo_model.latent, coding, 14, 0, True)
+    channel = Channel(quantizer, torch.device("cpu"))
+    symbols = np.rint(np.random.default_rng(0).normal(0, 3, (32, 14))).astype(np.int32)
+    past, y = torch.from_numpy(symbols[:2]).float(), torch.from_numpy(symbols[2:]).float()
+    predictor = quantizer.static.predictor
+    assert predictor is not None
+    exact = predicted_code_lengths(symbols, predictor, 0)[2:].sum()
+    assert channel.cost(y, past) == pytest.approx(exact)
+    assert channel.bits(y, past).item() == pytest.approx(exact, rel=0.02)
+    moved = y.clone().requires_grad_(True)
+    channel.length(moved, channel.foreseen(moved, past))[1].sum().backward()
+    assert moved.grad is not None and moved.grad[0].any()
+    for share in (0.9, 0.5, 0.0):
+        assert channel.cost(trimmed(y, channel, share * exact, past), past) <= max(
+            share * exact, channel.cost(0 * y, past)
+        )
 
 
 def test_what_is_sent_is_what_a_decoder_makes_of_it(any_model: Model) -> None:
@@ -271,15 +297,16 @@ def test_trimming_ends_where_it_is_told(stereo_model: Model) -> None:
     quantizer = Quantizer(stereo_model.latent, stereo_model.coding, 14, 0, True)
     channel = Channel(quantizer, torch.device("cpu"))
     y = 3 * torch.from_numpy(np.random.default_rng(0).standard_normal((30, 14))).float()
-    full = channel.bits(y.round()).item()
+    past = torch.zeros(2, y.shape[1])
+    full = channel.cost(y.round(), past)
     for share in (1.5, 1.0, 0.97, 0.8, 0.5):
-        symbols = trimmed(y, channel, share * full)
+        symbols = trimmed(y, channel, share * full, past)
         assert torch.equal(symbols, symbols.round())
         assert (symbols.abs() <= y.round().abs()).all()
         if share >= 1:
             assert torch.equal(symbols, y.round())
         else:
-            assert share - 0.02 < channel.bits(symbols).item() / full <= share
+            assert share - 0.02 < channel.cost(symbols, past) / full <= share
 
 
 # ---- levels ----------------------------------------------------------------------------------------------------------
