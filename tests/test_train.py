@@ -531,6 +531,18 @@ def test_training_may_start_from_a_package(
     assert len(history(tmp_path / "two", 2)) == 2
 
 
+def test_stage2_without_a_discriminator_learns_on_the_distance_alone(music: Path, cache: Path, tmp_path: Path) -> None:
+    recipe = SHORT.replace(
+        stage1=Stage(1, 5e-3), stage2=Stage(4, 1e-3), adversarial=0.0, feature_matching=0.0, warmup=0
+    )
+    loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
+    assert len(history(tmp_path, 2, "spectral")) == 4
+    assert not any("critic" in line for line in (tmp_path / "log.jsonl").read_text().splitlines())
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert not state["discriminator_optimiser"]["state"]
+    assert state["generator_optimiser"]["state"]
+
+
 def test_stage2_learns_against_periods_and_bands(music: Path, cache: Path, tmp_path: Path) -> None:
     recipe = SHORT.replace(discriminator="periods", stage1=Stage(1, 5e-3), warmup=1)
     loop.train(music, recipe, tmp_path, cache=cache, device="cpu")

@@ -70,7 +70,8 @@ class Recipe:
     refine: tuple[int, ...] = (1,)
     target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
     beta: float = 0.1  # weight of the KL in bits per frame: with target_kbps at the start, without it for ever
-    # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the distance alone.
+    # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the distance alone. With both 0
+    # there is no discriminator, and a step takes a third of the time.
     discriminator: str = "waveform"  # the paper's; "spectrum"; or "periods", DAC's multi-period and multi-band pair
     adversarial: float = 1.0
     feature_matching: float = 10.0
@@ -112,6 +113,11 @@ class Recipe:
             self._check(getattr(self, key) > 0, key, "at least 1")
         for key in ("windows_per_step", "mel", "target_kbps", "beta", "warmup", "rate_kbps", "validate_every", "seed"):
             self._check(getattr(self, key) >= 0, key, "at least 0")
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether stage 2 trains against a discriminator."""
+        return self.adversarial > 0 or self.feature_matching > 0
 
     def _check(self, good: bool, name: str, expected: str) -> None:
         if not good:

@@ -200,7 +200,7 @@ class Sender:
     """Latents as a decoder will receive them: each item of a batch is cropped to a random number of axes, quantised
     with a random step, and filled, by the codec's own `Quantizer`. So one generator serves the whole rate ladder."""
 
-    LADDER = (-8, 13)  # step indices around the default one: from an octave finer to an octave and a half coarser
+    LADDER = (-16, 14)  # step indices around the default one: from two octaves finer to nearly two coarser
 
     def __init__(self, latent: LatentSpace, coding: Coding, seed: int) -> None:
         self.latent, self.coding, self.seed = latent, coding, seed

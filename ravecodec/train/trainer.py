@@ -157,23 +157,26 @@ def stage1_step(trainer: Trainer, audio: Tensor) -> dict[str, float]:
 
 
 def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[str, float]:
-    """Discriminator, then (after the warm-up) generator, on the same output."""
+    """Discriminator, then (after the warm-up) generator, on the same output; the generator alone, on the distance, if
+    the recipe gives the discriminator no say."""
     recipe, model = trainer.recipe, trainer.model
     model.eval()
     model.encoder.requires_grad_(False)
     hop, random = recipe.model.hop, trainer.randomness()
     bands, output = stages.stage2_output(model, recipe, trainer.valid, sender, audio, trainer.draw, random)
-    real, fake = (trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
-    rate = learning_rate(recipe.stage2, trainer.step)
-    critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
-    _descend(critic, trainer.discriminator_optimiser, rate, trainer.world)
+    rate, log = learning_rate(recipe.stage2, trainer.step), {}
+    if recipe.has_critic:
+        real, fake = (trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
+        critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
+        _descend(critic, trainer.discriminator_optimiser, rate, trainer.world)
+        log["critic"] = critic.item()
     windows = stages.pick_windows(recipe, random)
     grid = stages.pick_grid(recipe, windows, random)
     loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, windows, grid)
-    log = {"spectral": loss.item(), "critic": critic.item()}
+    log["spectral"] = loss.item()
     if recipe.mel:
         loss, log["mel"] = stages.with_mel(model, recipe, trainer.valid, audio, output, loss)
-    if trainer.step >= recipe.warmup:
+    if recipe.has_critic and trainer.step >= recipe.warmup:
         trainer.discriminator.requires_grad_(False)
         adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)
         loss, log = loss + adversarial, log | more
