@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import write_block
 
 from ravecodec import decode, encode, load_model
 from ravecodec.audio import AUDIO_SUFFIXES, open_input
@@ -101,15 +101,6 @@ def line(name: str, clips: list[Clip], model: Model) -> str:
     return "| " + " | ".join([name, str(len(clips)), f"{size:.0f}", *spreads, f"{mel:.1f}", f"{peaks:.2f}"]) + " |"
 
 
-def write_page(page: Path, lines: list[str]) -> None:
-    """Replaces the table on the page; SystemExit where there is no place for it."""
-    block = "<!-- one-shots -->\n" + "\n".join(lines) + "\n<!-- end -->"
-    found, count = re.subn(r"<!-- one-shots -->\n.*?<!-- end -->", lambda _: block, page.read_text(), flags=re.DOTALL)
-    if count != 1:
-        raise SystemExit(f"{page}: has {count} places for the table of one-shots; expected 1")
-    page.write_text(found)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=Path, required=True, help="folder of one-shots")
@@ -126,7 +117,7 @@ def main() -> int:
                 lines.append(line(name, clips, model))
                 print(lines[-1], flush=True)
     if options.page:
-        write_page(options.page, lines)
+        write_block(options.page, "one-shots", lines)
     return 0
 
 

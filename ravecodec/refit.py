@@ -70,7 +70,7 @@ def _runs(model: Model, files: list[Path], frames: int, report: Callable[[str], 
             return
         try:
             with open_input(path) as audio:
-                run = _latents(model, audio, share)
+                run = excerpt_latents(model, audio, share)
         except InputError as error:
             report(f"left out: {error}")
             continue
@@ -79,8 +79,8 @@ def _runs(model: Model, files: list[Path], frames: int, report: Callable[[str], 
         yield run
 
 
-def _latents(model: Model, audio: AudioInput, frames: int) -> Latents:
-    """Latents of about so many frames of a file."""
+def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
+    """Latents [frames, latent] of about so many frames of a file, from two fifths of it on, before quantisation."""
     wanted = int(frames * model.config.hop * audio.sample_rate / model.config.sample_rate)
     begin = int(PLACE * max(0, (audio.frames or 0) - wanted))
     analysis = Analysis(model, audio.sample_rate, 0, effort_of(model, None).corrections)

@@ -30,7 +30,7 @@ def test_version() -> None:
     done = call("--version")
     assert done.exit_code == 0
     assert f"ravecodec {ravecodec.__version__}" in done.stdout
-    assert "writes 1.0, reads 1.x" in done.stdout
+    assert "writes 1.1, reads 1.x" in done.stdout
     assert re.search(r"torch +\d", done.stdout)
 
 

@@ -107,7 +107,7 @@ def refit_command(name: str, file: Path, data: Path, force: bool, quiet: bool, a
     another id: it does not decode streams of MODEL, nor MODEL the copy's. `train` does the same for every new model.
 
     \b
-    Example:
+    Examples:
       ravecodec model refit run/piano.safetensors piano2.safetensors --data piano/
     """
     from ravecodec.refit import refit_model
