@@ -6,7 +6,7 @@ import click
 
 from ravecodec import console
 from ravecodec.batch import InspectWork, VerifyWork
-from ravecodec.cli.many import Report, examine_many, jobs_option, recursive_option
+from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
 from ravecodec.cli.options import examine_options
 from ravecodec.examine import inspect_file, verify_file
 
@@ -30,7 +30,7 @@ def info(files: tuple[str, ...], frames: bool, recursive: bool, jobs: int | None
       ravecodec info song.rvc --json | jq .stream.kbps
       ravecodec info -r archive
     """
-    if len(files) > 1 or recursive:
+    if len(files) > 1 or recursive or is_folder(files[0]):
         describe = console.inspected if frames else console.inspected_in_one_line
         report = Report("info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json)
         return examine_many(report, InspectWork(frames), files, recursive, jobs)
@@ -65,7 +65,7 @@ def verify(
       ravecodec verify archive/*.rvc -q || echo damaged
       ravecodec verify -r archive --jobs 2
     """
-    if len(files) > 1 or recursive:
+    if len(files) > 1 or recursive or is_folder(files[0]):
         line = console.emit_afterwards
         report = Report("verify", console.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json)
         return examine_many(report, VerifyWork(model), files, recursive, jobs)

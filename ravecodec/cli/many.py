@@ -113,7 +113,8 @@ def _suffix(name: str) -> str:
     return Path(name).suffix.lower()
 
 
-def _is_folder(name: str) -> bool:
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a folder, which need not exist where it ends like one."""
     return name.endswith(("/", os.sep)) or os.path.isdir(name)
 
 
@@ -131,7 +132,7 @@ def _with_output(kind: Kind, files: Sequence[str], output: str) -> tuple[str, st
     source = files[0]
     if is_stdio(output) or os.path.isdir(source):
         return source, output
-    if _is_folder(output):
+    if is_folder(output):
         if is_stdio(source):
             raise UsageError(f"{output}: is a folder, expected a file for standard input")
         return source, kind.name(os.path.join(output, os.path.basename(source)))
@@ -147,7 +148,7 @@ def _in_and_out(kind: Kind, source: str, target: str) -> tuple[str, str] | None:
     if is_stdio(source) or is_stdio(target):
         return source, target
     command = f"ravecodec {kind.command}"
-    if _is_folder(target) and not os.path.isdir(source):
+    if is_folder(target) and not os.path.isdir(source):
         call = f"`{command} {source} -o {target}`"
         raise OutputError(f"{target}: is a folder, expected a file as OUT ({call} writes into it)")
     if _suffix(target) in kind.taken:
