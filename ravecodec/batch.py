@@ -14,9 +14,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -140,7 +141,9 @@ def collect(
         InputError: a folder without `recursive`, or one without such files. UsageError: two sources have one target, or
             a target is a source.
     """
-    suffixes, items, problems = frozenset(suffixes), [], []
+    suffixes = frozenset(suffixes)
+    items: list[Item] = []
+    problems: list[Outcome] = []
     for source in sources:
         check_source(source)
         if is_stdio(source) and name:
@@ -257,7 +260,12 @@ def _outcome(item: Item, do: Callable[[], Outcome]) -> Outcome:
         done = Outcome(item, FAILED, str(error), error.exit_code)
     except Exception as error:
         what = " ".join(str(error).split()) or "no message"
-        done = Outcome(item, FAILED, f"{item.source}: {type(error).__name__}: {what} (a bug?)", 1)
+        done = Outcome(
+            item,
+            FAILED,
+            f"{item.source}: {type(error).__name__}: {what} (a bug? -v shows where, for this file alone)",
+            1,
+        )
     return replace(done, seconds=time.perf_counter() - began)
 
 
@@ -432,7 +440,7 @@ def rehearse(items: Iterable[Item], *, stream: bool) -> Iterator[Outcome]:
         return Outcome(item, DONE)
 
     for item in items:
-        yield _outcome(item, lambda item=item: check(item))
+        yield _outcome(item, partial(check, item))
 
 
 def run_batch(
@@ -443,7 +451,7 @@ def run_batch(
     threads: int = 1,
     manifest: Manifest | None = None,
     hear: Callable[[Item, float], None] | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Does all items and yields what became of each, in the order in which they end; the manifest gets it first.
 
     jobs: processes, each with so many threads. hear: called with the share of a file that is done, now and then. Close
@@ -539,8 +547,10 @@ class Manifest:
             content |= {"error": outcome.error, "exit_code": outcome.exit_code}
         if (stream := outcome.stream) is not None and outcome.item.target is not None:
             point = {"dims": stream.dims, "step_index": stream.step_index, **self._point}
-            written = os.stat(outcome.item.target)
-            content |= {"sha256": outcome.sha256, "output_bytes": written.st_size, "output_time": written.st_mtime_ns}
+            content["sha256"] = outcome.sha256
+            with suppress(OSError):  # gone already: then it does not count as done
+                written = os.stat(outcome.item.target)
+                content |= {"output_bytes": written.st_size, "output_time": written.st_mtime_ns}
             content |= {"model": stream.model_id, "point": point, "audio_seconds": stream.duration}
             content |= {"stream_bytes": stream.total_bytes, "kbps": round(stream.kbps, 3)}
         self._write(outcome.item, content)

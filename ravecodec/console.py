@@ -409,7 +409,8 @@ class Overview:
         self._label = label
         self._files = len(items)
         self._whole = sum(item.size + 1 for item in items)
-        self._done = 0
+        self._ended = 0
+        self._done = 0  # bytes
         self._parts: dict[str, float] = {}  # bytes that are done of files in hand
         self._text = f"{label}: 0 of {self._files} files"
         self._bar: tqdm[NoReturn] | None = self._open() if self.shown and items else None
@@ -435,10 +436,10 @@ class Overview:
     def add(self, item: Item, totals: Totals) -> None:
         """A file has ended; `totals` are those with it."""
         self._parts.pop(item.source, None)
+        self._ended += 1
         self._done += item.size + 1
-        done = totals.done + totals.failed + totals.skipped
         speed = f"{totals.speed:.1f}x real time, {totals.kbps:.2f} kbit/s"
-        self._text = f"{self._label}: {done} of {self._files} files, {speed}"
+        self._text = f"{self._label}: {self._ended} of {self._files} files, {speed}"
         self._show()
 
     def _show(self) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -25,16 +26,17 @@ GRACE = 10.0  # seconds that a process has to remove its temporary file before i
 PROGRESS_EVERY = 0.5  # seconds
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
 
 Hear = Callable[[float], None]  # of the share, 0 to 1, of a task that is done
 
 
-class Work(Protocol[T, R_co]):
+class Work(Protocol[T_contra, R_co]):
     """What is to be done with every task. It is sent to the processes, so it can be pickled."""
 
-    def start(self) -> Callable[[T, Hear], R_co]:
+    def start(self) -> Callable[[T_contra, Hear], R_co]:
         """Loads what all tasks share, and returns the function that does one task. That function raises nothing."""
         ...
 
@@ -64,7 +66,7 @@ def run_tasks(
     threads: int = 1,
     begin: Callable[[T], None] = lambda task: None,
     hear: Callable[[T, float], None] | None = None,
-) -> Iterator[tuple[T, R | Died]]:
+) -> Generator[tuple[T, R | Died], None, None]:
     """Does all tasks in up to `jobs` processes and yields each with its result, in the order in which they end.
 
     threads: of the numerical libraries in each process. begin: called here before a task is handed out. hear: called
@@ -81,12 +83,12 @@ def run_tasks(
 
 def _run_here(
     work: Work[T, R], tasks: Iterable[T], begin: Callable[[T], None], hear: Callable[[T, float], None] | None
-) -> Iterator[tuple[T, R | Died]]:
+) -> Generator[tuple[T, R | Died], None, None]:
     do = None
     for task in tasks:
         do = do or work.start()
         begin(task)
-        yield task, do(task, _Throttled(lambda share, task=task: hear(task, share)) if hear else _deaf)
+        yield task, do(task, _Throttled(partial(hear, task)) if hear else _deaf)
 
 
 def _deaf(share: float) -> None:
@@ -159,7 +161,7 @@ class _Pool(Generic[T, R]):
         self._workers: list[_Worker[T]] = []
         self._idle: list[_Worker[T]] = []  # on their way out
 
-    def run(self) -> Iterator[tuple[T, R | Died]]:
+    def run(self) -> Generator[tuple[T, R | Died], None, None]:
         try:
             while len(self._workers) < self._jobs and self._hire():
                 continue
@@ -181,7 +183,7 @@ class _Pool(Generic[T, R]):
         self._begin(task)
         worker.give(task)
 
-    def _listen(self) -> Iterator[tuple[T, R | Died]]:
+    def _listen(self) -> Generator[tuple[T, R | Died], None, None]:
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe)):
             worker = by_pipe[pipe]  # type: ignore[index]

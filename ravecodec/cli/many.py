@@ -166,7 +166,7 @@ def items_of(
     kind: Kind, files: Sequence[str], pair: tuple[str, str] | None, choices: Choices
 ) -> tuple[list[Item], list[Outcome]]:
     """All files of a call, and what is wrong with its folders."""
-    if pair is not None and is_stdio(pair[0]) | is_stdio(pair[1]):
+    if pair is not None and (is_stdio(pair[0]) or is_stdio(pair[1])):
         raise UsageError("- is a pipe, expected files where there are options for many")
     if pair is not None and not os.path.isdir(pair[0]):
         return [Item(*pair, os.stat(pair[0]).st_size if os.path.isfile(pair[0]) else 0)], []
