@@ -290,18 +290,30 @@ def make_folder(target: str) -> None:
         raise OutputError(f"{folder}: the folder cannot be created ({error.strerror})") from error
 
 
+def remove_source(source: str) -> None:
+    """Removes an input that was encoded and verified; OutputError if it cannot be."""
+    try:
+        os.unlink(source)
+    except OSError as error:
+        raise OutputError(f"{source}: was encoded, but cannot be removed ({error.strerror})") from error
+
+
 def _shares(hear: Hear) -> Callable[[Progress], None]:
     return lambda progress: hear(progress.share or 0.0)
 
 
 @dataclass(frozen=True)
 class EncodeWork:
-    """`encode_file` of every file with one model. options: of `encode_file`, but for those below."""
+    """`encode_file` of every file with one model. options: of `encode_file`, but for those below.
+
+    remove: the source, when its stream is in place.
+    """
 
     model: Path
     options: Mapping[str, Any]
     device: str = "auto"
     threads: int | None = None
+    remove: bool = False
 
     def start(self) -> Callable[[Item, Hear], Outcome]:
         """Loads the model."""
@@ -314,6 +326,8 @@ class EncodeWork:
         make_folder(item.target)
         options = {**self.options, "force": item.replace}
         done = encode_file(item.source, item.target, model=model, progress=_shares(hear), **options)
+        if self.remove and done.verified:
+            remove_source(item.source)
         return Outcome(item, DONE, sha256=_digest(item.target), summary=done)
 
 
@@ -490,6 +504,7 @@ class Manifest:
         self._call = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._folder = _real(os.path.abspath(self.path.parent))
         self._records = self._read()
+        self._sources: dict[str, dict[str, Any]] = {}  # of files in hand, as they were when they were begun
         self._file: BinaryIO | None = None
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -538,6 +553,7 @@ class Manifest:
 
     def begin(self, item: Item) -> None:
         """Writes that a file is begun."""
+        self._sources[item.source] = _source(item)
         self._write(item, {"verdict": STARTED})
 
     def end(self, outcome: Outcome) -> None:
@@ -554,12 +570,14 @@ class Manifest:
             content |= {"model": stream.model_id, "point": point, "audio_seconds": stream.duration}
             content |= {"stream_bytes": stream.total_bytes, "kbps": round(stream.kbps, 3)}
         self._write(outcome.item, content)
+        del self._sources[outcome.item.source]
 
     def _write(self, item: Item, content: dict[str, Any]) -> None:
+        source = self._sources[item.source]
         target = place(item.target or "")
         inside = target.startswith(os.path.join(self._folder, ""))
         output = os.path.relpath(target, self._folder) if inside else target
-        head = {"ravecodec": __version__, "command": self._command, **_source(item), "output": output}
+        head = {"ravecodec": __version__, "command": self._command, **source, "output": output}
         line = json.dumps({**head, **content, "call": self._call}) + "\n"
         try:
             file = self._file or self._open()

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from ravecodec import batch, console
 from ravecodec.batch import Item
+from ravecodec.bitstream.container import MAGIC
 from ravecodec.cli import main
+from ravecodec.errors import CorruptError
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -163,7 +165,15 @@ REFUSED = {
     "encode music/1.wav music/1.wav": (2, "is named twice"),
     "encode music/1.wav music/../music/1.wav -o new": (2, "is named twice"),
     "encode - music/1.wav -o new": (2, "- is one of several files"),
-    "encode -r music -o -": (8, "expected one for the outputs of several files"),
+    "encode -r music -o -": (2, "standard output takes one file"),
+    "encode music/1.wav music/2.flac --stdout": (2, "standard output takes one file"),
+    "encode music/1.wav -c -o new.rvc": (2, "--stdout and --output"),
+    "encode music/1.wav -c new.rvc": (2, "standard output takes one file"),
+    "encode music/1.wav -c --json": (2, "both want standard output"),
+    "encode music/1.wav -c --rm": (2, "--rm"),
+    "encode music/1.wav new.rvc --rm --ignore-length": (2, "--rm and --ignore-length"),
+    "encode -r music -o new --rm --ignore-length": (2, "--rm and --ignore-length"),
+    "encode - new.rvc --rm": (2, "--rm"),
     "encode -r music -o music/1.wav": (8, "expected one for the outputs of several files"),
     "encode -r music -o new --newer --skip-existing": (2, "expected one of them"),
     "encode -r music -o new -f --newer": (2, "expected one of them"),
@@ -242,6 +252,59 @@ def test_damage_that_is_concealed_is_told_and_remembered(folder: Path) -> None:
         assert set(tree("held")) == {"1.wav", "2.wav", "sub/3.wav"}
 
 
+# ---- habits ----------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_are_removed_after_a_verified_encode_and_not_before(
+    folder: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good("encode music/1.wav one.rvc --rm -k")  # the last one counts
+    good("encode music/1.wav --rm")
+    assert not Path("music/1.wav").exists() and Path("music/1.rvc").read_bytes() == Path("one.rvc").read_bytes()
+    soundfile.write("music/4.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
+    Path("out/sub").mkdir(parents=True)
+    Path("out/sub/3.rvc").write_bytes(b"old")
+    audio = {"2.flac", "4.wav", "sub/3.wav"}
+
+    def left() -> set[str]:
+        return audio & set(tree("music"))
+
+    assert call("encode -r music -o out --rm --dry-run").exit_code == 8
+    assert left() == audio
+    assert call("encode -r music -o out --rm").exit_code == 1
+    assert left() == {"4.wav", "sub/3.wav"}  # one is no audio, the other's output existed
+    (done,) = [each for each in records("out/manifest.jsonl") if each["verdict"] == "done"]
+    assert done["input"].endswith("2.flac") and done["input_bytes"] > 0
+
+    def fail(*_: object) -> None:
+        raise CorruptError("not what was written")
+
+    monkeypatch.setattr("ravecodec.pipeline.EncodePipeline.check_written", fail)
+    for line in ("encode music/sub/3.wav new.rvc --rm", "encode -r music/sub -o new --rm"):
+        assert call(line).exit_code == 5
+        assert Path("music/sub/3.wav").exists()
+
+
+def test_standard_output_by_its_option(folder: Path) -> None:
+    good("encode music/1.wav one.rvc")
+    command = [sys.executable, "-m", "ravecodec", "encode", "music/1.wav", "--stdout", "-q"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert (done.stdout, done.stderr, done.returncode) == (Path("one.rvc").read_bytes(), b"", 0)
+
+
+def test_every_format_that_is_listed_can_be_written_and_read(folder: Path) -> None:
+    shown = good("--list-formats").stdout
+    good("encode music/1.wav one.rvc")
+    written = re.findall(r"^ +\.(\w+) .* ((?:16|24|float|Vorbis).*)$", shown, re.MULTILINE)
+    assert len(written) >= 8
+    for name, samples in written:
+        for bits in samples.split(", "):
+            choice = "" if bits == "Vorbis" else f"--bits {bits}"
+            good(f"decode one.rvc x.{name} -f {choice}")
+            good(f"encode x.{name} y.rvc -f")
+    assert "ravecodec[formats]" in shown
+
+
 # ---- what exists already ---------------------------------------------------------------------------------------------
 
 
@@ -265,17 +328,20 @@ def test_skip_existing_and_newer(folder: Path) -> None:
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(folder: Path) -> None:
-    Path("music/0.wav").write_bytes(b"RVC1")
+    Path("music/0.wav").write_bytes(MAGIC)
     Path("out").mkdir()
     Path("out/2.rvc").touch()
     before = tree()
     done = call("encode -r music -o out --dry-run")
     assert tree() == before and not Path("out/manifest.jsonl").exists()
-    assert done.exit_code == 8
+    assert done.exit_code == 1
+    assert "music/0.wav: is an .rvc stream already" in done.stderr
     assert "music/1.wav would become out/1.rvc" in done.stderr
     assert "music/sub/3.wav would become out/sub/3.rvc" in done.stderr
     assert "out/2.rvc: exists already" in done.stderr
     assert "would become out/2.rvc" not in done.stderr
+    *files, _ = [json.loads(each) for each in call("encode -r music -o out --dry-run --json").stdout.splitlines()]
+    assert [each["verdict"] for each in files] == ["failed", "planned", "failed", "planned"]
 
 
 # ---- the manifest ----------------------------------------------------------------------------------------------------

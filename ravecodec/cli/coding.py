@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ravecodec import console
-from ravecodec.batch import DecodeWork, EncodeWork, check_kind, concealed, make_folder
+from ravecodec.batch import DecodeWork, EncodeWork, check_kind, concealed, make_folder, remove_source
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.cli.many import Choices, Kind, items_of, many_options, single, threads_of, transcode_many
 from ravecodec.cli.options import ignore_length_option, part_options, transcode_options
@@ -75,8 +75,17 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     "--verify", is_flag=True, help="Read the written bytes back and compare all symbols before OUT is put in place."
 )
 @many_options
+@click.option(
+    "--rm/--keep",
+    " /-k",
+    "remove",
+    default=False,
+    help="Remove inputs once their streams are in place; implies --verify. -k keeps them, which is the default.",
+)
 @transcode_options
-def encode(files: tuple[str, ...], tags: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> int:
+def encode(
+    files: tuple[str, ...], tags: tuple[str, ...], remove: bool, quiet: bool, as_json: bool, **options: Any
+) -> int:
     """Compress audio files.
 
     FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with the extension .rvc.
@@ -100,8 +109,11 @@ def encode(files: tuple[str, ...], tags: tuple[str, ...], quiet: bool, as_json: 
     found = HEADERLESS if options["raw_rate"] else IN_FOLDERS
     kind = Kind("encode", (STREAM,), AUDIO | OTHER_AUDIO, found, "audio", lambda name: _beside(name, STREAM))
     pair = single(kind, files, choices)
+    if remove:
+        _check_removal(pair, options["ignore_length"])
+        options["verify"] = True
     if pair is None or not choices.plain:
-        return _encode_many(kind, files, pair, choices, tags, quiet, as_json, options)
+        return _encode_many(kind, files, pair, choices, tags, remove, quiet, as_json, options)
     source, target = pair
     check_kind(source, stream=False)
     if Path(target).suffix.lower() in AUDIO:
@@ -111,6 +123,8 @@ def encode(files: tuple[str, ...], tags: tuple[str, ...], quiet: bool, as_json: 
     options["threads"] = console.threads_or_default(options["threads"])
     with console.Meter("encode", quiet=quiet) as meter:
         done = encode_file(source, target, meta=_meta(tags), progress=meter, **options)
+    if remove:
+        remove_source(source)
     if as_json:
         console.emit_afterwards(console.as_json(done))
     elif not quiet:
@@ -127,6 +141,7 @@ def _encode_many(
     pair: tuple[str, str] | None,
     choices: Choices,
     tags: tuple[str, ...],
+    remove: bool,
     quiet: bool,
     as_json: bool,
     options: dict[str, Any],
@@ -139,7 +154,7 @@ def _encode_many(
     device, threads = options.pop("device"), threads_of(choices, options.pop("threads"))
     del options["force"]
     options["meta"] = _meta(tags)
-    work = EncodeWork(entry.path, options, device, threads)
+    work = EncodeWork(entry.path, options, device, threads, remove)
     call = {**options, "model": entry.digest.hex(), "device": device}
     return transcode_many(
         work, items, problems, choices, call, kind=kind, describe=console.encoded, quiet=quiet, as_json=as_json
@@ -174,6 +189,7 @@ def _encode_many(
 )
 @part_options
 @many_options
+@click.option("-k", "--keep", is_flag=True, expose_value=False, help="Keep inputs, which is what happens anyway.")
 @transcode_options
 def decode(files: tuple[str, ...], subtype: str | None, to: str, quiet: bool, as_json: bool, **options: Any) -> int:
     """Turn streams into audio files again.
@@ -241,6 +257,14 @@ def _decode_many(
     return transcode_many(
         work, items, problems, choices, call, kind=kind, describe=console.decoded, quiet=quiet, as_json=as_json
     )
+
+
+def _check_removal(pair: tuple[str, str] | None, ignore_length: bool) -> None:
+    """UsageError where an input cannot be removed, or should not because a part of it may be lost."""
+    if pair is not None and (is_stdio(pair[0]) or is_stdio(pair[1])):
+        raise UsageError("--rm wants a file as input and a file as output, expected no pipe")
+    if ignore_length:
+        raise UsageError("--rm and --ignore-length are given; expected one of them, because what is not read is lost")
 
 
 def _make_folder(target: str, choices: Choices) -> None:

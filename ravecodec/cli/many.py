@@ -14,12 +14,13 @@ from typing import Any, Self
 import click
 
 from ravecodec import batch, console
-from ravecodec.batch import FAILED, SKIPPED, DecodeWork, EncodeWork, Item, Manifest, Outcome, Totals, Wish
+from ravecodec.batch import DONE, FAILED, SKIPPED, DecodeWork, EncodeWork, Item, Manifest, Outcome, Totals, Wish
 from ravecodec.cli.options import options
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import STDIO, is_stdio
 from ravecodec.pool import Work
 
+PLANNED = "planned"  # what a dry run says in place of done
 recursive_option = click.option(
     "-r", "--recursive", is_flag=True, help="Go through folders and what is below them, hidden files excepted."
 )
@@ -28,6 +29,7 @@ jobs_option = click.option(
 )
 many_options = options(
     click.option("-o", "--output", metavar="OUT", help="File to write, or folder for the outputs of several files."),
+    click.option("-c", "--stdout", is_flag=True, help="Write to standard output, as -o - does."),
     recursive_option,
     jobs_option,
     click.option("--skip-existing", is_flag=True, help="Leave outputs that exist as they are."),
@@ -56,6 +58,10 @@ class Choices:
     def taken_from(cls, options: dict[str, Any]) -> Self:
         """Takes them out of a command's options, all but `force`. UsageError for those that exclude each other."""
         force = options["force"]
+        if options.pop("stdout"):
+            if options["output"] is not None:
+                raise UsageError("--stdout and --output are given; expected one of them")
+            options["output"] = STDIO
         names = [each.name for each in dataclasses.fields(cls) if each.name != "force"]
         choices = cls(**{name: options.pop(name) for name in names}, force=force)
         wishes = {"--force": force, "--skip-existing": choices.skip_existing, "--newer": choices.newer}
@@ -93,6 +99,8 @@ def single(kind: Kind, files: Sequence[str], choices: Choices) -> tuple[str, str
     Raises:
         UsageError, OutputError: it is not certain what is meant; the sentence names the calls that are.
     """
+    if choices.output is not None and is_stdio(choices.output) and (choices.recursive or len(files) > 1):
+        raise UsageError(f"standard output takes one file, expected one input and not {' '.join(files)}")
     if choices.recursive:
         _check_last_exists(kind, files, choices)
         return None
@@ -170,7 +178,7 @@ def items_of(
         raise UsageError("- is a pipe, expected files where there are options for many")
     if pair is not None and not os.path.isdir(pair[0]):
         return [Item(*pair, os.stat(pair[0]).st_size if os.path.isfile(pair[0]) else 0)], []
-    if choices.output is not None and (is_stdio(choices.output) or os.path.isfile(choices.output)):
+    if choices.output is not None and os.path.isfile(choices.output):
         raise OutputError(f"{choices.output}: is no folder, expected one for the outputs of several files")
     where = {"name": kind.name, "output": choices.output}
     return batch.collect(files, suffixes=kind.found, what=kind.what, recursive=choices.recursive, **where)
@@ -311,7 +319,8 @@ class Report:
         item = outcome.item
         if self._plain_json:
             return outcome.summary or {"name": item.source, "error": outcome.error, "exit_code": outcome.exit_code}
-        head = {"input": item.source, "output": item.target, "verdict": outcome.verdict, "error": outcome.error}
+        verdict = PLANNED if self._dry and outcome.verdict == DONE else outcome.verdict
+        head = {"input": item.source, "output": item.target, "verdict": verdict, "error": outcome.error}
         summary = dataclasses.asdict(outcome.summary) if outcome.summary else None
         tail = {"sha256": outcome.sha256, "seconds": outcome.seconds, "summary": summary}
         return {**head, "exit_code": outcome.exit_code, **tail}
