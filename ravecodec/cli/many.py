@@ -17,7 +17,7 @@ from ravecodec import batch, console
 from ravecodec.batch import DONE, FAILED, SKIPPED, DecodeWork, EncodeWork, Item, Manifest, Outcome, Totals, Wish
 from ravecodec.cli.options import options
 from ravecodec.errors import OutputError, UsageError
-from ravecodec.files import STDIO, is_stdio
+from ravecodec.files import STDIO, check_source, is_stdio
 from ravecodec.pool import Work
 
 PLANNED = "planned"  # what a dry run says in place of done
@@ -99,6 +99,7 @@ def single(kind: Kind, files: Sequence[str], choices: Choices) -> tuple[str, str
     Raises:
         UsageError, OutputError: it is not certain what is meant; the sentence names the calls that are.
     """
+    check_source(files[0])
     if choices.output is not None and is_stdio(choices.output) and (choices.recursive or len(files) > 1):
         raise UsageError(f"standard output takes one file, expected one input and not {' '.join(files)}")
     if choices.recursive:
@@ -107,6 +108,7 @@ def single(kind: Kind, files: Sequence[str], choices: Choices) -> tuple[str, str
     if choices.output is not None:
         return _with_output(kind, files, choices.output)
     if len(files) == 1:
+        batch.check_kind(files[0], stream=kind.command == "decode")
         return files[0], STDIO if is_stdio(files[0]) else kind.name(files[0])
     if len(files) == 2:
         return _in_and_out(kind, *files)
@@ -157,8 +159,10 @@ def _in_and_out(kind: Kind, source: str, target: str) -> tuple[str, str] | None:
         return source, target
     command = f"ravecodec {kind.command}"
     if is_folder(target) and not os.path.isdir(source):
-        call = f"`{command} {source} -o {target}`"
-        raise OutputError(f"{target}: is a folder, expected a file as OUT ({call} writes into it)")
+        into = f"(`{command} {source} -o {target}` writes into it)"
+        if os.path.isdir(target):
+            raise OutputError(f"{target}: is a folder, expected the name of a file {into}")
+        raise OutputError(f"{target}: is the name of a folder, expected that of a file in it {into}")
     if _suffix(target) in kind.taken:
         if os.path.isfile(target):
             return None
