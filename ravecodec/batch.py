@@ -25,7 +25,7 @@ from ravecodec import __version__
 from ravecodec.audio_in import HEADERS
 from ravecodec.bitstream import StreamReader
 from ravecodec.bitstream.container import MAGIC
-from ravecodec.errors import FormatError, InputError, OutputError, RavecodecError, UsageError
+from ravecodec.errors import CorruptError, FormatError, InputError, OutputError, RavecodecError, UsageError
 from ravecodec.examine import Inspection, Verification, inspect_file, open_stream, verify_file
 from ravecodec.files import check_output, check_source, is_stdio
 from ravecodec.pool import Died, Hear, Work, run_tasks
@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # these import torch
 
 DONE, SKIPPED, FAILED, STARTED = "done", "skipped", "failed", "started"
 MANIFEST = "manifest.jsonl"
+_START = b'{"ravecodec":'  # of every line of a manifest
 LOADED = 4  # models that a process keeps while it decodes streams of several
 
 Summary = EncodeSummary | DecodeSummary | Inspection | Verification
@@ -354,7 +355,7 @@ class DecodeWork:
         options = {**self.options, "force": item.replace}
         done = decode_file(item.source, item.target, model=model, progress=_shares(hear), **options)
         error = concealed(item.source, len(done.damage)) if done.damage else ""
-        return Outcome(item, DONE, error, 5 if error else 0, _digest(item.target), summary=done)
+        return Outcome(item, DONE, error, CorruptError.exit_code if error else 0, _digest(item.target), summary=done)
 
     def _model(self, source: str, loaded: dict[bytes, Model]) -> Model:
         """The model of a stream, loaded once."""
@@ -419,7 +420,8 @@ def sort_out(items: Iterable[Item], wish: Wish, manifest: Manifest | None = None
     for item in items:
         record = manifest.finished(item) if manifest and not wish.force else None
         if record is not None:
-            sentence, code = str(record.get("error", "")), int(record.get("exit_code", 0))
+            sentence = str(record.get("error", ""))
+            code = CorruptError.exit_code if sentence else 0  # the only error that leaves a file: damage was concealed
             settled.append(Outcome(item, SKIPPED, sentence or f"{item.target}: was made by an earlier call", code))
         elif item.target is None or wish.force or not os.path.lexists(item.target):
             waiting.append(replace(item, replace=wish.force))
@@ -514,7 +516,7 @@ class Manifest:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file):
                     record = _parsed(line)
-                    if record is None and number == 0 and line.endswith(b"\n"):
+                    if record is None and number == 0 and not _cut_off(line):
                         raise OutputError(f"{self.path}: is no manifest of ravecodec (--manifest FILE names another)")
                     if record and record.get("command") == self._command and isinstance(record.get("output"), str):
                         found[os.path.join(self._folder, record["output"])] = record
@@ -540,9 +542,9 @@ class Manifest:
         return record
 
     def begun(self, item: Item) -> bool:
-        """Whether a call like this one was stopped while it did this item: its target may be whole all the same."""
+        """Whether a call like this one was stopped while it did this item: a target that is there now is its own."""
         record = self._record(item)
-        return record is not None and record.get("verdict") == STARTED
+        return record is not None and record.get("verdict") == STARTED and not record.get("existed")
 
     def _record(self, item: Item) -> dict[str, Any] | None:
         record = self._records.get(place(item.target or ""))
@@ -554,7 +556,8 @@ class Manifest:
     def begin(self, item: Item) -> None:
         """Writes that a file is begun."""
         self._sources[item.source] = _source(item)
-        self._write(item, {"verdict": STARTED})
+        foreign = item.target is not None and not item.replace and os.path.lexists(item.target)
+        self._write(item, {"verdict": STARTED, **({"existed": True} if foreign else {})})
 
     def end(self, outcome: Outcome) -> None:
         """Writes what became of a file."""
@@ -610,6 +613,11 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and "ravecodec" in record else None
+
+
+def _cut_off(line: bytes) -> bool:
+    """Whether a line is the beginning of one of ours."""
+    return line.startswith(_START) or _START.startswith(line)
 
 
 def _source(item: Item) -> dict[str, Any]:

@@ -195,7 +195,6 @@ REFUSED = {
 
 def test_what_is_not_certain_is_refused_with_the_call_that_is(folder: Path) -> None:
     good("encode music/1.wav one.rvc")
-    Path("music/notes.txt").write_text("no audio\n")
     before = tree()
     for line, (code, words) in REFUSED.items():
         done = call(line)
@@ -401,6 +400,24 @@ def test_an_interrupted_call_goes_on(folder: Path, encoded: list[str], monkeypat
         assert done.stderr.count("was made by an earlier call") == 3
         for path in Path().glob("music/**/*.out"):
             path.rename(folder / f"done {path.name}")
+
+
+def test_what_was_there_before_an_interrupted_call_is_never_replaced_by_the_next(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    Path("out").mkdir()
+    Path("out/1.rvc").write_bytes(b"precious")
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "encode_file", stop)
+        for _ in range(2):
+            assert call("encode -r music -o out").exit_code == 130
+    done = call("encode -r music -o out")
+    assert done.exit_code == 8 and "out/1.rvc: exists already" in done.stderr
+    assert tree("out")["1.rvc"] == b"precious"
+    assert set(tree("out")) == {"1.rvc", "2.rvc", "sub/3.rvc"}
 
 
 def test_only_what_the_same_call_made_of_the_same_file_is_done(folder: Path, encoded: list[str]) -> None:
