@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.audio_in import AUDIO_SUFFIXES, MAX_CHANNELS, READABLE, AudioInput, open_input
-from ravecodec.audio_out import WRITABLE, AudioOutput, open_output
+from ravecodec.audio_out import WRITABLE, WRITABLE_SUBTYPES, AudioOutput, open_output
 from ravecodec.resample import Resampler, resample_blocks, resampled_length
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "MAX_CHANNELS",
     "READABLE",
     "WRITABLE",
+    "WRITABLE_SUBTYPES",
     "AudioInput",
     "AudioOutput",
     "Resampler",

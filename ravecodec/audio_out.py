@@ -54,6 +54,7 @@ _CONTAINERS = {
 _SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 _STDOUT_CONTAINER = _Container("WAV", _LINEAR)  # as a stream it has no size to overflow
 WRITABLE = ", ".join(_CONTAINERS)
+WRITABLE_SUBTYPES = {suffix: (container.name, container.subtypes) for suffix, container in _CONTAINERS.items()}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from ravecodec.machine import bounded_threads, usable_cores
 if TYPE_CHECKING:  # the first imports torch
     from tqdm import tqdm
 
+    from ravecodec.batch import Item, Totals
     from ravecodec.bitstream import Damage
     from ravecodec.examine import ChunkSummary, Inspection, StreamSummary, Verification
     from ravecodec.pipeline import Progress
@@ -201,11 +202,14 @@ def _silence(stream: TextIO | None, number: int) -> None:
         return
 
 
-def as_json(value: Any) -> str:
-    """A dataclass, or a list or dict, as JSON: infinities and NaN are null, what cannot be encoded is escaped."""
+def as_json(value: Any, indent: int | None = 2) -> str:
+    """A dataclass, or a list or dict, as JSON: infinities and NaN are null, what cannot be encoded is escaped.
+
+    indent: None puts everything on one line.
+    """
     plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
-    text = json.dumps(_finite(plain), indent=2, ensure_ascii=encoding != "utf8", allow_nan=False)
+    text = json.dumps(_finite(plain), indent=indent, ensure_ascii=encoding != "utf8", allow_nan=False)
     return re.sub("[\ud800-\udfff\x7f-\x9f]", lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
@@ -307,6 +311,23 @@ def inspected(found: Inspection) -> str:
     return "\n".join(map(printable, lines))
 
 
+def inspected_in_one_line(found: Inspection) -> str:
+    """What `info` shows of one of several streams."""
+    stream = found.stream
+    what = f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
+    how = f"{stream.dims} dims, step {stream.step_index}, model {found.model or 'not installed'} ({stream.model_id})"
+    return printable(f"{found.name}: {what}; {how}")
+
+
+def added_up(totals: Totals) -> str:
+    """The last line of a call with several files."""
+    whole = f"{totals.done} of {totals.files} files"
+    others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [f"{totals.failed} failed"] * bool(totals.failed)
+    hours, size = totals.audio_seconds / 3600, f"{totals.bytes} bytes, {totals.kbps:.3f} kbit/s"
+    speed = f"{totals.seconds:.1f} s, {totals.speed:.1f}x real time"
+    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio in {size}", speed])
+
+
 def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
     """A table of chunks, below what `info` shows."""
     names = ("frame", "seconds", "frames", "offset", "bytes", "dims", "step")
@@ -375,6 +396,81 @@ class Meter:
 
         form = "{desc}" if progress.share is None else "{percentage:3.0f} % |{bar:20}| {desc}"
         return tqdm(total=1.0, bar_format=form, mininterval=0.2, miniters=0, leave=False)
+
+
+class Overview:
+    """Shows how much of many files is done, how fast, and how long the rest will take, if standard error is a terminal.
+
+    Files count by their bytes. `aside` is for lines that are written meanwhile.
+    """
+
+    def __init__(self, label: str, items: Sequence[Item], *, quiet: bool) -> None:
+        self.shown = not quiet and is_terminal(sys.stderr)
+        self._label = label
+        self._files = len(items)
+        self._whole = sum(item.size + 1 for item in items)
+        self._ended = 0
+        self._done = 0  # bytes
+        self._parts: dict[str, float] = {}  # bytes that are done of files in hand
+        self._text = f"{label}: 0 of {self._files} files"
+        self._bar: tqdm[NoReturn] | None = self._open() if self.shown and items else None
+
+    def _open(self) -> tqdm[NoReturn]:
+        from tqdm import tqdm
+
+        form = "{percentage:3.0f} % |{bar:20}| {desc}, {remaining} left"
+        return tqdm(total=1.0, bar_format=form, desc=self._text, mininterval=0.2, miniters=0, smoothing=0, leave=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def hear(self, item: Item, share: float) -> None:
+        """So much, 0 to 1, of a file is done."""
+        self._parts[item.source] = share * item.size
+        self._show()
+
+    def add(self, item: Item, totals: Totals) -> None:
+        """A file has ended; `totals` are those with it."""
+        self._parts.pop(item.source, None)
+        self._ended += 1
+        self._done += item.size + 1
+        speed = f"{totals.speed:.1f}x real time, {totals.kbps:.2f} kbit/s"
+        self._text = f"{self._label}: {self._ended} of {self._files} files, {speed}"
+        self._show()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(self._text, refresh=False)
+            self._bar.update((self._done + sum(self._parts.values())) / self._whole - self._bar.n)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Lines may be written within the block."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.clear()
+        yield
+        self._bar.refresh()
+
+
+def jobs_or_default(wanted: int | None, device: str) -> int:
+    """Processes for many files: as wished, else one per usable core up to MOST_THREADS, or OMP_NUM_THREADS.
+
+    A device that is named and is not the CPU gets one. More than there are cores are told and not used.
+    """
+    if wanted is not None:
+        if (jobs := bounded_threads(wanted)) < wanted:
+            say(f"warning: {wanted} jobs are wanted; {jobs} are used, one per core")
+        return jobs
+    if device not in ("auto", "cpu"):
+        return 1
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    return min(bounded_threads(int(named)) if named.isdigit() and int(named) else usable_cores(), MOST_THREADS)
 
 
 def threads_or_default(wanted: int | None) -> int | None:

@@ -117,7 +117,10 @@ LOADS_NO_TORCH = "import {}, sys; assert 'torch' not in sys.modules, 'torch was 
 
 @pytest.mark.parametrize(
     "module",
-    [f"ravecodec{name}" for name in ("", ".audio", ".bitstream", ".cli", ".console", ".examine", ".transcode", ".zoo")],
+    [
+        f"ravecodec{name}"
+        for name in ("", ".audio", ".batch", ".bitstream", ".cli", ".console", ".examine", ".transcode", ".zoo")
+    ],
 )
 def test_import_is_cheap(module: str) -> None:
     run(LOADS_NO_TORCH.format(module))

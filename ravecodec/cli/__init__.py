@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from ravecodec import __version__, console
+from ravecodec.audio import READABLE, WRITABLE_SUBTYPES
 from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.evaluating import evaluate
@@ -18,6 +19,7 @@ from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.training import train
+from ravecodec.decoders import has_av
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -36,6 +38,18 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
+def _print_formats(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        names = {"PCM_16": "16", "PCM_24": "24", "FLOAT": "float", "VORBIS": "Vorbis"}
+        more = "which is installed" if has_av() else "which is not: pip install 'ravecodec[formats]'"
+        console.emit(f"reads   {READABLE}; raw 16-bit PCM with --raw-rate")
+        console.emit(f"        M4A, AAC, Matroska, WMA and more with the extra ravecodec[formats], {more}")
+        console.emit("writes  by the extension of OUT, with --bits:")
+        for suffix, (container, subtypes) in WRITABLE_SUBTYPES.items():
+            console.emit(f"        {suffix:<6} {container:<5} {', '.join(names[each] for each in subtypes)}")
+        ctx.exit()
+
+
 @click.group(cls=console.Tool, invoke_without_command=True, context_settings=SETTINGS)
 @click.option(
     "--version",
@@ -44,6 +58,14 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     expose_value=False,
     callback=_print_version,
     help="Show versions and exit.",
+)
+@click.option(
+    "--list-formats",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_formats,
+    help="Show which audio formats are read and written, and exit.",
 )
 @click.pass_context
 def main(ctx: click.Context) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ravecodec import console
-from ravecodec.audio_in import HEADERS
-from ravecodec.bitstream.container import MAGIC
+from ravecodec.batch import DecodeWork, EncodeWork, check_kind, concealed, make_folder, remove_source
 from ravecodec.bitstream.limits import MAX_SEED
+from ravecodec.cli.many import Choices, Kind, items_of, many_options, single, threads_of, transcode_many
 from ravecodec.cli.options import ignore_length_option, part_options, transcode_options
 from ravecodec.effort import LEVELS
-from ravecodec.errors import CorruptError, FormatError, InputError, UsageError
-from ravecodec.files import STDIO, check_source, is_stdio
+from ravecodec.errors import CorruptError, UsageError
+from ravecodec.files import is_stdio
 from ravecodec.precision import AUTO, PRECISIONS
-from ravecodec.transcode import STEP_LIMIT, decode_file, encode_file
+from ravecodec.transcode import STEP_LIMIT, Point, decode_file, encode_file
+from ravecodec.zoo import find_model
 
 STREAM = ".rvc"
 AUDIO = frozenset(
@@ -25,12 +27,14 @@ AUDIO = frozenset(
 OTHER_AUDIO = frozenset(
     f".{name}" for name in ("aac", "aifc", "m4b", "mka", "mp2", "mp4", "oga", "pcm", "raw", "snd", "webm", "wma", "wv")
 )  # taken off a name as AUDIO is, but not refused as OUT
+HEADERLESS = frozenset((".pcm", ".raw"))
+IN_FOLDERS = (AUDIO | OTHER_AUDIO) - HEADERLESS - {".mp4", ".webm"}  # most of which have a picture
+CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
 
 @click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="[OUT]", required=False)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one called default.")
 @click.option("--fidelity", type=float, metavar="F", help="Keep as many latent dims as carry the share F, 0 to 1.")
 @click.option("--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says.")
@@ -70,13 +74,24 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 @click.option(
     "--verify", is_flag=True, help="Read the written bytes back and compare all symbols before OUT is put in place."
 )
+@many_options
+@click.option(
+    "--rm/--keep",
+    " /-k",
+    "remove",
+    default=False,
+    help="Remove inputs once their streams are in place; implies --verify. -k keeps them, which is the default.",
+)
 @transcode_options
-def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> None:
-    """Compress an audio file.
+def encode(
+    files: tuple[str, ...], tags: tuple[str, ...], remove: bool, quiet: bool, as_json: bool, **options: Any
+) -> int:
+    """Compress audio files.
 
-    IN becomes the stream OUT; by default OUT is IN with the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3,
-    AIFF, CAF, W64, RF64 and AU of 1 to 768 kHz, mono or stereo. - reads standard input; then OUT defaults to standard
-    output.
+    FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with the extension .rvc.
+    Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1 to 768 kHz, mono or stereo. - reads
+    standard input; then OUT defaults to standard output. Several inputs become a stream each, beside them or in the
+    folder -o, where folders keep their structure; one that fails does not stop the others.
 
     \b
     Examples:
@@ -85,17 +100,31 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
       ravecodec encode song.flac --bitrate 2
       ravecodec encode song.flac --effort 4
       ravecodec encode voice.wav --model speech --fidelity 0.95
+      ravecodec encode *.wav -o streams/
+      ravecodec encode -r music -o archive --jobs 2
       arecord -f cd | ravecodec encode - > take.rvc
       sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000 --raw-channels 2
     """
-    _check_source(source, stream=False)
-    target = _beside(source, STREAM) if target is None else target
+    choices = Choices.taken_from(options)
+    found = HEADERLESS if options["raw_rate"] else IN_FOLDERS
+    kind = Kind("encode", (STREAM,), AUDIO | OTHER_AUDIO, found, "audio", lambda name: _beside(name, STREAM))
+    pair = single(kind, files, choices)
+    if remove:
+        _check_removal(pair, options["ignore_length"])
+        options["verify"] = True
+    if pair is None or not choices.plain:
+        return _encode_many(kind, files, pair, choices, tags, remove, quiet, as_json, options)
+    source, target = pair
+    check_kind(source, stream=False)
     if Path(target).suffix.lower() in AUDIO:
-        raise UsageError(f"{target}: has the extension of audio, expected a .rvc file as OUT (one input per call)")
+        raise UsageError(f"{target}: has the extension of audio, expected a .rvc file as OUT")
     _check_streams(target, as_json)
+    _make_folder(target, choices)
     options["threads"] = console.threads_or_default(options["threads"])
     with console.Meter("encode", quiet=quiet) as meter:
         done = encode_file(source, target, meta=_meta(tags), progress=meter, **options)
+    if remove:
+        remove_source(source)
     if as_json:
         console.emit_afterwards(console.as_json(done))
     elif not quiet:
@@ -103,11 +132,37 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     if not quiet:
         for remark in done.remarks:
             console.say(f"warning: {remark}")
+    return 0
+
+
+def _encode_many(
+    kind: Kind,
+    files: tuple[str, ...],
+    pair: tuple[str, str] | None,
+    choices: Choices,
+    tags: tuple[str, ...],
+    remove: bool,
+    quiet: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> int:
+    """Several inputs, or one with options that are for several."""
+    point = Point(*(options[name] for name in ("fidelity", "dims", "step_index", "bitrate", "effort")))
+    items, problems = items_of(kind, files, pair, choices)
+    entry = find_model(options.pop("model"))
+    point.check(entry.name, entry.config.latent)
+    device, threads = options.pop("device"), threads_of(choices, options.pop("threads"))
+    del options["force"]
+    options["meta"] = _meta(tags)
+    work = EncodeWork(entry.path, options, device, threads, remove)
+    call = {**options, "model": entry.digest.hex(), "device": device}
+    return transcode_many(
+        work, items, problems, choices, call, kind=kind, describe=console.encoded, quiet=quiet, as_json=as_json
+    )
 
 
 @click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="[OUT]", required=False)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one that made the stream.")
 @click.option("--rate", type=int, metavar="HZ", help="Sample rate of OUT; default: the original's.")
 @click.option(
@@ -125,14 +180,24 @@ def encode(source: str, target: str | None, tags: tuple[str, ...], quiet: bool, 
     help="What the network computes in: float32 (default), bfloat16 (faster with AMX), or auto, the faster of both.",
 )
 @click.option("--salvage", is_flag=True, help="Go on after damage: hold the sound over gaps, exit with 5 at the end.")
+@click.option(
+    "--to",
+    type=click.Choice(CONTAINERS),
+    default=CONTAINERS[0],
+    metavar="FORMAT",
+    help="What outputs become that are named after their inputs: " + ", ".join(CONTAINERS) + "; default: wav.",
+)
 @part_options
+@many_options
+@click.option("-k", "--keep", is_flag=True, expose_value=False, help="Keep inputs, which is what happens anyway.")
 @transcode_options
-def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
-    """Turn a stream into an audio file again.
+def decode(files: tuple[str, ...], subtype: str | None, to: str, quiet: bool, as_json: bool, **options: Any) -> int:
+    """Turn streams into audio files again.
 
-    IN becomes the audio file OUT; by default OUT is IN with the extension .wav. The extension of OUT says what it
-    becomes: .wav, .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard output. Sample rate, channels and
-    number of samples are those of the original.
+    FILE... is IN, IN OUT, or several inputs. IN becomes the audio file OUT; by default OUT is IN with the extension
+    .wav. The extension of OUT says what it becomes: .wav, .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard
+    output. Sample rate, channels and number of samples are those of the original. Several inputs become a file each,
+    beside them or in the folder -o, where folders keep their structure; one that fails does not stop the others.
 
     \b
     Examples:
@@ -142,12 +207,22 @@ def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as
       ravecodec decode song.rvc --precision bfloat16
       ravecodec decode song.rvc bridge.wav --start 1:02.5 --end 1:10
       ravecodec decode damaged.rvc rest.wav --salvage
+      ravecodec decode -r archive -o music --to flac --jobs 2
     """
-    _check_source(source, stream=True)
-    target = _beside(source, ".wav") if target is None else target
-    _check_streams(target, as_json)
-    options["threads"] = console.threads_or_default(options["threads"])
+    choices = Choices.taken_from(options)
+    made = tuple(f".{name}" for name in CONTAINERS)
+    kind = Kind(
+        "decode", made, frozenset({STREAM}), frozenset({STREAM}), "streams", lambda name: _beside(name, f".{to}")
+    )
     options["subtype"] = SUBTYPES[subtype] if subtype else None
+    pair = single(kind, files, choices)
+    if pair is None or not choices.plain:
+        return _decode_many(kind, files, pair, choices, quiet, as_json, options)
+    source, target = pair
+    check_kind(source, stream=True)
+    _check_streams(target, as_json)
+    _make_folder(target, choices)
+    options["threads"] = console.threads_or_default(options["threads"])
     with console.Meter("decode", quiet=quiet) as meter:
         done = decode_file(source, target, progress=meter, **options)
     if as_json:
@@ -157,38 +232,52 @@ def decode(source: str, target: str | None, subtype: str | None, quiet: bool, as
     for damage in done.damage:
         console.say(console.damaged(damage, done.stream))
     if done.damage:
-        places = "1 damaged place" if len(done.damage) == 1 else f"{len(done.damage)} damaged places"
-        raise CorruptError(f"{done.source}: {places}, the sound was held meanwhile")
+        raise CorruptError(concealed(done.source, len(done.damage)))
+    return 0
 
 
-def _check_source(source: str, *, stream: bool) -> None:
-    """Refuses what IN cannot be before OUT is named after it: nothing, a folder, what the other command takes."""
-    check_source(source)
-    if is_stdio(source):
-        return
-    try:
-        if Path(source).is_dir():
-            raise InputError(f"{source}: is a folder, expected {'an .rvc' if stream else 'an audio'} file")
-        if not Path(source).is_file():
-            return  # missing, or a pipe: who opens it will say
-        with Path(source).open("rb") as file:
-            start = file.read(len(MAGIC))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from error
-    if start == MAGIC and not stream:
-        raise InputError(f"{source}: is an .rvc stream already, expected audio (`ravecodec decode` makes audio of it)")
-    if stream and (start in HEADERS or start[:3] == b"ID3"):
-        expected = "expected the magic of an .rvc stream (`ravecodec encode` makes one of it)"
-        raise FormatError(f"{source}: is audio that begins with {start.decode('latin-1')!r}, {expected}")
+def _decode_many(
+    kind: Kind,
+    files: tuple[str, ...],
+    pair: tuple[str, str] | None,
+    choices: Choices,
+    quiet: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> int:
+    """Several inputs, or one with options that are for several."""
+    items, problems = items_of(kind, files, pair, choices)
+    model = options.pop("model")
+    if model is not None:
+        find_model(model)
+    device, threads = options.pop("device"), threads_of(choices, options.pop("threads"))
+    del options["force"]
+    work = DecodeWork(model, options, device, threads)
+    call = {**options, "model": model, "device": device}
+    return transcode_many(
+        work, items, problems, choices, call, kind=kind, describe=console.decoded, quiet=quiet, as_json=as_json
+    )
+
+
+def _check_removal(pair: tuple[str, str] | None, ignore_length: bool) -> None:
+    """UsageError where an input cannot be removed, or should not because a part of it may be lost."""
+    if pair is not None and (is_stdio(pair[0]) or is_stdio(pair[1])):
+        raise UsageError("--rm wants a file as input and a file as output, expected no pipe")
+    if ignore_length:
+        raise UsageError("--rm and --ignore-length are given; expected one of them, because what is not read is lost")
+
+
+def _make_folder(target: str, choices: Choices) -> None:
+    """The folder of -o, where one is named that is not there yet."""
+    if choices.output is not None and not is_stdio(target) and choices.output.endswith(("/", os.sep)):
+        make_folder(target)
 
 
 def _beside(source: str, suffix: str) -> str:
-    """The default output: the input with another extension, or the other end of the pipe.
+    """The default output: the input with another extension.
 
     Only an extension of a known kind is taken off: "Vol.1 No.2" becomes "Vol.1 No.2.rvc".
     """
-    if is_stdio(source):
-        return STDIO
     path = Path(source)
     known = {STREAM} if suffix != STREAM else AUDIO | OTHER_AUDIO
     return str(path.with_suffix(suffix) if path.suffix.lower() in known else path.with_name(path.name + suffix))

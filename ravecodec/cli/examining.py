@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 
 from ravecodec import console
+from ravecodec.batch import InspectWork, VerifyWork
+from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
 from ravecodec.cli.options import examine_options
 from ravecodec.examine import inspect_file, verify_file
 
 
 @click.command()
-@click.argument("source", metavar="FILE")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--frames", is_flag=True, help="List the chunks: position, time, frames, bytes, step, silence.")
+@recursive_option
+@jobs_option
 @examine_options
-def info(source: str, frames: bool, quiet: bool, as_json: bool) -> None:
-    """Show what a stream holds and costs.
+def info(files: tuple[str, ...], frames: bool, recursive: bool, jobs: int | None, quiet: bool, as_json: bool) -> int:
+    """Show what streams hold and cost.
 
-    Reads FILE (or -) to its end and checks every checksum of its bytes on the way.
+    Reads each FILE (or -) to its end and checks every checksum of its bytes on the way. Of several files each gets one
+    line, and all together a sum.
 
     \b
     Examples:
       ravecodec info song.rvc
       ravecodec info song.rvc --frames
       ravecodec info song.rvc --json | jq .stream.kbps
+      ravecodec info -r archive
     """
-    found = inspect_file(source, frames=frames)
+    if len(files) > 1 or recursive or is_folder(files[0]):
+        describe = console.inspected if frames else console.inspected_in_one_line
+        report = Report("info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json)
+        return examine_many(report, InspectWork(frames), files, recursive, jobs)
+    found = inspect_file(files[0], frames=frames)
     if as_json:
         console.emit_json(found)
     elif not quiet:
         console.emit(console.inspected(found))
+    return 0
 
 
 @click.command()
-@click.argument("sources", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--model", metavar="MODEL", help="Model to check the symbols with; default: the one that made the stream."
 )
+@recursive_option
+@jobs_option
 @examine_options
-def verify(sources: tuple[str, ...], model: str | None, quiet: bool, as_json: bool) -> int:
+def verify(
+    files: tuple[str, ...], model: str | None, recursive: bool, jobs: int | None, quiet: bool, as_json: bool
+) -> int:
     """Check that streams are whole.
 
     Of each FILE (or -) all checksums are checked, and all symbols where the model is at hand. Says where the first bad
@@ -50,15 +63,17 @@ def verify(sources: tuple[str, ...], model: str | None, quiet: bool, as_json: bo
     Examples:
       ravecodec verify song.rvc
       ravecodec verify archive/*.rvc -q || echo damaged
+      ravecodec verify -r archive --jobs 2
     """
-    results = []
-    for source in sources:
-        results.append(result := verify_file(source, model=model))
-        if not result.ok:
-            console.say(console.failed(result))
-        elif not quiet and not as_json:
-            console.emit_afterwards(console.verified(result))
+    if len(files) > 1 or recursive or is_folder(files[0]):
+        line = console.emit_afterwards
+        report = Report("verify", console.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json)
+        return examine_many(report, VerifyWork(model), files, recursive, jobs)
+    result = verify_file(files[0], model=model)
+    if not result.ok:
+        console.say(console.failed(result))
+    elif not quiet and not as_json:
+        console.emit_afterwards(console.verified(result))
     if as_json:
-        console.emit_afterwards(console.as_json([dataclasses.asdict(result) for result in results]))
-    codes = {result.exit_code for result in results if not result.ok}
-    return codes.pop() if len(codes) == 1 else bool(codes)
+        console.emit_afterwards(console.as_json(result, None))
+    return result.exit_code
