@@ -25,7 +25,7 @@ from ravecodec.errors import ModelError
 from ravecodec.models.blocks import arrange
 from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, ModelConfig
 from ravecodec.models.header import LATENT_ARRAYS, WEIGHTS, Header, read_header
-from ravecodec.models.latent import LatentSpace
+from ravecodec.models.latent import USUAL, LatentSpace
 from ravecodec.models.rave import Rave
 
 
@@ -161,7 +161,7 @@ def save_package(
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
     point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "effort": coding.effort}
-    point["frames"] = latent.frames
+    point |= {"frames": latent.frames, "usual": np.float32(latent.usual).tolist()}
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PACKAGE_VERSION),
@@ -194,7 +194,7 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
     arrange(network)
     axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
     point = header.point
-    latent = LatentSpace(**axes, frames=point["frames"])
+    latent = LatentSpace(**axes, frames=point["frames"], usual=tuple(point.get("usual", USUAL)))
     coding = Coding(
         base=arrays["coding.base"],
         shapes=arrays["coding.shapes"],
