@@ -275,8 +275,6 @@ def transfer_file(
     Raises:
         UsageError, InputError, ModelError, OutputError.
     """
-    from ravecodec.pipeline import progress_at
-
     began = time.perf_counter()
     point = Point(fidelity, dims)
     pitch = real(pitch, "pitch")
@@ -287,6 +285,8 @@ def transfer_file(
         rate, channels = audio.sample_rate, audio.channels
         opening = open_output(target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip)
         loaded = model_to_encode(model, point, device, threads)
+        from ravecodec.pipeline import progress_at
+
         info = header_for(loaded, rate, channels, point, seed)
         running = Transfer(loaded, info, pitch=pitch, loudness=loudness)
         with opening as output:

@@ -1,9 +1,12 @@
 """Timbre transfer: the codec's own path without symbols, loudness and pitch by independent measures, folders."""
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -248,6 +251,48 @@ def test_bad_calls_are_told(stereo_model: Model, music: Music) -> None:
     for sound, rate, options, kind, words in cases:
         with pytest.raises(kind, match=words):
             transfer(sound, rate, stereo_model, **options)
+
+
+# ---- the table of docs/latents.md ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """benchmarks/transfer.py, which makes the table."""
+    path = Path(__file__).resolve().parent.parent / "benchmarks" / "transfer.py"
+    if not path.exists() or not (path.parent.parent / "docs").exists():
+        pytest.skip("no docs beside the tests")
+    spec = importlib.util.spec_from_file_location("benchmark_of_transfer", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_says_what_was_measured(benchmark: ModuleType) -> None:
+    results, page = json.loads(benchmark.RESULTS.read_text()), benchmark.PAGE.read_text()
+    assert benchmark.renewed(page, results) == page, "run benchmarks/transfer.py"
+    block = page.partition("<!-- table: transfer -->")[2].partition("<!-- end -->")[0]
+    number = next(cell for cell in block.split("|") if cell.strip().startswith("0."))
+    assert benchmark.renewed(page.replace(number, " 9.99 ", 1), results) == page
+    assert all(f"<!-- number: {name} -->" in page for name in benchmark.NUMBERS)
+
+
+def test_the_measures(benchmark: ModuleType, music: Music) -> None:
+    """Chroma follows the notes in any octave and timbre does not; timbre follows the filter, and level neither."""
+    rate = benchmark.RATE
+    notes = [sum(sine(110 * 2 ** ((note + up) / 12), rate, 1) for note in (0, 4, 7)) for up in (0, 5, 2)]
+    song, octave, other = (
+        np.concatenate([k * notes[i] for i in order]) for k, order in ((1, (0, 1, 2)), (0.1, (0, 1, 2)), (1, (1, 2, 0)))
+    )
+    assert benchmark.chroma_correlation(song, octave) == pytest.approx(1, abs=1e-6)
+    assert benchmark.chroma_correlation(song, other) < 0.5
+    noise = np.random.default_rng(0).standard_normal(rate * 2)
+    dull = np.convolve(noise, np.hanning(16), "same")
+    ruler = benchmark.Ruler(benchmark.timbre(noise), np.ones(benchmark.COEFFICIENTS))
+    assert ruler.distance(benchmark.timbre(0.03 * noise)) == pytest.approx(0, abs=1e-6)
+    assert ruler.distance(benchmark.timbre(noise[::-1])) < 0.3 < 2 < ruler.distance(benchmark.timbre(dull))
 
 
 # ---- files and folders -----------------------------------------------------------------------------------------------
