@@ -236,6 +236,11 @@ def picture(source: Audio, played: dict[int, Audio]) -> None:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
+def rounded(value: float, digits: int, sign: str = "") -> str:
+    """Without a minus before nothing."""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
+
+
 def table(results: dict[str, object]) -> list[str]:
     rows = [Row(**values) for values in results["rows"]]  # type: ignore[attr-defined]
     head = [
@@ -250,12 +255,8 @@ def table(results: dict[str, object]) -> list[str]:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for found in rows:
         axes = {0: "*the input itself*", -1: "*control: another input*"}.get(found.dims, str(found.dims))
-        numbers = [
-            f"{found.chroma:.2f}",
-            f"{found.training:.2f}",
-            f"{found.input:.2f}",
-            f"{round(found.loudness, 1) + 0.0:+.1f}",
-        ]
+        numbers = [rounded(value, 2) for value in (found.chroma, found.training, found.input)]
+        numbers.append(rounded(found.loudness, 1, "+"))
         if found.dims == 0:
             numbers[3] = ""
         unusual = f"{100 * found.outside:.0f} %" if found.dims == 0 else ""

@@ -26,7 +26,7 @@ from ravecodec.bitstream.container import MAGIC
 from ravecodec.errors import InputError, OutputError, RavecodecError, UsageError
 from ravecodec.examine import is_regular
 from ravecodec.files import STDIN_NAME, STDOUT_NAME, check_output, check_source, is_stdio
-from ravecodec.latents import as_numpy
+from ravecodec.latents import as_numpy, check_loaded
 from ravecodec.loudness import Follower
 from ravecodec.pitch import PitchShift, check_pitch
 from ravecodec.transcode import BLOCK, Point, Report, as_audio, header_for, model_to_encode, real, whole
@@ -201,6 +201,13 @@ class Transfer:
                 yield block
 
 
+def _loaded(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+    """The loaded model, once `point` makes sense with it; UsageError for what is no model."""
+    if not isinstance(model, str | Path | None):
+        check_loaded(model)
+    return model_to_encode(model, point, device, threads)
+
+
 def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """First and last + 1 of every stretch of equal flags."""
     borders = np.flatnonzero(flags[1:] != flags[:-1]) + 1
@@ -238,7 +245,7 @@ def transfer(
     point = Point(fidelity, dims)
     pitch = real(pitch, "pitch")
     check_pitch(pitch)
-    loaded = model_to_encode(model, point, device, None)
+    loaded = _loaded(model, point, device, None)
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     running = Transfer(loaded, info, pitch=pitch, loudness=loudness)
     blocks = [np.zeros((len(samples), 0), np.float32)]
@@ -284,7 +291,7 @@ def transfer_file(
     with open_input(source) as audio:
         rate, channels = audio.sample_rate, audio.channels
         opening = open_output(target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip)
-        loaded = model_to_encode(model, point, device, threads)
+        loaded = _loaded(model, point, device, threads)
         from ravecodec.pipeline import progress_at
 
         info = header_for(loaded, rate, channels, point, seed)
@@ -376,7 +383,7 @@ def transfer_folder(
     source, target = Path(source), Path(target)
     check_pitch(pitch := real(pitch, "pitch"))
     pairs = _pairs(source, target)
-    loaded = model_to_encode(model, Point(fidelity, dims), device, threads)
+    loaded = _loaded(model, Point(fidelity, dims), device, threads)
     options |= {"model": loaded, "fidelity": fidelity, "dims": dims, "pitch": pitch}
     finished: list[TransferSummary] = []
     failed: list[Failure] = []

@@ -248,6 +248,8 @@ def test_bad_calls_are_told(stereo_model: Model, music: Music) -> None:
         (audio, 44_100, {"fidelity": 1.5}, UsageError, "fidelity is 1.5"),
         (audio, 44_100, {"seed": -1}, UsageError, "seed is -1"),
     ]
+    with pytest.raises(UsageError, match="expected a name, a path, an id or a loaded model"):
+        transfer(audio, 44_100, 1.5)  # type: ignore[arg-type]
     for sound, rate, options, kind, words in cases:
         with pytest.raises(kind, match=words):
             transfer(sound, rate, stereo_model, **options)
