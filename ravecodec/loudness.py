@@ -24,10 +24,10 @@ FLOOR_LUFS = -70.0  # BS.1770's absolute gate: what is below it has no loudness 
 MOST_DB = 20.0  # of gain, either way
 
 
-def k_weighting(hz: NDArray[np.float64]) -> NDArray[np.float64]:
+def k_weighting(hz: NDArray[np.floating]) -> NDArray[np.float64]:
     """The K-weighting's power gain at frequencies in Hz; above 24 kHz, which it does not know, that of 24 kHz."""
     z = np.exp(-2j * np.pi * np.minimum(hz, STANDARD_RATE / 2) / STANDARD_RATE)
-    gain = np.ones_like(hz)
+    gain = np.ones(hz.shape)
     for b, a in (SHELF, HIGH_PASS):
         gain = gain * np.abs(np.polyval(b[::-1], z) / np.polyval(a[::-1], z)) ** 2
     return gain
