@@ -160,8 +160,9 @@ def save_package(
     tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
-    point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "effort": coding.effort}
-    point |= {"frames": latent.frames, "usual": np.float32(latent.usual).tolist()}
+    point: dict[str, Any] = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill}
+    point |= {"effort": coding.effort}
+    point |= {"frames": latent.frames, "usual": [float(np.float32(value)) for value in latent.usual]}
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PACKAGE_VERSION),
