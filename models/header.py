@@ -270,6 +270,10 @@ def _check_point(point: Mapping[str, Any], latent: int) -> None:
         if type(value) is not int or not low <= value <= high:
             expected = f"an integer from {low} to {high}"
             raise ValueError(f"{key} of the operating point is {brief(value)}, expected {expected}")
+    usual = point.get("usual", [0.0, 0.0])  # models have it since there is timbre transfer
+    numbers = isinstance(usual, list) and len(usual) == 2 and all(type(x) in (int, float) for x in usual)
+    if not numbers or not 0 <= usual[0] <= usual[1] <= HUGE:
+        raise ValueError(f"usual of the operating point is {brief(usual)}, expected two rising numbers from 0")
     if not isinstance(point.get("fill"), bool):
         raise ValueError(f"fill of the operating point is {brief(point.get('fill'))}, expected true or false")
 

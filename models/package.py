@@ -26,7 +26,7 @@ from ravecodec.models.blocks import arrange
 from ravecodec.models.coding import Coding, Prediction
 from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, PREDICTION_SINCE, ModelConfig
 from ravecodec.models.header import LATENT_ARRAYS, WEIGHTS, Header, read_header
-from ravecodec.models.latent import LatentSpace
+from ravecodec.models.latent import USUAL, LatentSpace
 from ravecodec.models.rave import Rave
 
 
@@ -145,8 +145,9 @@ def save_package(
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
     for key, array in coding.prediction.arrays().items() if coding.prediction else ():
         tensors[key] = torch.from_numpy(np.array(array))
-    point = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill, "effort": coding.effort}
-    point["frames"] = latent.frames
+    point: dict[str, Any] = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill}
+    point |= {"effort": coding.effort}
+    point |= {"frames": latent.frames, "usual": [float(np.float32(value)) for value in latent.usual]}
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PREDICTION_SINCE if coding.prediction else PACKAGE_VERSION),
@@ -200,7 +201,7 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
     arrange(network)
     axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
     point = header.point
-    latent = LatentSpace(**axes, frames=point["frames"])
+    latent = LatentSpace(**axes, frames=point["frames"], usual=tuple(point.get("usual", USUAL)))
     coding = Coding(
         base=arrays["coding.base"],
         shapes=arrays["coding.shapes"],

@@ -3,6 +3,7 @@
     encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
     data = encode(audio, 44100)         audio, rate = decode(data)
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
+    audio, rate, known = transfer(audio, 44100, model)          transfer_file("x.flac", "y.wav", model=...)
 
 Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package,
 which joins them. Importing it is cheap: torch is loaded by the calls that need it, never here.
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.splice import concat_files, cut_file
+    from ravecodec.timbre import transfer, transfer_file, transfer_folder
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 __version__ = "0.1.0"
@@ -29,6 +31,9 @@ __all__ = [
     "encode_file",
     "inspect_file",
     "load_model",
+    "transfer",
+    "transfer_file",
+    "transfer_folder",
     "verify_file",
 ]
 _HOMES = {
@@ -38,6 +43,9 @@ _HOMES = {
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
     "analyse": "ravecodec.latents",
+    "transfer": "ravecodec.timbre",
+    "transfer_file": "ravecodec.timbre",
+    "transfer_folder": "ravecodec.timbre",
 }
 
 

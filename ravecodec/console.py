@@ -385,7 +385,8 @@ class Meter:
             self._bar = self._open(progress)
         speed = progress.seconds / (time.perf_counter() - self._began)
         rate = progress.bytes * 8 / 1000 / max(progress.seconds, 1e-9)
-        text = f"{self._label}: {progress.seconds:.0f} s, {speed:.1f}x real time, {rate:.2f} kbit/s"
+        cost = f", {rate:.2f} kbit/s" if progress.bytes else ""
+        text = f"{self._label}: {progress.seconds:.0f} s, {speed:.1f}x real time{cost}"
         self._bar.set_description_str(text, refresh=False)
         self._bar.update((progress.share or 0.0) - self._bar.n)
         if first:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.bitstream import Limits, StreamReader
+from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, open_binary_output
 from ravecodec.latents import Latents, Values, frames_of, model_of, samples_of
-from ravecodec.transcode import real
+from ravecodec.transcode import real, whole
 
 ALL = "all"  # axes
 NEAR = 1e-6  # frames or samples: a time so close to the next one is that one's
@@ -49,6 +50,9 @@ def randomise(latents: Latents, axis: Axis, sigma: float, seed: int = 0) -> Late
     sigma = _finite(sigma, "sigma")
     if sigma < 0:
         raise UsageError(f"sigma is {sigma:g}, expected 0 or more")
+    seed = whole(seed, "the seed")
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"the seed is {seed}, expected 0 to {MAX_SEED}")
     columns = np.arange(latents.info.dims)[_columns(latents, axis)]
     return _on_axis(latents, axis, lambda values, first: values + sigma * _noise(seed, first, len(values), columns))
 
@@ -95,6 +99,7 @@ def mix(latents: Latents, other: Latents, share: float) -> Latents:
     share = _finite(share, "the share")
     if not 0 <= share <= 1:
         raise UsageError(f"the share is {share:g}, expected 0 to 1")
+    _check_latents(other)
     frames = min(len(latents), len(other))
     values, silent, lead = latents.values.copy(), latents.silent.copy(), latents.lead
     values[:frames] = _between(values[:frames], _fitted(latents, other, other.values[:frames]), share)
@@ -159,6 +164,7 @@ def stretch(latents: Latents, factor: float) -> Latents:
 
 def concat(latents: Latents, other: Latents) -> Latents:
     """These, to the end of their last frame, then `other`; axes that it lacks are 0."""
+    _check_latents(other)
     values = np.concatenate([latents.values, _fitted(latents, other, other.values)])
     silent = np.concatenate([latents.silent, other.silent])
     info = latents.info
@@ -200,7 +206,7 @@ def _columns(latents: Latents, axis: Axis) -> slice:
     dims = latents.info.dims
     if axis == ALL:
         return slice(0, dims)
-    if isinstance(axis, str) or not 0 <= axis < dims:
+    if isinstance(axis, str) or not 0 <= (axis := whole(axis, "axis")) < dims:
         raise UsageError(f"axis is {axis}, these latents have 0 to {dims - 1}, or {ALL}")
     return slice(axis, axis + 1)
 
@@ -222,6 +228,11 @@ def _fitted(latents: Latents, other: Latents, values: Values) -> Values:
         raise ModelError(f"the other latents are of model {found.hex()}, {expected}")
     missing = max(0, latents.info.dims - values.shape[1])
     return np.pad(values, ((0, 0), (0, missing)))[:, : latents.info.dims]
+
+
+def _check_latents(other: object) -> None:
+    if not isinstance(other, Latents):
+        raise UsageError(f"the other latents are of type {type(other).__name__}, expected Latents")
 
 
 def _finite(value: float, what: str) -> float:

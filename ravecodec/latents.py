@@ -50,11 +50,28 @@ MOST_BYTES = 2**31  # of the arrays of an npz; an hour of the default model's la
 
 
 def as_numpy(array: Any) -> Any:
-    """A torch tensor, on any device and with or without a gradient, as an array; anything else as it is."""
+    """A torch tensor, on any device and with or without a gradient, as an array; anything else as it is.
+
+    InputError for a tensor that no array can hold: sparse, quantised, without data.
+    """
     if not hasattr(array, "detach"):
         return array
-    array = array.detach().cpu()
-    return (array.float() if array.is_floating_point() else array).numpy()
+    try:
+        array = array.detach().cpu()
+        return (array.float() if array.is_floating_point() else array).numpy()
+    except (TypeError, RuntimeError) as error:  # NotImplementedError is one
+        found = f"{array.dtype} tensor ({array.layout}) on {array.device}"
+        raise InputError(f"a {found} cannot become an array, expected a dense one with data") from error
+
+
+def _as_array(value: Any, what: str) -> NDArray[Any]:
+    """An array of whatever it is; InputError for rows of different lengths."""
+    if np.ma.is_masked(value):
+        raise InputError(f"latents: {what} has masked entries, expected a value for each")
+    try:
+        return np.asarray(as_numpy(value))
+    except ValueError as error:
+        raise InputError(f"latents: {what} is no array ({error})") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +100,17 @@ class Latents:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.info, StreamInfo):
+            raise InputError(f"latents: info is {type(self.info).__name__}, expected StreamInfo")
         check_info(self.info)
         values = _checked(self.values, "values", self.info.dims)
         lead = np.zeros((0, self.info.dims)) if self.lead is None else self.lead
-        silent = np.zeros(len(values), np.bool_) if self.silent is None else as_numpy(self.silent)
+        silent = np.zeros(len(values), np.bool_) if self.silent is None else self.silent
+        chunks = None if self.chunks is None else _as_array(self.chunks, "chunks")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "lead", _checked(lead, "lead", self.info.dims))
-        object.__setattr__(self, "silent", np.asarray(silent))
+        object.__setattr__(self, "silent", _as_array(silent, "silent"))
+        object.__setattr__(self, "chunks", chunks)
         object.__setattr__(self, "samples", whole(self.samples, "samples"))
         self._check()
 
@@ -309,6 +330,9 @@ class Latents:
 
         rate: of the output, by default the original's. ModelError, InputError as for `to_stream`.
         """
+        rate = None if rate is None else whole(rate, "the output's rate")
+        if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+            raise UsageError(f"the output's rate is {rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz")
         loaded = model_of(self.info, "latents", model, device=device)
         blocks = list(self.audio(loaded, rate))
         return np.concatenate(blocks, axis=1), rate or self.sample_rate
@@ -369,7 +393,7 @@ class Latents:
 
 def _checked(values: Any, what: str, dims: int) -> Values:
     """As float32 [frames, dims]; InputError for other shapes, other things than real numbers, NaN and infinity."""
-    array = np.asarray(as_numpy(values))
+    array = _as_array(values, what)
     real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     if not real or array.ndim != 2 or array.shape[1] != dims:
         found = f"{array.dtype} of shape {array.shape}"
@@ -410,10 +434,20 @@ def model_of(
     """The loaded model of a stream or latents called `name`; ModelError if `model` is another one."""
     if isinstance(model, str | Path | None):
         model = load_model(model_for_stream(info, name, model).path, device=device, threads=threads)
+    check_loaded(model)
     from ravecodec.codec import check_model
 
     check_model(model, info, name)
     return model
+
+
+def check_loaded(model: Any) -> None:
+    """UsageError for what is no model that `load_model` made."""
+    from ravecodec.models.package import Model
+
+    if not isinstance(model, Model):
+        found = type(model).__name__
+        raise UsageError(f"model is of type {found}, expected a name, a path, an id or a loaded model")
 
 
 # ---- from audio ------------------------------------------------------------------------------------------------------
@@ -469,6 +503,7 @@ def analyse_file(
 def _model_for(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
     if isinstance(model, str | Path | None):
         model = load_model(model, device=device, threads=threads)
+    check_loaded(model)
     point.check(model.name, model.config.latent)
     return model
 

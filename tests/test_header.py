@@ -20,6 +20,7 @@ from ravecodec.cli import main
 from ravecodec.errors import ModelError
 from ravecodec.models import header as header_module
 from ravecodec.models.header import DTYPES, expected_tensors, read_header
+from ravecodec.models.latent import USUAL
 from ravecodec.models.package import load_package
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -84,6 +85,12 @@ POINTS: list[tuple[str, Any]] = [
     ("dims", 10**30),
     ("frames", None),
     ("frames", -1),
+    ("usual", 1.0),
+    ("usual", [1.0]),
+    ("usual", [2.0, 1.0]),
+    ("usual", [0.5, True]),
+    ("usual", [-1.0, 1.0]),
+    ("usual", [0.5, 10**40]),
 ]
 WEIGHT = "weights.generator.entry.bias"
 VALUES: list[tuple[str, float]] = [
@@ -159,6 +166,19 @@ def test_hostile_headers_are_refused_at_once(model_folder: Path, offered: Callab
         message = str(caught.value).replace(str(path), "x.safetensors")
         assert peak < 2**26, what
         assert len(message) < 350 and "\n" not in message and message.startswith("x.safetensors: "), what
+
+
+def test_a_model_that_does_not_say_what_is_usual_has_the_default(
+    model_folder: Path, offered: Callable[[bytes], Path]
+) -> None:
+    """As those packed before there was timbre transfer."""
+    good = (model_folder / "default.safetensors").read_bytes()
+    header, body = parts(good)
+    point = json.loads(header["__metadata__"]["point"])
+    stored = point.pop("usual")
+    header["__metadata__"]["point"] = json.dumps(point)
+    assert load_package(offered(joined(header, body))).latent.usual == USUAL
+    assert load_package(offered(good)).latent.usual == tuple(stored) != USUAL
 
 
 def test_values_that_no_model_can_have_are_refused_by_tensor(

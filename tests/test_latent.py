@@ -117,6 +117,20 @@ def test_axes_are_what_they_say(whiten: bool) -> None:
     assert np.allclose(latent.prior**2, latent.deviation**2 + latent.spread**2)
 
 
+@pytest.mark.parametrize("whiten", [True, False])
+def test_what_is_usual(whiten: bool) -> None:
+    """1 on average over the training data, of which one frame in a hundred is unusual: too far out or too near."""
+    means, spreads = data(4000)
+    latent = analyse(means, spreads, whiten)
+    y = latent.project(means)
+    assert latent.distance(y).mean() == pytest.approx(1)
+    assert latent.unusual(y).mean() == pytest.approx(0.01, abs=1e-3)
+    assert latent.unusual(10 * y).mean() > 0.9
+    assert latent.unusual(np.zeros((2, 3, 6))).all()
+    assert latent.distance(y[7]) == pytest.approx(latent.distance(y)[7])
+    assert not analyse(*data(1)).unusual(np.zeros((1, 6))).any()
+
+
 def test_whitening_makes_the_noise_the_unit() -> None:
     latent = analyse(*data(), whiten=True)
     assert np.allclose(latent.spread, 1)

@@ -178,6 +178,52 @@ def test_what_does_not_fit_is_refused(stereo_model: Model, mono_model: Model, mu
         analyse(np.zeros(9, np.int16), 44_100, stereo_model)
 
 
+def test_what_is_no_array_or_number_is_told(stereo_model: Model, music: Music) -> None:
+    """In one sentence, whatever it is; another device's tensors are taken, and `meta` has none of their data."""
+    audio = music(20_000)
+    latents = analyse(audio, 44_100, stereo_model)
+    no_arrays: list[Any] = [
+        "abc",
+        {},
+        [[1.0, 2.0], [3.0]],
+        np.array([[object()] * 14]),
+        np.array([["a"] * 14]),
+        np.array([["2020-01-01"] * 14], "M8[D]"),
+        np.ma.masked_array(np.ones((2, 14)), mask=True),
+        torch.empty(2, 14, device="meta"),
+        torch.eye(14).to_sparse(),
+        torch.zeros(2, 14, dtype=torch.complex64),
+        np.zeros((2, 3, 14)),
+    ]
+    for wrong in no_arrays:
+        for use in (
+            lambda wrong: replace(latents, values=wrong),
+            lambda wrong: replace(latents, lead=wrong),
+            lambda wrong: replace(latents, silent=wrong),
+            lambda wrong: replace(latents, chunks=wrong),
+            lambda wrong: analyse(wrong, 44_100, stereo_model),
+        ):
+            with pytest.raises(InputError) as caught:
+                use(wrong)
+            assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    for rate in (44_100.0, np.float32(44_100), "44100", True, np.array([44_100])):
+        for call in (lambda r: analyse(audio, r, stereo_model), lambda r: latents.synthesise(stereo_model, rate=r)):
+            with pytest.raises(UsageError, match=r"rate is .*expected a whole number"):
+                call(rate)
+    for rate in (-1, 0, 10**9):
+        with pytest.raises((UsageError, InputError), match="expected 1000 to 768000 Hz"):
+            analyse(audio, rate, stereo_model)
+        with pytest.raises(UsageError, match="expected 1000 to 768000 Hz"):
+            latents.synthesise(stereo_model, rate=rate)
+    for model in (1.5, True, [stereo_model], stereo_model.network):
+        for play in (latents.synthesise, latents.to_stream, lambda model: analyse(audio, 44_100, model)):
+            with pytest.raises(UsageError, match="expected a name, a path, an id or a loaded model"):
+                play(model)
+    with pytest.raises(InputError, match="info is dict, expected StreamInfo"):
+        replace(latents, info={})
+    assert analyse(audio, np.int64(44_100), stereo_model).synthesise(stereo_model, rate=np.int32(8_000))[1] == 8_000
+
+
 def test_npz_files_are_not_trusted(stereo_model: Model, music: Music, tmp_path: Path) -> None:
     latents = analyse(music(44_100), 44_100, stereo_model)
     latents.save(tmp_path / "good.npz")

@@ -20,6 +20,7 @@ from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.training import train
 from ravecodec.decoders import has_av
+from ravecodec.cli.transfer import transfer
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -78,6 +79,7 @@ def main(ctx: click.Context) -> None:
       ravecodec info song.rvc                  what is in it, and what it costs
       ravecodec verify *.rvc                   check every checksum and symbol
       ravecodec edit song.rvc slow.rvc --stretch 2
+      ravecodec transfer voice.wav other.wav   play audio in the sound of a model
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
@@ -92,5 +94,5 @@ def main(ctx: click.Context) -> None:
         ctx.exit(console.USAGE_EXIT)
 
 
-for command in (encode, decode, info, verify, cut, concat, latents, edit, model, train, evaluate):
+for command in (encode, decode, info, verify, cut, concat, latents, edit, transfer, model, train, evaluate):
     main.add_command(command)
