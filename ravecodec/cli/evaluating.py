@@ -138,8 +138,9 @@ def evaluate(
     _write(results, out, 0 if plot else embed)
     if mushra is not None:
         from ravecodec.evaluate.mushra import write_kit
+        from ravecodec.evaluate.page.series import for_listeners
 
-        write_kit(results, out / "audio", mushra, _for_listeners(results), seed=options["seed"])
+        write_kit(results, out / "audio", mushra, for_listeners(results), seed=options["seed"])
     if as_json:
         console.emit_json({"report": str(out / PAGE), "results": results.compact()})
     elif not quiet:
@@ -212,22 +213,13 @@ def _merged(paths: tuple[Path, ...]) -> Results:
 
 def _write(results: Results, out: Path, embed: int) -> None:
     """The report, from the results alone."""
-    from ravecodec.evaluate.report import write_page
+    from ravecodec.evaluate.page.report import write_page
     from ravecodec.files import AtomicFile
 
     results.save(out / RESULTS)
     with AtomicFile(out / ITEMS, force=True) as file:
         file.write(results.to_csv().encode())
     write_page(results, out, embed)
-
-
-def _for_listeners(results: Results) -> list[str]:
-    """Conditions worth a listener's time: each model's default point, and of each codec two of the lowest rates."""
-    chosen = [c.id for c in results.conditions if c.settings.get("default")]
-    for series in results.series:
-        codecs = [c.id for c in results.of(series) if c.kind == "codec"]
-        chosen += sorted(codecs, key=lambda c: results.kbps(c) or 0.0)[1:3]
-    return chosen
 
 
 def _score_listeners(key: Path, paths: tuple[Path, ...], *, as_json: bool) -> int:

@@ -17,7 +17,8 @@ import soxr
 from numpy.typing import NDArray
 
 from ravecodec.errors import UsageError
-from ravecodec.evaluate.excerpts import RATE, Audio, low_pass
+from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.signals import correlation
 
 OPUS_LEVELS = (6.0, 256.0)  # kbit/s a channel that libsndfile's compression levels 1 and 0 stand for
 MP3_LOWEST = 32.0  # kbit/s of MPEG-1 layer III
@@ -94,11 +95,6 @@ def av_codec(audio: Audio, codec: str, container: str, kbps: float, options: dic
     return Outcome(_like(audio, decoded, RATE), len(data), payload)
 
 
-def low_passed(audio: Audio, hertz: float) -> Outcome:
-    """The audio below a frequency; see `excerpts.low_pass`, which is not the filter of BS.1534."""
-    return Outcome(np.ascontiguousarray(low_pass(audio.T, hertz).T, dtype=np.float32))
-
-
 def noise_vocoded(audio: Audio, size: int = 1024) -> Outcome:
     """Noise whose power spectrum, smoothed over a third of an octave, follows that of each channel every 5 ms: rhythm
     and timbre without a tone. The same noise for all channels, so that the stereo image stays."""
@@ -140,13 +136,7 @@ def _like(original: Audio, decoded: NDArray[np.floating], rate: int) -> Audio:
     first sample (MP3 and AAC do, and say nothing) and behind the last is left out."""
     audio = decoded if rate == RATE else soxr.resample(decoded, rate, RATE, quality="VHQ")
     samples = original.shape[1]
-    lag = _lag(original.mean(0, dtype=np.float64), audio.mean(1, dtype=np.float64))
+    mids = original.mean(0, dtype=np.float64), audio.mean(1, dtype=np.float64)
+    lag = int(correlation(*mids, range(MOST_LATE)).argmax())
     audio = audio[lag if lag >= PRIMING else 0 :][:samples]
     return np.ascontiguousarray(np.pad(audio, ((0, samples - len(audio)), (0, 0))).T, dtype=np.float32)
-
-
-def _lag(original: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
-    """Samples by which a decoded signal is late, 0 to MOST_LATE, at the maximum of the cross-correlation."""
-    size = 1 << (len(original) + len(decoded)).bit_length()
-    product = np.fft.rfft(original, size).conj() * np.fft.rfft(decoded, size)
-    return int(np.fft.irfft(product, size)[:MOST_LATE].argmax())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
 from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.results import Condition
+from ravecodec.evaluate.signals import TRANSITION, low_pass
 
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
@@ -28,7 +29,9 @@ FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
 OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 GENERATIONS = (3, 10)  # times through the codec
-LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; the frequencies of the anchors of ITU-R BS.1534
+LOWPASS = (("lowpass-3.5k", "low-pass 3.5kHz", 3500.0), ("lowpass-7k", "low-pass 7kHz", 7000.0))  # BS.1534's anchors
+Settings = Mapping[str, Any]
+Action = Callable[[Settings, Audio, Audio, Mapping[str, Path]], Outcome]
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 
 
@@ -130,41 +133,45 @@ _ANCHORS = {
     ),
     "aac": _codec("aac", "AAC-LC (mid)", AAC, codec="aac", container="adts", options={}, **_AV),
     "lowpass": [
-        Condition(f"lowpass-{cut}", f"lowpass-{cut}", "control", f"low-pass {cut}Hz", {"do": "lowpass", "hz": hertz})
-        for cut, hertz in LOWPASS.items()
+        Condition(name, name, "control", label, {"do": "lowpass", "hz": hertz, "transition_hz": TRANSITION})
+        for name, label, hertz in LOWPASS
     ],
 }
 
 
-def apply(settings: Mapping[str, Any], audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
+def apply(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
     """Carries a condition out on an excerpt float32 [channels, samples]; its result has the same shape.
 
     other: the excerpt that stands in for it in `another-excerpt`; models: package by id.
     """
-    do = settings["do"]
-    if do in ("ravecodec", "unquantised"):
-        model = _model(models[settings["model"]])
-        return _coded(settings, audio, model) if do == "ravecodec" else _unquantised(settings["dims"], audio, model)
-    if do == "identity":
-        return Outcome(audio)
-    if do == "another-excerpt":
-        return Outcome(_fitted(match_channels(other, len(audio)), audio.shape[1]))
-    if do == "noise-vocoded":
-        return anchors.noise_vocoded(audio)
-    if do == "lowpass":
-        return anchors.low_passed(audio, settings["hz"])
-    sent = match_channels(audio, settings["channels"])
-    if do == "av":
-        kind = settings["codec"], settings["container"], settings["kbps"], settings["options"]
-        done = anchors.av_codec(sent, *kind)
-    else:
-        done = (anchors.opus if do == "opus" else anchors.mp3)(sent, settings["kbps"])
-    return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
+    return ACTIONS[settings["do"]](settings, audio, other, models)
 
 
-def _fitted(audio: Audio, samples: int) -> Audio:
-    """Repeated or cut to a length."""
-    return np.ascontiguousarray(np.tile(audio, -(-samples // audio.shape[1]))[:, :samples])
+def _control(done: Callable[[Settings, Audio, Audio], Outcome]) -> Action:
+    """A distortion: no model is needed."""
+    return lambda settings, audio, other, models: done(settings, audio, other)
+
+
+def _by_codec(code: Callable[[Settings, Audio], Outcome]) -> Action:
+    """Another codec, on the number of channels that the settings name; the result has the excerpt's channels."""
+
+    def carried_out(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
+        done = code(settings, match_channels(audio, settings["channels"]))
+        return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
+
+    return carried_out
+
+
+def _by_model(code: Callable[[Settings, Audio, Model], Outcome]) -> Action:
+    """A model of ours, loaded from its package."""
+    return lambda settings, audio, other, models: code(settings, audio, _model(models[settings["model"]]))
+
+
+def _another(settings: Settings, audio: Audio, other: Audio) -> Outcome:
+    """Another excerpt, repeated or cut to the length of this one."""
+    samples = audio.shape[1]
+    alike = match_channels(other, len(audio))
+    return Outcome(np.ascontiguousarray(np.tile(alike, -(-samples // alike.shape[1]))[:, :samples]))
 
 
 @lru_cache(maxsize=2)
@@ -174,7 +181,7 @@ def _model(path: Path) -> Model:
     return load_model(path, device="cpu")
 
 
-def _coded(settings: Mapping[str, Any], audio: Audio, model: Model) -> Outcome:
+def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     """Through a real stream."""
     import io
 
@@ -208,14 +215,15 @@ def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
     return np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
 
 
-def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
+def _unquantised(settings: Settings, audio: Audio, model: Model) -> Outcome:
     """What the model would make of its own latents: all of them, or those that the default point sends, the others
     filled as a decoder fills them."""
     from ravecodec.analysis import Analyser
     from ravecodec.codec import Decoder, stream_info
     from ravecodec.quantize import Quantizer
 
-    info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
+    dims = settings["dims"] or model.config.latent
+    info = stream_info(model, RATE, len(audio), dims, 0)
     quantizer = Quantizer(model.latent, model.coding, info.dims, 0, info.noise_fill)
     analyser, decoder = Analyser(model, RATE), Decoder(model, info)
     blocks = [*analyser.process(audio), *analyser.flush()]
@@ -226,3 +234,20 @@ def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
         decoder.lead_in_latents(latents[:lead])
     pieces = [*decoder.process_latents(latents[lead:]), *decoder.flush(audio.shape[1])]
     return Outcome(np.concatenate(pieces, axis=1))
+
+
+ACTIONS: dict[str, Action] = {  # by what `Condition.settings` calls "do"
+    "ravecodec": _by_model(_coded),
+    "unquantised": _by_model(_unquantised),
+    "opus": _by_codec(lambda settings, audio: anchors.opus(audio, settings["kbps"])),
+    "mp3": _by_codec(lambda settings, audio: anchors.mp3(audio, settings["kbps"])),
+    "av": _by_codec(
+        lambda settings, audio: anchors.av_codec(
+            audio, settings["codec"], settings["container"], settings["kbps"], settings["options"]
+        )
+    ),
+    "identity": _control(lambda settings, audio, other: Outcome(audio)),
+    "another-excerpt": _control(_another),
+    "noise-vocoded": _control(lambda settings, audio, other: anchors.noise_vocoded(audio)),
+    "lowpass": _control(lambda settings, audio, other: Outcome(low_pass(audio, settings["hz"]))),
+}

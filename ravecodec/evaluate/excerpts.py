@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ravecodec.audio import AUDIO_SUFFIXES
 from ravecodec.errors import InputError
 from ravecodec.evaluate.results import Item
+from ravecodec.evaluate.signals import RATE, high_pass
 
-RATE = 48_000
 MARGIN = 1.0  # seconds of context on both sides for the filters
 FIRST = 0.4  # of a file, where an excerpt is looked for first: past the introduction
 QUIET_DB = -45.0  # a half second below this: look further
@@ -149,37 +149,10 @@ def _read(path: Path, start: float, seconds: float) -> Audio:
     if rate != RATE:
         audio = soxr.resample(audio, rate, RATE, quality="VHQ")
     begin, samples = round((start - first) * RATE), round(seconds * RATE)
-    clean = _high_pass(audio)[begin : begin + samples]
-    clean = np.pad(clean, ((0, samples - len(clean)), (0, 0)))
+    clean = high_pass(audio.T)[:, begin : begin + samples]
+    clean = np.pad(clean, ((0, 0), (0, samples - clean.shape[1])))
     clean = clean * min(1.0, 0.99 / (np.abs(clean).max() + 1e-9))
-    return np.ascontiguousarray(np.rint(clean.T * 32767) / 32768, dtype=np.float32)
-
-
-def _high_pass(audio: NDArray[np.float64], hertz: float = 20.0, taps: int = 16385) -> NDArray[np.float64]:
-    """Linear-phase FIR high-pass (Blackman, -6 dB at `hertz`) along axis 0, without delay."""
-    time = np.arange(taps) - taps // 2
-    low = np.sinc(2 * hertz / RATE * time) * np.blackman(taps)
-    kernel = -low / low.sum()
-    kernel[taps // 2] += 1.0
-    return filtered(audio, kernel)
-
-
-def low_pass(audio: NDArray[np.floating], hertz: float, taps: int = 1025) -> NDArray[np.float64]:
-    """Linear-phase FIR low-pass (Blackman, -6 dB at `hertz`), without delay: audio [samples, channels] at 48 kHz.
-
-    ITU-R BS.1534 asks for anchors that are flat up to `hertz`; those of the listening test are (`mushra.low_pass`).
-    """
-    time = np.arange(taps) - taps // 2
-    kernel = np.sinc(2 * hertz / RATE * time) * np.blackman(taps)
-    return filtered(np.asarray(audio, dtype=np.float64), kernel / kernel.sum())
-
-
-def filtered(audio: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convolution along axis 0 with an odd, centred kernel; the length stays."""
-    size = len(audio) + len(kernel) - 1
-    spectrum = np.fft.rfft(audio, size, axis=0) * np.fft.rfft(kernel, size)[:, None]
-    start = len(kernel) // 2
-    return np.fft.irfft(spectrum, size, axis=0)[start : start + len(audio)]
+    return np.ascontiguousarray(np.rint(clean * 32767) / 32768, dtype=np.float32)
 
 
 def _quietest(audio: Audio) -> float:

@@ -20,7 +20,6 @@ from ravecodec.errors import FormatError
 from ravecodec.files import AtomicFile
 
 FORMAT, VERSION = "ravecodec-evaluation", 1
-KINDS = ("model", "codec", "bound", "again", "control")
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,9 @@ class Condition:
     """One thing that was done to every item.
 
     `series`: conditions of one curve share it, e.g. all points of a model. `kind`: `model` (ravecodec), `codec`
-    (an anchor with a rate), `bound` (the model without quantisation: no rate) or `control` (identity, low-passes,
-    noise-vocoded, another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it.
+    (an anchor with a rate), `bound` (the model without quantisation: no rate), `again` (a model's output coded again)
+    or `control` (identity, low-passes, noise-vocoded, another excerpt: no rate). `label`: for people. `settings`:
+    JSON, what reproduces it; only `conditions.apply` looks into it, and what a page asks for has a name here.
     """
 
     id: str
@@ -51,6 +51,46 @@ class Condition:
     kind: str
     label: str
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def action(self) -> str:
+        """What is done (`conditions.ACTIONS`); the id where the settings do not say."""
+        return str(self.settings.get("do", self.id))
+
+    @property
+    def model(self) -> str | None:
+        """The id of the model that did it, hexadecimal; None for anchors and controls."""
+        return self.settings.get("model")
+
+    @property
+    def dims(self) -> int | None:
+        """How many dims a model sends; None for all of them."""
+        return self.settings.get("dims")
+
+    @property
+    def step_index(self) -> int | None:
+        """A model's quantiser step."""
+        return self.settings.get("step_index")
+
+    @property
+    def effort(self) -> int | None:
+        """A model's level of effort."""
+        return self.settings.get("effort")
+
+    @property
+    def fidelity(self) -> float | None:
+        """The share f of a model's latent deviation that its dims carry, 0..1."""
+        return self.settings.get("fidelity")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is a model's own operating point."""
+        return bool(self.settings.get("default", False))
+
+    @property
+    def mid_only(self) -> bool:
+        """Whether the mid channel alone is sent."""
+        return self.settings.get("channels") == 1
 
 
 @dataclass(frozen=True)
@@ -169,11 +209,9 @@ class Results:
         return arrays
 
     def to_json(self) -> str:
-        own = {
-            f.name: [_plain(x) for x in v] if isinstance(v := getattr(self, f.name), list) else v for f in fields(self)
-        }
         head = {"format": FORMAT, "version": VERSION, "name": self.name, "description": self.description}
-        return json.dumps(head | {"results": self.compact()} | own, indent=1, ensure_ascii=False) + "\n"
+        values = head | {"results": self.compact()} | asdict(self)
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, name: str = "results.json") -> Results:
@@ -205,16 +243,17 @@ class Results:
         conditions = {condition.id: condition for condition in self.conditions}
         for score in self.scores:
             item, condition = items[score.item], conditions[score.condition]
-            rates = (
-                None if size is None else round(size * 8 / 1000 / item.seconds, 4)
-                for size in (score.bytes, score.payload)
-            )
-            place = {"item": item.id, "source": item.source, "condition": condition.id, "series": condition.series}
-            measured = dict(zip(("kbps", "payload_kbps"), rates, strict=True)) | {
+            row = {
+                "item": item.id,
+                "source": item.source,
+                "condition": condition.id,
+                "series": condition.series,
+                "kbps": _kbps(score.bytes, item.seconds),
+                "payload_kbps": _kbps(score.payload, item.seconds),
                 "bytes": score.bytes,
                 "delay": score.delay,
             }
-            yield place | measured | {m.id: score.values.get(m.id) for m in self.metrics}
+            yield row | {metric.id: score.values.get(metric.id) for metric in self.metrics}
 
     def to_csv(self) -> str:
         rows, file = list(self.rows()), io.StringIO()
@@ -234,8 +273,9 @@ _LISTS: dict[str, Any] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else asdict(value)
+def _kbps(size: int | None, seconds: float) -> float | None:
+    """The rate of `size` bytes in kbit/s; None where nothing is coded."""
+    return None if size is None else round(size * 8 / 1000 / seconds, 4)
 
 
 def merge(parts: list[Results]) -> Results:

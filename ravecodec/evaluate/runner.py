@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -51,16 +51,11 @@ class Task:
         """Hash of all that the score depends on."""
         settings = {k: v for k, v in self.condition.settings.items() if k not in ("default", "fidelity")}
         what = [SCORES_VERSION, self.item.sha256, settings, self.speech]
-        if settings["do"] == "another-excerpt":
+        if self.condition.action == "another-excerpt":
             what.append(self.other.sha256)
-        if self.mid:
+        if self.condition.mid_only:
             what.append("loudness of the mid channel")
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
-
-    @property
-    def mid(self) -> bool:
-        """Whether the condition sends the mid channel alone."""
-        return self.condition.settings.get("channels") == 1
 
     @property
     def record(self) -> Path:
@@ -105,15 +100,16 @@ def read_sound(path: Path) -> Audio:
 def run_task(task: Task) -> Score:
     """Does what the task says, or reads what it said before."""
     if task.done:
-        return Score(**{**json.loads(task.record.read_text()), "item": task.item.id, "condition": task.condition.id})
-    from ravecodec.evaluate.scores import fitted, score
+        score = Score(**json.loads(task.record.read_text()))
+        return replace(score, item=task.item.id, condition=task.condition.id)
+    from ravecodec.evaluate import scores
 
     reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
-    values, delay = score(reference, done.audio, RATE, speech=task.speech, mid=task.mid)
+    values, delay = scores.score(reference, done.audio, RATE, speech=task.speech, mid=task.condition.mid_only)
     if done.kept is not None:
         values["symbols_kept"] = done.kept
-    write_sound(task.sound, fitted(done.audio.astype(np.float64), reference.shape[1], delay))
+    write_sound(task.sound, scores.fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)
     task.record.parent.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from ravecodec.errors import InputError
 from ravecodec.evaluate import level, metrics, spectral
 from ravecodec.evaluate.results import Metric
+from ravecodec.evaluate.signals import RATE, correlation
 
-RATE = 48_000
 MOST_DELAY = 0.5  # seconds either way that are looked at
 SURE = 0.5  # normalised cross-correlation from which a delay is believed: waveforms are alike at all
 BETTER_BY = 0.01  # than without a delay: the maximum of a filtered signal may lie a few samples aside
@@ -159,12 +159,8 @@ def find_delay(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> 
     scale = np.linalg.norm(reference) * np.linalg.norm(decoded)
     if scale < 1e-9:
         return 0
-    longest = max(len(reference), len(decoded))
-    size = 1 << (2 * longest).bit_length()  # no lag meets another one's wrap-around
-    product = np.fft.rfft(reference, size).conj() * np.fft.rfft(decoded, size)
-    correlation = np.fft.irfft(product, size) / scale
-    most = min(round(MOST_DELAY * RATE), longest - 1)
-    around = np.roll(correlation, most)[: 2 * most + 1]  # lags -most to most
+    most = min(round(MOST_DELAY * RATE), max(len(reference), len(decoded)) - 1)
+    around = correlation(reference, decoded, range(-most, most + 1)) / scale
     best = int(around.argmax())
     return best - most if around[best] >= max(SURE, around[most] + BETTER_BY) else 0
 
