@@ -13,7 +13,7 @@ import click
 
 from ravecodec import console, zoo
 from ravecodec.cli.options import json_option, quiet_option, verbose_option
-from ravecodec.errors import OutputError, UsageError
+from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
 REPORT_SECONDS = 30.0
 ENOUGH = 20  # scores from which on the time that is left is told
-MOST_SECONDS = 12.0  # of an excerpt that listeners compare
 
 
 class Numbers(click.ParamType):
@@ -137,7 +136,7 @@ def evaluate(
         results = _measured(paths, out, models, quiet=quiet, **options)
     _write(results, out, 0 if plot else embed)
     if mushra is not None:
-        from ravecodec.evaluate.mushra import write_kit
+        from ravecodec.evaluate.listening import write_kit
         from ravecodec.evaluate.page.series import for_listeners
 
         write_kit(results, out / "audio", mushra, for_listeners(results), seed=options["seed"])
@@ -183,10 +182,11 @@ def _measured(
 
 def _check_listening(folder: Path, seconds: float) -> None:
     """Before hours of work, what would end the listening test."""
+    from ravecodec.evaluate.listening import MOST_SECONDS, check_empty
+
     if seconds > MOST_SECONDS:
         raise UsageError(f"--mushra: excerpts of {seconds:g} s; expected --seconds of at most {MOST_SECONDS:g}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: exists already; expected a new folder for the listening test")
+    check_empty(folder)
 
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
@@ -223,7 +223,7 @@ def _write(results: Results, out: Path, embed: int) -> None:
 
 
 def _score_listeners(key: Path, paths: tuple[Path, ...], *, as_json: bool) -> int:
-    from ravecodec.evaluate.mushra import score_kit
+    from ravecodec.evaluate.listening import score_kit
 
     if len(paths) != 1:
         raise UsageError(f"eval --mushra-key: expected one file of answers, found {len(paths)}")

@@ -76,12 +76,13 @@ def write_references(out: Path, excerpts: Sequence[tuple[Item, Audio]]) -> None:
 
 
 def write_sound(path: Path, audio: NDArray[np.floating]) -> None:
-    """float [channels, samples] at 48 kHz -> 16-bit FLAC, whole or not at all. OutputError."""
+    """Writes float [channels, samples] at 48 kHz as a 16-bit file of the kind that the path's suffix names (`.flac`,
+    `.wav`), whole or not at all. Raises OutputError."""
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-        soundfile.write(part, samples, RATE, format="FLAC", subtype="PCM_16")
+        soundfile.write(part, samples, RATE, format=path.suffix[1:].upper(), subtype="PCM_16")
         part.replace(path)
     except (OSError, soundfile.SoundFileError) as error:
         part.unlink(missing_ok=True)

@@ -90,7 +90,7 @@ WINDOW, HOP, RANGE_DB, SHADES = 4096, 512, 90.0, 48  # of spectrograms: samples,
 @dataclass(frozen=True)
 class Line:
     """A named curve through `points` (x, y); `bars` are intervals (x, low, high). `colour`: of COLOURS; `marker` and
-    `dashes`: of matplotlib."""
+    `dashes`: of matplotlib, "none" for points alone."""
 
     name: str
     colour: str
@@ -204,7 +204,8 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
         xs, ys = [x for x, _ in line.points], [y for _, y in line.points]
         face = colour if line.dashes == "-" else PAPER
         look: dict[str, Any] = {"marker": line.marker, "markerfacecolor": face, "color": colour}
-        axes.plot(xs, ys, line.dashes, label=line.name, zorder=3 + len(lines) - depth, **look)
+        look |= {"linestyle": line.dashes, "zorder": 3 + len(lines) - depth}
+        axes.plot(xs, ys, label=line.name, **look)
         for x, low, high in line.bars:
             axes.vlines(x, low, high, color=colour, linewidth=1.2, alpha=0.55, zorder=3)
 

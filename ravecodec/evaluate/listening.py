@@ -13,31 +13,27 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from ravecodec.audio_out import to_integers
 from ravecodec.errors import FormatError, InputError, OutputError, UsageError
+from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.extras import extra
 from ravecodec.evaluate.results import Results
+from ravecodec.evaluate.runner import write_sound
+from ravecodec.evaluate.signals import low_pass
 from ravecodec.evaluate.statistics import Interval, t_interval
-from ravecodec.wav import WavWriter
 
-RATE = 48_000
 FORMAT, VERSION = "ravecodec-listening-test", 1
 MOST_SIGNALS = 12  # in a trial, hidden reference and anchors among them (BS.1534-3); webMUSHRA checks it
 MOST_SECONDS = 12.0  # of a signal (BS.1534-3); webMUSHRA checks it
 REFERENCE, LOW, MID = "reference", "anchor35", "anchor70"  # as webMUSHRA calls them in its answers
 LABELS = {REFERENCE: "hidden reference", MID: "anchor: 7 kHz low-pass", LOW: "anchor: 3.5 kHz low-pass"}
 CUTOFFS = {LOW: 3500.0, MID: 7000.0}  # Hz
-TRANSITION = 500.0  # Hz above the cutoff where an anchor is down by STOPBAND_DB; BS.1534 asks for 25 dB there
-STOPBAND_DB = 60.0  # and for 50 dB at 1000 Hz above
 CODE_LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels: no words, and nothing that YAML reads as a number or as "no"
 CODE_LENGTH = 6
 HEADROOM = 1 - 2**-15  # largest 16-bit sample
@@ -46,7 +42,6 @@ SCREEN_PERCENT = 15  # in more than this share of trials: the listener's answers
 COLUMNS = ("session_test_id", "trial_id", "rating_stimulus", "rating_score")  # of webMUSHRA's mushra.csv that we read
 NOT_LISTENER = frozenset({*COLUMNS, "rating_time", "rating_comment"})  # all other columns are fields of the listener
 
-Audio = NDArray[np.float32]  # [channels, samples] at 48 kHz
 Ratings = dict[str, dict[str, dict[str, float]]]  # score by listener, trial, condition
 README = """A listening test by ITU-R BS.1534-3 (MUSHRA): {trials} trials of {signals} signals each.
 
@@ -67,22 +62,28 @@ WELCOME = (
 )
 VOLUME = "Please set a comfortable volume, and leave it as it is from now on."
 QUESTION = "How good is each version, compared with the reference? Any difference from it counts."
-TRIAL_OPTIONS = (
-    "showWaveform: true",
-    "enableLooping: true",
-    "randomize: true",
-    "showConditionNames: false",
-    "createAnchor35: false",  # both are among the stimuli, as loud as the reference
-    "createAnchor70: false",
-)
-FINISH_OPTIONS = (
-    "showResults: false",
-    "writeResults: true",
-    "questionnaire:",
-    "    - type: text",
-    "      label: Name or number",
-    "      name: listener",
-)
+TEST_OPTIONS = {
+    "bufferSize": 2048,
+    "stopOnErrors": True,
+    "showButtonPreviousPage": True,
+    "remoteService": "service/write.php",
+}
+TRIAL_OPTIONS: dict[str, Any] = {
+    "showWaveform": True,
+    "enableLooping": True,
+    "randomize": True,
+    "showConditionNames": False,
+    "createAnchor35": False,  # both are among the stimuli, as loud as the reference
+    "createAnchor70": False,
+}
+FINISH = {
+    "type": "finish",
+    "name": "Thank you",
+    "content": "Please say who you are, and send your answers.",
+    "showResults": False,
+    "writeResults": True,
+    "questionnaire": [{"type": "text", "label": "Name or number", "name": "listener"}],
+}
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,10 @@ class Key:
         """What webMUSHRA's `rating_stimulus` was, a code or the reference; None for one that is not in the trial."""
         if trial not in self.trials:
             return None
+        if signal == REFERENCE:
+            return REFERENCE
         stimulus = self.trials[trial].stimuli.get(signal)
-        return stimulus.condition if stimulus else REFERENCE if signal == REFERENCE else None
+        return stimulus.condition if stimulus else None
 
     @classmethod
     def load(cls, path: Path) -> Key:
@@ -173,7 +176,7 @@ def write_kit(results: Results, audio: Path, out: Path, conditions: list[str], s
     48 kHz or longer than 12 s, OutputError if `out` is not empty or cannot be written; nothing is left there then.
     """
     _check_conditions(results, conditions)
-    _check_empty(out)
+    check_empty(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
@@ -209,28 +212,6 @@ def score_kit(key: Path, answers: Path) -> MushraScores:
     return MushraScores(conditions, dict(_by_item(kept, found)), list(kept), dropped, found.labels)
 
 
-def low_pass(audio: Audio, hertz: float) -> Audio:
-    """[channels, samples] at 48 kHz without what is above `hertz`, not delayed: an anchor of BS.1534.
-
-    A linear-phase FIR (Kaiser window): flat within 0.01 dB up to `hertz`, down by 60 dB from 500 Hz above it on.
-    """
-    taps = _low_pass_taps(hertz)
-    samples = audio.shape[-1]
-    size = 1 << (samples + len(taps) - 2).bit_length()
-    spectrum = np.fft.rfft(audio.astype(np.float64), size) * np.fft.rfft(taps, size)
-    start = len(taps) // 2
-    return np.fft.irfft(spectrum, size)[..., start : start + samples].astype(np.float32)
-
-
-@lru_cache(maxsize=4)
-def _low_pass_taps(hertz: float) -> NDArray[np.float64]:
-    """Odd number of taps that sum to 1; length and beta by Kaiser's formulas (Oppenheim & Schafer, 7.5)."""
-    length = math.ceil((STOPBAND_DB - 7.95) / (2.285 * 2 * math.pi * TRANSITION / RATE)) // 2 * 2 + 1
-    middle = 2 * (hertz + TRANSITION / 2) / RATE
-    taps = np.sinc(middle * (np.arange(length) - length // 2)) * np.kaiser(length, 0.1102 * (STOPBAND_DB - 8.7))
-    return taps / taps.sum()
-
-
 def _check_conditions(results: Results, conditions: list[str]) -> None:
     """UsageError unless the conditions are some of the results', each once, and leave room for the anchors."""
     known = [condition.id for condition in results.conditions]
@@ -244,9 +225,10 @@ def _check_conditions(results: Results, conditions: list[str]) -> None:
         raise UsageError(f"{len(conditions)} conditions for a listening test, expected 1 to {most}")
 
 
-def _check_empty(out: Path) -> None:
+def check_empty(out: Path) -> None:
+    """OutputError unless the listening test may be written there."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(f"{out}: exists already, expected the name of a new or empty folder")
+        raise OutputError(f"{out}: exists already, expected a new or empty folder for the listening test")
 
 
 def _fill(folder: Path, results: Results, audio: Path, conditions: list[str], seed: int) -> None:
@@ -301,9 +283,9 @@ def _write_trial(folder: Path, signals: dict[str, Audio], rng: np.random.Generat
     gains = _gains(signals, loudness)
     codes = dict(zip(_codes(len(signals), rng), signals, strict=True))
     stimuli = {code: Stimulus(name, loudness[name], gains[name]) for code, name in sorted(codes.items())}
-    _write_wav(folder / f"{REFERENCE}.wav", signals[REFERENCE], gains[REFERENCE])
+    write_sound(folder / f"{REFERENCE}.wav", _louder(signals[REFERENCE], gains[REFERENCE]))
     for code, stimulus in stimuli.items():
-        _write_wav(folder / f"{code}.wav", signals[stimulus.condition], stimulus.gain_db)
+        write_sound(folder / f"{code}.wav", _louder(signals[stimulus.condition], stimulus.gain_db))
     return stimuli
 
 
@@ -325,6 +307,10 @@ def _gains(signals: Mapping[str, Audio], loudness: Mapping[str, float | None]) -
     return {name: round(gain - down, 4) for name, gain in gains.items()}
 
 
+def _louder(audio: Audio, gain_db: float) -> Audio:
+    return audio * np.float32(10 ** (gain_db / 20))
+
+
 def _codes(count: int, rng: np.random.Generator) -> list[str]:
     """Different random names that tell nothing."""
     codes: dict[str, None] = {}
@@ -333,48 +319,22 @@ def _codes(count: int, rng: np.random.Generator) -> list[str]:
     return list(codes)
 
 
-def _write_wav(path: Path, audio: Audio, gain_db: float) -> None:
-    scaled = np.clip(audio * np.float32(10 ** (gain_db / 20)), -1, 1)
-    with path.open("wb") as file:
-        writer = WavWriter(file, RATE, len(audio), "PCM_16", total=audio.shape[1])
-        writer.write(to_integers(scaled.T, "PCM_16"))
-        writer.close()
-
-
 def _config(key: Key) -> str:
-    """webMUSHRA's YAML: strings are quoted as in JSON, which YAML reads alike. The pages come in random order."""
+    """webMUSHRA's YAML. The trials come in random order; it adds the hidden reference by itself."""
     folder = f"configs/{key.test}"
-    first = next(iter(key.trials))
-    lines = [
-        "testname: Listening test",
-        f"testId: {json.dumps(key.test)}",
-        "bufferSize: 2048",
-        "stopOnErrors: true",
-        "showButtonPreviousPage: true",
-        "remoteService: service/write.php",
-        "pages:",
-        *_page("    ", type="generic", id="welcome", name="Welcome", content=WELCOME),
-        *_page("    ", type="volume", id="volume", name="Volume", content=VOLUME),
-        f"      stimulus: {json.dumps(f'{folder}/{first}/{REFERENCE}.wav')}",
-        "      defaultVolume: 0.5",
-        "    -",
-        "        - random",
-    ]
+    trials = []
     for name, trial in key.trials.items():
-        lines += _page("        ", type="mushra", id=name, name="Listening test", content=QUESTION)
-        lines += [f"          {option}" for option in TRIAL_OPTIONS]
-        lines += [f"          reference: {json.dumps(f'{folder}/{name}/{REFERENCE}.wav')}", "          stimuli:"]
         others = [code for code, stimulus in trial.stimuli.items() if stimulus.condition != REFERENCE]
-        lines += [f"              {code}: {json.dumps(f'{folder}/{name}/{code}.wav')}" for code in others]
-    lines += _page("    ", type="finish", name="Thank you", content="Please say who you are, and send your answers.")
-    lines += [f"      {option}" for option in FINISH_OPTIONS]
-    return "\n".join(lines) + "\n"
-
-
-def _page(indent: str, **texts: str) -> list[str]:
-    """The lines of a page's texts, as an element of a list."""
-    lines = [f"{key}: {json.dumps(text, ensure_ascii=False)}" for key, text in texts.items()]
-    return [f"{indent}{'- ' if number == 0 else '  '}{line}" for number, line in enumerate(lines)]
+        page = {"type": "mushra", "id": name, "name": "Listening test", "content": QUESTION, **TRIAL_OPTIONS}
+        page["reference"] = f"{folder}/{name}/{REFERENCE}.wav"
+        page["stimuli"] = {code: f"{folder}/{name}/{code}.wav" for code in others}
+        trials.append(page)
+    welcome = {"type": "generic", "id": "welcome", "name": "Welcome", "content": WELCOME}
+    volume = {"type": "volume", "id": "volume", "name": "Volume", "content": VOLUME, "defaultVolume": 0.5}
+    volume["stimulus"] = trials[0]["reference"]
+    config = {"testname": "Listening test", "testId": key.test, **TEST_OPTIONS}
+    config["pages"] = [welcome, volume, ["random", *trials], FINISH]
+    return str(extra("yaml").safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _trial(values: dict[str, Any]) -> Trial:
