@@ -8,7 +8,7 @@ import soundfile
 
 from ravecodec.errors import InputError
 from ravecodec.evaluate.excerpts import RATE, find_sources, prepare
-from ravecodec.evaluate.signals import correlation, low_pass
+from ravecodec.evaluate.filters import correlation, low_pass
 
 
 def tones(seconds: float, rate: int = RATE, channels: int = 2, hertz: float = 440.0, glide: float = 0.0) -> np.ndarray:

@@ -27,10 +27,10 @@ from ravecodec.evaluate.conditions import (
 )
 from ravecodec.evaluate.evaluation import Request, evaluate, folder_above, without_folders
 from ravecodec.evaluate.excerpts import RATE
+from ravecodec.evaluate.measures.scores import score
 from ravecodec.evaluate.page import report
 from ravecodec.evaluate.results import Condition, Item, Results, Score
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
-from ravecodec.evaluate.scores import score
 from ravecodec.models.package import Model
 
 torch.set_num_threads(1)

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 
 from ravecodec.errors import FormatError, InputError, OutputError, UsageError
+from ravecodec.evaluate.filters import low_pass
 from ravecodec.evaluate.listening import LOW, MID, REFERENCE, Key, Stimulus, Trial, score_kit, write_kit
 from ravecodec.evaluate.results import Condition, Item, Results
-from ravecodec.evaluate.signals import low_pass
 
 pyloudnorm = pytest.importorskip("pyloudnorm")
 yaml = pytest.importorskip("yaml")

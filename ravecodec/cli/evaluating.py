@@ -165,7 +165,7 @@ def _measured(
     if "aac" in anchors or "60ms" in anchors:
         _check_av()
     from ravecodec.evaluate.evaluation import Request, evaluate, without_folders
-    from ravecodec.evaluate.scores import absent
+    from ravecodec.evaluate.measures.scores import absent
 
     if missing := absent():
         console.say(f"warning: no {', '.join(missing)}, so their scores are missing: `pip install 'ravecodec[eval]'`")

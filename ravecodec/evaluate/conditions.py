@@ -1,5 +1,5 @@
-"""What is done to every excerpt: a model's operating points, its bounds, other codecs, controls. A condition is data
-(`Condition.settings`); `apply` carries it out, in any process."""
+"""What is done to every excerpt: a model's operating points, its bounds, other codecs, controls. A
+condition is data (`Condition.settings`); `apply` carries it out, in any process."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ravecodec.errors import UsageError
 from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
 from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.filters import TRANSITION, low_pass
 from ravecodec.evaluate.results import Condition
-from ravecodec.evaluate.signals import TRANSITION, low_pass
 
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
@@ -29,7 +29,10 @@ FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
 OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 GENERATIONS = (3, 10)  # times through the codec
-LOWPASS = (("lowpass-3.5k", "low-pass 3.5kHz", 3500.0), ("lowpass-7k", "low-pass 7kHz", 7000.0))  # BS.1534's anchors
+LOWPASS = (
+    ("lowpass-3.5k", "low-pass 3.5kHz", 3500.0),
+    ("lowpass-7k", "low-pass 7kHz", 7000.0),
+)  # BS.1534's anchors
 Settings = Mapping[str, Any]
 Action = Callable[[Settings, Audio, Audio, Mapping[str, Path]], Outcome]
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
@@ -42,16 +45,21 @@ def model_conditions(
     fidelities: Sequence[float] | None = None,
     efforts: Sequence[int] = (),
 ) -> Iterator[Condition]:
-    """A model's points: each of the fidelities (none: its own dims) at each of the steps (none: LADDER around its own),
-    a curve for each fidelity, and one at its own dims for each of the efforts beside its own; by default also
-    FIDELITIES at its own step, the two bounds that split the blame, and GENERATIONS at its own point."""
+    """A model's points: each of the fidelities (none: its own dims) at each of the steps (none:
+    LADDER around its own), a curve for each fidelity, and one at its own dims for each of the
+    efforts beside its own; by default also FIDELITIES at its own step, the two bounds that split
+    the blame, and GENERATIONS at its own point."""
     for level in efforts:
         check_effort(level)
     own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
     grid = [("", own)]
     if fidelities is not None:
         grid = [(f" f={f:g}", replace(own, dims=model.latent.dims_for(f))) for f in fidelities]
-    grid += [(f", effort {level}", replace(own, effort=level)) for level in efforts if level != own.effort]
+    grid += [
+        (f", effort {level}", replace(own, effort=level))
+        for level in efforts
+        if level != own.effort
+    ]
     ladder = steps if steps is not None else [own.step_index + offset for offset in LADDER]
     for suffix, point in grid:
         for step in sorted(ladder, reverse=True):  # rates rise
@@ -62,7 +70,10 @@ def model_conditions(
             point = replace(own, dims=model.latent.dims_for(f))
             label = f"{name}, f = {f:g}, {point.dims} dims"
             yield _condition(name, f"{name} by fidelity", model, point, label)
-    bounds: dict[str, int | None] = {"not quantised": None, "cropped, not quantised": model.coding.dims}
+    bounds: dict[str, int | None] = {
+        "not quantised": None,
+        "cropped, not quantised": model.coding.dims,
+    }
     for what, sent in bounds.items():
         settings = {"do": "unquantised", "model": model.id.hex(), "dims": sent}
         yield Condition(_id(name, what), f"{name}, {what}", "bound", f"{name}, {what}", settings)
@@ -86,12 +97,15 @@ def _condition(name: str, series: str, model: Model, point: _Point, label: str) 
     settings["fidelity"] = round(model.latent.fidelity(point.dims), 4)
     own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
     settings["default"] = point == own
-    place = f"d{point.dims}g{point.step_index}" + (f"e{point.effort}" if point.effort != own.effort else "")
+    place = f"d{point.dims}g{point.step_index}" + (
+        f"e{point.effort}" if point.effort != own.effort else ""
+    )
     return Condition(_id(name, series, place), series, "model", label, settings)
 
 
 def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
-    """The conditions of anchors by name, and the controls, which no report goes without. UsageError for other names."""
+    """The conditions of anchors by name, and the controls, which no report goes without. UsageError
+    for other names."""
     if unknown := [name for name in names if name not in ANCHORS]:
         raise UsageError(f"anchor {unknown[0]!r}; expected some of {', '.join(ANCHORS)}")
     for name in dict.fromkeys(names):
@@ -106,7 +120,9 @@ def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
 
 def _codec(series: str, label: str, rates: Sequence[int], **settings: Any) -> list[Condition]:
     return [
-        Condition(_id(series, str(kbps)), series, "codec", f"{label} {kbps}", {**settings, "kbps": kbps})
+        Condition(
+            _id(series, str(kbps)), series, "codec", f"{label} {kbps}", {**settings, "kbps": kbps}
+        )
         for kbps in rates
     ]
 
@@ -133,17 +149,23 @@ _ANCHORS = {
     ),
     "aac": _codec("aac", "AAC-LC (mid)", AAC, codec="aac", container="adts", options={}, **_AV),
     "lowpass": [
-        Condition(name, name, "control", label, {"do": "lowpass", "hz": hertz, "transition_hz": TRANSITION})
+        Condition(
+            name,
+            name,
+            "control",
+            label,
+            {"do": "lowpass", "hz": hertz, "transition_hz": TRANSITION},
+        )
         for name, label, hertz in LOWPASS
     ],
 }
 
 
 def apply(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
-    """Carries a condition out on an excerpt float32 [channels, samples]; its result has the same shape.
+    """Carries a condition out on an excerpt float32 [channels, samples]; its result has the same
+    shape.
 
-    other: the excerpt that stands in for it in `another-excerpt`; models: package by id.
-    """
+    other: the excerpt that stands in for it in `another-excerpt`; models: package by id."""
     return ACTIONS[settings["do"]](settings, audio, other, models)
 
 
@@ -153,9 +175,12 @@ def _control(done: Callable[[Settings, Audio, Audio], Outcome]) -> Action:
 
 
 def _by_codec(code: Callable[[Settings, Audio], Outcome]) -> Action:
-    """Another codec, on the number of channels that the settings name; the result has the excerpt's channels."""
+    """Another codec, on the number of channels that the settings name; the result has the excerpt's
+    channels."""
 
-    def carried_out(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
+    def carried_out(
+        settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]
+    ) -> Outcome:
         done = code(settings, match_channels(audio, settings["channels"]))
         return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
 
@@ -164,7 +189,9 @@ def _by_codec(code: Callable[[Settings, Audio], Outcome]) -> Action:
 
 def _by_model(code: Callable[[Settings, Audio, Model], Outcome]) -> Action:
     """A model of ours, loaded from its package."""
-    return lambda settings, audio, other, models: code(settings, audio, _model(models[settings["model"]]))
+    return lambda settings, audio, other, models: code(
+        settings, audio, _model(models[settings["model"]])
+    )
 
 
 def _another(settings: Settings, audio: Audio, other: Audio) -> Outcome:
@@ -196,7 +223,9 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
         sent.append(data)
     reader = StreamReader(io.BytesIO(data))
     payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
-    return Outcome(audio, len(data), payload, _kept(sent[0], data, model) if len(sent) > 1 else None)
+    return Outcome(
+        audio, len(data), payload, _kept(sent[0], data, model) if len(sent) > 1 else None
+    )
 
 
 def _kept(first: bytes, last: bytes, model: Model) -> float:
@@ -211,13 +240,16 @@ def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
 
     from ravecodec.bitstream import StaticModel, StreamReader
 
-    reader, static = StreamReader(io.BytesIO(data)), StaticModel(model.coding.shapes, model.coding.scales)
+    reader, static = (
+        StreamReader(io.BytesIO(data)),
+        StaticModel(model.coding.shapes, model.coding.scales),
+    )
     return np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
 
 
 def _unquantised(settings: Settings, audio: Audio, model: Model) -> Outcome:
-    """What the model would make of its own latents: all of them, or those that the default point sends, the others
-    filled as a decoder fills them."""
+    """What the model would make of its own latents: all of them, or those that the default point
+    sends, the others filled as a decoder fills them."""
     from ravecodec.analysis import Analyser
     from ravecodec.codec import Decoder, stream_info
     from ravecodec.quantize import Quantizer

@@ -1,9 +1,8 @@
 """results.json of an evaluation: everything that a report shows, and nothing that was not measured.
 
-Like CompressAI's, the file has `name`, `description` and `results`, parallel arrays over the operating points of each
-series; beside them what those means were taken of: items, conditions and one score per item and condition. Written and
-read again it is the same bytes.
-"""
+Like CompressAI's, the file has `name`, `description` and `results`, parallel arrays over the
+operating points of each series; beside them what those means were taken of: items, conditions and
+one score per item and condition. Written and read again it is the same bytes."""
 
 from __future__ import annotations
 
@@ -24,8 +23,9 @@ FORMAT, VERSION = "ravecodec-evaluation", 1
 
 @dataclass(frozen=True)
 class Item:
-    """An excerpt: `id` is a file name without extension; `source` the path it was cut from, as given; `start` and
-    `seconds` of it; `sha256` of its samples (float32, interleaved); channels and rate of the source."""
+    """An excerpt: `id` is a file name without extension; `source` the path it was cut from, as
+    given; `start` and `seconds` of it; `sha256` of its samples (float32, interleaved); channels and
+    rate of the source."""
 
     id: str
     source: str
@@ -40,11 +40,11 @@ class Item:
 class Condition:
     """One thing that was done to every item.
 
-    `series`: conditions of one curve share it, e.g. all points of a model. `kind`: `model` (ravecodec), `codec`
-    (an anchor with a rate), `bound` (the model without quantisation: no rate), `again` (a model's output coded again)
-    or `control` (identity, low-passes, noise-vocoded, another excerpt: no rate). `label`: for people. `settings`:
-    JSON, what reproduces it; only `conditions.apply` looks into it, and what a page asks for has a name here.
-    """
+    `series`: conditions of one curve share it, e.g. all points of a model. `kind`: `model`
+    (ravecodec), `codec` (an anchor with a rate), `bound` (the model without quantisation: no rate),
+    `again` (a model's output coded again) or `control` (identity, low-passes, noise-vocoded,
+    another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it; only
+    `conditions.apply` looks into it, and what a page asks for has a name here."""
 
     id: str
     series: str
@@ -97,10 +97,10 @@ class Condition:
 class Score:
     """What a condition made of an item.
 
-    `bytes`: of the whole file, `payload` of them without headers and framing; None where nothing is coded. `delay`: by
-    how many samples at 48 kHz the output came late, before it was aligned. `values`: metric id -> number; a metric
-    that says nothing about this item (a silent one, a short one) is missing.
-    """
+    `bytes`: of the whole file, `payload` of them without headers and framing; None where nothing is
+    coded. `delay`: by how many samples at 48 kHz the output came late, before it was aligned.
+    `values`: metric id -> number; a metric that says nothing about this item (a silent one, a short
+    one) is missing."""
 
     item: str
     condition: str
@@ -112,9 +112,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as a report explains it. `better`: "higher", "lower" or "" (neither, e.g. a signed error, whose ideal
-    is 0); `best`: the value of an identical signal; `headline`: worth a curve of its own; `diagnostic`: not a
-    measure of quality."""
+    """A metric as a report explains it. `better`: "higher", "lower" or "" (neither, e.g. a signed
+    error, whose ideal is 0); `best`: the value of an identical signal; `headline`: worth a curve of
+    its own; `diagnostic`: not a measure of quality."""
 
     id: str
     label: str
@@ -128,8 +128,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Speed:
-    """One measured command: `what` ("encode" or "decode"), a model's name, `threads`, seconds of audio, of wall clock
-    and of them before the first sample (start-up), peak resident memory in bytes."""
+    """One measured command: `what` ("encode" or "decode"), a model's name, `threads`, seconds of
+    audio, of wall clock and of them before the first sample (start-up), peak resident memory in
+    bytes."""
 
     what: str
     model: str
@@ -142,7 +143,8 @@ class Speed:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Of a model: fidelity f by both conventions over the number of dims that are sent (1, 2, ...)."""
+    """Of a model: fidelity f by both conventions over the number of dims that are sent (1, 2,
+    ...)."""
 
     model: str
     singular: list[float]
@@ -151,8 +153,9 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole evaluation. `models`: facts by series (id, file size in bytes, weights, config, licence ...). `manifest`:
-    commit, command line, versions, device, seeds, hashes. `unreadable`: sentences about files that were left out."""
+    """A whole evaluation. `models`: facts by series (id, file size in bytes, weights, config,
+    licence ...). `manifest`: commit, command line, versions, device, seeds, hashes. `unreadable`:
+    sentences about files that were left out."""
 
     name: str
     description: str
@@ -181,22 +184,33 @@ class Results:
         return [condition for condition in self.conditions if condition.series == series]
 
     def kbps(self, condition: str, *, payload: bool = False) -> float | None:
-        """Rate in kbit/s: all bytes of a condition over all seconds it was scored on; None where nothing is coded."""
+        """Rate in kbit/s: all bytes of a condition over all seconds it was scored on; None where
+        nothing is coded."""
         seconds = {item.id: item.seconds for item in self.items}
         found = [score for score in self.scores if score.condition == condition]
         sizes = [score.payload if payload else score.bytes for score in found]
         if not found or any(size is None for size in sizes):
             return None
-        return sum(size for size in sizes if size is not None) * 8 / 1000 / sum(seconds[s.item] for s in found)
+        return (
+            sum(size for size in sizes if size is not None)
+            * 8
+            / 1000
+            / sum(seconds[s.item] for s in found)
+        )
 
     def values(self, condition: str, metric: str) -> dict[str, float]:
-        """A metric of a condition by item id, in the order of the items, without items that have none."""
+        """A metric of a condition by item id, in the order of the items, without items that have
+        none."""
         pairs = ((item.id, self.by_pair.get((item.id, condition))) for item in self.items)
-        return {key: score.values[metric] for key, score in pairs if score is not None and metric in score.values}
+        return {
+            key: score.values[metric]
+            for key, score in pairs
+            if score is not None and metric in score.values
+        }
 
     def compact(self) -> dict[str, dict[str, Any]]:
-        """CompressAI's view: by series, parallel arrays over its conditions of `condition`, `kbps`, `payload_kbps` and
-        the mean of every metric."""
+        """CompressAI's view: by series, parallel arrays over its conditions of `condition`, `kbps`,
+        `payload_kbps` and the mean of every metric."""
         return {series: self._compact(self.of(series)) for series in self.series}
 
     def _compact(self, conditions: list[Condition]) -> dict[str, Any]:
@@ -205,11 +219,18 @@ class Results:
         arrays["payload_kbps"] = [self.kbps(c.id, payload=True) for c in conditions]
         for metric in self.metrics:
             columns = [list(self.values(c.id, metric.id).values()) for c in conditions]
-            arrays[metric.id] = [sum(column) / len(column) if column else None for column in columns]
+            arrays[metric.id] = [
+                sum(column) / len(column) if column else None for column in columns
+            ]
         return arrays
 
     def to_json(self) -> str:
-        head = {"format": FORMAT, "version": VERSION, "name": self.name, "description": self.description}
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "description": self.description,
+        }
         values = head | {"results": self.compact()} | asdict(self)
         return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
@@ -219,7 +240,10 @@ class Results:
         try:
             values = json.loads(text)
             if values["format"] != FORMAT or values["version"] != VERSION:
-                raise FormatError(f"{name}: format {values['format']} {values['version']}; expected {FORMAT} {VERSION}")
+                raise FormatError(
+                    f"{name}: format {values['format']} {values['version']}; "
+                    f"expected {FORMAT} {VERSION}"
+                )
             lists = {key: [kind(**entry) for entry in values[key]] for key, kind in _LISTS.items()}
             return cls(**{f.name: lists.get(f.name, values[f.name]) for f in fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
@@ -235,7 +259,9 @@ class Results:
         try:
             return cls.from_json(path.read_text(), str(path))
         except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"{path}: cannot be read as the results of an evaluation ({error})") from error
+            raise FormatError(
+                f"{path}: cannot be read as the results of an evaluation ({error})"
+            ) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat row per item and condition, for items.csv."""
@@ -279,11 +305,12 @@ def _kbps(size: int | None, seconds: float) -> float | None:
 
 
 def merge(parts: list[Results]) -> Results:
-    """Several evaluations as one: items and scores side by side; a condition that two of them know by one id but not by
-    one meaning gets the name of its evaluation in front, and so does its series.
+    """Several evaluations as one: items and scores side by side; a condition that two of them know
+    by one id but not by one meaning gets the name of its evaluation in front, and so does its
+    series.
 
-    Of an item and condition that several scored the first score counts. FormatError if there are none.
-    """
+    Of an item and condition that several scored the first score counts. FormatError if there are
+    none."""
     if not parts:
         raise FormatError("no results; expected at least one results.json")
     if len(parts) == 1:
@@ -291,7 +318,9 @@ def merge(parts: list[Results]) -> Results:
     known: dict[str, Condition] = {}
     scores: dict[tuple[str, str], Score] = {}
     for index, part in enumerate(parts):
-        names = {c.id: _merged_condition(known, c, f"{part.name or index}") for c in part.conditions}
+        names = {
+            c.id: _merged_condition(known, c, f"{part.name or index}") for c in part.conditions
+        }
         for score in part.scores:
             moved = replace(score, condition=names[score.condition].id)
             scores.setdefault((moved.item, moved.condition), moved)
@@ -314,7 +343,9 @@ def _merged_condition(known: dict[str, Condition], condition: Condition, owner: 
     """The condition as the merged results call it."""
     if known.setdefault(condition.id, condition) == condition:
         return condition
-    renamed = replace(condition, id=f"{owner}-{condition.id}", series=f"{owner}: {condition.series}")
+    renamed = replace(
+        condition, id=f"{owner}-{condition.id}", series=f"{owner}: {condition.series}"
+    )
     return known.setdefault(renamed.id, renamed)
 
 

@@ -1,4 +1,5 @@
-"""What both the report of a run and TensorBoard draw, as evaluations do (`evaluate.page.charts`; extra `report`)."""
+"""What both the report of a run and TensorBoard draw, as evaluations do (`evaluate.page.charts`;
+extra `report`)."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ LEAST_BITS = 1e-4  # that are drawn: a logarithmic axis has no zero
 
 
 def fidelity(latent: LatentSpace, own_dims: int) -> Chart:
-    """Fidelity over the number of dims that are sent, by both conventions, and the default number of them."""
+    """Fidelity over the number of dims that are sent, by both conventions, and the default number
+    of them."""
     counts = range(1, len(latent.mean) + 1)
     conventions = {
         "singular values": [latent.fidelity(dims, "singular") for dims in counts],
@@ -23,8 +25,8 @@ def fidelity(latent: LatentSpace, own_dims: int) -> Chart:
 
 
 def bits_per_latent(bits: NDArray[np.floating], active: float) -> Chart:
-    """KL in bits per frame of every latent [latent]: in the order of the network, and falling; with a level at `active`
-    bits that says how many latents are above it."""
+    """KL in bits per frame of every latent [latent]: in the order of the network, and falling; with
+    a level at `active` bits that says how many latents are above it."""
     shown = np.maximum(bits, LEAST_BITS)
     by_latent = list(enumerate(shown.tolist()))
     falling = list(enumerate(np.sort(shown)[::-1].tolist()))

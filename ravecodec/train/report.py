@@ -1,8 +1,9 @@
-"""One page about a training run: what it trained on, how it went, what comes out. Reads the run folder only.
+"""One page about a training run: what it trained on, how it went, what comes out. Reads the run
+folder only.
 
-`report.html` is self-contained: figures and sounds are inside, nothing is fetched. Excerpts come from the validation
-tracks and go through the real codec, bitstream and all. Drawn and printed as the pages of evaluations are.
-"""
+`report.html` is self-contained: figures and sounds are inside, nothing is fetched. Excerpts come
+from the validation tracks and go through the real codec, bitstream and all. Drawn and printed as
+the pages of evaluations are."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ INFO = ("steps", "hours_of_audio", "licence", "warnings")  # of a package
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Audio float32 [channels, samples] before and after; `title`: what it is and how it was coded."""
+    """Audio float32 [channels, samples] before and after; `title`: what it is and how it was
+    coded."""
 
     title: str
     rate: int
@@ -60,15 +62,15 @@ def can_write_report() -> bool:
 def write_report(run: Path) -> Path:
     """Writes `report.html` into a run folder and returns its path.
 
-    Raises InputError where there is no log in the folder, UsageError where jinja2 or matplotlib is missing.
-    """
+    Raises InputError where there is no log in the folder, UsageError where jinja2 or matplotlib is
+    missing."""
     log = _read_log(run)
     data = _read_json(run / "data.json")
     context = {
         "title": f"Training run {run.resolve().name}",
         "name": run.resolve().name,
         "place": f"{_place(log[-1])}.",
-        "advice": next((f"{_place(line)}: {line['advice']}." for line in reversed(log) if "advice" in line), ""),
+        "advice": _last_advice(log),
         "data": [line.removeprefix("data: ") for line in describe(data)] if data else [],
         "curves": [chart.svg() for chart in _curves(log)],
         "recipe": json.dumps(_read_json(run / "recipe.json"), indent=1),
@@ -95,12 +97,21 @@ def _place(line: dict[str, Any]) -> str:
     return f"Stage {line['stage']}, step {line['step']}"
 
 
+def _last_advice(log: list[dict[str, Any]]) -> str:
+    """What the training advised last; "" if nothing."""
+    for line in reversed(log):
+        if "advice" in line:
+            return f"{_place(line)}: {line['advice']}."
+    return ""
+
+
 def _curves(log: list[dict[str, Any]]) -> Iterator[Chart]:
     """Over the steps of both stages; the start of stage 2 is marked."""
     stage1 = max((line["step"] for line in log if line["stage"] == 1), default=0)
     marks = [stage1] if stage1 and log[-1]["stage"] == 2 else []
     for title, (keys, scale) in CURVES.items():
-        lines = [_line(log, key, colour, stage1) for key, colour in zip(keys, COLOURS, strict=False)]
+        named = zip(keys, COLOURS, strict=False)
+        lines = [_line(log, key, colour, stage1) for key, colour in named]
         drawn = [line for line in lines if line.points]
         if drawn:
             yield Chart(title, "", drawn, (), "linear", scale, marks=marks, height=HEIGHT)
@@ -109,8 +120,8 @@ def _curves(log: list[dict[str, Any]]) -> Iterator[Chart]:
 def _line(log: list[dict[str, Any]], key: str, colour: str, stage1: int) -> Line:
     """The values of a key; a step of stage 2 comes after the `stage1` steps of stage 1.
 
-    A run that was stopped goes on from its last checkpoint: what it logs again replaces what it had logged.
-    """
+    A run that was stopped goes on from its last checkpoint: what it logs again replaces what it had
+    logged."""
     points: list[tuple[float, float]] = []
     for line in reversed([line for line in log if key in line]):
         step = line["step"] + stage1 * (line["stage"] == 2)
@@ -121,7 +132,7 @@ def _line(log: list[dict[str, Any]], key: str, colour: str, stage1: int) -> Line
     return Line(key.replace("_", " "), colour, points, marker=marker)
 
 
-# ---- the model -------------------------------------------------------------------------------------------------------
+# ---- the model ------------------------------------------------------------
 
 
 def _about_model(run: Path, data: dict[str, Any]) -> dict[str, Any]:
@@ -142,17 +153,19 @@ def _about_model(run: Path, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model(path: Path, model: Model) -> dict[str, Any]:
+    dims = f"{model.coding.dims} of {model.config.latent} dims"
     found: dict[str, Any] = {
         "file": f"{path.name}, {path.stat().st_size / 1e6:.2f} MB",
         "id": model.id.hex(),
-        "default point": f"{model.coding.dims} of {model.config.latent} dims, step {model.coding.step_index}",
+        "default point": f"{dims}, step {model.coding.step_index}",
         "dims for f = 0.9, 0.95, 0.99": [model.latent.dims_for(f) for f in (0.9, 0.95, 0.99)],
     }
     return found | {key: model.info[key] for key in INFO if key in model.info}
 
 
 def _excerpts(data: dict[str, Any], model: Model) -> Iterator[Excerpt]:
-    """The middles of validation tracks, coded and decoded; nothing where the cache of decoded audio is gone."""
+    """The middles of validation tracks, coded and decoded; nothing where the cache of decoded audio
+    is gone."""
     cache = Path(data.get("cache", ""))
     if not (cache / "audio.i16").is_file():
         return
@@ -162,7 +175,7 @@ def _excerpts(data: dict[str, Any], model: Model) -> Iterator[Excerpt]:
 
 
 def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> Excerpt:
-    from ravecodec.evaluate.metrics import peak_f1
+    from ravecodec.evaluate.measures.peaks import peak_f1
     from ravecodec.transcode import decode, encode
 
     rate = model.config.sample_rate
@@ -178,9 +191,11 @@ def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> Excerpt:
 
 
 def _player(excerpt: Excerpt) -> Player:
-    sounds = {"original": (excerpt.original, "ink"), "decoded": (excerpt.decoded, "model-1")}
-    offered = [Sound(label, "", colour, _flac(audio, excerpt.rate)) for label, (audio, colour) in sounds.items()]
-    return Player(excerpt.title, excerpt.original.shape[1] / excerpt.rate, offered)
+    sounds = [
+        Sound("original", "", "ink", _flac(excerpt.original, excerpt.rate)),
+        Sound("decoded", "", "model-1", _flac(excerpt.decoded, excerpt.rate)),
+    ]
+    return Player(excerpt.title, excerpt.original.shape[1] / excerpt.rate, sounds)
 
 
 def _picture(excerpt: Excerpt) -> str:

@@ -1,7 +1,8 @@
-"""How reports are drawn, by matplotlib: curves with a legend, named levels, spectrograms, as SVG text.
+"""How reports are drawn, by matplotlib: curves with a legend, named levels, spectrograms, as SVG
+text.
 
-Every colour is a CSS variable with the light scheme's value behind it (`var(--ink, #1b1f24)`), so that a page recolours
-the figures in the dark. Text stays text. The same input gives the same bytes.
+Every colour is a CSS variable with the light scheme's value behind it (`var(--ink, #1b1f24)`), so
+that a page recolours the figures in the dark. Text stays text. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS: dict[str, tuple[str, str]] = {  # name -> (light, dark); text on `paper` has a contrast of 4.5 or more
+COLOURS: dict[
+    str, tuple[str, str]
+] = {  # name -> (light, dark); text on `paper` has a contrast of 4.5 or more
     "paper": ("#ffffff", "#14171b"),
     "panel": ("#f5f6f8", "#1d2127"),
     "ink": ("#1b1f24", "#e8eaed"),
@@ -44,7 +47,9 @@ COLOURS: dict[str, tuple[str, str]] = {  # name -> (light, dark); text on `paper
     "codec-4": ("#0369a1", "#38bdf8"),
     "codec-5": ("#475569", "#94a3c8"),
 }
-INK, MUTED, RULE, GREY, PAPER = (COLOURS[name][0] for name in ("ink", "muted", "rule", "control", "paper"))
+INK, MUTED, RULE, GREY, PAPER = (
+    COLOURS[name][0] for name in ("ink", "muted", "rule", "control", "paper")
+)
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
@@ -84,13 +89,18 @@ COLUMNS = 3  # of a legend
 NAME_APART = 0.062  # of the axes' height between names in the margin: a line of text
 LABEL_APART = 0.09  # of the axes' width between the labels of ticks: `f 0.98` is 24 points wide
 REACH = 0.35  # of the curves' range: levels farther outside are named at the edge, not drawn
-WINDOW, HOP, RANGE_DB, SHADES = 4096, 512, 90.0, 48  # of spectrograms: samples, samples, dB, colours
+WINDOW, HOP, RANGE_DB, SHADES = (
+    4096,
+    512,
+    90.0,
+    48,
+)  # of spectrograms: samples, samples, dB, colours
 
 
 @dataclass(frozen=True)
 class Line:
-    """A named curve through `points` (x, y); `bars` are intervals (x, low, high). `colour`: of COLOURS; `marker` and
-    `dashes`: of matplotlib, "none" for points alone."""
+    """A named curve through `points` (x, y); `bars` are intervals (x, low, high). `colour`: of
+    COLOURS; `marker` and `dashes`: of matplotlib, "none" for points alone."""
 
     name: str
     colour: str
@@ -113,9 +123,9 @@ class Level:
 class Chart:
     """Curves with a legend below them and names of levels in the right margin.
 
-    `about`: the line below the title. `x_scale`, `y_scale`: "linear" or "log". `ticks`: labels by place on the
-    x axis; without them a logarithmic one has powers of two. `marks`: vertical lines. `height`: in points.
-    """
+    `about`: the line below the title. `x_scale`, `y_scale`: "linear" or "log". `ticks`: labels by
+    place on the x axis; without them a logarithmic one has powers of two. `marks`: vertical lines.
+    `height`: in points."""
 
     title: str
     about: str
@@ -135,7 +145,11 @@ class Chart:
             rows = -(-len(self.lines) // COLUMNS)
             figure = Figure(figsize=(WIDTH / 72, (self.height + ROW * rows) / 72))
             axes = figure.add_subplot(title=self.about, xmargin=0.06, ymargin=0.07)
-            above = {"xycoords": "axes fraction", "textcoords": "offset points", "xytext": (0, 20 if self.about else 6)}
+            above = {
+                "xycoords": "axes fraction",
+                "textcoords": "offset points",
+                "xytext": (0, 20 if self.about else 6),
+            }
             axes.annotate(self.title, (0, 1), weight="bold", fontsize=10.5, **above)
             axes.set_yscale(self.y_scale)
             _draw_lines(axes, self.lines)
@@ -178,13 +192,15 @@ def svg_of(figure: Figure, spoken: str, dpi: float = 72) -> str:
 
 def standalone(svg: str) -> str:
     """A figure as a file of its own: with its colours for light and dark."""
-    light, dark = ("".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1))
+    light, dark = (
+        "".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1)
+    )
     sheet = f"svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}{TEXT_STYLE}"
     tag, rest = svg.split(">", 1)
     return f"{tag}><style>{sheet}</style>{rest}"
 
 
-# ---- curves ----------------------------------------------------------------------------------------------------------
+# ---- curves ------------------------------------------------------------
 
 
 def _spoken(line: Line) -> str:
@@ -219,7 +235,10 @@ def _set_x_axis(axes: Axes, chart: Chart) -> None:
     labels = {float(2**n): f"{2**n:g}" for n in range(-6, 14) if low <= 2**n <= high}
     if chart.ticks:
         places = [place for place in sorted(chart.ticks) if low <= place <= high]
-        labels = {place: chart.ticks[place] for place in _apart(places, LABEL_APART * math.log(high / low))}
+        labels = {
+            place: chart.ticks[place]
+            for place in _apart(places, LABEL_APART * math.log(high / low))
+        }
     axes.set_xticks(list(labels), list(labels.values()))
     axes.set_xticks([], minor=True)
 
@@ -234,7 +253,8 @@ def _apart(places: Iterable[float], least: float) -> list[float]:
 
 
 def _draw_levels(axes: Axes, levels: Sequence[Level]) -> None:
-    """Dashed lines where they are near the curves; all names in the right margin, apart from each other."""
+    """Dashed lines where they are near the curves; all names in the right margin, apart from each
+    other."""
     if not levels:
         return
     low, high = _range_with_levels(axes, [level.value for level in levels])
@@ -252,7 +272,8 @@ def _draw_levels(axes: Axes, levels: Sequence[Level]) -> None:
 
 
 def _range_with_levels(axes: Axes, values: Sequence[float]) -> tuple[float, float]:
-    """The y axis' range, widened to hold the levels that are near it: all of them where nothing else is drawn."""
+    """The y axis' range, widened to hold the levels that are near it: all of them where nothing
+    else is drawn."""
     low, high = axes.get_ylim()
     near = list(values)
     if axes.lines:
@@ -264,7 +285,8 @@ def _range_with_levels(axes: Axes, values: Sequence[float]) -> tuple[float, floa
 
 
 def spread(heights: Sequence[float], least: float) -> list[float]:
-    """Places near the heights (0 to 1), in the same order, `least` or more from each other, as far as there is room."""
+    """Places near the heights (0 to 1), in the same order, `least` or more from each other, as far
+    as there is room."""
     order = np.argsort(heights, kind="stable")
     places = np.array(heights, dtype=np.float64)[order]
     for i in range(1, len(places)):
@@ -276,12 +298,12 @@ def spread(heights: Sequence[float], least: float) -> list[float]:
     return [float(places[rank]) for rank in np.argsort(order)]
 
 
-# ---- spectrograms ----------------------------------------------------------------------------------------------------
+# ---- spectrograms ------------------------------------------------------------
 
 
 def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> Figure:
-    """One row per sound (samples,), the first one above: 0 to 20 kHz on the left, 0 to 4 kHz on the right; one scale
-    of level for all, 90 dB down from the loudest of the first."""
+    """One row per sound (samples,), the first one above: 0 to 20 kHz on the left, 0 to 4 kHz on the
+    right; one scale of level for all, 90 dB down from the loudest of the first."""
     levels = {name: spectrum(sound) for name, sound in sounds.items()}
     top = float(next(iter(levels.values())).max())
     with style():
@@ -289,7 +311,12 @@ def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> Figur
         from matplotlib.figure import Figure
 
         shades = mpl.colormaps["magma"].resampled(SHADES)  # few colours: a small PNG
-        look: dict[str, Any] = {"vmin": top - RANGE_DB, "vmax": top, "cmap": shades, "interpolation": "nearest"}
+        look: dict[str, Any] = {
+            "vmin": top - RANGE_DB,
+            "vmax": top,
+            "cmap": shades,
+            "interpolation": "nearest",
+        }
         figure = Figure(figsize=(960 / 72, (150 * len(sounds) + 20) / 72))
         grid = figure.subplots(len(sounds), 2, squeeze=False, sharex=True)
         for row, (name, image) in zip(grid, levels.items(), strict=True):
@@ -312,7 +339,9 @@ def spectrograms_svg(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> s
 
 def spectrum(sound: NDArray[np.floating]) -> NDArray[np.floating]:
     """Levels in dB [bins, frames] of a sound (samples,)."""
-    padded = np.pad(np.asarray(sound, dtype=np.float32), WINDOW // 2, mode="reflect")  # zeros would click
+    padded = np.pad(
+        np.asarray(sound, dtype=np.float32), WINDOW // 2, mode="reflect"
+    )  # zeros would click
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     window = np.hanning(WINDOW).astype(np.float32)
     return np.asarray(20 * np.log10(np.abs(np.fft.rfft(frames * window)).T + 1e-6))

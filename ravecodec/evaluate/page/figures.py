@@ -1,4 +1,5 @@
-"""What an evaluation is drawn as: its metrics over the rate and over the number of dims, and its models' fidelity."""
+"""What an evaluation is drawn as: its metrics over the rate and over the number of dims, and its
+models' fidelity."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ DASHES = ("-", "--", ":", "-.")  # of the first, second, ... series of one model
 
 
 def rate_curves(results: Results, metric: Metric) -> Chart:
-    """A metric over the file's rate in kbit/s, with 95 % intervals: a curve for every series that has rates, dashed
-    horizontal lines for bounds and controls."""
+    """A metric over the file's rate in kbit/s, with 95 % intervals: a curve for every series that
+    has rates, dashed horizontal lines for bounds and controls."""
     about = f"{_scale(metric)}, over kbit/s of the whole file"
     return Chart(metric.label, about, list(_rate_lines(results, metric)), _levels(results, metric))
 
 
 def over_dims(results: Results, metric: Metric) -> Chart | None:
-    """A metric over the number of dims that are sent at one step, with 95 % intervals and f under the dims; None if no
-    series has two points like that."""
+    """A metric over the number of dims that are sent at one step, with 95 % intervals and f under
+    the dims; None if no series has two points like that."""
     lines = list(_dims_lines(results, metric))
     if not lines:
         return None
@@ -31,7 +32,8 @@ def over_dims(results: Results, metric: Metric) -> Chart | None:
 
 
 def fidelity(results: Results) -> Chart | None:
-    """Fidelity f over the number of dims that are sent, by both conventions; None if no model says."""
+    """Fidelity f over the number of dims that are sent, by both conventions; None if no model
+    says."""
     lines = []
     for curve in results.fidelity:
         colour = _colour_of_model(results, curve.model)
@@ -41,8 +43,11 @@ def fidelity(results: Results) -> Chart | None:
     return fidelity_chart(lines) if lines else None
 
 
-def fidelity_lines(conventions: dict[str, list[float]], own_dims: int, colour: str, prefix: str = "") -> Iterator[Line]:
-    """Fidelity of 1, 2, ... dims by each of the conventions, and a point at a model's own number of dims (0: none)."""
+def fidelity_lines(
+    conventions: dict[str, list[float]], own_dims: int, colour: str, prefix: str = ""
+) -> Iterator[Line]:
+    """Fidelity of 1, 2, ... dims by each of the conventions, and a point at a model's own number of
+    dims (0: none)."""
     for (name, values), dashes in zip(conventions.items(), ("-", ":"), strict=True):
         points = [(float(dims), value) for dims, value in enumerate(values, 1)]
         yield Line(prefix + name, colour, points, dashes=dashes)
@@ -68,16 +73,22 @@ def _rate_lines(results: Results, metric: Metric) -> Iterator[Line]:
     for name in results.series:
         conditions = [c for c in results.of(name) if c.kind in MARKERS]
         placed = [(results.kbps(c.id) or 0.0, c) for c in conditions]
-        line = _line(results, metric, sorted(((x, c) for x, c in placed if x), key=lambda place: place[0]))
+        line = _line(
+            results, metric, sorted(((x, c) for x, c in placed if x), key=lambda place: place[0])
+        )
         if line is None:
             continue
         family = series.family(conditions[0])
         dashes = DASHES[seen.get(family, 0) % len(DASHES)]
         seen[family] = seen.get(family, 0) + 1
-        yield Line(series.series_name(conditions), line.colour, line.points, line.bars, line.marker, dashes)
+        yield Line(
+            series.series_name(conditions), line.colour, line.points, line.bars, line.marker, dashes
+        )
 
 
-def _line(results: Results, metric: Metric, placed: Sequence[tuple[float, Condition]]) -> Line | None:
+def _line(
+    results: Results, metric: Metric, placed: Sequence[tuple[float, Condition]]
+) -> Line | None:
     """Conditions at places on the x axis; None where none of them has values."""
     means = [(x, series.interval(results, condition, metric)) for x, condition in placed]
     points = [(x, mean.mean) for x, mean in means if mean is not None]
@@ -93,7 +104,11 @@ def _levels(results: Results, metric: Metric) -> list[Level]:
     """Bounds and controls that have values."""
     found = []
     for condition in results.conditions:
-        mean = series.interval(results, condition, metric) if condition.kind in ("bound", "control") else None
+        mean = (
+            series.interval(results, condition, metric)
+            if condition.kind in ("bound", "control")
+            else None
+        )
         if mean is not None:
             found.append(Level(condition.label, series.colour(results, condition), mean.mean))
     return found
@@ -123,7 +138,9 @@ def _labels_of_dims(results: Results) -> dict[float, str]:
     for condition in models:
         if condition.dims:
             f = condition.fidelity if single else None
-            found[float(condition.dims)] = f"{condition.dims}\nf {f:.2f}" if f else str(condition.dims)
+            found[float(condition.dims)] = (
+                f"{condition.dims}\nf {f:.2f}" if f else str(condition.dims)
+            )
     return found
 
 

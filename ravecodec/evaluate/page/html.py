@@ -1,4 +1,5 @@
-"""Pages that need nothing else: Jinja templates with the style, the player and the figures inside (extra `report`)."""
+"""Pages that need nothing else: Jinja templates with the style, the player and the figures inside
+(extra `report`)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 @dataclass(frozen=True)
 class Sound:
-    """Something to listen to. `colour`: of charts.COLOURS; `source`: its URL, or the audio itself as one."""
+    """Something to listen to. `colour`: of charts.COLOURS; `source`: its URL, or the audio itself
+    as one."""
 
     label: str
     rate: str
@@ -26,8 +28,8 @@ class Sound:
 
 @dataclass(frozen=True)
 class Player:
-    """`sounds` to switch between, the original first; `inside`: the page itself holds them. `more`: links (label, URL)
-    to others of the same excerpt."""
+    """`sounds` to switch between, the original first; `inside`: the page itself holds them. `more`:
+    links (label, URL) to others of the same excerpt."""
 
     title: str
     seconds: float
@@ -44,8 +46,8 @@ def flac_url(data: bytes) -> str:
 def write_html(path: Path, template: str, **context: Any) -> Path:
     """Writes a page made of a template and what it names, and returns its path.
 
-    Text is escaped, except in the filter `svg`. Raises UsageError where jinja2 is missing, OutputError.
-    """
+    Text is escaped, except in the filter `svg`. Raises UsageError where jinja2 is missing,
+    OutputError."""
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup
@@ -60,7 +62,9 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
         keep_trailing_newline=True,
     )
     environment.filters["svg"] = Markup
-    environment.globals["palette"] = [{name: pair[shade] for name, pair in COLOURS.items()} for shade in (0, 1)]
+    environment.globals["palette"] = [
+        {name: pair[shade] for name, pair in COLOURS.items()} for shade in (0, 1)
+    ]
     environment.globals["text_style"] = TEXT_STYLE
     text = environment.get_template(template).render(context)
     with AtomicFile(path, force=True) as file:

@@ -1,9 +1,10 @@
-"""The page of an evaluation: index.html from results.json and audio/ alone; the same input gives the same bytes.
+"""The page of an evaluation: index.html from results.json and audio/ alone; the same input gives
+the same bytes.
 
-Everything is inside the page (figures, scripts, the audio of some excerpts), or beside it (the other audio, linked by
-relative paths); a content security policy forbids any other request. What it says is in tables.py, what it draws in
-figures.py, how it looks and plays in templates/. Needs jinja2 and matplotlib (extra `eval`).
-"""
+Everything is inside the page (figures, scripts, the audio of some excerpts), or beside it (the
+other audio, linked by relative paths); a content security policy forbids any other request. What it
+says is in tables.py, what it draws in figures.py, how it looks and plays in templates/. Needs
+jinja2 and matplotlib (extra `eval`)."""
 
 from __future__ import annotations
 
@@ -26,7 +27,10 @@ from ravecodec.evaluate.results import Item, Results
 
 REFERENCE = "reference"
 PICTURED = 2  # items that have spectrograms
-DISTANCES = ("spectral_paper", "spectral_floored")  # drawn over dims beside the headline metrics, as in the paper
+DISTANCES = (
+    "spectral_paper",
+    "spectral_floored",
+)  # drawn over dims beside the headline metrics, as in the paper
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,12 @@ class Links:
 def write_page(results: Results, folder: Path, embed: int = 2) -> Path:
     """Writes FOLDER/index.html and returns its path.
 
-    embed: how many items carry their audio inside the page; those of the others are links to FOLDER/audio, and what is
-    not there is left out. Raises UsageError where jinja2 or matplotlib is missing, InputError for audio that cannot be
-    read, OutputError.
-    """
-    return write_html(folder / "index.html", "evaluation.html.j2", **_context(results, folder, embed))
+    embed: how many items carry their audio inside the page; those of the others are links to
+    FOLDER/audio, and what is not there is left out. Raises UsageError where jinja2 or matplotlib is
+    missing, InputError for audio that cannot be read, OutputError."""
+    return write_html(
+        folder / "index.html", "evaluation.html.j2", **_context(results, folder, embed)
+    )
 
 
 def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
@@ -75,11 +80,14 @@ def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
 def _over_dims(results: Results) -> Iterator[Chart]:
     """The paper's figures: f over dims, and distances over dims."""
     metrics = [m for m in results.metrics if m.id in DISTANCES or m.headline]
-    charts = [figures.fidelity(results), *(figures.over_dims(results, metric) for metric in metrics)]
+    charts = [
+        figures.fidelity(results),
+        *(figures.over_dims(results, metric) for metric in metrics),
+    ]
     yield from (chart for chart in charts if chart is not None)
 
 
-# ---- sound -----------------------------------------------------------------------------------------------------------
+# ---- sound ------------------------------------------------------------
 
 
 def _url(item: Item, condition: str) -> str:
@@ -111,11 +119,14 @@ def _players(results: Results, folder: Path, embed: int) -> Iterator[Player]:
 
 def _source(folder: Path, item: Item, condition: str, inside: bool) -> str:
     """What an <audio> element plays."""
-    return flac_url(_file(folder, item, condition).read_bytes()) if inside else _url(item, condition)
+    return (
+        flac_url(_file(folder, item, condition).read_bytes()) if inside else _url(item, condition)
+    )
 
 
 def _pictures(results: Results, folder: Path) -> Iterator[tuple[str, str]]:
-    """Spectrograms of the first items: original, each model, and the anchor nearest to the first model in rate."""
+    """Spectrograms of the first items: original, each model, and the anchor nearest to the first
+    model in rate."""
     leads = series.leads(results)
     anchor = series.nearest(results, leads[0], series.of_kind(results, "codec")) if leads else None
     shown = {REFERENCE: "original"} | {c.id: c.label for c in leads}
@@ -125,7 +136,10 @@ def _pictures(results: Results, folder: Path) -> Iterator[tuple[str, str]]:
         files = {label: _file(folder, item, name) for name, label in shown.items()}
         sounds = {label: _mid(path) for label, path in files.items() if path.is_file()}
         rate = sounds["original"][1]
-        yield series.item_title(item), spectrograms_svg({label: mid for label, (mid, _) in sounds.items()}, rate)
+        yield (
+            series.item_title(item),
+            spectrograms_svg({label: mid for label, (mid, _) in sounds.items()}, rate),
+        )
 
 
 def _mid(path: Path) -> tuple[NDArray[np.float32], int]:
@@ -147,7 +161,8 @@ def _worst(results: Results, folder: Path) -> list[tuple[str, list[tuple[str, li
         if anchor is not None:
             offered[anchor.id] = anchor.label
         rows = [
-            Links(series.item_title(items[i]), value, _links(folder, items[i], offered)) for i, value in entry.items
+            Links(series.item_title(items[i]), value, _links(folder, items[i], offered))
+            for i, value in entry.items
         ]
         found.setdefault(entry.condition.label, []).append((entry.metric.label, rows))
     return list(found.items())
@@ -155,4 +170,8 @@ def _worst(results: Results, folder: Path) -> list[tuple[str, list[tuple[str, li
 
 def _links(folder: Path, item: Item, offered: dict[str, str]) -> list[tuple[str, str]]:
     """(label, URL) of those conditions whose files are there."""
-    return [(label, _url(item, name)) for name, label in offered.items() if _file(folder, item, name).is_file()]
+    return [
+        (label, _url(item, name))
+        for name, label in offered.items()
+        if _file(folder, item, name).is_file()
+    ]

@@ -1,4 +1,5 @@
-"""Which condition is what: what it is called, what colour it has, and which ones are set beside each other."""
+"""Which condition is what: what it is called, what colour it has, and which ones are set beside
+each other."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def interval(results: Results, condition: Condition, metric: Metric) -> Interval
     return mean_interval(values, clusters_of(results)) if values else None
 
 
-# ---- names and colours -----------------------------------------------------------------------------------------------
+# ---- names and colours ------------------------------------------------------------
 
 
 def family(condition: Condition) -> str:
@@ -60,7 +61,8 @@ def colour(results: Results, condition: Condition) -> str:
 
 
 def series_name(conditions: Sequence[Condition]) -> str:
-    """What the conditions of one series are called together: of a codec, what their labels begin with."""
+    """What the conditions of one series are called together: of a codec, what their labels begin
+    with."""
     first = conditions[0]
     if first.kind == "model":
         return first.series
@@ -86,11 +88,12 @@ def item_title(item: Item) -> str:
     return f"{name} from {minutes}:{seconds:02d}"
 
 
-# ---- what is set beside what -----------------------------------------------------------------------------------------
+# ---- what is set beside what ------------------------------------------------------------
 
 
 def leads(results: Results) -> list[Condition]:
-    """One condition for each model: its own operating point, or the middle one of its first series by rate."""
+    """One condition for each model: its own operating point, or the middle one of its first series
+    by rate."""
     found: dict[str, list[Condition]] = {}
     for condition in of_kind(results, "model"):
         found.setdefault(family(condition), []).append(condition)
@@ -106,7 +109,8 @@ def _lead(results: Results, conditions: Sequence[Condition]) -> Condition:
 
 
 def nearest(results: Results, lead: Condition, candidates: Iterable[Condition]) -> Condition | None:
-    """The candidate whose measured rate is nearest to the lead's, as a ratio; None where one of both has none."""
+    """The candidate whose measured rate is nearest to the lead's, as a ratio; None where one of
+    both has none."""
     rate = results.kbps(lead.id)
     found: list[tuple[float, Condition]] = []
     for candidate in candidates:
@@ -132,8 +136,8 @@ def series_at_other_efforts(results: Results) -> list[str]:
 
 
 def played(results: Results) -> list[Condition]:
-    """What a player offers beside the original, at most 8: each model's point, of each codec what is nearest to it in
-    rate, two controls and the models without quantisation."""
+    """What a player offers beside the original, at most 8: each model's point, of each codec what
+    is nearest to it in rate, two controls and the models without quantisation."""
     models = leads(results)
     near = {c.id for lead in models for c in nearest_of_each_codec(results, lead)}
     codecs = [c for c in results.conditions if c.id in near]
@@ -145,8 +149,8 @@ def played(results: Results) -> list[Condition]:
 
 
 def for_listeners(results: Results) -> list[str]:
-    """Ids of conditions worth a listener's time: each model's own point, and of each codec the second and third lowest
-    rate."""
+    """Ids of conditions worth a listener's time: each model's own point, and of each codec the
+    second and third lowest rate."""
     chosen = [c.id for c in results.conditions if c.is_default]
     for name in results.series:
         codecs = [c.id for c in results.of(name) if c.kind == "codec"]

@@ -1,7 +1,7 @@
 """What a page says in words and tables: the verdict, scores, differences, worst items, speed.
 
-A `Table` is plain data whose numbers are already text; the templates print it as HTML, `markdown` as Markdown.
-"""
+A `Table` is plain data whose numbers are already text; the templates print it as HTML, `markdown`
+as Markdown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ NONE, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"  # an en dash, the true minus 
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` with a smaller `note` below it; `tone`: "good", "bad" or ""; `share`: 0..1, length of a bar, or None."""
+    """`text` with a smaller `note` below it; `tone`: "good", "bad" or ""; `share`: 0..1, length of
+    a bar, or None."""
 
     text: str
     note: str = ""
@@ -53,8 +54,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`groups`: (name, rows); the name is "" where rows are not grouped. `columns`: (name, a smaller line below).
-    `look`: a class of style.css."""
+    """`groups`: (name, rows); the name is "" where rows are not grouped. `columns`: (name, a
+    smaller line below). `look`: a class of style.css."""
 
     caption: str
     head: str
@@ -64,7 +65,8 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """The table as GitHub's Markdown: without caption and names of groups, notes behind their numbers."""
+    """The table as GitHub's Markdown: without caption and names of groups, notes behind their
+    numbers."""
     heads = [table.head]
     heads += [f"{name}, {below}" if below else name for name, below in table.columns]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -75,7 +77,7 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-# ---- numbers as text -------------------------------------------------------------------------------------------------
+# ---- numbers as text ------------------------------------------------------------
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
@@ -94,7 +96,11 @@ def digits_of(metric: Metric) -> int:
 
 def brackets(mean: Interval, digits: int = 2, sign: bool = False) -> str:
     """`[low, high]`, empty where there is no interval."""
-    return f"[{number(mean.low, digits, sign)}, {number(mean.high, digits, sign)}]" if mean.bounded else ""
+    return (
+        f"[{number(mean.low, digits, sign)}, {number(mean.high, digits, sign)}]"
+        if mean.bounded
+        else ""
+    )
 
 
 def mean_cell(mean: Interval | None, metric: Metric, share: float | None = None) -> Cell:
@@ -111,7 +117,9 @@ def rate_cell(results: Results, condition: Condition, *, payload: bool = False) 
 
 def direction(metric: Metric) -> str:
     """What a column's head says below its name."""
-    arrow = {"higher": "↑ higher is better", "lower": "↓ lower is better"}.get(metric.better, "0 is right")
+    arrow = {"higher": "↑ higher is better", "lower": "↓ lower is better"}.get(
+        metric.better, "0 is right"
+    )
     return f"{metric.unit}, {arrow}" if metric.unit else arrow
 
 
@@ -119,7 +127,7 @@ def metric_columns(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
     return [(metric.label, direction(metric)) for metric in metrics]
 
 
-# ---- differences -----------------------------------------------------------------------------------------------------
+# ---- differences ------------------------------------------------------------
 
 
 def compared(results: Results, metric: Metric, a: Condition, b: Condition) -> Paired | None:
@@ -137,12 +145,14 @@ def tone_of(difference: Interval, metric: Metric) -> str:
     return "good" if (difference.mean > 0) == (metric.better == "higher") else "bad"
 
 
-# ---- verdict ---------------------------------------------------------------------------------------------------------
+# ---- verdict ------------------------------------------------------------
 
 
 def verdict(results: Results) -> list[str]:
     """A sentence for every model, and one about what none of this says."""
-    return [_model_sentence(results, condition) for condition in leads(results)] + [_limits_sentence(results)]
+    return [_model_sentence(results, condition) for condition in leads(results)] + [
+        _limits_sentence(results)
+    ]
 
 
 def _model_sentence(results: Results, lead: Condition) -> str:
@@ -192,8 +202,9 @@ def _limits_sentence(results: Results) -> str:
     basis = f"{_count(len(results.items), 'excerpt')} from {_count(files, 'file')}"
     narrow = f" (too narrow, as they are of fewer than {FILES} files)" if files < FILES else ""
     return (
-        f"These are computed scores of {basis}, with 95 % intervals over files{narrow}: no listener was asked, no "
-        f"single score is sound quality{_scores_of_noise(results)}, and nothing here speaks of other kinds of audio."
+        f"These are computed scores of {basis}, with 95 % intervals over files{narrow}: "
+        f"no listener was asked, no single score is sound quality{_scores_of_noise(results)}, "
+        "and nothing here speaks of other kinds of audio."
     )
 
 
@@ -216,7 +227,8 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def glance(results: Results) -> Table:
-    """The models' points between the anchors nearest in rate and the controls, headline metrics only."""
+    """The models' points between the anchors nearest in rate and the controls, headline metrics
+    only."""
     near = [c for lead in leads(results) for c in series.nearest_of_each_codec(results, lead)]
     chosen = {c.id: c for c in [*leads(results), *near, *of_kind(results, "control")]}
     metrics = headlines(results)
@@ -245,11 +257,12 @@ def _glance_column(results: Results, metric: Metric, conditions: Sequence[Condit
     return [mean_cell(mean, metric, share(mean)) for mean in means]
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------------
+# ---- tables ------------------------------------------------------------
 
 
 def score_tables(results: Results) -> Iterator[Table]:
-    """All conditions by all metrics: headline ones first, the others a few at a time, diagnostic ones last."""
+    """All conditions by all metrics: headline ones first, the others a few at a time, diagnostic
+    ones last."""
     rest = [m for m in results.metrics if not m.headline and not m.diagnostic]
     diagnostic = [m for m in results.metrics if m.diagnostic]
     if main := headlines(results):
@@ -263,11 +276,14 @@ def score_tables(results: Results) -> Iterator[Table]:
 
 
 def score_table(results: Results, caption: str, metrics: Sequence[Metric]) -> Table:
-    """All conditions with both rates and some metrics; neighbouring series of one name are one group."""
+    """All conditions with both rates and some metrics; neighbouring series of one name are one
+    group."""
     groups: list[tuple[str, list[Row]]] = []
     for name in results.series:
         conditions = results.of(name)
-        label = SINGLE[conditions[0].kind] if len(conditions) == 1 else series.series_name(conditions)
+        label = (
+            SINGLE[conditions[0].kind] if len(conditions) == 1 else series.series_name(conditions)
+        )
         if not groups or groups[-1][0] != label:
             groups.append((label, []))
         groups[-1][1].extend(_score_row(results, condition, metrics) for condition in conditions)
@@ -282,18 +298,26 @@ def _score_row(results: Results, condition: Condition, metrics: Sequence[Metric]
 
 
 def paired_tables(results: Results) -> Iterator[Table]:
-    """For each model: its point minus every codec's, every other model's, its own bounds and the controls, item by
-    item."""
+    """For each model: its point minus every codec's, every other model's, its own bounds and the
+    controls, item by item."""
     for lead in leads(results):
         own = series.family(lead)
         groups = {
             "Codecs": of_kind(results, "codec"),
             "Other models": [other for other in leads(results) if other != lead],
-            "What quantisation costs": [c for c in of_kind(results, "bound") if series.family(c) == own],
-            "The same, several times": [c for c in of_kind(results, "again") if series.family(c) == own],
+            "What quantisation costs": [
+                c for c in of_kind(results, "bound") if series.family(c) == own
+            ],
+            "The same, several times": [
+                c for c in of_kind(results, "again") if series.family(c) == own
+            ],
             "Controls": of_kind(results, "control"),
         }
-        rows = [(name, [_paired_row(results, lead, c) for c in group]) for name, group in groups.items() if group]
+        rows = [
+            (name, [_paired_row(results, lead, c) for c in group])
+            for name, group in groups.items()
+            if group
+        ]
         columns = [("kbit/s", "of the other"), *metric_columns(headlines(results))]
         caption = f"{lead.label} ({number(results.kbps(lead.id))} kbit/s) minus"
         if rows:
@@ -301,7 +325,10 @@ def paired_tables(results: Results) -> Iterator[Table]:
 
 
 def _paired_row(results: Results, lead: Condition, other: Condition) -> Row:
-    cells = [_paired_cell(compared(results, metric, lead, other), metric) for metric in headlines(results)]
+    cells = [
+        _paired_cell(compared(results, metric, lead, other), metric)
+        for metric in headlines(results)
+    ]
     return Row(other.label, [rate_cell(results, other), *cells], series.colour(results, other))
 
 
@@ -317,7 +344,8 @@ def _paired_cell(pair: Paired | None, metric: Metric) -> Cell:
 
 
 def delta_tables(results: Results) -> Iterator[Table]:
-    """Bjontegaard differences of every model's own curve from every codec's and every other model's."""
+    """Bjontegaard differences of every model's own curve from every codec's and every other
+    model's."""
     mine = list(dict.fromkeys(c.series for c in leads(results)))
     codecs = dict.fromkeys(c.series for c in of_kind(results, "codec"))
     compared_with = [*mine, *series.series_at_other_efforts(results), *codecs]
@@ -334,7 +362,9 @@ def delta_tables(results: Results) -> Iterator[Table]:
             if other != name
         ]
         if groups:
-            yield Table(f"{name}: differences of whole curves", "Metric", columns, groups, "even wordy")
+            yield Table(
+                f"{name}: differences of whole curves", "Metric", columns, groups, "even wordy"
+            )
 
 
 def _delta_rows(results: Results, name: str, other: str) -> list[Row]:
@@ -360,7 +390,9 @@ def _delta_cells(results: Results, metric: Metric, name: str, other: str) -> lis
         why = _named(f"{pchip.reason}; {pchip.note}".strip("; "), names)
         overlap = f"{100 * pchip.overlap:.0f} %"
         if pchip.value is None or akima.value is None:
-            known = not pchip.reason.startswith("too few")  # without a curve there is no overlap to speak of
+            known = not pchip.reason.startswith(
+                "too few"
+            )  # without a curve there is no overlap to speak of
             cells += [Cell(NONE, why), Cell(overlap if known else NONE)]
             continue
         note = f"Akima {number(akima.value, digits, True)}"
@@ -372,7 +404,11 @@ def _delta_cells(results: Results, metric: Metric, name: str, other: str) -> lis
 
 def _named(text: str, names: dict[str, str]) -> str:
     """A text of `statistics` about curves a and b with their names."""
-    return re.sub(r"\b(?:curve ([ab])\b|([ab])(?=: left out))", lambda found: names[found[1] or found[2]], text)
+    return re.sub(
+        r"\b(?:curve ([ab])\b|([ab])(?=: left out))",
+        lambda found: names[found[1] or found[2]],
+        text,
+    )
 
 
 @dataclass(frozen=True)
