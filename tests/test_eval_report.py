@@ -344,6 +344,13 @@ def test_levels_far_from_the_curves_are_named_at_the_edge() -> None:
     assert 2.1 < axes.get_ylim()[1] < 3
 
 
+def test_levels_of_a_logarithmic_axis_are_named_where_they_are() -> None:
+    line = charts.Line("curve", "model-1", [(1, 1e-4), (2, 1.0)])
+    axes = charts.Chart("", "", [line], [charts.Level("x", "control", 1e-2)], y_scale="log").figure().axes[0]
+    named = next(text for text in axes.texts if text.get_text() == "x")
+    assert named.get_position()[1] == pytest.approx(0.5, abs=0.01)
+
+
 def test_spread_keeps_order_and_distance() -> None:
     heights = [0.50, 0.51, 0.03, 0.52, 0.99, 1.0, 0.51]
     places = charts.spread(heights, 0.1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ravecodec.evaluate.results import Results
 
-NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
+NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard", "scipy", "yaml")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
 REPORT_SECONDS = 30.0
 ENOUGH = 20  # scores from which on the time that is left is told

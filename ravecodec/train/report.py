@@ -132,7 +132,7 @@ def _line(log: list[dict[str, Any]], key: str, colour: str, stage1: int) -> Line
     return Line(key.replace("_", " "), colour, points, marker=marker)
 
 
-# ---- the model ------------------------------------------------------------
+# ---- the model -----------------------------------------------------------------------------------
 
 
 def _about_model(run: Path, data: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.errors import UsageError
 
@@ -200,7 +200,7 @@ def standalone(svg: str) -> str:
     return f"{tag}><style>{sheet}</style>{rest}"
 
 
-# ---- curves ------------------------------------------------------------
+# ---- curves --------------------------------------------------------------------------------------
 
 
 def _spoken(line: Line) -> str:
@@ -257,13 +257,16 @@ def _draw_levels(axes: Axes, levels: Sequence[Level]) -> None:
     other."""
     if not levels:
         return
-    low, high = _range_with_levels(axes, [level.value for level in levels])
-    axes.set_ylim(low, high)
-    heights = [min(1.0, max(0.0, (level.value - low) / (high - low))) for level in levels]
-    for level, height, place in zip(levels, heights, spread(heights, NAME_APART), strict=True):
+    scale = axes.yaxis.get_transform()  # of the values: nothing, or their logarithm
+    values = scale.transform(np.array([level.value for level in levels]))
+    low, high = _range_with_levels(scale.transform(axes.get_ylim()) if axes.lines else None, values)
+    axes.set_ylim(*scale.inverted().transform(np.array([low, high])))
+    heights = (values - low) / (high - low)
+    places = spread(np.clip(heights, 0, 1), NAME_APART)
+    for level, height, place in zip(levels, heights, places, strict=True):
         colour, name = COLOURS[level.colour][0], level.name
         look: dict[str, Any] = {"transform": axes.transAxes, "color": colour}
-        if low <= level.value <= high:
+        if 0 <= height <= 1:
             axes.axhline(level.value, color=colour, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
             axes.plot((1, 1.02), (height, place), linewidth=0.7, clip_on=False, **look)
         else:
@@ -271,20 +274,21 @@ def _draw_levels(axes: Axes, levels: Sequence[Level]) -> None:
         axes.text(1.03, place, name, va="center_baseline", **look)
 
 
-def _range_with_levels(axes: Axes, values: Sequence[float]) -> tuple[float, float]:
-    """The y axis' range, widened to hold the levels that are near it: all of them where nothing
-    else is drawn."""
-    low, high = axes.get_ylim()
-    near = list(values)
-    if axes.lines:
+def _range_with_levels(
+    curves: NDArray[np.float64] | None, values: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The range (low, high) of the curves, widened to hold the levels that are near it; of all
+    levels where there are no curves."""
+    near = values
+    if curves is not None:
+        low, high = curves
         reach = REACH * (high - low)
-        near = [value for value in values if low - reach <= value <= high + reach]
-        near += [low, high]
-    pad = 0.02 * ((max(near) - min(near)) or 1.0)
-    return min(near) - pad, max(near) + pad
+        near = np.concatenate([curves, values[(low - reach <= values) & (values <= high + reach)]])
+    pad = 0.02 * (float(np.ptp(near)) or 1.0)
+    return float(near.min()) - pad, float(near.max()) + pad
 
 
-def spread(heights: Sequence[float], least: float) -> list[float]:
+def spread(heights: ArrayLike, least: float) -> list[float]:
     """Places near the heights (0 to 1), in the same order, `least` or more from each other, as far
     as there is room."""
     order = np.argsort(heights, kind="stable")
@@ -298,7 +302,7 @@ def spread(heights: Sequence[float], least: float) -> list[float]:
     return [float(places[rank]) for rank in np.argsort(order)]
 
 
-# ---- spectrograms ------------------------------------------------------------
+# ---- spectrograms --------------------------------------------------------------------------------
 
 
 def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> Figure:

@@ -87,7 +87,7 @@ def _over_dims(results: Results) -> Iterator[Chart]:
     yield from (chart for chart in charts if chart is not None)
 
 
-# ---- sound ------------------------------------------------------------
+# ---- sound ---------------------------------------------------------------------------------------
 
 
 def _url(item: Item, condition: str) -> str:

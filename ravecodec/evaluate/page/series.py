@@ -36,7 +36,7 @@ def interval(results: Results, condition: Condition, metric: Metric) -> Interval
     return mean_interval(values, clusters_of(results)) if values else None
 
 
-# ---- names and colours ------------------------------------------------------------
+# ---- names and colours ---------------------------------------------------------------------------
 
 
 def family(condition: Condition) -> str:
@@ -88,7 +88,7 @@ def item_title(item: Item) -> str:
     return f"{name} from {minutes}:{seconds:02d}"
 
 
-# ---- what is set beside what ------------------------------------------------------------
+# ---- what is set beside what ---------------------------------------------------------------------
 
 
 def leads(results: Results) -> list[Condition]:

@@ -77,7 +77,7 @@ def markdown(table: Table) -> str:
     return "\n".join(lines)
 
 
-# ---- numbers as text ------------------------------------------------------------
+# ---- numbers as text -----------------------------------------------------------------------------
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
@@ -127,7 +127,7 @@ def metric_columns(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
     return [(metric.label, direction(metric)) for metric in metrics]
 
 
-# ---- differences ------------------------------------------------------------
+# ---- differences ---------------------------------------------------------------------------------
 
 
 def compared(results: Results, metric: Metric, a: Condition, b: Condition) -> Paired | None:
@@ -145,7 +145,7 @@ def tone_of(difference: Interval, metric: Metric) -> str:
     return "good" if (difference.mean > 0) == (metric.better == "higher") else "bad"
 
 
-# ---- verdict ------------------------------------------------------------
+# ---- verdict -------------------------------------------------------------------------------------
 
 
 def verdict(results: Results) -> list[str]:
@@ -257,7 +257,7 @@ def _glance_column(results: Results, metric: Metric, conditions: Sequence[Condit
     return [mean_cell(mean, metric, share(mean)) for mean in means]
 
 
-# ---- tables ------------------------------------------------------------
+# ---- tables --------------------------------------------------------------------------------------
 
 
 def score_tables(results: Results) -> Iterator[Table]:
