@@ -3,7 +3,8 @@ at 48 kHz in, what comes back out, and the bytes of the real file between.
 
 Opus and MP3 are those inside libsndfile (soundfile's wheel: libopus 1.4, LAME). Codecs of the extra
 `ravecodec[anchors]` come from PyAV's FFmpeg. Files hold what an encoder writes by itself; rates are
-always measured."""
+always measured.
+"""
 
 from __future__ import annotations
 

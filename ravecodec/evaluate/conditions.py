@@ -3,7 +3,7 @@ condition is data (`Condition.settings`); `apply` carries it out, in any process
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +34,6 @@ LOWPASS = (
     ("lowpass-7k", "low-pass 7kHz", 7000.0),
 )  # BS.1534's anchors
 Settings = Mapping[str, Any]
-Action = Callable[[Settings, Audio, Audio, Mapping[str, Path]], Outcome]
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 
 
@@ -162,43 +161,43 @@ _ANCHORS = {
 
 
 def apply(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
-    """Carries a condition out on an excerpt float32 [channels, samples]; its result has the same
-    shape.
+    """Carries a condition out on an excerpt float32 [channels, samples], which keeps its shape.
 
-    other: the excerpt that stands in for it in `another-excerpt`; models: package by id."""
-    return ACTIONS[settings["do"]](settings, audio, other, models)
-
-
-def _control(done: Callable[[Settings, Audio, Audio], Outcome]) -> Action:
-    """A distortion: no model is needed."""
-    return lambda settings, audio, other, models: done(settings, audio, other)
-
-
-def _by_codec(code: Callable[[Settings, Audio], Outcome]) -> Action:
-    """Another codec, on the number of channels that the settings name; the result has the excerpt's
-    channels."""
-
-    def carried_out(
-        settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]
-    ) -> Outcome:
-        done = code(settings, match_channels(audio, settings["channels"]))
-        return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
-
-    return carried_out
+    other: the excerpt that stands in for it in `another-excerpt`; models: package by id.
+    """
+    match settings["do"]:
+        case "ravecodec":
+            return _coded(settings, audio, _model(models[settings["model"]]))
+        case "unquantised":
+            return _unquantised(settings["dims"], audio, _model(models[settings["model"]]))
+        case "identity":
+            return Outcome(audio)
+        case "another-excerpt":
+            return Outcome(_fitted(match_channels(other, len(audio)), audio.shape[1]))
+        case "noise-vocoded":
+            return anchors.noise_vocoded(audio)
+        case "lowpass":
+            return Outcome(low_pass(audio, settings["hz"]))
+        case _:
+            done = _by_codec(settings, match_channels(audio, settings["channels"]))
+            return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
 
 
-def _by_model(code: Callable[[Settings, Audio, Model], Outcome]) -> Action:
-    """A model of ours, loaded from its package."""
-    return lambda settings, audio, other, models: code(
-        settings, audio, _model(models[settings["model"]])
-    )
+def _by_codec(settings: Settings, sent: Audio) -> Outcome:
+    kbps = settings["kbps"]
+    match settings["do"]:
+        case "opus":
+            return anchors.opus(sent, kbps)
+        case "mp3":
+            return anchors.mp3(sent, kbps)
+        case _:
+            kind = settings["codec"], settings["container"]
+            return anchors.av_codec(sent, *kind, kbps, settings["options"])
 
 
-def _another(settings: Settings, audio: Audio, other: Audio) -> Outcome:
-    """Another excerpt, repeated or cut to the length of this one."""
-    samples = audio.shape[1]
-    alike = match_channels(other, len(audio))
-    return Outcome(np.ascontiguousarray(np.tile(alike, -(-samples // alike.shape[1]))[:, :samples]))
+def _fitted(audio: Audio, samples: int) -> Audio:
+    """Repeated or cut to a length."""
+    return np.ascontiguousarray(np.tile(audio, -(-samples // audio.shape[1]))[:, :samples])
 
 
 @lru_cache(maxsize=2)
@@ -223,9 +222,8 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
         sent.append(data)
     reader = StreamReader(io.BytesIO(data))
     payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
-    return Outcome(
-        audio, len(data), payload, _kept(sent[0], data, model) if len(sent) > 1 else None
-    )
+    kept = _kept(sent[0], data, model) if len(sent) > 1 else None
+    return Outcome(audio, len(data), payload, kept)
 
 
 def _kept(first: bytes, last: bytes, model: Model) -> float:
@@ -240,22 +238,19 @@ def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
 
     from ravecodec.bitstream import StaticModel, StreamReader
 
-    reader, static = (
-        StreamReader(io.BytesIO(data)),
-        StaticModel(model.coding.shapes, model.coding.scales),
-    )
+    reader = StreamReader(io.BytesIO(data))
+    static = StaticModel(model.coding.shapes, model.coding.scales)
     return np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
 
 
-def _unquantised(settings: Settings, audio: Audio, model: Model) -> Outcome:
+def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
     """What the model would make of its own latents: all of them, or those that the default point
     sends, the others filled as a decoder fills them."""
     from ravecodec.analysis import Analyser
     from ravecodec.codec import Decoder, stream_info
     from ravecodec.quantize import Quantizer
 
-    dims = settings["dims"] or model.config.latent
-    info = stream_info(model, RATE, len(audio), dims, 0)
+    info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
     quantizer = Quantizer(model.latent, model.coding, info.dims, 0, info.noise_fill)
     analyser, decoder = Analyser(model, RATE), Decoder(model, info)
     blocks = [*analyser.process(audio), *analyser.flush()]
@@ -266,20 +261,3 @@ def _unquantised(settings: Settings, audio: Audio, model: Model) -> Outcome:
         decoder.lead_in_latents(latents[:lead])
     pieces = [*decoder.process_latents(latents[lead:]), *decoder.flush(audio.shape[1])]
     return Outcome(np.concatenate(pieces, axis=1))
-
-
-ACTIONS: dict[str, Action] = {  # by what `Condition.settings` calls "do"
-    "ravecodec": _by_model(_coded),
-    "unquantised": _by_model(_unquantised),
-    "opus": _by_codec(lambda settings, audio: anchors.opus(audio, settings["kbps"])),
-    "mp3": _by_codec(lambda settings, audio: anchors.mp3(audio, settings["kbps"])),
-    "av": _by_codec(
-        lambda settings, audio: anchors.av_codec(
-            audio, settings["codec"], settings["container"], settings["kbps"], settings["options"]
-        )
-    ),
-    "identity": _control(lambda settings, audio, other: Outcome(audio)),
-    "another-excerpt": _control(_another),
-    "noise-vocoded": _control(lambda settings, audio, other: anchors.noise_vocoded(audio)),
-    "lowpass": _control(lambda settings, audio, other: Outcome(low_pass(audio, settings["hz"]))),
-}

@@ -50,7 +50,8 @@ class Request:
     paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`.
     steps, fidelities, efforts: see `model_conditions`. items, seconds, seed: excerpts. speech:
     score as speech too. speed: measure it. jobs: processes. command: how it was called, for the
-    manifest."""
+    manifest.
+    """
 
     paths: tuple[Path, ...]
     models: tuple[ModelEntry, ...]
@@ -76,7 +77,8 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
     are left out.
 
     InputError where there is no audio, UsageError for anchors that do not exist or are not
-    installed, OutputError."""
+    installed, OutputError.
+    """
     began = time.monotonic()
     sources, unreadable = find_sources(list(request.paths))
     excerpts, damaged = prepare(sources, request.items, request.seconds, request.seed)
@@ -137,7 +139,8 @@ def folder_above(paths: Sequence[Path]) -> str:
     none is absolute.
 
     Results are published: they name a file by what lies below it, and not by where it lay on the
-    machine."""
+    machine.
+    """
     folders = [path.parent for path in paths if path.is_absolute()]
     return f"{os.path.commonpath(folders).rstrip(os.sep)}{os.sep}" if folders else ""
 

@@ -2,7 +2,8 @@
 
 An excerpt is 48 kHz, mono or stereo as its source, high-passed at 20 Hz (strong DC in a source,
 which Opus removes, would decide every linear score) and rounded to 16 bits: what is coded, scored
-and listened to is one and the same."""
+and listened to is one and the same.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def find_sources(paths: list[Path]) -> tuple[list[Source], list[str]]:
     within them too.
 
     A folder's own subfolders are its groups (see `prepare`). InputError where there is nothing to
-    read."""
+    read.
+    """
     sources, unreadable = [], []
     for path, group in _files(paths):
         try:
@@ -97,7 +99,8 @@ def prepare(
 
     There are fewer where the files hold no more that is not the same. Every source gives one
     excerpt before any gives a second, the groups take turns, and within a group the order is that
-    of a hash of seed and name. InputError if no file can be read to its end."""
+    of a hash of seed and name. InputError if no file can be read to its end.
+    """
     found: dict[str, tuple[Item, Audio]] = {}
     damaged: dict[Path, str] = {}
     before, turn = -1, 0

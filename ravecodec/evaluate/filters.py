@@ -22,7 +22,8 @@ def low_pass(audio: NDArray[np.floating], hertz: float) -> NDArray[np.float32]:
     BS.1534-3.
 
     A linear-phase FIR (Kaiser window): flat within 0.01 dB up to `hertz`, down by 60 dB from 500 Hz
-    above it on."""
+    above it on.
+    """
     return _filtered(audio, _low_pass_taps(hertz)).astype(np.float32)
 
 
@@ -30,7 +31,8 @@ def high_pass(audio: NDArray[np.floating]) -> Signal:
     """Audio [..., samples] at 48 kHz without what is below 20 Hz (-6 dB there), not delayed.
 
     A linear-phase FIR (Blackman window). The ids of excerpts are hashes of what comes out: other
-    taps mean other ids."""
+    taps mean other ids.
+    """
     time = np.arange(HIGH_PASS_TAPS) - HIGH_PASS_TAPS // 2
     low = np.sinc(2 * HIGH_PASS_HZ / RATE * time) * np.blackman(HIGH_PASS_TAPS)
     taps = -low / low.sum()

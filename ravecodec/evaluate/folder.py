@@ -2,7 +2,8 @@
 
 A report's folder holds `evaluation.json` from the first moment on: `made_by`, what wrote the
 report, and `seconds`, the time that all calls of `ravecodec eval` with this folder took together. A
-folder without it is somebody else's."""
+folder without it is somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def check_folder(folder: Path, made_by: str, *, force: bool = False) -> None:
     own.
 
     It may where there is no folder or an empty one, where `made_by` (MEASURED or PLOTTED) made the
-    report that is there, and with `force` in every folder. Creates nothing."""
+    report that is there, and with `force` in every folder. Creates nothing.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():

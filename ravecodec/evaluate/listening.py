@@ -4,7 +4,8 @@ away, and its scores.
 `write_kit` makes what webMUSHRA plays, with names that tell nothing, and a key that stays at home;
 `score_kit` reads what webMUSHRA wrote, leaves out listeners by the recommendation's post-screening
 and gives means with intervals. Only what people answered ever comes out of here: no objective score
-passes through."""
+passes through.
+"""
 
 from __future__ import annotations
 
@@ -171,7 +172,8 @@ class MushraScores:
 
     `conditions`: by condition, the mean over the kept listeners' own means, and its 95 % t interval
     over listeners: it speaks of other listeners, not of other excerpts. `by_item`: the same for a
-    condition and an item. `kept`: who; `dropped`: who not, and why. `labels`: by condition."""
+    condition and an item. `kept`: who; `dropped`: who not, and why. `labels`: by condition.
+    """
 
     conditions: dict[str, Interval]
     by_item: dict[tuple[str, str], Interval]
@@ -207,7 +209,8 @@ def write_kit(
 
     Raises UsageError for conditions that are unknown, twice or too many, InputError for audio that
     is missing, not at 48 kHz or longer than 12 s, OutputError if `out` is not empty or cannot be
-    written; nothing is left there then."""
+    written; nothing is left there then.
+    """
     _check_conditions(results, conditions)
     check_empty(out)
     try:
@@ -231,7 +234,8 @@ def score_kit(key: Path, answers: Path) -> MushraScores:
     columns does not matter. Needs `ravecodec[eval]`.
 
     Raises FormatError if `key` is none, InputError for answers that do not fit it, are there twice
-    or lack a signal, or come from nobody, before or after post-screening."""
+    or lack a signal, or come from nobody, before or after post-screening.
+    """
     found = Key.load(key)
     ratings = _read_answers(answers, found)
     if not ratings:

@@ -2,7 +2,8 @@
 
 Like CompressAI's, the file has `name`, `description` and `results`, parallel arrays over the
 operating points of each series; beside them what those means were taken of: items, conditions and
-one score per item and condition. Written and read again it is the same bytes."""
+one score per item and condition. Written and read again it is the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ class Condition:
     (ravecodec), `codec` (an anchor with a rate), `bound` (the model without quantisation: no rate),
     `again` (a model's output coded again) or `control` (identity, low-passes, noise-vocoded,
     another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it; only
-    `conditions.apply` looks into it, and what a page asks for has a name here."""
+    `conditions.apply` looks into it, and what a page asks for has a name here.
+    """
 
     id: str
     series: str
@@ -54,7 +56,7 @@ class Condition:
 
     @property
     def action(self) -> str:
-        """What is done (`conditions.ACTIONS`); the id where the settings do not say."""
+        """What is done (`conditions.apply`); the id where the settings do not say."""
         return str(self.settings.get("do", self.id))
 
     @property
@@ -100,7 +102,8 @@ class Score:
     `bytes`: of the whole file, `payload` of them without headers and framing; None where nothing is
     coded. `delay`: by how many samples at 48 kHz the output came late, before it was aligned.
     `values`: metric id -> number; a metric that says nothing about this item (a silent one, a short
-    one) is missing."""
+    one) is missing.
+    """
 
     item: str
     condition: str
@@ -310,7 +313,8 @@ def merge(parts: list[Results]) -> Results:
     series.
 
     Of an item and condition that several scored the first score counts. FormatError if there are
-    none."""
+    none.
+    """
     if not parts:
         raise FormatError("no results; expected at least one results.json")
     if len(parts) == 1:

@@ -3,7 +3,8 @@
 OUT/audio/ITEM/reference.flac and CONDITION.flac are what was scored (48 kHz, 16 bits, in time with
 each other); OUT/cache has one file per item and condition, named by a hash of the excerpt's
 samples, the condition's settings (a model by its id) and the scores' version. What is there is not
-done again."""
+done again.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ def time_command(arguments: Sequence[str]) -> tuple[float, int]:
     start to exit.
 
     The one meter of time and memory: benchmarks measure with it, too. RavecodecError if the command
-    fails."""
+    fails.
+    """
     command = [sys.executable, "-m", "ravecodec", *arguments]
     try:
         done = subprocess.run(

@@ -3,7 +3,8 @@ compared, worst items.
 
 Excerpts of one file are alike, so chance is drawn over files ("clusters"), not over excerpts.
 Everything is a function of its arguments and a seed: the order of a mapping changes nothing, and
-the same call gives the same digits."""
+the same call gives the same digits.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ class Interval:
     """A mean with its 95 % interval. `low` and `high` are NaN where one cluster alone says nothing
     of chance.
 
-    `n`: values in the mean; `clusters`: independent sources that they come from."""
+    `n`: values in the mean; `clusters`: independent sources that they come from.
+    """
 
     mean: float
     low: float
@@ -71,7 +73,8 @@ class Delta:
     `value`: in %, or in the metric's unit; None where `reason` says why. `overlap`: length of the
     range that both curves cover (of quality, or of log rate) over that of the range that either
     covers, 0..1; `low`, `high`: its ends (in the metric's unit, or kbit/s), NaN without one.
-    `note`: which points were left out of the curves, "" if none."""
+    `note`: which points were left out of the curves, "" if none.
+    """
 
     value: float | None
     overlap: float
@@ -95,7 +98,8 @@ def mean_interval(
     A round draws as many clusters as there are, with replacement, and takes the mean of all their
     items. The percentile interval is known to be somewhat too narrow below about 20 clusters.
     values: number by item id; clusters: source by item id. InputError without a value or with one
-    that is not finite."""
+    that is not finite.
+    """
     _check_finite(values)
     names = sorted({clusters[item] for item in values})
     grouped = [[values[item] for item in values if clusters[item] == name] for name in names]
@@ -134,7 +138,8 @@ def paired(
     the better one.
 
     better: "higher", "lower", or "" for signed errors (the one nearer to 0 wins). InputError if
-    they have no item in common."""
+    they have no item in common.
+    """
     common = [item for item in a if item in b]
     if not common:
         raise InputError("the two conditions have no item in common to be compared on")
@@ -167,7 +172,8 @@ def bd_rate(a: Curve, b: Curve, method: str = "pchip", better: str = "higher") -
     "pchip" or "akima"). Never beyond them: without overlap, or below 5 % of it, the result has a
     reason instead of a value; likewise with fewer than 4 points. Points that cost as much as
     another one or more and are no better are left out, and named in `note`. better: "higher" or
-    "lower". Needs `ravecodec[eval]`; InputError for rates that are not positive or not finite."""
+    "lower". Needs `ravecodec[eval]`; InputError for rates that are not positive or not finite.
+    """
     return _delta(a, b, method, better, over_rate=False)
 
 
@@ -177,7 +183,8 @@ def bd_quality(a: Curve, b: Curve, method: str = "pchip", better: str = "higher"
 
     The mean difference of quality, as functions of log rate, over the rates that both have; all
     else as in `bd_rate`. Its sign is that of the metric: with better="lower", negative is good for
-    a."""
+    a.
+    """
     return _delta(a, b, method, better, over_rate=True)
 
 
@@ -185,7 +192,8 @@ def worst(results: Results, metric: str, condition: str, n: int = 5) -> list[tup
     """The n items (id, value) that a condition did worst on, worst first; for signed errors the
     farthest from 0.
 
-    UsageError for a metric that the results do not have."""
+    UsageError for a metric that the results do not have.
+    """
     better = _metric(results, metric).better
     values = results.values(condition, metric)
     return sorted(values.items(), key=lambda entry: _gain(entry[1], 0.0, better))[:n]

@@ -36,7 +36,8 @@ def loudness(audio: Audio, rate: int) -> float:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, by pyloudnorm); -inf for silence, NaN below 0.4
     s.
 
-    Raises UsageError where `ravecodec[eval]` is missing."""
+    Raises UsageError where `ravecodec[eval]` is missing.
+    """
     meter = extra("pyloudnorm").Meter(rate)
     if audio.shape[1] <= SHORTEST_LOUDNESS * rate:
         return float("nan")
@@ -56,7 +57,8 @@ def si_sdr(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> floa
     (samples,).
 
     Up to 100; more is nearer in *waveform*: codecs that do not keep phases score below 0 whatever
-    they sound like. NaN where one of them is silent."""
+    they sound like. NaN where one of them is silent.
+    """
     x, y = reference - reference.mean(), decoded - decoded.mean()
     power = float(x @ x)
     if power < 1e-12 or float(y @ y) < 1e-12:
@@ -73,7 +75,8 @@ def stereo_errors(reference: Audio, decoded: Audio, rate: int) -> tuple[float, f
 
     level: of 10 lg (left / right energy), in dB within +-40. correlation: of Re <L, R> / (|L| |R|),
     -1 to 1. 0 is equal; NaN for a silent reference. After the inter-channel cues of parametric
-    stereo (Breebaart et al. 2005)."""
+    stereo (Breebaart et al. 2005).
+    """
     cues = [_stereo_cues(audio, rate) for audio in (reference, decoded)]
     energy = cues[0][2]
     weight = np.where(energy > AUDIBLE * energy.max(initial=0.0), energy, 0.0)

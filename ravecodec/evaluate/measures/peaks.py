@@ -1,7 +1,8 @@
 """Whether the tones of decoded audio are where they belong: prominent spectral peaks of both
 signals, compared.
 
-Takes two mono signals of one rate that are aligned to the sample. Needs numpy only."""
+Takes two mono signals of one rate that are aligned to the sample. Needs numpy only.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def peak_score(reference: ArrayLike, decoded: ArrayLike, rate: int) -> PeakScore
     level of chance.
 
     reference, decoded: mono, (samples,), same rate in Hz. Raises InputError on other shapes,
-    lengths or NaN."""
+    lengths or NaN.
+    """
     left, right = checked_pair(reference, decoded)
     left, right = left / _rms(left), right / _rms(right)
     levels = [list(_levels(signal, rate)) for signal in (left, right)]  # 80 kB a second

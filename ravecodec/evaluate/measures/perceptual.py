@@ -4,7 +4,8 @@
 Everything here takes two mono signals of one rate that are aligned to the sample, full scale = 1.
 No score stands for quality alone: ViSQOL's audio mode and Zimtohrli follow bandwidth and envelopes
 and rate noise with the right envelope above Opus at 8 kbit/s (docs/evaluation.md has the numbers);
-whether harmonics are there they hardly see. `peaks.peak_f1` sees only that."""
+whether harmonics are there they hardly see. `peaks.peak_f1` sees only that.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def visqol_audio(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     `ravecodec[eval]`.
 
     Any rate (brought to 48 kHz), 1 s or more; NaN for silence. Raises UsageError where the extra is
-    missing, InputError as `peak_score` does and for shorter audio."""
+    missing, InputError as `peak_score` does and for shorter audio.
+    """
     left, right = checked_pair(reference, decoded)
     _at_least(SHORTEST_VISQOL, left, rate)
     if not (left.any() and right.any()):
@@ -45,7 +47,8 @@ def visqol_speech(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     """ViSQOL MOS-LQO in speech mode at 16 kHz, 1 .. 5; identical signals score 4.5 to 5. Needs
     `ravecodec[eval]`.
 
-    Not on one scale with the audio mode. Raises as `visqol_audio` does."""
+    Not on one scale with the audio mode. Raises as `visqol_audio` does.
+    """
     left, right = checked_pair(reference, decoded)
     _at_least(SHORTEST_VISQOL, left, rate)
     if not (left.any() and right.any()):
@@ -59,7 +62,8 @@ def estoi(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     Taal 2016; pystoi).
 
     Any rate (brought to 10 kHz by pystoi). NaN where there is too little sound for it (some 0.4 s).
-    Raises as `peak_score` does, UsageError without `ravecodec[eval]`."""
+    Raises as `peak_score` does, UsageError without `ravecodec[eval]`.
+    """
     left, right = checked_pair(reference, decoded)
     module = extra("pystoi")
     with warnings.catch_warnings():
@@ -73,7 +77,8 @@ def pesq_wb(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     pesq).
 
     Any rate (brought to 16 kHz). NaN where it finds no speech, and for silence and less than 0.25
-    s. Raises as `peak_score` does, UsageError without the package."""
+    s. Raises as `peak_score` does, UsageError without the package.
+    """
     left, right = checked_pair(reference, decoded)
     module = extra("pesq")
     if not (left.any() and right.any()):
@@ -88,7 +93,8 @@ def zimtohrli(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     """Zimtohrli MOS, 1 .. 5 (Google's psychoacoustic metric). Needs `ravecodec[eval]`.
 
     Any rate (brought to 48 kHz), 0.1 s or more. Raises UsageError where the extra is missing,
-    InputError as `peak_score` does and for shorter audio."""
+    InputError as `peak_score` does and for shorter audio.
+    """
     left, right = checked_pair(reference, decoded)
     module = extra("zimtohrli")
     _at_least(SHORTEST_ZIMTOHRLI, left, rate)

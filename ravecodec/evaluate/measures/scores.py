@@ -150,7 +150,8 @@ def prepare(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio,
     bits, so that no score sees what a file would not hold, its delay (samples by which it is late;
     negative: early) is undone, and it is cut or padded to the reference's length. A delay is
     believed only where the waveforms are alike: codecs that make up phases have none that could be
-    measured so. InputError for different numbers of channels, NaN or empty audio."""
+    measured so. InputError for different numbers of channels, NaN or empty audio.
+    """
     pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
     if len(pair[0]) != len(pair[1]) or min(audio.size for audio in pair) == 0:
         raise InputError(
@@ -202,7 +203,8 @@ def score(
     are missing, as are those in `skip`, those of packages that are not installed (`absent`), and
     without `speech` those of speech. With `mid`, only the mid channel was sent, so its loudness is
     what is compared, not that of both sides. Raises InputError as `prepare` does, UsageError
-    without pyloudnorm (`ravecodec[eval]`)."""
+    without pyloudnorm (`ravecodec[eval]`).
+    """
     x, y, delay = prepare(reference, decoded, rate)
     values: dict[str, float] = {}
     if x.shape[1] >= SHORTEST * RATE and np.sqrt((x**2).mean()) > SILENT:

@@ -45,7 +45,8 @@ def multiscale(
     the code's, as the paper's has no lower bound. X, Y: `magnitudes`, whose scale is not the
     code's. `added` is added to magnitudes inside the logarithm (the code: 1e-7, which measures the
     noise floor of a decoder as much as the codec), `floor` is the least that they count as. 0 and
-    up; NaN for a silent reference."""
+    up; NaN for a silent reference.
+    """
     total = 0.0
     for window in PAPER_WINDOWS:
         x, y = (magnitudes(signal, window, window // 4) for signal in (reference, decoded))
@@ -126,7 +127,8 @@ def log_mel_distance(
     at 1e-5).
 
     reference, decoded: mono, (samples,), same rate in Hz, full scale = 1. Raises InputError as
-    `peak_score` does."""
+    `peak_score` does.
+    """
     left, right = checked_pair(reference, decoded)
     weights = _htk_filters(rate, 2048, bands)
     total, count = 0.0, 0

@@ -125,7 +125,8 @@ class Chart:
 
     `about`: the line below the title. `x_scale`, `y_scale`: "linear" or "log". `ticks`: labels by
     place on the x axis; without them a logarithmic one has powers of two. `marks`: vertical lines.
-    `height`: in points."""
+    `height`: in points.
+    """
 
     title: str
     about: str

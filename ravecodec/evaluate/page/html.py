@@ -47,7 +47,8 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
     """Writes a page made of a template and what it names, and returns its path.
 
     Text is escaped, except in the filter `svg`. Raises UsageError where jinja2 is missing,
-    OutputError."""
+    OutputError.
+    """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
         from markupsafe import Markup

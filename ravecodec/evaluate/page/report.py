@@ -4,7 +4,8 @@ the same bytes.
 Everything is inside the page (figures, scripts, the audio of some excerpts), or beside it (the
 other audio, linked by relative paths); a content security policy forbids any other request. What it
 says is in tables.py, what it draws in figures.py, how it looks and plays in templates/. Needs
-jinja2 and matplotlib (extra `eval`)."""
+jinja2 and matplotlib (extra `eval`).
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def write_page(results: Results, folder: Path, embed: int = 2) -> Path:
 
     embed: how many items carry their audio inside the page; those of the others are links to
     FOLDER/audio, and what is not there is left out. Raises UsageError where jinja2 or matplotlib is
-    missing, InputError for audio that cannot be read, OutputError."""
+    missing, InputError for audio that cannot be read, OutputError.
+    """
     return write_html(
         folder / "index.html", "evaluation.html.j2", **_context(results, folder, embed)
     )

@@ -1,7 +1,8 @@
 """What a page says in words and tables: the verdict, scores, differences, worst items, speed.
 
 A `Table` is plain data whose numbers are already text; the templates print it as HTML, `markdown`
-as Markdown."""
+as Markdown.
+"""
 
 from __future__ import annotations
 
