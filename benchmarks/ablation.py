@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ravecodec.evaluate import metrics
+from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.models.package import load_package
 from ravecodec.train.cache import build_cache
 from ravecodec.train.data import Crops, split
@@ -125,10 +125,10 @@ def scores(package: Path, data: Path, cache: Path) -> dict[str, float]:
         rows.append(
             {
                 "kbit/s": len(coded) * 8 / 1000 / SECONDS,
-                "peak F1": metrics.peak_f1(*pair, RATE),
-                "log-mel dB": metrics.log_mel_distance(*pair, RATE),
-                "ViSQOL": metrics.visqol_audio(*pair, RATE),
-                "Zimtohrli": metrics.zimtohrli(*pair, RATE),
+                "peak F1": peaks.peak_f1(*pair, RATE),
+                "log-mel dB": spectral.log_mel_distance(*pair, RATE),
+                "ViSQOL": perceptual.visqol_audio(*pair, RATE),
+                "Zimtohrli": perceptual.zimtohrli(*pair, RATE),
             }
         )
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

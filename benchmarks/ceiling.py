@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravecodec.evaluate import metrics
+from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.istft import LINE_COLUMNS, LOUDEST, NOISE_COLUMNS, QUIET, STEREO_MAPS, Clock, Lines, ShapedNoise
 from ravecodec.models.losses import stereo_distance
@@ -81,7 +81,7 @@ def scores(target: Tensor, output: Tensor, config: ModelConfig) -> list[float]:
     rate = config.sample_rate
     pair = [x[0].mean(0).double().numpy() for x in (target, output)]
     distance = stereo_distance(target, output, load_recipe("default").windows, rate).item()
-    measures = (metrics.peak_f1, metrics.log_mel_distance, metrics.visqol_audio, metrics.zimtohrli)
+    measures = (peaks.peak_f1, spectral.log_mel_distance, perceptual.visqol_audio, perceptual.zimtohrli)
     return [distance, *(measure(*pair, rate) for measure in measures)]
 
 

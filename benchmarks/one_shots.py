@@ -29,7 +29,7 @@ from pages import write_block
 
 from ravecodec import decode, encode, load_model
 from ravecodec.audio import AUDIO_SUFFIXES, open_input
-from ravecodec.evaluate import metrics
+from ravecodec.evaluate.measures import peaks, spectral
 from ravecodec.models.package import Model
 
 Audio = NDArray[np.float32]
@@ -91,7 +91,7 @@ def measured(clip: Clip, model: Model) -> list[float]:
     parts = (slice(None), slice(0, end), slice(-end, None))
     levels = [level(output[:, part]) - level(audio[:, part]) for part in parts]
     mids = (audio.mean(axis=0), output.mean(axis=0))
-    return [len(data), *levels, metrics.log_mel_distance(*mids, rate), metrics.peak_f1(*mids, rate)]
+    return [len(data), *levels, spectral.log_mel_distance(*mids, rate), peaks.peak_f1(*mids, rate)]
 
 
 def line(name: str, clips: list[Clip], model: Model) -> str:

@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 
 from ravecodec import decode, encode, load_model
-from ravecodec.evaluate import metrics
 from ravecodec.evaluate.excerpts import RATE, Audio, cut, find_sources
+from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.models.package import Model
 from ravecodec.precision import PRECISIONS
 
 SECONDS = 10.0
 MEASURES = {
-    "ViSQOL": metrics.visqol_audio,
-    "Zimtohrli": metrics.zimtohrli,
-    "log-mel, dB": metrics.log_mel_distance,
-    "peak F1": metrics.peak_f1,
+    "ViSQOL": perceptual.visqol_audio,
+    "Zimtohrli": perceptual.zimtohrli,
+    "log-mel, dB": spectral.log_mel_distance,
+    "peak F1": peaks.peak_f1,
 }
 
 

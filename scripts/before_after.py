@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from ravecodec.audio import match_channels
-from ravecodec.train.figures import spectrograms
+from ravecodec.evaluate.page.charts import spectrograms
 from ravecodec.transcode import decode, encode, load_model
 
 
@@ -38,7 +38,7 @@ def main() -> None:
         data = encode(audio, rate, model := load_model(name))
         kbps = len(data) * 8 / 1000 / args.seconds
         rows[f"{label}, {kbps:.2f} kbit/s"] = match_channels(decode(data, model)[0], len(audio))
-    figure = spectrograms(rows, rate)
+    figure = spectrograms({label: sound.mean(0) for label, sound in rows.items()}, rate)
     figure.savefig(args.out, dpi=80)
     from PIL import Image
 

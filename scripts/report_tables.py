@@ -23,8 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ravecodec.evaluate.evaluation import folder_above, without_folders
+from ravecodec.evaluate.page import tables
+from ravecodec.evaluate.page.series import headlines, interval, leads
+from ravecodec.evaluate.page.tables import Cell, Row, Table
 from ravecodec.evaluate.results import Condition, Metric, Results
-from ravecodec.evaluate.statistics import clusters_of, mean_interval, paired
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "docs" / "evaluation"
@@ -32,7 +34,6 @@ CARD = ROOT / "models" / "pretrained" / "default.md"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "evaluation.md", CARD)
 KEPT = ("loudness_error", "spectral_floored", "mel_dac", "stereo_level_error", "stereo_correlation_error")
 SHORT = (
-    "default",
     "opus-8",
     "opus-60ms-9",
     "opus-12",
@@ -60,78 +61,49 @@ def compacted(results: Results) -> Results:
     )
 
 
-def headlines(results: Results) -> list[Metric]:
-    return [metric for metric in results.metrics if metric.headline]
-
-
-def cell(results: Results, condition: Condition, metric: Metric) -> str:
-    """'mean [low, high]', or a dash."""
-    values = results.values(condition.id, metric.id)
-    return mean_interval(values, clusters_of(results)).text() if values else "-"
-
-
-def rate(results: Results, condition: Condition, *, payload: bool = False) -> str:
-    kbps = results.kbps(condition.id, payload=payload)
-    return "" if kbps is None else f"{kbps:.2f}"
-
-
 def name_of(metric: Metric) -> str:
+    """A metric as the head of a column of README's table."""
     unit = f", {metric.unit}" if metric.unit == "dB" else ""
-    return f"{metric.label}{unit}" + (" (less is better)" if metric.better == "lower" else "")
+    better = " (less is better)" if metric.better == "lower" else ""
+    return f"{metric.label}{unit}{better}"
 
 
 def own_point(results: Results) -> Condition:
     """The default point of the first model."""
-    return next(c for c in results.conditions if c.settings.get("default"))
+    return leads(results)[0]
 
 
-def short_table(results: Results) -> list[str]:
+def short_table(results: Results) -> Table:
     """README's: the model at its own point and a few neighbours, means only."""
-    rows = {c.id: c for c in results.conditions} | {"default": own_point(results)}
-    columns = headlines(results)
-    lines = ["| codec | kbit/s | " + " | ".join(map(name_of, columns)) + " |", "|---" * (len(columns) + 2) + "|"]
-    for key in SHORT:
-        if key not in rows:
-            continue
-        condition = rows[key]
-        label = f"**ravecodec, {condition.label}** (stereo)" if key == "default" else condition.label
-        label = f"*control: {label}*" if condition.kind == "control" else label
-        means = [results.values(condition.id, metric.id) for metric in columns]
-        cells = [f"{sum(v.values()) / len(v):.2f}" if v else "-" for v in means]
-        lines.append(f"| {label} | {rate(results, condition)} | " + " | ".join(cells) + " |")
-    return lines
+    own, metrics = own_point(results), headlines(results)
+    known = {c.id: c for c in results.conditions}
+    labels = {own.id: f"**ravecodec, {own.label}** (stereo)"}
+    for name in SHORT:
+        if name in known:
+            label = known[name].label
+            labels[name] = f"*control: {label}*" if known[name].kind == "control" else label
+    rows = [Row(label, _means(results, known[name], metrics)) for name, label in labels.items()]
+    columns = [("kbit/s", ""), *((name_of(metric), "") for metric in metrics)]
+    return Table("", "codec", columns, [("", rows)])
 
 
-def full_table(results: Results) -> list[str]:
+def _means(results: Results, condition: Condition, metrics: list[Metric]) -> list[Cell]:
+    means = [tables.mean_cell(interval(results, condition, metric), metric) for metric in metrics]
+    return [tables.rate_cell(results, condition), *(Cell(cell.text) for cell in means)]
+
+
+def full_table(results: Results) -> Table:
     """Every condition with 95 % intervals."""
-    columns = headlines(results)
-    head = ["condition", "kbit/s, file", "payload", *map(name_of, columns)]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for condition in results.conditions:
-        rates = [rate(results, condition), rate(results, condition, payload=True)]
-        cells = [condition.label, *rates, *(cell(results, condition, metric) for metric in columns)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    return tables.score_table(results, "", headlines(results))
 
 
-def paired_table(results: Results) -> list[str]:
-    """The model's own point minus every codec and control, by item."""
-    own, columns, clusters = own_point(results), headlines(results), clusters_of(results)
-    head = [f"{own.label} minus", *map(name_of, columns)]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for condition in results.conditions:
-        if condition.kind not in ("codec", "control"):
-            continue
-        cells = [condition.label]
-        for metric in columns:
-            mine, theirs = (results.values(c.id, metric.id) for c in (own, condition))
-            found = paired(mine, theirs, clusters, metric.better)
-            cells.append(f"{found.difference.text(sign='+')}, {found.wins}/{found.difference.n}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+def paired_table(results: Results) -> Table:
+    """The model's own point minus everything else, by item."""
+    table = next(tables.paired_tables(results))
+    return dataclasses.replace(table, head=table.caption)
 
 
-TABLES: dict[str, Callable[[Results], list[str]]] = {"short": short_table, "full": full_table, "paired": paired_table}
+TABLES: dict[str, Callable[[Results], Table]] = {"short": short_table, "full": full_table, "paired": paired_table}
 
 
 def rates(results: Results) -> str:
@@ -151,7 +123,7 @@ NUMBERS: dict[str, Callable[[Results], str]] = {
 def mean(results: Results, name: str, metric: str) -> str:
     """A condition's mean; SystemExit where there is none. name: its id, or own, unquantised or cropped."""
     own = own_point(results)
-    bounds = [c.id for c in results.conditions if c.kind == "bound" and c.series.startswith(f"{own.series}, ")]
+    bounds = [c.id for c in results.conditions if c.kind == "bound" and c.model == own.model]
     named = {"own": own.id} | dict(zip(("unquantised", "cropped"), bounds, strict=False))
     values = list(results.values(named.get(name, name), metric).values())
     if not values:
@@ -173,7 +145,7 @@ def renewed(text: str, results: Results) -> str:
     def block(found: re.Match[str]) -> str:
         if found[1] not in TABLES:
             sys.exit(f"no table is called {found[1]!r}; expected {', '.join(TABLES)}")
-        return f"<!-- table: {found[1]} -->\n" + "\n".join(TABLES[found[1]](results)) + "\n<!-- end -->"
+        return f"<!-- table: {found[1]} -->\n{tables.markdown(TABLES[found[1]](results))}\n<!-- end -->"
 
     text = re.sub(r"<!-- number: (\S+) -->.*?<!-- end -->", number, text)
     text = re.sub(r"<!-- mean: (\S+) (\S+) -->.*?<!-- end -->", average, text)
@@ -182,11 +154,11 @@ def renewed(text: str, results: Results) -> str:
 
 def write_figures(results: Results) -> None:
     """One SVG for each headline metric."""
-    from ravecodec.evaluate import figures
+    from ravecodec.evaluate.page import charts, figures
 
     for metric in headlines(results):
-        svg = figures.standalone(figures.rate_curves(results, metric))
-        (HOME / f"{metric.id}.svg").write_text(svg)
+        svg = figures.rate_curves(results, metric).svg()
+        (HOME / f"{metric.id}.svg").write_text(charts.standalone(svg))
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate.excerpts import RATE, find_sources, low_pass, prepare
+from ravecodec.evaluate.excerpts import RATE, find_sources, prepare
+from ravecodec.evaluate.filters import correlation, low_pass
 
 
 def tones(seconds: float, rate: int = RATE, channels: int = 2, hertz: float = 440.0, glide: float = 0.0) -> np.ndarray:
@@ -107,6 +108,15 @@ def test_nothing_to_evaluate_on_is_an_input_error(tmp_path: Path) -> None:
 
 def test_a_low_pass_keeps_below_and_removes_above() -> None:
     for hertz, kept in ((1000, True), (3000, True), (4200, False), (9000, False)):
-        out = low_pass(tones(1.0, channels=1, hertz=hertz), 3500)[5000:-5000]
+        out = low_pass(tones(1.0, channels=1, hertz=hertz).T, 3500)[0, 5000:-5000]
         level = np.abs(out).max() / 0.4
         assert level > 0.99 if kept else level < 1e-3, hertz
+
+
+def test_a_correlation_has_the_lags_that_are_asked_for() -> None:
+    """Also where they are longer than the signals; against the sum that defines it."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(50), rng.standard_normal(30)
+    for lags in (range(-5, 6), range(10), range(-80, 60)):
+        wanted = [sum(a[i] * b[i + lag] for i in range(50) if 0 <= i + lag < 30) for lag in lags]
+        assert np.allclose(correlation(a, b, lags), wanted)

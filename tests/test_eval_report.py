@@ -28,7 +28,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from ravecodec.evaluate import charts, figures, report, tables
+from ravecodec.evaluate.page import charts, figures, report, series, tables
 
 RATE, SECONDS = 48_000, 1.0
 METRICS = [
@@ -62,8 +62,8 @@ def conditions() -> list[Condition]:
             found.append(Condition(f"{name}-d{dims}", f"{name} by fidelity", "model", label, settings))
         bound = f"{name}, not quantised"
         found.append(Condition(f"{name}-bound", bound, "bound", bound, {"model": model, "dims": None}))
-    for series, label, rates in (("opus", "Opus (mid)", (6, 8, 12, 16, 24)), ("mp3", "MP3 (mid)", (16, 32, 48, 64))):
-        found += [Condition(f"{series}-{k}", series, "codec", f"{label} {k}", {"kbps": k}) for k in rates]
+    for codec, label, rates in (("opus", "Opus (mid)", (6, 8, 12, 16, 24)), ("mp3", "MP3 (mid)", (16, 32, 48, 64))):
+        found += [Condition(f"{codec}-{k}", codec, "codec", f"{label} {k}", {"kbps": k}) for k in rates]
     for name in QUALITY:
         label = {"lowpass-3.5k": "low-pass 3.5 kHz", "lowpass-7k": "low-pass 7 kHz"}.get(name, name.replace("-", " "))
         found.append(Condition(name, name, "control", label, {"do": name}))
@@ -133,7 +133,7 @@ def make_results(items: int = 4) -> Results:
 def write_audio(results: Results, folder: Path, seconds: float = SECONDS) -> None:
     """Sweeps as `pitch` says: the original has index 0, what the player offers beside it 1, 2, ..."""
     clock = np.arange(round(seconds * RATE)) / RATE
-    chosen = ["reference", *(c.id for c in report.heard(results))]
+    chosen = ["reference", *(c.id for c in series.played(results))]
     for loud, item in enumerate(results.items, 1):
         (folder / "audio" / item.id).mkdir(parents=True)
         for index, name in enumerate(chosen):
@@ -192,7 +192,7 @@ def test_same_results_same_bytes_and_audio_inside_only_where_asked(
     shutil.copytree(page.parent / "audio", tmp_path / "audio")
     read = Results.from_json(results.to_json())
     assert report.write_page(read, tmp_path, embed=1).read_bytes() == page.read_bytes()
-    assert page.read_text("utf-8").count("data:audio/flac") == 1 + len(report.heard(results))
+    assert page.read_text("utf-8").count("data:audio/flac") == 1 + len(series.played(results))
 
 
 def test_page_is_well_formed_and_ids_are_unique(outline: Outline) -> None:
@@ -235,7 +235,7 @@ def test_everything_that_was_measured_is_on_the_page(results: Results, outline: 
 
 def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
     first, second, limits = tables.verdict(results)
-    lead = tables.leads(results)[0]
+    lead = series.leads(results)[0]
     assert lead.id == "default-g0"
     assert first.startswith(f"At {results.kbps(lead.id):.2f} kbit/s, model default scores ViSQOL ")
     assert "the anchor nearest in rate is Opus (mid) 6 at " in first and "without the container" not in first
@@ -290,7 +290,7 @@ def test_a_missing_package_is_one_sentence(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UsageError, match=r"pip install 'ravecodec\[eval\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'ravecodec\[report\]'"):
         report.write_page(results, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -299,69 +299,98 @@ def test_a_missing_package_is_one_sentence(
 
 
 def test_figures_have_no_colour_of_their_own_and_keep_text(results: Results) -> None:
-    svg = figures.rate_curves(results, METRICS[0])
-    assert set(re.findall(r": ?(#[0-9a-f]{6})", svg)) <= {"#000000"}  # of groups, under colours of their children
+    svg = figures.rate_curves(results, METRICS[0]).svg()
+    bare = set(re.findall(r": ?(#[0-9a-f]{6})", svg)) - {"#000000"}  # of groups, under colours of their children
+    assert bare == set()
     for name in ("default", "paper by fidelity", "Opus (mid)", "MP3 (mid)", "noise vocoded"):
         assert f">{name}</text>" in svg or f" {name}</text>" in svg
-    assert "DejaVu" not in svg
-    assert "prefers-color-scheme:dark" in figures.standalone(svg)
+    whole = charts.standalone(svg)
+    assert whole.startswith("<svg ") and "prefers-color-scheme:dark" in whole
+    Outline(whole)
 
 
-def test_spread_keeps_order_and_distance() -> None:
-    heights = [50.0, 51.0, 3.0, 52.0, 99.0, 100.0, 51.0]
-    places = charts.spread(heights, 10, 120)
-    assert [places[i] for i in np.argsort(heights, kind="stable")] == sorted(places)
-    assert np.diff(sorted(places)).min() >= 10 - 1e-9
-    assert min(places) >= 0 and max(places) <= 120
-    assert charts.spread([20.0, 60.0], 10, 100) == [20.0, 60.0]
+def test_the_legend_says_how_each_curve_is_drawn(results: Results) -> None:
+    legend = figures.rate_curves(results, METRICS[0]).figure().legends[0]
+    looks = {
+        text.get_text(): (line.get_color(), line.get_marker(), line.get_linestyle())
+        for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    names = ["default", "default by fidelity", "paper", "paper by fidelity", "Opus (mid)", "MP3 (mid)"]
+    assert list(looks) == names
+    assert len(set(looks.values())) == len(looks)
+    assert looks["default"][0] == looks["default by fidelity"][0] != looks["paper"][0]
 
 
 @pytest.mark.parametrize("metric", METRICS[:3])
-def test_names_at_curves_do_not_overlap(results: Results, metric: Metric) -> None:
-    svg = figures.rate_curves(results, metric)
-    found = re.findall(r'id="[^"]*name\d+">\s*<text style="([^"]*)" x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)<', svg)
-    assert len(found) == 6
-    boxes = []
-    for style, x, y, name in found:
-        wide = 0.5 * charts.FONT * len(name)
-        align = re.search(r"text-anchor: (\w+)", style)
-        left = float(x) - {"start": 0.0, "middle": wide / 2, "end": wide}[align[1] if align else "start"]
-        boxes.append((left, float(y), left + wide))
-    for i, (left, y, right) in enumerate(boxes):
-        for other, height, end in boxes[i + 1 :]:
-            assert abs(y - height) > 9 or left > end or other > right
+def test_no_text_of_a_figure_covers_another_or_leaves_it(results: Results, metric: Metric) -> None:
+    figure = figures.rate_curves(results, metric).figure()
+    figure.draw_without_rendering()
+    legend, axes = figure.legends[0], figure.axes[0]
+    words = [*axes.texts, axes.title, *axes.get_xticklabels(), *legend.get_texts()]
+    low, high = axes.get_ylim()
+    words += [label for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+    boxes = [word.get_window_extent() for word in words if word.get_text()]
+    for i, box in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        for other in boxes[i + 1 :]:
+            assert not (box.x0 < other.x1 and other.x0 < box.x1 and box.y0 + 1 < other.y1 and other.y0 + 1 < box.y1)
 
 
-def test_names_in_the_figure_of_fidelity_keep_off_its_axis(results: Results) -> None:
-    dims = [0.07 * (1 / 0.07) ** ((n / 512) ** 0.4) for n in range(1, 513)]  # flat and low at first, as of real models
-    svg = figures.fidelity(replace(results, fidelity=[Fidelity("default", dims, [f**0.35 for f in dims])]))
-    assert svg is not None
-    found = re.findall(r'name\d+">\s*<text style="[^"]*" x="[\d.]+" y="([\d.]+)"[^>]*>([^<]*)<', svg)
-    assert [name for _, name in found] == ["singular values", "variances", "24 by default"]
-    assert all(float(y) < charts.HEIGHT - charts.BOTTOM - 3 for y, _ in found)
+def test_levels_far_from_the_curves_are_named_at_the_edge() -> None:
+    line = charts.Line("curve", "model-1", [(1.0, 1.0), (2.0, 2.0)])
+    levels = [charts.Level(str(value), "control", value) for value in (2.1, 9.0, -5.0)]
+    axes = charts.Chart("t", "", [line], levels).figure().axes[0]
+    assert {text.get_text() for text in axes.texts} == {"t", "2.1", "↑ 9.0", "↓ -5.0"}
+    assert 2.1 < axes.get_ylim()[1] < 3
+
+
+def test_levels_of_a_logarithmic_axis_are_named_where_they_are() -> None:
+    line = charts.Line("curve", "model-1", [(1, 1e-4), (2, 1.0)])
+    axes = charts.Chart("", "", [line], [charts.Level("x", "control", 1e-2)], y_scale="log").figure().axes[0]
+    named = next(text for text in axes.texts if text.get_text() == "x")
+    assert named.get_position()[1] == pytest.approx(0.5, abs=0.01)
+
+
+def test_spread_keeps_order_and_distance() -> None:
+    heights = [0.50, 0.51, 0.03, 0.52, 0.99, 1.0, 0.51]
+    places = charts.spread(heights, 0.1)
+    assert [places[i] for i in np.argsort(heights, kind="stable")] == sorted(places)
+    assert np.diff(sorted(places)).min() >= 0.1 - 1e-9
+    assert min(places) >= 0 and max(places) <= 1
+    assert charts.spread([0.2, 0.6], 0.1) == [0.2, 0.6]
 
 
 def test_every_number_of_dims_has_its_label(results: Results) -> None:
     """Those of the shipped model, whose last two are near each other."""
     real = {6: (141, 0.8), 12: (214, 0.9), 24: (334, 0.98), 48: (380, 0.99)}
-    kept = [c for c in results.conditions if c.settings.get("model") == "aa" * 16]
+    kept = [c for c in results.conditions if c.model == "aa" * 16]
     moved = [
-        replace(c, settings=c.settings | dict(zip(("dims", "fidelity"), real[c.settings["dims"]], strict=True)))
+        replace(c, settings=c.settings | dict(zip(("dims", "fidelity"), real[c.dims or 0], strict=True)))
         if c.kind == "model"
         else replace(c, label="default, cropped, not quantised")  # takes room on the right
         for c in kept
     ]
-    svg = figures.over_dims(replace(results, conditions=moved), METRICS[0])
-    assert svg is not None
+    chart = figures.over_dims(replace(results, conditions=moved), METRICS[0])
+    assert chart is not None
+    svg = chart.svg()
     for dims, f in real.values():
         assert f">{dims}</" in svg and f">f {f:.2f}</" in svg
 
 
 def test_a_picture_has_no_click_at_its_ends() -> None:
     tone = np.cos(2 * np.pi * 1000 * np.arange(RATE) / RATE)
-    levels = figures._spectrum(tone)
+    levels = charts.spectrum(tone)
     far = int(10_000 * charts.WINDOW / RATE)
     assert levels[far:, [0, -1]].max() < levels.max() - 80
+
+
+def test_tables_print_as_markdown(results: Results) -> None:
+    lines = tables.markdown(next(tables.score_tables(results))).splitlines()
+    assert lines[0].startswith("| Condition | kbit/s, whole file | kbit/s, payload | ViSQOL, MOS-LQO, ")
+    assert set(lines[1]) == set("|-") and len(lines) == 2 + len(results.conditions)
+    assert len({line.count("|") for line in lines}) == 1
+    mean = results.kbps("opus-8")
+    assert any(line.startswith(f"| Opus (mid) 8 | {mean:.2f} | ") and "[" in line for line in lines)
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------

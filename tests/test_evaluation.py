@@ -15,7 +15,7 @@ from ravecodec import decode, encode, zoo
 from ravecodec.bitstream import StaticModel, StreamReader
 from ravecodec.cli import main
 from ravecodec.errors import RavecodecError, UsageError
-from ravecodec.evaluate import anchors, evaluation, folder, report, runner, speed
+from ravecodec.evaluate import anchors, evaluation, folder, runner, speed
 from ravecodec.evaluate.conditions import (
     ANCHORS,
     FIDELITIES,
@@ -27,9 +27,10 @@ from ravecodec.evaluate.conditions import (
 )
 from ravecodec.evaluate.evaluation import Request, evaluate, folder_above, without_folders
 from ravecodec.evaluate.excerpts import RATE
+from ravecodec.evaluate.measures.scores import score
+from ravecodec.evaluate.page import report
 from ravecodec.evaluate.results import Condition, Item, Results, Score
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
-from ravecodec.evaluate.scores import score
 from ravecodec.models.package import Model
 
 torch.set_num_threads(1)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from ravecodec.errors import InputError, UsageError
-from ravecodec.evaluate.metrics import log_mel_distance, peak_f1, peak_score, visqol_audio, zimtohrli
+from ravecodec.evaluate.measures.peaks import peak_f1, peak_score
+from ravecodec.evaluate.measures.perceptual import visqol_audio, zimtohrli
+from ravecodec.evaluate.measures.spectral import log_mel_distance
 
 RATE = 48000
 
@@ -152,6 +154,6 @@ def test_what_is_too_short_never_reaches_a_library(monkeypatch, module, measure)
 
 def test_metrics_do_not_import_torch_or_the_extra():
     heavy = "('torch', 'visqol', 'zimtohrli', 'scipy', 'pyloudnorm', 'pystoi')"
-    code = f"import sys, ravecodec.evaluate.scores; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ravecodec.evaluate.measures.scores; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home())
     assert result.stdout.strip() == "[]"

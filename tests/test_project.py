@@ -64,7 +64,7 @@ def test_every_data_file_of_the_checkout_is_shipped() -> None:
             else ROOT / package.replace(".", "/")
         )
         patterns = project["package-data"].get(package, [])
-        for path in (p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"):
+        for path in (p for p in folder.iterdir() if p.is_file() and p.suffix != ".py" and p.name != "ruff.toml"):
             assert any(path.match(pattern) for pattern in patterns), f"{path} is not in package-data of {package}"
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import signal as scipy_signal
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate import level, metrics, spectral
-from ravecodec.evaluate.scores import METRICS, find_delay, prepare, score
+from ravecodec.evaluate.measures import level, perceptual, spectral
+from ravecodec.evaluate.measures.scores import METRICS, find_delay, prepare, score
 
 RATE = 48_000
 PERCEPTUAL = {"visqol", "zimtohrli"}  # of packages that not every machine has
@@ -96,7 +96,7 @@ def test_intelligibility_of_too_little_sound_is_missing() -> None:
     """pystoi says 1e-5 then, which is no score."""
     pytest.importorskip("pystoi")
     blip = np.pad(noise(0.05, 1), ((0, 0), (0, RATE)))
-    assert np.isnan(metrics.estoi(blip[0], blip[0], RATE))
+    assert np.isnan(perceptual.estoi(blip[0], blip[0], RATE))
     assert "estoi" not in scores_of(blip, blip, speech=True)
 
 
@@ -123,7 +123,8 @@ def test_one_channel_with_and_without_its_axis() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "measure", "best"), [("visqol", metrics.visqol_audio, 4.732), ("zimtohrli", metrics.zimtohrli, 5.0)]
+    ("package", "measure", "best"),
+    [("visqol", perceptual.visqol_audio, 4.732), ("zimtohrli", perceptual.zimtohrli, 5.0)],
 )
 def test_perceptual_scores_know_the_original_and_its_order(
     package: str, measure: Callable[..., float], best: float
@@ -144,10 +145,10 @@ def test_too_short_and_silent_audio_has_no_visqol() -> None:
 def test_pesq_knows_the_original_and_refuses_silence() -> None:
     pytest.importorskip("pesq")
     words = noise(2.0, 1)[0] * np.repeat(np.random.default_rng(3).uniform(0, 1, 40), RATE // 20)
-    assert metrics.pesq_wb(words, words, RATE) == pytest.approx(4.644, abs=0.001)
-    assert metrics.pesq_wb(words, words + noise(2.0, 1, seed=1)[0], RATE) < 4
+    assert perceptual.pesq_wb(words, words, RATE) == pytest.approx(4.644, abs=0.001)
+    assert perceptual.pesq_wb(words, words + noise(2.0, 1, seed=1)[0], RATE) < 4
     for decoded in (words[:4800], 0 * words):
-        assert np.isnan(metrics.pesq_wb(words[: len(decoded)], decoded, RATE))
+        assert np.isnan(perceptual.pesq_wb(words[: len(decoded)], decoded, RATE))
 
 
 # ---- alignment -------------------------------------------------------------------------------------------------------

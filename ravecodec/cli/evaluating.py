@@ -13,7 +13,7 @@ import click
 
 from ravecodec import console, zoo
 from ravecodec.cli.options import json_option, quiet_option, verbose_option
-from ravecodec.errors import OutputError, UsageError
+from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     from ravecodec.evaluate.results import Results
 
-NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard")
+NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard", "scipy", "yaml")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
 REPORT_SECONDS = 30.0
 ENOUGH = 20  # scores from which on the time that is left is told
-MOST_SECONDS = 12.0  # of an excerpt that listeners compare
 
 
 class Numbers(click.ParamType):
@@ -137,9 +136,10 @@ def evaluate(
         results = _measured(paths, out, models, quiet=quiet, **options)
     _write(results, out, 0 if plot else embed)
     if mushra is not None:
-        from ravecodec.evaluate.mushra import write_kit
+        from ravecodec.evaluate.listening import write_kit
+        from ravecodec.evaluate.page.series import for_listeners
 
-        write_kit(results, out / "audio", mushra, _for_listeners(results), seed=options["seed"])
+        write_kit(results, out / "audio", mushra, for_listeners(results), seed=options["seed"])
     if as_json:
         console.emit_json({"report": str(out / PAGE), "results": results.compact()})
     elif not quiet:
@@ -165,7 +165,7 @@ def _measured(
     if "aac" in anchors or "60ms" in anchors:
         _check_av()
     from ravecodec.evaluate.evaluation import Request, evaluate, without_folders
-    from ravecodec.evaluate.scores import absent
+    from ravecodec.evaluate.measures.scores import absent
 
     if missing := absent():
         console.say(f"warning: no {', '.join(missing)}, so their scores are missing: `pip install 'ravecodec[eval]'`")
@@ -182,10 +182,11 @@ def _measured(
 
 def _check_listening(folder: Path, seconds: float) -> None:
     """Before hours of work, what would end the listening test."""
+    from ravecodec.evaluate.listening import MOST_SECONDS, check_empty
+
     if seconds > MOST_SECONDS:
         raise UsageError(f"--mushra: excerpts of {seconds:g} s; expected --seconds of at most {MOST_SECONDS:g}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder}: exists already; expected a new folder for the listening test")
+    check_empty(folder)
 
 
 def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
@@ -212,7 +213,7 @@ def _merged(paths: tuple[Path, ...]) -> Results:
 
 def _write(results: Results, out: Path, embed: int) -> None:
     """The report, from the results alone."""
-    from ravecodec.evaluate.report import write_page
+    from ravecodec.evaluate.page.report import write_page
     from ravecodec.files import AtomicFile
 
     results.save(out / RESULTS)
@@ -221,17 +222,8 @@ def _write(results: Results, out: Path, embed: int) -> None:
     write_page(results, out, embed)
 
 
-def _for_listeners(results: Results) -> list[str]:
-    """Conditions worth a listener's time: each model's default point, and of each codec two of the lowest rates."""
-    chosen = [c.id for c in results.conditions if c.settings.get("default")]
-    for series in results.series:
-        codecs = [c.id for c in results.of(series) if c.kind == "codec"]
-        chosen += sorted(codecs, key=lambda c: results.kbps(c) or 0.0)[1:3]
-    return chosen
-
-
 def _score_listeners(key: Path, paths: tuple[Path, ...], *, as_json: bool) -> int:
-    from ravecodec.evaluate.mushra import score_kit
+    from ravecodec.evaluate.listening import score_kit
 
     if len(paths) != 1:
         raise UsageError(f"eval --mushra-key: expected one file of answers, found {len(paths)}")

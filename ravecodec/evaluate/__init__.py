@@ -1,1 +1,2 @@
-"""Measures of how close decoded audio is to its reference; used by the trainer and by `ravecodec eval`."""
+"""`ravecodec eval`: measures, the run that takes them, the page that shows them, and the listening
+test."""

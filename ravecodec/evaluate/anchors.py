@@ -1,8 +1,9 @@
-"""Other codecs and distortions that a model is measured against: audio float32 [channels, samples] at 48 kHz in, what
-comes back out, and the bytes of the real file between.
+"""Other codecs and distortions that a model is measured against: audio float32 [channels, samples]
+at 48 kHz in, what comes back out, and the bytes of the real file between.
 
 Opus and MP3 are those inside libsndfile (soundfile's wheel: libopus 1.4, LAME). Codecs of the extra
-`ravecodec[anchors]` come from PyAV's FFmpeg. Files hold what an encoder writes by itself; rates are always measured.
+`ravecodec[anchors]` come from PyAV's FFmpeg. Files hold what an encoder writes by itself; rates are
+always measured.
 """
 
 from __future__ import annotations
@@ -17,18 +18,26 @@ import soxr
 from numpy.typing import NDArray
 
 from ravecodec.errors import UsageError
-from ravecodec.evaluate.excerpts import RATE, Audio, low_pass
+from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.filters import correlation
 
-OPUS_LEVELS = (6.0, 256.0)  # kbit/s a channel that libsndfile's compression levels 1 and 0 stand for
+OPUS_LEVELS = (
+    6.0,
+    256.0,
+)  # kbit/s a channel that libsndfile's compression levels 1 and 0 stand for
 MP3_LOWEST = 32.0  # kbit/s of MPEG-1 layer III
-PRIMING, MOST_LATE = 64, 8192  # samples: less is no priming (a filter moves the maximum by a few), more is no codec
+PRIMING, MOST_LATE = (
+    64,
+    8192,
+)  # samples: less is no priming (a filter moves the maximum by a few), more is no codec
 MP3_SLOW_RATE = 16_000  # Hz below that: MPEG-2, as encoders do by themselves
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """audio float32 [channels, samples] at 48 kHz; bytes of the file and of its coded audio, None where nothing is
-    coded; kept: share of the symbols of the first pass that the last one of several sent again."""
+    """audio float32 [channels, samples] at 48 kHz; bytes of the file and of its coded audio, None
+    where nothing is coded; kept: share of the symbols of the first pass that the last one of
+    several sent again."""
 
     audio: Audio
     bytes: int | None = None
@@ -40,7 +49,10 @@ def opus(audio: Audio, kbps: float) -> Outcome:
     """libsndfile's Opus at a nominal rate, 6 to 256 kbit/s a channel."""
     low, high = (level * len(audio) for level in OPUS_LEVELS)
     if not low <= kbps <= high:
-        raise UsageError(f"Opus at {kbps:g} kbit/s: libsndfile takes {low:g} to {high:g} for {len(audio)} channels")
+        raise UsageError(
+            f"Opus at {kbps:g} kbit/s: libsndfile takes {low:g} to {high:g} "
+            f"for {len(audio)} channels"
+        )
     file = io.BytesIO()
     level = (high - kbps) / (high - low)
     soundfile.write(file, audio.T, RATE, format="OGG", subtype="OPUS", compression_level=level)
@@ -65,8 +77,11 @@ def mp3(audio: Audio, kbps: float) -> Outcome:
     return Outcome(_like(audio, decoded, decoded_rate), len(data), len(data))
 
 
-def av_codec(audio: Audio, codec: str, container: str, kbps: float, options: dict[str, str]) -> Outcome:
-    """A codec of PyAV's FFmpeg, e.g. "libopus" in "ogg" or "aac" in "adts". Needs `ravecodec[anchors]`."""
+def av_codec(
+    audio: Audio, codec: str, container: str, kbps: float, options: dict[str, str]
+) -> Outcome:
+    """A codec of PyAV's FFmpeg, e.g. "libopus" in "ogg" or "aac" in "adts". Needs
+    `ravecodec[anchors]`."""
     try:
         import av
     except ImportError as error:
@@ -77,7 +92,9 @@ def av_codec(audio: Audio, codec: str, container: str, kbps: float, options: dic
     with av.open(file, "w", format=container) as output:
         stream: Any = output.add_stream(codec, rate=RATE, layout=layout, options=options)
         stream.bit_rate = round(kbps * 1000)
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio), format="fltp", layout=layout)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(audio), format="fltp", layout=layout
+        )
         frame.sample_rate = RATE
         resampler = av.AudioResampler(format=stream.format, layout=layout, rate=RATE)
         converted = [*resampler.resample(frame), None]
@@ -94,15 +111,15 @@ def av_codec(audio: Audio, codec: str, container: str, kbps: float, options: dic
     return Outcome(_like(audio, decoded, RATE), len(data), payload)
 
 
-def low_passed(audio: Audio, hertz: float) -> Outcome:
-    """The audio below a frequency; see `excerpts.low_pass`, which is not the filter of BS.1534."""
-    return Outcome(np.ascontiguousarray(low_pass(audio.T, hertz).T, dtype=np.float32))
-
-
 def noise_vocoded(audio: Audio, size: int = 1024) -> Outcome:
-    """Noise whose power spectrum, smoothed over a third of an octave, follows that of each channel every 5 ms: rhythm
-    and timbre without a tone. The same noise for all channels, so that the stereo image stays."""
-    return Outcome(np.stack([_noise_like(channel.astype(np.float64), size) for channel in audio]).astype(np.float32))
+    """Noise whose power spectrum, smoothed over a third of an octave, follows that of each channel
+    every 5 ms: rhythm and timbre without a tone. The same noise for all channels, so that the
+    stereo image stays."""
+    return Outcome(
+        np.stack([_noise_like(channel.astype(np.float64), size) for channel in audio]).astype(
+            np.float32
+        )
+    )
 
 
 def _noise_like(signal: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -115,7 +132,9 @@ def _noise_like(signal: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     high = np.minimum(size // 2, np.maximum(bins + 3, bins * 2 ** (1 / 6))).astype(int)
     sums = np.pad(np.cumsum(power, axis=1), ((0, 0), (1, 0)))
     envelope = np.sqrt(np.maximum(0, sums[:, high + 1] - sums[:, low]) / (high + 1 - low))
-    frames = np.fft.irfft(np.fft.rfft(view(noise, size)[::hop] * window) * envelope, axis=1) * window
+    frames = (
+        np.fft.irfft(np.fft.rfft(view(noise, size)[::hop] * window) * envelope, axis=1) * window
+    )
     out = np.zeros(len(padded))
     for index, frame in enumerate(frames):
         out[index * hop : index * hop + size] += frame
@@ -124,8 +143,8 @@ def _noise_like(signal: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def ogg_payload(data: bytes) -> int:
-    """Bytes of the packets in an Ogg Opus file (RFC 3533, RFC 7845): the bodies of all pages but the first two, which
-    hold the headers."""
+    """Bytes of the packets in an Ogg Opus file (RFC 3533, RFC 7845): the bodies of all pages but
+    the first two, which hold the headers."""
     total = position = page = 0
     while position < len(data):
         count = data[position + 26]
@@ -136,17 +155,14 @@ def ogg_payload(data: bytes) -> int:
 
 
 def _like(original: Audio, decoded: NDArray[np.floating], rate: int) -> Audio:
-    """Decoded [samples, channels] -> float32 of the original's shape, in time with it: what an encoder put before the
-    first sample (MP3 and AAC do, and say nothing) and behind the last is left out."""
+    """Decoded [samples, channels] -> float32 of the original's shape, in time with it: what an
+    encoder put before the first sample (MP3 and AAC do, and say nothing) and behind the last is
+    left out."""
     audio = decoded if rate == RATE else soxr.resample(decoded, rate, RATE, quality="VHQ")
     samples = original.shape[1]
-    lag = _lag(original.mean(0, dtype=np.float64), audio.mean(1, dtype=np.float64))
+    mids = original.mean(0, dtype=np.float64), audio.mean(1, dtype=np.float64)
+    lag = int(correlation(*mids, range(MOST_LATE)).argmax())
     audio = audio[lag if lag >= PRIMING else 0 :][:samples]
-    return np.ascontiguousarray(np.pad(audio, ((0, samples - len(audio)), (0, 0))).T, dtype=np.float32)
-
-
-def _lag(original: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
-    """Samples by which a decoded signal is late, 0 to MOST_LATE, at the maximum of the cross-correlation."""
-    size = 1 << (len(original) + len(decoded)).bit_length()
-    product = np.fft.rfft(original, size).conj() * np.fft.rfft(decoded, size)
-    return int(np.fft.irfft(product, size)[:MOST_LATE].argmax())
+    return np.ascontiguousarray(
+        np.pad(audio, ((0, samples - len(audio)), (0, 0))).T, dtype=np.float32
+    )

@@ -1,5 +1,5 @@
-"""What is done to every excerpt: a model's operating points, its bounds, other codecs, controls. A condition is data
-(`Condition.settings`); `apply` carries it out, in any process."""
+"""What is done to every excerpt: a model's operating points, its bounds, other codecs, controls. A
+condition is data (`Condition.settings`); `apply` carries it out, in any process."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ravecodec.errors import UsageError
 from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
 from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.filters import TRANSITION, low_pass
 from ravecodec.evaluate.results import Condition
 
 if TYPE_CHECKING:  # imports torch
@@ -28,7 +29,11 @@ FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
 OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 GENERATIONS = (3, 10)  # times through the codec
-LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz; the frequencies of the anchors of ITU-R BS.1534
+LOWPASS = (
+    ("lowpass-3.5k", "low-pass 3.5kHz", 3500.0),
+    ("lowpass-7k", "low-pass 7kHz", 7000.0),
+)  # BS.1534's anchors
+Settings = Mapping[str, Any]
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 
 
@@ -39,16 +44,21 @@ def model_conditions(
     fidelities: Sequence[float] | None = None,
     efforts: Sequence[int] = (),
 ) -> Iterator[Condition]:
-    """A model's points: each of the fidelities (none: its own dims) at each of the steps (none: LADDER around its own),
-    a curve for each fidelity, and one at its own dims for each of the efforts beside its own; by default also
-    FIDELITIES at its own step, the two bounds that split the blame, and GENERATIONS at its own point."""
+    """A model's points: each of the fidelities (none: its own dims) at each of the steps (none:
+    LADDER around its own), a curve for each fidelity, and one at its own dims for each of the
+    efforts beside its own; by default also FIDELITIES at its own step, the two bounds that split
+    the blame, and GENERATIONS at its own point."""
     for level in efforts:
         check_effort(level)
     own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
     grid = [("", own)]
     if fidelities is not None:
         grid = [(f" f={f:g}", replace(own, dims=model.latent.dims_for(f))) for f in fidelities]
-    grid += [(f", effort {level}", replace(own, effort=level)) for level in efforts if level != own.effort]
+    grid += [
+        (f", effort {level}", replace(own, effort=level))
+        for level in efforts
+        if level != own.effort
+    ]
     ladder = steps if steps is not None else [own.step_index + offset for offset in LADDER]
     for suffix, point in grid:
         for step in sorted(ladder, reverse=True):  # rates rise
@@ -59,7 +69,10 @@ def model_conditions(
             point = replace(own, dims=model.latent.dims_for(f))
             label = f"{name}, f = {f:g}, {point.dims} dims"
             yield _condition(name, f"{name} by fidelity", model, point, label)
-    bounds: dict[str, int | None] = {"not quantised": None, "cropped, not quantised": model.coding.dims}
+    bounds: dict[str, int | None] = {
+        "not quantised": None,
+        "cropped, not quantised": model.coding.dims,
+    }
     for what, sent in bounds.items():
         settings = {"do": "unquantised", "model": model.id.hex(), "dims": sent}
         yield Condition(_id(name, what), f"{name}, {what}", "bound", f"{name}, {what}", settings)
@@ -83,12 +96,15 @@ def _condition(name: str, series: str, model: Model, point: _Point, label: str) 
     settings["fidelity"] = round(model.latent.fidelity(point.dims), 4)
     own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
     settings["default"] = point == own
-    place = f"d{point.dims}g{point.step_index}" + (f"e{point.effort}" if point.effort != own.effort else "")
+    place = f"d{point.dims}g{point.step_index}" + (
+        f"e{point.effort}" if point.effort != own.effort else ""
+    )
     return Condition(_id(name, series, place), series, "model", label, settings)
 
 
 def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
-    """The conditions of anchors by name, and the controls, which no report goes without. UsageError for other names."""
+    """The conditions of anchors by name, and the controls, which no report goes without. UsageError
+    for other names."""
     if unknown := [name for name in names if name not in ANCHORS]:
         raise UsageError(f"anchor {unknown[0]!r}; expected some of {', '.join(ANCHORS)}")
     for name in dict.fromkeys(names):
@@ -103,7 +119,9 @@ def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
 
 def _codec(series: str, label: str, rates: Sequence[int], **settings: Any) -> list[Condition]:
     return [
-        Condition(_id(series, str(kbps)), series, "codec", f"{label} {kbps}", {**settings, "kbps": kbps})
+        Condition(
+            _id(series, str(kbps)), series, "codec", f"{label} {kbps}", {**settings, "kbps": kbps}
+        )
         for kbps in rates
     ]
 
@@ -130,36 +148,51 @@ _ANCHORS = {
     ),
     "aac": _codec("aac", "AAC-LC (mid)", AAC, codec="aac", container="adts", options={}, **_AV),
     "lowpass": [
-        Condition(f"lowpass-{cut}", f"lowpass-{cut}", "control", f"low-pass {cut}Hz", {"do": "lowpass", "hz": hertz})
-        for cut, hertz in LOWPASS.items()
+        Condition(
+            name,
+            name,
+            "control",
+            label,
+            {"do": "lowpass", "hz": hertz, "transition_hz": TRANSITION},
+        )
+        for name, label, hertz in LOWPASS
     ],
 }
 
 
-def apply(settings: Mapping[str, Any], audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
-    """Carries a condition out on an excerpt float32 [channels, samples]; its result has the same shape.
+def apply(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, Path]) -> Outcome:
+    """Carries a condition out on an excerpt float32 [channels, samples], which keeps its shape.
 
     other: the excerpt that stands in for it in `another-excerpt`; models: package by id.
     """
-    do = settings["do"]
-    if do in ("ravecodec", "unquantised"):
-        model = _model(models[settings["model"]])
-        return _coded(settings, audio, model) if do == "ravecodec" else _unquantised(settings["dims"], audio, model)
-    if do == "identity":
-        return Outcome(audio)
-    if do == "another-excerpt":
-        return Outcome(_fitted(match_channels(other, len(audio)), audio.shape[1]))
-    if do == "noise-vocoded":
-        return anchors.noise_vocoded(audio)
-    if do == "lowpass":
-        return anchors.low_passed(audio, settings["hz"])
-    sent = match_channels(audio, settings["channels"])
-    if do == "av":
-        kind = settings["codec"], settings["container"], settings["kbps"], settings["options"]
-        done = anchors.av_codec(sent, *kind)
-    else:
-        done = (anchors.opus if do == "opus" else anchors.mp3)(sent, settings["kbps"])
-    return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
+    match settings["do"]:
+        case "ravecodec":
+            return _coded(settings, audio, _model(models[settings["model"]]))
+        case "unquantised":
+            return _unquantised(settings["dims"], audio, _model(models[settings["model"]]))
+        case "identity":
+            return Outcome(audio)
+        case "another-excerpt":
+            return Outcome(_fitted(match_channels(other, len(audio)), audio.shape[1]))
+        case "noise-vocoded":
+            return anchors.noise_vocoded(audio)
+        case "lowpass":
+            return Outcome(low_pass(audio, settings["hz"]))
+        case _:
+            done = _by_codec(settings, match_channels(audio, settings["channels"]))
+            return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
+
+
+def _by_codec(settings: Settings, sent: Audio) -> Outcome:
+    kbps = settings["kbps"]
+    match settings["do"]:
+        case "opus":
+            return anchors.opus(sent, kbps)
+        case "mp3":
+            return anchors.mp3(sent, kbps)
+        case _:
+            kind = settings["codec"], settings["container"]
+            return anchors.av_codec(sent, *kind, kbps, settings["options"])
 
 
 def _fitted(audio: Audio, samples: int) -> Audio:
@@ -174,7 +207,7 @@ def _model(path: Path) -> Model:
     return load_model(path, device="cpu")
 
 
-def _coded(settings: Mapping[str, Any], audio: Audio, model: Model) -> Outcome:
+def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     """Through a real stream."""
     import io
 
@@ -189,7 +222,8 @@ def _coded(settings: Mapping[str, Any], audio: Audio, model: Model) -> Outcome:
         sent.append(data)
     reader = StreamReader(io.BytesIO(data))
     payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
-    return Outcome(audio, len(data), payload, _kept(sent[0], data, model) if len(sent) > 1 else None)
+    kept = _kept(sent[0], data, model) if len(sent) > 1 else None
+    return Outcome(audio, len(data), payload, kept)
 
 
 def _kept(first: bytes, last: bytes, model: Model) -> float:
@@ -210,8 +244,8 @@ def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
 
 
 def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
-    """What the model would make of its own latents: all of them, or those that the default point sends, the others
-    filled as a decoder fills them."""
+    """What the model would make of its own latents: all of them, or those that the default point
+    sends, the others filled as a decoder fills them."""
     from ravecodec.analysis import Analyser
     from ravecodec.codec import Decoder, stream_info
     from ravecodec.quantize import Quantizer

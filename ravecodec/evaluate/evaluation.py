@@ -30,16 +30,27 @@ from ravecodec.zoo import ModelEntry
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
-PACKAGES = ("torch", "numpy", "soundfile", "soxr", "visqol-python", "zimtohrli", "pyloudnorm", "pystoi", "av")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "soundfile",
+    "soxr",
+    "visqol-python",
+    "zimtohrli",
+    "pyloudnorm",
+    "pystoi",
+    "av",
+)
 
 
 @dataclass(frozen=True)
 class Request:
     """What is asked for.
 
-    paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`. steps, fidelities,
-    efforts: see `model_conditions`. items, seconds, seed: excerpts. speech: score as speech too. speed: measure it.
-    jobs: processes. command: how it was called, for the manifest.
+    paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`.
+    steps, fidelities, efforts: see `model_conditions`. items, seconds, seed: excerpts. speech:
+    score as speech too. speed: measure it. jobs: processes. command: how it was called, for the
+    manifest.
     """
 
     paths: tuple[Path, ...]
@@ -62,9 +73,11 @@ Report = Callable[[int, int], None]  # how many of how many scores are there
 
 
 def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Results:
-    """Does all that is asked for and not yet done in `request.out`; `say` hears about files that are left out.
+    """Does all that is asked for and not yet done in `request.out`; `say` hears about files that
+    are left out.
 
-    InputError where there is no audio, UsageError for anchors that do not exist or are not installed, OutputError.
+    InputError where there is no audio, UsageError for anchors that do not exist or are not
+    installed, OutputError.
     """
     began = time.monotonic()
     sources, unreadable = find_sources(list(request.paths))
@@ -73,7 +86,9 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
     for sentence in unreadable:
         say(f"left out: {sentence}")
     above = folder_above(request.paths)
-    excerpts = [(replace(item, source=item.source.removeprefix(above)), audio) for item, audio in excerpts]
+    excerpts = [
+        (replace(item, source=item.source.removeprefix(above)), audio) for item, audio in excerpts
+    ]
     unreadable = [sentence.removeprefix(above) for sentence in unreadable]
     with timed(request.out, began) as clock:
         return _scored(request, excerpts, unreadable, report, say, clock)
@@ -91,12 +106,15 @@ def _scored(
     write_references(request.out, excerpts)
     items = [item for item, _ in excerpts]
     if len(items) < request.items:
-        say(f"{len(items)} excerpts instead of {request.items}: there is no more audio that is not the same")
+        say(
+            f"{len(items)} excerpts instead of {request.items}: "
+            "there is no more audio that is not the same"
+        )
     loaded = _load(request.models)
     conditions = list(_conditions(request, loaded))
     scores = run_all(_tasks(request, items, conditions), request.jobs, report)
     speed = list(_speed(request, items)) if request.speed else []
-    from ravecodec.evaluate.scores import METRICS
+    from ravecodec.evaluate.measures.scores import METRICS
 
     measured = {metric for score in scores for metric in score.values}
     return Results(
@@ -108,27 +126,36 @@ def _scored(
         metrics=[metric for metric in METRICS if metric.id in measured],
         fidelity=[_fidelity(name, model) for name, model in loaded.items()],
         speed=speed,
-        models={name: _facts(entry, loaded[name]) for name, entry in _named(request.models).items()},
+        models={
+            name: _facts(entry, loaded[name]) for name, entry in _named(request.models).items()
+        },
         unreadable=unreadable,
         manifest=_manifest(request, items, clock.seconds()),
     )
 
 
 def folder_above(paths: Sequence[Path]) -> str:
-    """The folder that all absolute ones of these paths lie in, with a separator behind it; "" if none is absolute.
+    """The folder that all absolute ones of these paths lie in, with a separator behind it; "" if
+    none is absolute.
 
-    Results are published: they name a file by what lies below it, and not by where it lay on the machine.
+    Results are published: they name a file by what lies below it, and not by where it lay on the
+    machine.
     """
     folders = [path.parent for path in paths if path.is_absolute()]
     return f"{os.path.commonpath(folders).rstrip(os.sep)}{os.sep}" if folders else ""
 
 
 def without_folders(arguments: Sequence[str]) -> list[str]:
-    """The words of a call, absolute paths among them (`--out=/...` too) by their last part alone."""
+    """The words of a call, absolute paths among them (`--out=/...` too) by their last part
+    alone."""
     words = []
     for argument in arguments:
-        option, sign, value = argument.rpartition("=") if argument.startswith("-") else ("", "", argument)
-        words.append(f"{option}{sign}{Path(value).name or value if Path(value).is_absolute() else value}")
+        option, sign, value = (
+            argument.rpartition("=") if argument.startswith("-") else ("", "", argument)
+        )
+        words.append(
+            f"{option}{sign}{Path(value).name or value if Path(value).is_absolute() else value}"
+        )
     return words
 
 
@@ -136,7 +163,8 @@ def _named(models: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
     """Models by the name of their series; those of one name are told apart by their ids."""
     names = [entry.name for entry in models]
     return {
-        entry.name if names.count(entry.name) == 1 else f"{entry.name} {entry.id.hex()[:6]}": entry for entry in models
+        entry.name if names.count(entry.name) == 1 else f"{entry.name} {entry.id.hex()[:6]}": entry
+        for entry in models
     }
 
 
@@ -148,7 +176,9 @@ def _load(models: Sequence[ModelEntry]) -> dict[str, Model]:
 
 def _conditions(request: Request, loaded: dict[str, Model]) -> Iterator[Condition]:
     for name, model in loaded.items():
-        yield from model_conditions(name, model, request.steps, request.fidelities, request.efforts or ())
+        yield from model_conditions(
+            name, model, request.steps, request.fidelities, request.efforts or ()
+        )
     yield from anchor_conditions(request.anchors)
 
 
@@ -179,8 +209,17 @@ def _fidelity(name: str, model: Model) -> Fidelity:
 
 def _facts(entry: ModelEntry, model: Model) -> dict[str, Any]:
     weights = sum(p.numel() for p in model.network.parameters())
-    facts = {"id": entry.id.hex(), "sha256": entry.digest.hex(), "bytes": entry.size, "parameters": weights}
-    info = {key: value for key, value in dict(entry.info).items() if key in ("licence", "hours_of_audio", "steps")}
+    facts = {
+        "id": entry.id.hex(),
+        "sha256": entry.digest.hex(),
+        "bytes": entry.size,
+        "parameters": weights,
+    }
+    info = {
+        key: value
+        for key, value in dict(entry.info).items()
+        if key in ("licence", "hours_of_audio", "steps")
+    }
     return facts | {"config": json.loads(entry.config.to_json()), "point": dict(entry.point)} | info
 
 
@@ -188,7 +227,8 @@ def _description(items: list[Item], request: Request) -> str:
     count = len({item.source for item in items})
     files = f"{count} file" + "s" * (count != 1)
     length = f"{np.median([item.seconds for item in items]):g} s"
-    return f"{len(items)} excerpts of {length} from {files}; models: {', '.join(_named(request.models)) or 'none'}."
+    models = ", ".join(_named(request.models)) or "none"
+    return f"{len(items)} excerpts of {length} from {files}; models: {models}."
 
 
 def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, Any]:
@@ -235,6 +275,8 @@ def processor() -> str:
     """The processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.partition(":")[2].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -1,7 +1,8 @@
 """What an evaluation listens to: excerpts of audio files, chosen without chance.
 
-An excerpt is 48 kHz, mono or stereo as its source, high-passed at 20 Hz (strong DC in a source, which Opus removes,
-would decide every linear score) and rounded to 16 bits: what is coded, scored and listened to is one and the same.
+An excerpt is 48 kHz, mono or stereo as its source, high-passed at 20 Hz (strong DC in a source,
+which Opus removes, would decide every linear score) and rounded to 16 bits: what is coded, scored
+and listened to is one and the same.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from ravecodec.audio import AUDIO_SUFFIXES
 from ravecodec.errors import InputError
+from ravecodec.evaluate.filters import RATE, high_pass
 from ravecodec.evaluate.results import Item
 
-RATE = 48_000
 MARGIN = 1.0  # seconds of context on both sides for the filters
 FIRST = 0.4  # of a file, where an excerpt is looked for first: past the introduction
 QUIET_DB = -45.0  # a half second below this: look further
@@ -38,9 +39,11 @@ class Source:
 
 
 def find_sources(paths: list[Path]) -> tuple[list[Source], list[str]]:
-    """(files that can be read, sentences about those that cannot) of files and folders, folders within them too.
+    """(files that can be read, sentences about those that cannot) of files and folders, folders
+    within them too.
 
-    A folder's own subfolders are its groups (see `prepare`). InputError where there is nothing to read.
+    A folder's own subfolders are its groups (see `prepare`). InputError where there is nothing to
+    read.
     """
     sources, unreadable = [], []
     for path, group in _files(paths):
@@ -48,7 +51,8 @@ def find_sources(paths: list[Path]) -> tuple[list[Source], list[str]]:
             info = soundfile.info(path)
             if info.samplerate <= 0 or info.frames < SHORTEST * info.samplerate:
                 raise InputError(
-                    f"lasts {info.frames} samples at {info.samplerate} Hz; expected {SHORTEST:g} s or more"
+                    f"lasts {info.frames} samples at {info.samplerate} Hz; "
+                    f"expected {SHORTEST:g} s or more"
                 )
             if info.channels > 2:
                 raise InputError(f"has {info.channels} channels; expected 1 or 2")
@@ -67,7 +71,11 @@ def _files(paths: list[Path]) -> Iterator[tuple[Path, str]]:
     seen = set()
     for path in paths:
         if path.is_dir():
-            inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+            inside = (
+                p
+                for p in sorted(path.rglob("*"))
+                if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()
+            )
             found = [(p, p.relative_to(path).parts[0] if p.parent != path else "") for p in inside]
         elif path.exists():
             found = [(path, "")]
@@ -84,12 +92,14 @@ def _reason(path: Path, error: Exception) -> str:
     return text.removeprefix(f"Error opening {str(path)!r}: ").removeprefix(f"{path}: ")
 
 
-def prepare(sources: list[Source], count: int, seconds: float, seed: int) -> tuple[list[tuple[Item, Audio]], list[str]]:
+def prepare(
+    sources: list[Source], count: int, seconds: float, seed: int
+) -> tuple[list[tuple[Item, Audio]], list[str]]:
     """(`count` excerpts, sentences about files that turned out damaged: others take their place).
 
-    There are fewer where the files hold no more that is not the same. Every source gives one excerpt before any gives a
-    second, the groups take turns, and within a group the order is that of a hash of seed and name. InputError if no
-    file can be read to its end.
+    There are fewer where the files hold no more that is not the same. Every source gives one
+    excerpt before any gives a second, the groups take turns, and within a group the order is that
+    of a hash of seed and name. InputError if no file can be read to its end.
     """
     found: dict[str, tuple[Item, Audio]] = {}
     damaged: dict[Path, str] = {}
@@ -108,31 +118,46 @@ def prepare(sources: list[Source], count: int, seconds: float, seed: int) -> tup
                 found.setdefault(item.id, (item, audio))
         turn += 1
     if not found:
-        raise InputError(f"none of {len(sources)} files can be read to its end ({next(iter(damaged.values()))})")
+        raise InputError(
+            f"none of {len(sources)} files can be read to its end ({next(iter(damaged.values()))})"
+        )
     return list(found.values()), list(damaged.values())
 
 
 def _order(sources: list[Source], seed: int) -> list[Source]:
     groups: dict[str, list[Source]] = {}
-    for source in sorted(sources, key=lambda s: (s.group, hashlib.sha256(f"{seed} {s.path.name}".encode()).digest())):
+    for source in sorted(
+        sources, key=lambda s: (s.group, hashlib.sha256(f"{seed} {s.path.name}".encode()).digest())
+    ):
         groups.setdefault(source.group, []).append(source)
-    return [group[i] for i in range(max(map(len, groups.values()))) for group in groups.values() if i < len(group)]
+    return [
+        group[i]
+        for i in range(max(map(len, groups.values())))
+        for group in groups.values()
+        if i < len(group)
+    ]
 
 
 def cut(source: Source, turn: int, seconds: float) -> tuple[Audio, float]:
-    """An excerpt float32 [channels, samples] and where it starts, in seconds: the first one without a silent half
-    second from `FIRST` of the file on, for the second and third time further on. Files shorter than `seconds` are
-    taken whole. InputError if the file cannot be read to the end."""
+    """An excerpt float32 [channels, samples] and where it starts, in seconds: the first one without
+    a silent half second from `FIRST` of the file on, for the second and third time further on.
+    Files shorter than `seconds` are taken whole. InputError if the file cannot be read to the
+    end."""
     length = min(seconds, source.seconds)
     free = source.seconds - length
-    starts = [(FIRST * source.seconds + 5 * i + turn * (length + 5)) % free if free > 0 else 0.0 for i in range(12)]
+    starts = [
+        (FIRST * source.seconds + 5 * i + turn * (length + 5)) % free if free > 0 else 0.0
+        for i in range(12)
+    ]
     found = []
     for start in starts:
         audio = _read(source.path, start, length)
         found.append((_quietest(audio), start, audio))
         if found[-1][0] > QUIET_DB or free <= 0:
             break
-    _, start, audio = found[-1] if found[-1][0] > QUIET_DB else max(found, key=lambda entry: entry[0])
+    _, start, audio = (
+        found[-1] if found[-1][0] > QUIET_DB else max(found, key=lambda entry: entry[0])
+    )
     return audio, round(start, 3)
 
 
@@ -149,37 +174,10 @@ def _read(path: Path, start: float, seconds: float) -> Audio:
     if rate != RATE:
         audio = soxr.resample(audio, rate, RATE, quality="VHQ")
     begin, samples = round((start - first) * RATE), round(seconds * RATE)
-    clean = _high_pass(audio)[begin : begin + samples]
-    clean = np.pad(clean, ((0, samples - len(clean)), (0, 0)))
+    clean = high_pass(audio.T)[:, begin : begin + samples]
+    clean = np.pad(clean, ((0, 0), (0, samples - clean.shape[1])))
     clean = clean * min(1.0, 0.99 / (np.abs(clean).max() + 1e-9))
-    return np.ascontiguousarray(np.rint(clean.T * 32767) / 32768, dtype=np.float32)
-
-
-def _high_pass(audio: NDArray[np.float64], hertz: float = 20.0, taps: int = 16385) -> NDArray[np.float64]:
-    """Linear-phase FIR high-pass (Blackman, -6 dB at `hertz`) along axis 0, without delay."""
-    time = np.arange(taps) - taps // 2
-    low = np.sinc(2 * hertz / RATE * time) * np.blackman(taps)
-    kernel = -low / low.sum()
-    kernel[taps // 2] += 1.0
-    return filtered(audio, kernel)
-
-
-def low_pass(audio: NDArray[np.floating], hertz: float, taps: int = 1025) -> NDArray[np.float64]:
-    """Linear-phase FIR low-pass (Blackman, -6 dB at `hertz`), without delay: audio [samples, channels] at 48 kHz.
-
-    ITU-R BS.1534 asks for anchors that are flat up to `hertz`; those of the listening test are (`mushra.low_pass`).
-    """
-    time = np.arange(taps) - taps // 2
-    kernel = np.sinc(2 * hertz / RATE * time) * np.blackman(taps)
-    return filtered(np.asarray(audio, dtype=np.float64), kernel / kernel.sum())
-
-
-def filtered(audio: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convolution along axis 0 with an odd, centred kernel; the length stays."""
-    size = len(audio) + len(kernel) - 1
-    spectrum = np.fft.rfft(audio, size, axis=0) * np.fft.rfft(kernel, size)[:, None]
-    start = len(kernel) // 2
-    return np.fft.irfft(spectrum, size, axis=0)[start : start + len(audio)]
+    return np.ascontiguousarray(np.rint(clean * 32767) / 32768, dtype=np.float32)
 
 
 def _quietest(audio: Audio) -> float:
@@ -195,4 +193,6 @@ def item_of(source: Source, start: float, audio: Audio) -> Item:
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in source.path.stem)[:48]
     digest = hashlib.sha256(np.ascontiguousarray(audio.T).tobytes()).hexdigest()
     name_of = str(source.path).encode(errors="replace").decode()
-    return Item(f"{name}-{digest[:6]}", name_of, start, audio.shape[1] / RATE, digest, len(audio), RATE)
+    return Item(
+        f"{name}-{digest[:6]}", name_of, start, audio.shape[1] / RATE, digest, len(audio), RATE
+    )

@@ -1,4 +1,5 @@
-"""The one door to the packages of the extra `ravecodec[eval]`, which nothing else imports before it needs them."""
+"""The one door to the packages of the extra `ravecodec[eval]`, which nothing else imports before it
+needs them."""
 
 from __future__ import annotations
 
@@ -13,4 +14,6 @@ def extra(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise UsageError(f"{name} is not installed; this needs `pip install 'ravecodec[eval]'`") from error
+        raise UsageError(
+            f"{name} is not installed; this needs `pip install 'ravecodec[eval]'`"
+        ) from error

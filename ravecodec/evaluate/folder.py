@@ -1,7 +1,8 @@
 """The folder of a report: which command made it, and how long its evaluation has taken so far.
 
-A report's folder holds `evaluation.json` from the first moment on: `made_by`, what wrote the report, and `seconds`, the
-time that all calls of `ravecodec eval` with this folder took together. A folder without it is somebody else's.
+A report's folder holds `evaluation.json` from the first moment on: `made_by`, what wrote the
+report, and `seconds`, the time that all calls of `ravecodec eval` with this folder took together. A
+folder without it is somebody else's.
 """
 
 from __future__ import annotations
@@ -23,24 +24,30 @@ MEASURED, PLOTTED = "eval", "eval --plot"
 
 
 def check_folder(folder: Path, made_by: str, *, force: bool = False) -> None:
-    """OutputError unless a report may be written into `folder` without replacing what is not its own.
+    """OutputError unless a report may be written into `folder` without replacing what is not its
+    own.
 
-    It may where there is no folder or an empty one, where `made_by` (MEASURED or PLOTTED) made the report that is
-    there, and with `force` in every folder. Creates nothing.
+    It may where there is no folder or an empty one, where `made_by` (MEASURED or PLOTTED) made the
+    report that is there, and with `force` in every folder. Creates nothing.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise OutputError(f"{folder}: is there and no folder; expected a new folder, or that of a report")
+        raise OutputError(
+            f"{folder}: is there and no folder; expected a new folder, or that of a report"
+        )
     if force or not any(folder.iterdir()):
         return
     found = _maker(folder)
     if found is None:
-        raise OutputError(f"{folder}: is there and no report; expected a new folder, or that of a report (or --force)")
+        raise OutputError(
+            f"{folder}: is there and no report; "
+            "expected a new folder, or that of a report (or --force)"
+        )
     if found != made_by:
         raise OutputError(
-            f"{folder}: holds the report of `ravecodec {found}`, which would be replaced; expected a new folder, "
-            f"or a report of `ravecodec {made_by}` (or --force)"
+            f"{folder}: holds the report of `ravecodec {found}`, which would be replaced; "
+            f"expected a new folder, or a report of `ravecodec {made_by}` (or --force)"
         )
 
 
@@ -67,8 +74,8 @@ class Clock:
 
 @contextmanager
 def timed(folder: Path, began: float) -> Iterator[Clock]:
-    """Marks a folder as an evaluation's; the time since `began` (of time.monotonic()) is added to that of earlier
-    calls, however the block ends (kill -9 excepted)."""
+    """Marks a folder as an evaluation's; the time since `began` (of time.monotonic()) is added to
+    that of earlier calls, however the block ends (kill -9 excepted)."""
     clock = Clock(float(_read_mark(folder).get("seconds", 0.0)), began)
     mark(folder, MEASURED, clock.seconds())
     try:
@@ -78,7 +85,8 @@ def timed(folder: Path, began: float) -> Iterator[Clock]:
 
 
 def _maker(folder: Path) -> str | None:
-    """What made the report in `folder`, None if there is none. Before there were marks, only evaluations had audio."""
+    """What made the report in `folder`, None if there is none. Before there were marks, only
+    evaluations had audio."""
     if found := _read_mark(folder):
         return str(found["made_by"])
     try:
@@ -97,5 +105,9 @@ def _read_mark(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         return {}
     seconds = found.get("seconds")
-    good = found.get("made_by") in (MEASURED, PLOTTED) and isinstance(seconds, (int, float)) and seconds >= 0
+    good = (
+        found.get("made_by") in (MEASURED, PLOTTED)
+        and isinstance(seconds, (int, float))
+        and seconds >= 0
+    )
     return found if good else {}

@@ -1,8 +1,8 @@
 """results.json of an evaluation: everything that a report shows, and nothing that was not measured.
 
-Like CompressAI's, the file has `name`, `description` and `results`, parallel arrays over the operating points of each
-series; beside them what those means were taken of: items, conditions and one score per item and condition. Written and
-read again it is the same bytes.
+Like CompressAI's, the file has `name`, `description` and `results`, parallel arrays over the
+operating points of each series; beside them what those means were taken of: items, conditions and
+one score per item and condition. Written and read again it is the same bytes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ravecodec.errors import FormatError
 from ravecodec.files import AtomicFile
 
 FORMAT, VERSION = "ravecodec-evaluation", 1
-KINDS = ("model", "codec", "bound", "again", "control")
 
 
 @dataclass(frozen=True)
 class Item:
-    """An excerpt: `id` is a file name without extension; `source` the path it was cut from, as given; `start` and
-    `seconds` of it; `sha256` of its samples (float32, interleaved); channels and rate of the source."""
+    """An excerpt: `id` is a file name without extension; `source` the path it was cut from, as
+    given; `start` and `seconds` of it; `sha256` of its samples (float32, interleaved); channels and
+    rate of the source."""
 
     id: str
     source: str
@@ -41,9 +41,11 @@ class Item:
 class Condition:
     """One thing that was done to every item.
 
-    `series`: conditions of one curve share it, e.g. all points of a model. `kind`: `model` (ravecodec), `codec`
-    (an anchor with a rate), `bound` (the model without quantisation: no rate) or `control` (identity, low-passes,
-    noise-vocoded, another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it.
+    `series`: conditions of one curve share it, e.g. all points of a model. `kind`: `model`
+    (ravecodec), `codec` (an anchor with a rate), `bound` (the model without quantisation: no rate),
+    `again` (a model's output coded again) or `control` (identity, low-passes, noise-vocoded,
+    another excerpt: no rate). `label`: for people. `settings`: JSON, what reproduces it; only
+    `conditions.apply` looks into it, and what a page asks for has a name here.
     """
 
     id: str
@@ -52,14 +54,55 @@ class Condition:
     label: str
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def action(self) -> str:
+        """What is done (`conditions.apply`); the id where the settings do not say."""
+        return str(self.settings.get("do", self.id))
+
+    @property
+    def model(self) -> str | None:
+        """The id of the model that did it, hexadecimal; None for anchors and controls."""
+        return self.settings.get("model")
+
+    @property
+    def dims(self) -> int | None:
+        """How many dims a model sends; None for all of them."""
+        return self.settings.get("dims")
+
+    @property
+    def step_index(self) -> int | None:
+        """A model's quantiser step."""
+        return self.settings.get("step_index")
+
+    @property
+    def effort(self) -> int | None:
+        """A model's level of effort."""
+        return self.settings.get("effort")
+
+    @property
+    def fidelity(self) -> float | None:
+        """The share f of a model's latent deviation that its dims carry, 0..1."""
+        return self.settings.get("fidelity")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is a model's own operating point."""
+        return bool(self.settings.get("default", False))
+
+    @property
+    def mid_only(self) -> bool:
+        """Whether the mid channel alone is sent."""
+        return self.settings.get("channels") == 1
+
 
 @dataclass(frozen=True)
 class Score:
     """What a condition made of an item.
 
-    `bytes`: of the whole file, `payload` of them without headers and framing; None where nothing is coded. `delay`: by
-    how many samples at 48 kHz the output came late, before it was aligned. `values`: metric id -> number; a metric
-    that says nothing about this item (a silent one, a short one) is missing.
+    `bytes`: of the whole file, `payload` of them without headers and framing; None where nothing is
+    coded. `delay`: by how many samples at 48 kHz the output came late, before it was aligned.
+    `values`: metric id -> number; a metric that says nothing about this item (a silent one, a short
+    one) is missing.
     """
 
     item: str
@@ -72,9 +115,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as a report explains it. `better`: "higher", "lower" or "" (neither, e.g. a signed error, whose ideal
-    is 0); `best`: the value of an identical signal; `headline`: worth a curve of its own; `diagnostic`: not a
-    measure of quality."""
+    """A metric as a report explains it. `better`: "higher", "lower" or "" (neither, e.g. a signed
+    error, whose ideal is 0); `best`: the value of an identical signal; `headline`: worth a curve of
+    its own; `diagnostic`: not a measure of quality."""
 
     id: str
     label: str
@@ -88,8 +131,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Speed:
-    """One measured command: `what` ("encode" or "decode"), a model's name, `threads`, seconds of audio, of wall clock
-    and of them before the first sample (start-up), peak resident memory in bytes."""
+    """One measured command: `what` ("encode" or "decode"), a model's name, `threads`, seconds of
+    audio, of wall clock and of them before the first sample (start-up), peak resident memory in
+    bytes."""
 
     what: str
     model: str
@@ -102,7 +146,8 @@ class Speed:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Of a model: fidelity f by both conventions over the number of dims that are sent (1, 2, ...)."""
+    """Of a model: fidelity f by both conventions over the number of dims that are sent (1, 2,
+    ...)."""
 
     model: str
     singular: list[float]
@@ -111,8 +156,9 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole evaluation. `models`: facts by series (id, file size in bytes, weights, config, licence ...). `manifest`:
-    commit, command line, versions, device, seeds, hashes. `unreadable`: sentences about files that were left out."""
+    """A whole evaluation. `models`: facts by series (id, file size in bytes, weights, config,
+    licence ...). `manifest`: commit, command line, versions, device, seeds, hashes. `unreadable`:
+    sentences about files that were left out."""
 
     name: str
     description: str
@@ -141,22 +187,33 @@ class Results:
         return [condition for condition in self.conditions if condition.series == series]
 
     def kbps(self, condition: str, *, payload: bool = False) -> float | None:
-        """Rate in kbit/s: all bytes of a condition over all seconds it was scored on; None where nothing is coded."""
+        """Rate in kbit/s: all bytes of a condition over all seconds it was scored on; None where
+        nothing is coded."""
         seconds = {item.id: item.seconds for item in self.items}
         found = [score for score in self.scores if score.condition == condition]
         sizes = [score.payload if payload else score.bytes for score in found]
         if not found or any(size is None for size in sizes):
             return None
-        return sum(size for size in sizes if size is not None) * 8 / 1000 / sum(seconds[s.item] for s in found)
+        return (
+            sum(size for size in sizes if size is not None)
+            * 8
+            / 1000
+            / sum(seconds[s.item] for s in found)
+        )
 
     def values(self, condition: str, metric: str) -> dict[str, float]:
-        """A metric of a condition by item id, in the order of the items, without items that have none."""
+        """A metric of a condition by item id, in the order of the items, without items that have
+        none."""
         pairs = ((item.id, self.by_pair.get((item.id, condition))) for item in self.items)
-        return {key: score.values[metric] for key, score in pairs if score is not None and metric in score.values}
+        return {
+            key: score.values[metric]
+            for key, score in pairs
+            if score is not None and metric in score.values
+        }
 
     def compact(self) -> dict[str, dict[str, Any]]:
-        """CompressAI's view: by series, parallel arrays over its conditions of `condition`, `kbps`, `payload_kbps` and
-        the mean of every metric."""
+        """CompressAI's view: by series, parallel arrays over its conditions of `condition`, `kbps`,
+        `payload_kbps` and the mean of every metric."""
         return {series: self._compact(self.of(series)) for series in self.series}
 
     def _compact(self, conditions: list[Condition]) -> dict[str, Any]:
@@ -165,15 +222,20 @@ class Results:
         arrays["payload_kbps"] = [self.kbps(c.id, payload=True) for c in conditions]
         for metric in self.metrics:
             columns = [list(self.values(c.id, metric.id).values()) for c in conditions]
-            arrays[metric.id] = [sum(column) / len(column) if column else None for column in columns]
+            arrays[metric.id] = [
+                sum(column) / len(column) if column else None for column in columns
+            ]
         return arrays
 
     def to_json(self) -> str:
-        own = {
-            f.name: [_plain(x) for x in v] if isinstance(v := getattr(self, f.name), list) else v for f in fields(self)
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "description": self.description,
         }
-        head = {"format": FORMAT, "version": VERSION, "name": self.name, "description": self.description}
-        return json.dumps(head | {"results": self.compact()} | own, indent=1, ensure_ascii=False) + "\n"
+        values = head | {"results": self.compact()} | asdict(self)
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, name: str = "results.json") -> Results:
@@ -181,7 +243,10 @@ class Results:
         try:
             values = json.loads(text)
             if values["format"] != FORMAT or values["version"] != VERSION:
-                raise FormatError(f"{name}: format {values['format']} {values['version']}; expected {FORMAT} {VERSION}")
+                raise FormatError(
+                    f"{name}: format {values['format']} {values['version']}; "
+                    f"expected {FORMAT} {VERSION}"
+                )
             lists = {key: [kind(**entry) for entry in values[key]] for key, kind in _LISTS.items()}
             return cls(**{f.name: lists.get(f.name, values[f.name]) for f in fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
@@ -197,7 +262,9 @@ class Results:
         try:
             return cls.from_json(path.read_text(), str(path))
         except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(f"{path}: cannot be read as the results of an evaluation ({error})") from error
+            raise FormatError(
+                f"{path}: cannot be read as the results of an evaluation ({error})"
+            ) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat row per item and condition, for items.csv."""
@@ -205,16 +272,17 @@ class Results:
         conditions = {condition.id: condition for condition in self.conditions}
         for score in self.scores:
             item, condition = items[score.item], conditions[score.condition]
-            rates = (
-                None if size is None else round(size * 8 / 1000 / item.seconds, 4)
-                for size in (score.bytes, score.payload)
-            )
-            place = {"item": item.id, "source": item.source, "condition": condition.id, "series": condition.series}
-            measured = dict(zip(("kbps", "payload_kbps"), rates, strict=True)) | {
+            row = {
+                "item": item.id,
+                "source": item.source,
+                "condition": condition.id,
+                "series": condition.series,
+                "kbps": _kbps(score.bytes, item.seconds),
+                "payload_kbps": _kbps(score.payload, item.seconds),
                 "bytes": score.bytes,
                 "delay": score.delay,
             }
-            yield place | measured | {m.id: score.values.get(m.id) for m in self.metrics}
+            yield row | {metric.id: score.values.get(metric.id) for metric in self.metrics}
 
     def to_csv(self) -> str:
         rows, file = list(self.rows()), io.StringIO()
@@ -234,15 +302,18 @@ _LISTS: dict[str, Any] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else asdict(value)
+def _kbps(size: int | None, seconds: float) -> float | None:
+    """The rate of `size` bytes in kbit/s; None where nothing is coded."""
+    return None if size is None else round(size * 8 / 1000 / seconds, 4)
 
 
 def merge(parts: list[Results]) -> Results:
-    """Several evaluations as one: items and scores side by side; a condition that two of them know by one id but not by
-    one meaning gets the name of its evaluation in front, and so does its series.
+    """Several evaluations as one: items and scores side by side; a condition that two of them know
+    by one id but not by one meaning gets the name of its evaluation in front, and so does its
+    series.
 
-    Of an item and condition that several scored the first score counts. FormatError if there are none.
+    Of an item and condition that several scored the first score counts. FormatError if there are
+    none.
     """
     if not parts:
         raise FormatError("no results; expected at least one results.json")
@@ -251,7 +322,9 @@ def merge(parts: list[Results]) -> Results:
     known: dict[str, Condition] = {}
     scores: dict[tuple[str, str], Score] = {}
     for index, part in enumerate(parts):
-        names = {c.id: _merged_condition(known, c, f"{part.name or index}") for c in part.conditions}
+        names = {
+            c.id: _merged_condition(known, c, f"{part.name or index}") for c in part.conditions
+        }
         for score in part.scores:
             moved = replace(score, condition=names[score.condition].id)
             scores.setdefault((moved.item, moved.condition), moved)
@@ -274,7 +347,9 @@ def _merged_condition(known: dict[str, Condition], condition: Condition, owner: 
     """The condition as the merged results call it."""
     if known.setdefault(condition.id, condition) == condition:
         return condition
-    renamed = replace(condition, id=f"{owner}-{condition.id}", series=f"{owner}: {condition.series}")
+    renamed = replace(
+        condition, id=f"{owner}-{condition.id}", series=f"{owner}: {condition.series}"
+    )
     return known.setdefault(renamed.id, renamed)
 
 

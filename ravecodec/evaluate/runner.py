@@ -1,9 +1,9 @@
 """An evaluation: every condition on every excerpt, in processes of one thread each, resumable.
 
-OUT/audio/ITEM/reference.flac and CONDITION.flac are what was scored (48 kHz, 16 bits,
-in time with each other); OUT/cache has one file per item
-and condition, named by a hash of the excerpt's samples, the condition's settings (a model by its id) and the scores'
-version. What is there is not done again.
+OUT/audio/ITEM/reference.flac and CONDITION.flac are what was scored (48 kHz, 16 bits, in time with
+each other); OUT/cache has one file per item and condition, named by a hash of the excerpt's
+samples, the condition's settings (a model by its id) and the scores' version. What is there is not
+done again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,7 +33,8 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 
 @dataclass(frozen=True)
 class Task:
-    """One condition on one item. `other`: id of the item that another-excerpt plays; `models`: package by id."""
+    """One condition on one item. `other`: id of the item that another-excerpt plays; `models`:
+    package by id."""
 
     item: Item
     other: Item
@@ -49,18 +50,15 @@ class Task:
     @property
     def key(self) -> str:
         """Hash of all that the score depends on."""
-        settings = {k: v for k, v in self.condition.settings.items() if k not in ("default", "fidelity")}
+        settings = {
+            k: v for k, v in self.condition.settings.items() if k not in ("default", "fidelity")
+        }
         what = [SCORES_VERSION, self.item.sha256, settings, self.speech]
-        if settings["do"] == "another-excerpt":
+        if self.condition.action == "another-excerpt":
             what.append(self.other.sha256)
-        if self.mid:
+        if self.condition.mid_only:
             what.append("loudness of the mid channel")
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
-
-    @property
-    def mid(self) -> bool:
-        """Whether the condition sends the mid channel alone."""
-        return self.condition.settings.get("channels") == 1
 
     @property
     def record(self) -> Path:
@@ -81,12 +79,15 @@ def write_references(out: Path, excerpts: Sequence[tuple[Item, Audio]]) -> None:
 
 
 def write_sound(path: Path, audio: NDArray[np.floating]) -> None:
-    """float [channels, samples] at 48 kHz -> 16-bit FLAC, whole or not at all. OutputError."""
+    """Writes float [channels, samples] at 48 kHz as a 16-bit file of the kind that the path's
+    suffix names (`.flac`, `.wav`), whole or not at all. Raises OutputError."""
     part = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-        soundfile.write(part, samples, RATE, format="FLAC", subtype="PCM_16")
+        samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(
+            np.int16
+        )
+        soundfile.write(part, samples, RATE, format=path.suffix[1:].upper(), subtype="PCM_16")
         part.replace(path)
     except (OSError, soundfile.SoundFileError) as error:
         part.unlink(missing_ok=True)
@@ -105,15 +106,20 @@ def read_sound(path: Path) -> Audio:
 def run_task(task: Task) -> Score:
     """Does what the task says, or reads what it said before."""
     if task.done:
-        return Score(**{**json.loads(task.record.read_text()), "item": task.item.id, "condition": task.condition.id})
-    from ravecodec.evaluate.scores import fitted, score
+        score = Score(**json.loads(task.record.read_text()))
+        return replace(score, item=task.item.id, condition=task.condition.id)
+    from ravecodec.evaluate.measures import scores
 
-    reference, other = (read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other))
+    reference, other = (
+        read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other)
+    )
     done = apply(task.condition.settings, reference, other, task.models)
-    values, delay = score(reference, done.audio, RATE, speech=task.speech, mid=task.mid)
+    values, delay = scores.score(
+        reference, done.audio, RATE, speech=task.speech, mid=task.condition.mid_only
+    )
     if done.kept is not None:
         values["symbols_kept"] = done.kept
-    write_sound(task.sound, fitted(done.audio.astype(np.float64), reference.shape[1], delay))
+    write_sound(task.sound, scores.fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)
     task.record.parent.mkdir(parents=True, exist_ok=True)
@@ -139,13 +145,16 @@ def run_all(tasks: Sequence[Task], jobs: int, report: Callable[[int, int], None]
 
 
 def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Score]:
-    """Scores as they are ready. Models of a worker stay loaded, so neighbours are tasks of one model."""
+    """Scores as they are ready. Models of a worker stay loaded, so neighbours are tasks of one
+    model."""
     if not tasks:
         return
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries when a worker loads them
     try:
-        with ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"), initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(
+            min(jobs, len(tasks)), get_context("spawn"), initializer=_one_thread
+        ) as pool:
             futures = [pool.submit(run_task, task) for task in tasks]
             try:
                 for future in as_completed(futures):

@@ -15,7 +15,8 @@ from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.results import Speed
 from ravecodec.evaluate.runner import write_sound
 
-# Linux counts the memory of whoever started a process as that process' peak: the one that starts it has to be small.
+# Linux counts the memory of whoever started a process as that process' peak: the one that starts
+# it has to be small.
 WATCH = """
 import os, sys, time
 began = time.perf_counter()
@@ -26,8 +27,11 @@ sys.exit(os.waitstatus_to_exitcode(status))
 LENGTH, SHORT = 60.0, 0.5  # seconds: what is measured, and what takes as long as starting does
 
 
-def measure(name: str, model: Path, sounds: Sequence[Audio], threads: Sequence[int]) -> Iterator[Speed]:
-    """Encoding and decoding of a minute made of the sounds, at each number of threads; nothing else should run."""
+def measure(
+    name: str, model: Path, sounds: Sequence[Audio], threads: Sequence[int]
+) -> Iterator[Speed]:
+    """Encoding and decoding of a minute made of the sounds, at each number of threads; nothing else
+    should run."""
     with tempfile.TemporaryDirectory() as folder:
         long, short = Path(folder) / "long.flac", Path(folder) / "short.flac"
         audio = _joined(sounds, round(LENGTH * RATE))
@@ -36,7 +40,13 @@ def measure(name: str, model: Path, sounds: Sequence[Audio], threads: Sequence[i
         for count in threads:
             for what, endings in (("encode", (".flac", ".rvc")), ("decode", (".rvc", ".wav"))):
                 costs = [
-                    _run(what, model, count, path.with_suffix(endings[0]), path.with_suffix(endings[1]))
+                    _run(
+                        what,
+                        model,
+                        count,
+                        path.with_suffix(endings[0]),
+                        path.with_suffix(endings[1]),
+                    )
                     for path in (short, long)
                 ]
                 yield Speed(what, name, count, LENGTH, costs[1][0], costs[0][0], costs[1][1])
@@ -56,13 +66,17 @@ def _run(what: str, model: Path, threads: int, source: Path, target: Path) -> tu
 
 
 def time_command(arguments: Sequence[str]) -> tuple[float, int]:
-    """(wall seconds, peak resident bytes) of one `ravecodec` process with these arguments, from start to exit.
+    """(wall seconds, peak resident bytes) of one `ravecodec` process with these arguments, from
+    start to exit.
 
-    The one meter of time and memory: benchmarks measure with it, too. RavecodecError if the command fails.
+    The one meter of time and memory: benchmarks measure with it, too. RavecodecError if the command
+    fails.
     """
     command = [sys.executable, "-m", "ravecodec", *arguments]
     try:
-        done = subprocess.run([sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, check=True
+        )
     except subprocess.CalledProcessError as error:
         raise RavecodecError(f"{arguments[0]} failed while its speed was measured") from error
     seconds, peak = done.stdout.split()[-2:]  # behind what the command itself may have printed

@@ -1,7 +1,9 @@
-"""What the scores of an evaluation can and cannot say: intervals, paired differences, curves compared, worst items.
+"""What the scores of an evaluation can and cannot say: intervals, paired differences, curves
+compared, worst items.
 
-Excerpts of one file are alike, so chance is drawn over files ("clusters"), not over excerpts. Everything is a function
-of its arguments and a seed: the order of a mapping changes nothing, and the same call gives the same digits.
+Excerpts of one file are alike, so chance is drawn over files ("clusters"), not over excerpts.
+Everything is a function of its arguments and a seed: the order of a mapping changes nothing, and
+the same call gives the same digits.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from ravecodec.evaluate.results import Metric, Results
 LEVEL = 0.95  # of every interval here
 ROUNDS = 10_000  # of a bootstrap
 POINTS = 4  # that a curve needs for a Bjontegaard difference
-SLIVER = 0.05  # overlap of two curves below which a difference would speak of almost nothing
+LEAST_OVERLAP = 0.05  # of two curves: below it a difference would speak of almost nothing
 METHODS = ("pchip", "akima")
 
 Curve = Sequence[tuple[float, float]]  # points (kbit/s, quality), any order
@@ -30,7 +32,8 @@ Curve = Sequence[tuple[float, float]]  # points (kbit/s, quality), any order
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval. `low` and `high` are NaN where one cluster alone says nothing of chance.
+    """A mean with its 95 % interval. `low` and `high` are NaN where one cluster alone says nothing
+    of chance.
 
     `n`: values in the mean; `clusters`: independent sources that they come from.
     """
@@ -46,15 +49,16 @@ class Interval:
         """Whether there is an interval at all."""
         return not math.isnan(self.low)
 
-    def text(self, digits: int = 2, sign: str = "") -> str:
-        """`3.56 [2.99, 4.06]`; without brackets where there is no interval. `sign="+"`: for differences."""
-        numbers = [f"{value:{sign}.{digits}f}" for value in (self.mean, self.low, self.high)]
-        return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]" if self.bounded else numbers[0]
+    def text(self, digits: int = 2) -> str:
+        """`3.56 [2.99, 4.06]`; without brackets where there is no interval."""
+        mean, low, high = (f"{value:.{digits}f}" for value in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]" if self.bounded else mean
 
 
 @dataclass(frozen=True)
 class Paired:
-    """`difference`: mean of a minus b over the items that both have; on how many of them a wins, ties and loses."""
+    """`difference`: mean of a minus b over the items that both have; on how many of them a wins,
+    ties and loses."""
 
     difference: Interval
     wins: int
@@ -66,9 +70,10 @@ class Paired:
 class Delta:
     """A Bjontegaard difference of curve a from curve b, or why there is none.
 
-    `value`: in %, or in the metric's unit; None where `reason` says why. `overlap`: length of the range that both
-    curves cover (of quality, or of log rate) over that of the range that either covers, 0..1; `low`, `high`: its ends
-    (in the metric's unit, or kbit/s), NaN without one. `note`: which points were left out of the curves, "" if none.
+    `value`: in %, or in the metric's unit; None where `reason` says why. `overlap`: length of the
+    range that both curves cover (of quality, or of log rate) over that of the range that either
+    covers, 0..1; `low`, `high`: its ends (in the metric's unit, or kbit/s), NaN without one.
+    `note`: which points were left out of the curves, "" if none.
     """
 
     value: float | None
@@ -87,16 +92,20 @@ def clusters_of(results: Results) -> dict[str, str]:
 def mean_interval(
     values: Mapping[str, float], clusters: Mapping[str, str], seed: int = 0, rounds: int = ROUNDS
 ) -> Interval:
-    """Mean over items, with the 95 % percentile interval of a bootstrap that redraws whole clusters.
+    """Mean over items, with the 95 % percentile interval of a bootstrap that redraws whole
+    clusters.
 
-    A round draws as many clusters as there are, with replacement, and takes the mean of all their items. The percentile
-    interval is known to be somewhat too narrow below about 20 clusters.
-    values: number by item id; clusters: source by item id. InputError without a value or with one that is not finite.
+    A round draws as many clusters as there are, with replacement, and takes the mean of all their
+    items. The percentile interval is known to be somewhat too narrow below about 20 clusters.
+    values: number by item id; clusters: source by item id. InputError without a value or with one
+    that is not finite.
     """
     _check_finite(values)
     names = sorted({clusters[item] for item in values})
     grouped = [[values[item] for item in values if clusters[item] == name] for name in names]
-    sums = np.array([math.fsum(group) for group in grouped])  # exact, so the order of items cannot matter
+    sums = np.array(
+        [math.fsum(group) for group in grouped]
+    )  # exact, so the order of items cannot matter
     counts = np.array([len(group) for group in grouped], dtype=np.float64)
     mean = math.fsum(values.values()) / len(values)
     if len(names) == 1:
@@ -107,66 +116,81 @@ def mean_interval(
 
 
 def t_interval(values: ArrayLike) -> Interval:
-    """Mean of independent numbers (one per listener) with the 95 % interval of Student's t. Needs `ravecodec[eval]`."""
+    """Mean of independent numbers (one per listener) with the 95 % interval of Student's t. Needs
+    `ravecodec[eval]`."""
     sample = np.asarray(values, dtype=np.float64)
     _check_finite(dict(enumerate(sample.tolist())))
     mean, count = float(sample.mean()), len(sample)
     if count == 1:
         return Interval(mean, math.nan, math.nan, 1, 1)
-    reach = float(extra("scipy.stats").t.ppf((1 + LEVEL) / 2, count - 1)) * float(sample.std(ddof=1)) / math.sqrt(count)
+    reach = (
+        float(extra("scipy.stats").t.ppf((1 + LEVEL) / 2, count - 1))
+        * float(sample.std(ddof=1))
+        / math.sqrt(count)
+    )
     return Interval(mean, mean - reach, mean + reach, count, count)
 
 
 def paired(
-    a: Mapping[str, float], b: Mapping[str, float], clusters: Mapping[str, str], better: str, tie: float = 0.0
+    a: Mapping[str, float], b: Mapping[str, float], clusters: Mapping[str, str], better: str
 ) -> Paired:
-    """a minus b over the items both have, with the interval of `mean_interval`, and how often a is the better one.
+    """a minus b over the items both have, with the interval of `mean_interval`, and how often a is
+    the better one.
 
-    better: "higher", "lower", or "" for signed errors (the one nearer to 0 wins); tie: a difference of at most this is
-    nobody's win. InputError if they have no item in common.
+    better: "higher", "lower", or "" for signed errors (the one nearer to 0 wins). InputError if
+    they have no item in common.
     """
     common = [item for item in a if item in b]
     if not common:
         raise InputError("the two conditions have no item in common to be compared on")
     gains = [_gain(a[item], b[item], better) for item in common]
     difference = mean_interval({item: a[item] - b[item] for item in common}, clusters)
-    wins, losses = sum(gain > tie for gain in gains), sum(gain < -tie for gain in gains)
+    wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     return Paired(difference, wins, len(gains) - wins - losses, losses)
 
 
 def curve(results: Results, series: str, metric: str) -> list[tuple[float, float]]:
-    """(kbit/s, mean quality) of the conditions of a series that have both, by file bytes, in order of rate."""
+    """(kbit/s, mean quality) of the conditions of a series that have both, by file bytes, in order
+    of rate."""
     points = []
     for condition in results.of(series):
-        rate, values = results.kbps(condition.id), list(results.values(condition.id, metric).values())
+        rate, values = (
+            results.kbps(condition.id),
+            list(results.values(condition.id, metric).values()),
+        )
         if rate is not None and values:
             points.append((rate, math.fsum(values) / len(values)))
     return sorted(points)
 
 
 def bd_rate(a: Curve, b: Curve, method: str = "pchip", better: str = "higher") -> Delta:
-    """By how many % more (+) or fewer (-) bits curve a needs than curve b for the same quality, on average.
+    """By how many % more (+) or fewer (-) bits curve a needs than curve b for the same quality, on
+    average.
 
-    The mean difference of log rate, as functions of quality, over the qualities that both reach (Bjontegaard,
-    ITU-T VCEG-M33, 2001; the package bjontegaard does the interpolation: method "pchip" or "akima"). Never beyond them:
-    without overlap, or below 5 % of it, the result has a reason instead of a value; likewise with fewer than 4 points.
-    Points that cost as much as another one or more and are no better are left out, and named in `note`.
-    better: "higher" or "lower". Needs `ravecodec[eval]`; InputError for rates that are not positive or not finite.
+    The mean difference of log rate, as functions of quality, over the qualities that both reach
+    (Bjontegaard, ITU-T VCEG-M33, 2001; the package bjontegaard does the interpolation: method
+    "pchip" or "akima"). Never beyond them: without overlap, or below 5 % of it, the result has a
+    reason instead of a value; likewise with fewer than 4 points. Points that cost as much as
+    another one or more and are no better are left out, and named in `note`. better: "higher" or
+    "lower". Needs `ravecodec[eval]`; InputError for rates that are not positive or not finite.
     """
     return _delta(a, b, method, better, over_rate=False)
 
 
 def bd_quality(a: Curve, b: Curve, method: str = "pchip", better: str = "higher") -> Delta:
-    """By how much curve a's quality is above (+) or below (-) curve b's at the same rate, in the metric's unit.
+    """By how much curve a's quality is above (+) or below (-) curve b's at the same rate, in the
+    metric's unit.
 
-    The mean difference of quality, as functions of log rate, over the rates that both have; all else as in `bd_rate`.
-    Its sign is that of the metric: with better="lower", negative is good for a.
+    The mean difference of quality, as functions of log rate, over the rates that both have; all
+    else as in `bd_rate`. Its sign is that of the metric: with better="lower", negative is good for
+    a.
     """
     return _delta(a, b, method, better, over_rate=True)
 
 
 def worst(results: Results, metric: str, condition: str, n: int = 5) -> list[tuple[str, float]]:
-    """The n items (id, value) that a condition did worst on, worst first; for signed errors the farthest from 0.
+    """The n items (id, value) that a condition did worst on, worst first; for signed errors the
+    farthest from 0.
 
     UsageError for a metric that the results do not have.
     """
@@ -179,7 +203,10 @@ def _metric(results: Results, name: str) -> Metric:
     for metric in results.metrics:
         if metric.id == name:
             return metric
-    raise UsageError(f"metric {name} is not in the results, expected one of {', '.join(m.id for m in results.metrics)}")
+    raise UsageError(
+        f"metric {name} is not in the results, "
+        f"expected one of {', '.join(m.id for m in results.metrics)}"
+    )
 
 
 def _check_finite(values: Mapping[Any, float]) -> None:
@@ -192,9 +219,12 @@ def _check_finite(values: Mapping[Any, float]) -> None:
 
 @lru_cache(maxsize=8)
 def _draws(clusters: int, seed: int, rounds: int) -> NDArray[np.float64]:
-    """[rounds, clusters]: how often each cluster was drawn. Kept, as a report asks for the same ones all the time."""
+    """[rounds, clusters]: how often each cluster was drawn. Kept, as a report asks for the same
+    ones all the time."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=rounds).astype(np.float64)
+    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=rounds).astype(
+        np.float64
+    )
 
 
 def _tails() -> tuple[float, float]:
@@ -215,33 +245,49 @@ def _gain(a: float, b: float, better: str) -> float:
 def _delta(a: Curve, b: Curve, method: str, better: str, *, over_rate: bool) -> Delta:
     """A Bjontegaard difference of a from b over rate (of quality) or over quality (of log rate)."""
     if method not in METHODS or better not in ("higher", "lower"):
-        raise UsageError(f"method {method!r}, better {better!r}: expected one of {METHODS} and 'higher' or 'lower'")
+        raise UsageError(
+            f"method {method!r}, better {better!r}: "
+            f"expected one of {METHODS} and 'higher' or 'lower'"
+        )
     sign = 1.0 if better == "higher" else -1.0
     fronts = [_front(points, sign) for points in (a, b)]
-    note = "; ".join(f"{name}: {text}" for name, (_, text) in zip("ab", fronts, strict=True) if text)
+    note = "; ".join(
+        f"{name}: {text}" for name, (_, text) in zip("ab", fronts, strict=True) if text
+    )
     (first, _), (second, _) = fronts
-    few = [f"curve {name} has {len(p)}" for name, p in (("a", first), ("b", second)) if len(p) < POINTS]
+    few = [
+        f"curve {name} has {len(p)}" for name, p in (("a", first), ("b", second)) if len(p) < POINTS
+    ]
     if few:
-        return Delta(None, 0.0, math.nan, math.nan, f"too few points: {' and '.join(few)} of {POINTS}", note)
+        return Delta(
+            None, 0.0, math.nan, math.nan, f"too few points: {' and '.join(few)} of {POINTS}", note
+        )
     overlap, low, high = _overlap(first[:, 0 if over_rate else 1], second[:, 0 if over_rate else 1])
     low, high = sorted((10**low, 10**high) if over_rate else (sign * low, sign * high))
     if overlap == 0:
         return Delta(None, 0.0, math.nan, math.nan, "no overlap", note)
-    if overlap < SLIVER:
+    if overlap < LEAST_OVERLAP:
         return Delta(
-            None, overlap, low, high, f"overlap of {100 * overlap:.1f} %, expected at least {100 * SLIVER:g} %", note
+            None,
+            overlap,
+            low,
+            high,
+            f"overlap of {100 * overlap:.1f} %, expected at least {100 * LEAST_OVERLAP:g} %",
+            note,
         )
     return Delta(_bjontegaard(first, second, method, over_rate, sign), overlap, low, high, "", note)
 
 
 def _front(points: Curve, sign: float) -> tuple[NDArray[np.float64], str]:
-    """[n, 2] of (log10 rate, quality times sign), both strictly rising, and a text about the points left out."""
+    """[n, 2] of (log10 rate, quality times sign), both strictly rising, and a text about the points
+    left out."""
     kept: list[tuple[float, float]] = []
     left = []
     for rate, quality in sorted(points, key=lambda point: (point[0], -sign * point[1])):
         if not (math.isfinite(rate) and math.isfinite(quality) and rate > 0):
             raise InputError(
-                f"a curve has the point ({rate} kbit/s, {quality}); expected finite numbers and a rate above 0"
+                f"a curve has the point ({rate} kbit/s, {quality}); "
+                "expected finite numbers and a rate above 0"
             )
         if kept and sign * quality <= kept[-1][1]:
             left.append(f"{rate:.4g}")
@@ -252,12 +298,19 @@ def _front(points: Curve, sign: float) -> tuple[NDArray[np.float64], str]:
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float]:
-    """(share of the range of either that is the range of both, its lower end, its upper end); rising a and b."""
+    """(share of the range of either that is the range of both, its lower end, its upper end);
+    rising a and b."""
     low, high = max(a[0], b[0]), min(a[-1], b[-1])
-    return max(0.0, float((high - low) / (max(a[-1], b[-1]) - min(a[0], b[0])))), float(low), float(high)
+    return (
+        max(0.0, float((high - low) / (max(a[-1], b[-1]) - min(a[0], b[0])))),
+        float(low),
+        float(high),
+    )
 
 
-def _bjontegaard(a: NDArray[np.float64], b: NDArray[np.float64], method: str, over_rate: bool, sign: float) -> float:
+def _bjontegaard(
+    a: NDArray[np.float64], b: NDArray[np.float64], method: str, over_rate: bool, sign: float
+) -> float:
     """The difference itself: quality in the metric's unit, or rate in %."""
     module = extra("bjontegaard")
     options = {"method": method, "require_matching_points": False, "min_overlap": 0}

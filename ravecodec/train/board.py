@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from ravecodec.errors import OutputError
+from ravecodec.evaluate.page.charts import spectrograms
 from ravecodec.models.latent import LatentSpace
 from ravecodec.train import figures
 from ravecodec.train.stages import ACTIVE_BITS
@@ -112,14 +113,16 @@ def _add_bits(writer: SummaryWriter, stage: int, step: int, heard: list[Heard]) 
 
 def _add_curve(writer: SummaryWriter, stage: int, step: int, heard: list[Heard]) -> None:
     if _has_matplotlib():
-        writer.add_figure(f"stage {stage}/KL per latent", figures.bits_per_latent(_bits(heard), ACTIVE_BITS), step)
+        writer.add_figure(
+            f"stage {stage}/KL per latent", figures.bits_per_latent(_bits(heard), ACTIVE_BITS).figure(), step
+        )
 
 
 def _add_fidelity(writer: SummaryWriter, latent: LatentSpace, default_dims: int) -> None:
     for dims in range(1, len(latent.mean) + 1):
         writer.add_scalar("latents/fidelity", latent.fidelity(dims), dims)
     if _has_matplotlib():
-        writer.add_figure("latents/fidelity curve", figures.fidelity(latent, default_dims))
+        writer.add_figure("latents/fidelity curve", figures.fidelity(latent, default_dims).figure())
 
 
 def _add_excerpts(writer: SummaryWriter, tag: str, step: int, rate: int, heard: Iterable[Heard], how: str) -> None:
@@ -127,7 +130,8 @@ def _add_excerpts(writer: SummaryWriter, tag: str, step: int, rate: int, heard: 
         _add_audio(writer, f"{tag}/excerpt {i}, original", original, rate, step)
         _add_audio(writer, f"{tag}/excerpt {i}, decoded", output, rate, step)
         if _has_matplotlib():
-            picture = figures.spectrograms({"original": original, f"decoded: {how}": output}, rate)
+            mids = {"original": original.mean(0), f"decoded: {how}": output.mean(0)}
+            picture = spectrograms(mids, rate)
             writer.add_figure(f"{tag}/excerpt {i}", picture, step)
 
 

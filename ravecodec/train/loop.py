@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from ravecodec.train.folder import LOST, UNPICKLING, Run, check_folder, held
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
-from ravecodec.train.report import write_report
+from ravecodec.train.report import can_write_report, write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
 from ravecodec.train.validation import Heard, Latents, listen, unchanged, validate
 
@@ -306,7 +305,7 @@ def _train(
     run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
     write_package(path, network, recipe, latent, coding, info)
     run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
-    if find_spec("matplotlib") is not None:
+    if can_write_report():
         report(f"report: {write_report(run.folder)}")
     for doubt in doubts:
         report(f"warning: {doubt}")

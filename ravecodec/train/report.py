@@ -1,69 +1,81 @@
-"""One page about a training run: what it trained on, how it went, what comes out. Reads the run folder only.
+"""One page about a training run: what it trained on, how it went, what comes out. Reads the run
+folder only.
 
-`report.html` is self-contained: figures are inline SVG and PNG, nothing is fetched. Excerpts come from the validation
-tracks and go through the real codec, bitstream and all.
-"""
+`report.html` is self-contained: figures and sounds are inside, nothing is fetched. Excerpts come
+from the validation tracks and go through the real codec, bitstream and all. Drawn and printed as
+the pages of evaluations are."""
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
-from ravecodec.errors import InputError, UsageError
-from ravecodec.files import AtomicFile
+from ravecodec.errors import InputError
+from ravecodec.evaluate.page.charts import Chart, Line, spectrograms_svg
+from ravecodec.evaluate.page.html import Player, Sound, flac_url, write_html
+from ravecodec.evaluate.page.tables import facts
 from ravecodec.train import figures
 from ravecodec.train.cache import Track, describe
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ravecodec.models.package import Model
 
 EXCERPTS, EXCERPT_SECONDS = 3, 10.0
-CURVES = {  # of log.jsonl: title -> (keys, logarithmic)
-    "Spectral distance S": (("spectral", "validation"), True),
-    "Rate of the latents, kbit/s": (("kbps", "validation_kbps"), False),
-    "Share of spectral peaks kept (peak F1, validation)": (("validation_peaks",), False),
-    "Weight of the KL, beta": (("beta",), True),
-    "Active latents": (("active",), False),
-    "Discriminator and feature matching": (("critic", "adversarial", "matching"), False),
+CURVES = {  # of log.jsonl: title -> (keys, scale of the y axis)
+    "Spectral distance S": (("spectral", "validation"), "log"),
+    "Rate of the latents, kbit/s": (("kbps", "validation_kbps"), "linear"),
+    "Share of spectral peaks kept (peak F1, validation)": (("validation_peaks",), "linear"),
+    "Weight of the KL, beta": (("beta",), "log"),
+    "Active latents": (("active",), "linear"),
+    "Discriminator and feature matching": (("critic", "adversarial", "matching"), "linear"),
 }
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-body{color:#222;background:#fff}
-table{border-collapse:collapse}td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
-figure{margin:1.5rem 0}figure>*{max-width:100%;height:auto;background:#fff}figcaption{color:#666}
-@media(prefers-color-scheme:dark){body{color:#ddd;background:#161616}figcaption{color:#999}}"""
+COLOURS = ("codec-1", "model-1", "codec-2")  # of the curves in one chart
+HEIGHT = 190.0  # of a chart, points
+INFO = ("steps", "hours_of_audio", "licence", "warnings")  # of a package
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Audio float32 [channels, samples] before and after; `title`: what it is and how it was
+    coded."""
+
+    title: str
+    rate: int
+    original: NDArray[np.float32]
+    decoded: NDArray[np.float32]
+
+
+def can_write_report() -> bool:
+    """Whether the packages of `ravecodec[report]` are installed."""
+    return all(find_spec(name) is not None for name in ("jinja2", "matplotlib"))
 
 
 def write_report(run: Path) -> Path:
     """Writes `report.html` into a run folder and returns its path.
 
-    Raises:
-        InputError: there is no log in the folder. UsageError: matplotlib is not installed.
-    """
+    Raises InputError where there is no log in the folder, UsageError where jinja2 or matplotlib is
+    missing."""
     log = _read_log(run)
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise UsageError("the report needs matplotlib: `pip install 'ravecodec[report]'`") from error
-    with mpl.rc_context({"svg.hashsalt": "ravecodec", "font.size": 9}):
-        body = "\n".join(_sections(run, log))
-    name = html.escape(run.resolve().name)
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style>'
-        f"<h1>Training run {name}</h1>\n{body}\n</html>\n"
-    )
-    with AtomicFile(run / "report.html", force=True) as file:
-        file.write(page.encode(errors="replace"))
-    return run / "report.html"
+    data = _read_json(run / "data.json")
+    context = {
+        "title": f"Training run {run.resolve().name}",
+        "name": run.resolve().name,
+        "place": f"{_place(log[-1])}.",
+        "advice": _last_advice(log),
+        "data": [line.removeprefix("data: ") for line in describe(data)] if data else [],
+        "curves": [chart.svg() for chart in _curves(log)],
+        "recipe": json.dumps(_read_json(run / "recipe.json"), indent=1),
+    }
+    return write_html(run / "report.html", "run.html.j2", **context, **_about_model(run, data))
 
 
 def _read_log(run: Path) -> list[dict[str, Any]]:
@@ -77,120 +89,122 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _sections(run: Path, log: list[dict[str, Any]]) -> Iterator[str]:
-    last = log[-1]
-    yield f"<p>Stage {last['stage']}, step {last['step']}.</p>"
-    for line in [line for line in log if "advice" in line][-1:]:
-        yield f"<p>Stage {line['stage']}, step {line['step']}: {html.escape(line['advice'])}.</p>"
-    data = _read_json(run / "data.json")
-    if data:
-        yield "<h2>Data</h2>"
-        yield from (f"<p>{html.escape(line.removeprefix('data: '))}</p>" for line in describe(data))
-    yield "<h2>Curves</h2>"
-    yield _svg(
-        _curves(log), "Means over 15 seconds of training; validation in between. The line marks the start of stage 2."
-    )
-    if packages := sorted(run.glob("*.safetensors")):
-        from ravecodec.models.package import load_package
-
-        model = load_package(packages[0])
-        yield "<h2>Model</h2>"
-        yield _facts(packages[0], model)
-        yield _svg(
-            figures.fidelity(model.latent, model.coding.dims),
-            "Fidelity f: the share of the latent deviation that the first dims carry.",
-        )
-        yield from _excerpts(data, model)
-    yield f"<h2>Recipe</h2><pre>{html.escape(json.dumps(_read_json(run / 'recipe.json'), indent=1))}</pre>"
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-# ---- figures ---------------------------------------------------------------------------------------------------------
+def _place(line: dict[str, Any]) -> str:
+    return f"Stage {line['stage']}, step {line['step']}"
 
 
-def _curves(log: list[dict[str, Any]]) -> Figure:
-    from matplotlib.figure import Figure
+def _last_advice(log: list[dict[str, Any]]) -> str:
+    """What the training advised last; "" if nothing."""
+    for line in reversed(log):
+        if "advice" in line:
+            return f"{_place(line)}: {line['advice']}."
+    return ""
 
+
+def _curves(log: list[dict[str, Any]]) -> Iterator[Chart]:
+    """Over the steps of both stages; the start of stage 2 is marked."""
     stage1 = max((line["step"] for line in log if line["stage"] == 1), default=0)
-    shown = {t: c for t, c in CURVES.items() if any(key in line for line in log for key in c[0])}
-    figure = Figure(figsize=(9, 2.2 * len(shown)), layout="constrained")
-    for axes, (title, (keys, logarithmic)) in zip(
-        figure.subplots(len(shown), squeeze=False)[:, 0], shown.items(), strict=True
-    ):
-        for key in keys:
-            points = [(line["step"] + stage1 * (line["stage"] == 2), line[key]) for line in log if key in line]
-            if points:
-                dots = "o-" if key.startswith("validation") else "-"
-                axes.plot(*zip(*points, strict=True), dots, markersize=3, linewidth=1, label=key.replace("_", " "))
-        if stage1 and log[-1]["stage"] == 2:
-            axes.axvline(stage1, color="gray", linewidth=0.8)
-        axes.set_title(title, loc="left")
-        axes.set_yscale("log" if logarithmic else "linear")
-        axes.legend(loc="upper right", frameon=False)
-    axes.set_xlabel("step")
-    return figure
+    marks = [stage1] if stage1 and log[-1]["stage"] == 2 else []
+    for title, (keys, scale) in CURVES.items():
+        named = zip(keys, COLOURS, strict=False)
+        lines = [_line(log, key, colour, stage1) for key, colour in named]
+        drawn = [line for line in lines if line.points]
+        if drawn:
+            yield Chart(title, "", drawn, (), "linear", scale, marks=marks, height=HEIGHT)
 
 
-def _svg(figure: Figure, caption: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return f"<figure>{text[text.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
+def _line(log: list[dict[str, Any]], key: str, colour: str, stage1: int) -> Line:
+    """The values of a key; a step of stage 2 comes after the `stage1` steps of stage 1.
+
+    A run that was stopped goes on from its last checkpoint: what it logs again replaces what it had
+    logged."""
+    points: list[tuple[float, float]] = []
+    for line in reversed([line for line in log if key in line]):
+        step = line["step"] + stage1 * (line["stage"] == 2)
+        if not points or step < points[-1][0]:
+            points.append((step, line[key]))
+    points.reverse()
+    marker = "o" if key.startswith("validation") else ""
+    return Line(key.replace("_", " "), colour, points, marker=marker)
 
 
-def _png(figure: Figure, caption: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+# ---- the model -----------------------------------------------------------------------------------
 
 
-# ---- the model -------------------------------------------------------------------------------------------------------
+def _about_model(run: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """What the template says of the run's package, if there is one."""
+    packages = sorted(run.glob("*.safetensors"))
+    if not packages:
+        return {"model": [], "players": [], "pictures": []}
+    from ravecodec.models.package import load_package
+
+    model = load_package(packages[0])
+    excerpts = list(_excerpts(data, model))
+    return {
+        "model": facts(_model(packages[0], model)),
+        "fidelity": figures.fidelity(model.latent, model.coding.dims).svg(),
+        "players": [_player(excerpt) for excerpt in excerpts],
+        "pictures": [(excerpt.title, _picture(excerpt)) for excerpt in excerpts],
+    }
 
 
-def _facts(path: Path, model: Model) -> str:
-    rows = {
+def _model(path: Path, model: Model) -> dict[str, Any]:
+    dims = f"{model.coding.dims} of {model.config.latent} dims"
+    found: dict[str, Any] = {
         "file": f"{path.name}, {path.stat().st_size / 1e6:.2f} MB",
         "id": model.id.hex(),
-        "default point": f"{model.coding.dims} of {model.config.latent} dims, step {model.coding.step_index}",
-        "dims for f = 0.9, 0.95, 0.99": ", ".join(str(model.latent.dims_for(f)) for f in (0.9, 0.95, 0.99)),
-        **{
-            key.replace("_", " "): model.info[key]
-            for key in ("steps", "hours_of_audio", "licence", "warnings")
-            if key in model.info
-        },
+        "default point": f"{dims}, step {model.coding.step_index}",
+        "dims for f = 0.9, 0.95, 0.99": [model.latent.dims_for(f) for f in (0.9, 0.95, 0.99)],
     }
-    cells = (f"<tr><th>{html.escape(key)}<td>{html.escape(str(value))}" for key, value in rows.items())
-    return f"<table>{''.join(cells)}</table>"
+    return found | {key: model.info[key] for key in INFO if key in model.info}
 
 
-def _excerpts(data: dict[str, Any], model: Model) -> Iterator[str]:
-    """The middles of validation tracks, coded and decoded; nothing where the cache of decoded audio is gone."""
+def _excerpts(data: dict[str, Any], model: Model) -> Iterator[Excerpt]:
+    """The middles of validation tracks, coded and decoded; nothing where the cache of decoded audio
+    is gone."""
     cache = Path(data.get("cache", ""))
     if not (cache / "audio.i16").is_file():
         return
-    yield "<h2>Validation excerpts, coded</h2>"
-    channels, rate = model.config.channels, model.config.sample_rate
-    audio = np.memmap(cache / "audio.i16", "<i2", "r").reshape(-1, channels)
-    for facts in data.get("validation", [])[:EXCERPTS]:
-        yield _excerpt(Track(**facts), audio, rate, model)
+    audio = np.memmap(cache / "audio.i16", "<i2", "r").reshape(-1, model.config.channels)
+    for track in data.get("validation", [])[:EXCERPTS]:
+        yield _excerpt(Track(**track), audio, model)
 
 
-def _excerpt(track: Track, audio: NDArray[np.int16], rate: int, model: Model) -> str:
-    from ravecodec.evaluate.metrics import peak_f1
+def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> Excerpt:
+    from ravecodec.evaluate.measures.peaks import peak_f1
     from ravecodec.transcode import decode, encode
 
+    rate = model.config.sample_rate
     frames = min(track.frames, round(EXCERPT_SECONDS * rate))
     start = track.start + (track.frames - frames) // 2
     original = (audio[start : start + frames].T / 32768).astype(np.float32)
     coded = encode(original, rate, model)
-    output, _ = decode(coded, model)
+    decoded, _ = decode(coded, model)
     kbps = len(coded) * 8 / (frames / rate) / 1000
-    peaks = peak_f1(original.mean(0), output.mean(0), rate)
+    peaks = peak_f1(original.mean(0), decoded.mean(0), rate)
     name = track.path.encode(errors="replace").decode()
-    shown = figures.spectrograms({"in": original, "out": output}, rate)
-    return _png(shown, f"{name}: {kbps:.2f} kbit/s, peak F1 {peaks:.2f}")
+    return Excerpt(f"{name}: {kbps:.2f} kbit/s, peak F1 {peaks:.2f}", rate, original, decoded)
+
+
+def _player(excerpt: Excerpt) -> Player:
+    sounds = [
+        Sound("original", "", "ink", _flac(excerpt.original, excerpt.rate)),
+        Sound("decoded", "", "model-1", _flac(excerpt.decoded, excerpt.rate)),
+    ]
+    return Player(excerpt.title, excerpt.original.shape[1] / excerpt.rate, sounds)
+
+
+def _picture(excerpt: Excerpt) -> str:
+    mids = {"original": excerpt.original.mean(0), "decoded": excerpt.decoded.mean(0)}
+    return spectrograms_svg(mids, excerpt.rate)
+
+
+def _flac(audio: NDArray[np.float32], rate: int) -> str:
+    """Audio [channels, samples] as the URL of a 16-bit FLAC file."""
+    file = io.BytesIO()
+    soundfile.write(file, audio.T, rate, format="FLAC", subtype="PCM_16")
+    return flac_url(file.getvalue())

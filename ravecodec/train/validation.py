@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ravecodec.evaluate.metrics import peak_f1
+from ravecodec.evaluate.measures.peaks import peak_f1
 from ravecodec.models.clock import Clock
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.losses import kl_bits

@@ -1,4 +1,5 @@
-"""Level, waveform and stereo image of decoded audio against its reference: [channels, samples], full scale = 1."""
+"""Level, waveform and stereo image of decoded audio against its reference: [channels, samples],
+full scale = 1."""
 
 from __future__ import annotations
 
@@ -8,13 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.evaluate.extras import extra
-from ravecodec.evaluate.spectral import hann
+from ravecodec.evaluate.measures.spectral import hann
 
 Audio = NDArray[np.float64]
 
 MOST_SI_SDR = 100.0  # dB: what an identical signal gets
 SHORTEST_LOUDNESS = 0.4  # seconds: one block of BS.1770
-OCTAVES = (88.0, 177.0, 354.0, 707.0, 1414.0, 2828.0, 5657.0, 11314.0, 20000.0)  # Hz: edges of the stereo bands
+OCTAVES = (
+    88.0,
+    177.0,
+    354.0,
+    707.0,
+    1414.0,
+    2828.0,
+    5657.0,
+    11314.0,
+    20000.0,
+)  # Hz: edges of the stereo bands
 STEREO_WINDOW, STEREO_FRAMES = 2048, 8  # a tile lasts about 0.1 s at 48 kHz
 NOTHING = 1e-9  # energy of a tile (of unscaled spectra) that no sound falls below
 AUDIBLE = 1e-6  # of the loudest tile's energy: quieter ones say nothing of a stereo image
@@ -22,7 +33,8 @@ MOST_LEVEL = 40.0  # dB between left and right
 
 
 def loudness(audio: Audio, rate: int) -> float:
-    """Integrated loudness in LUFS (ITU-R BS.1770-4, by pyloudnorm); -inf for silence, NaN below 0.4 s.
+    """Integrated loudness in LUFS (ITU-R BS.1770-4, by pyloudnorm); -inf for silence, NaN below 0.4
+    s.
 
     Raises UsageError where `ravecodec[eval]` is missing.
     """
@@ -34,16 +46,18 @@ def loudness(audio: Audio, rate: int) -> float:
 
 
 def loudness_error(reference: Audio, decoded: Audio, rate: int) -> float:
-    """Loudness of `decoded` minus that of `reference` in LU; 0 is equal, NaN where one of them has none."""
+    """Loudness of `decoded` minus that of `reference` in LU; 0 is equal, NaN where one of them has
+    none."""
     levels = [loudness(audio, rate) for audio in (reference, decoded)]
     return levels[1] - levels[0] if np.isfinite(levels).all() else float("nan")
 
 
 def si_sdr(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), of mono signals (samples,).
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), of mono signals
+    (samples,).
 
-    Up to 100; more is nearer in *waveform*: codecs that do not keep phases score below 0 whatever they sound like. NaN
-    where one of them is silent.
+    Up to 100; more is nearer in *waveform*: codecs that do not keep phases score below 0 whatever
+    they sound like. NaN where one of them is silent.
     """
     x, y = reference - reference.mean(), decoded - decoded.mean()
     power = float(x @ x)
@@ -56,11 +70,12 @@ def si_sdr(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> floa
 
 
 def stereo_errors(reference: Audio, decoded: Audio, rate: int) -> tuple[float, float]:
-    """(level, correlation) errors of the stereo image of [2, samples]: means of |difference| over tiles of an octave
-    and 0.1 s, weighted by the reference's energy in the tile.
+    """(level, correlation) errors of the stereo image of [2, samples]: means of |difference| over
+    tiles of an octave and 0.1 s, weighted by the reference's energy in the tile.
 
-    level: of 10 lg (left / right energy), in dB within +-40. correlation: of Re <L, R> / (|L| |R|), -1 to 1. 0 is
-    equal; NaN for a silent reference. After the inter-channel cues of parametric stereo (Breebaart et al. 2005).
+    level: of 10 lg (left / right energy), in dB within +-40. correlation: of Re <L, R> / (|L| |R|),
+    -1 to 1. 0 is equal; NaN for a silent reference. After the inter-channel cues of parametric
+    stereo (Breebaart et al. 2005).
     """
     cues = [_stereo_cues(audio, rate) for audio in (reference, decoded)]
     energy = cues[0][2]

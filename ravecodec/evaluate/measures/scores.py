@@ -13,134 +13,157 @@ import soxr
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate import level, metrics, spectral
+from ravecodec.evaluate.filters import RATE, correlation
+from ravecodec.evaluate.measures import level, peaks, perceptual, spectral
 from ravecodec.evaluate.results import Metric
 
-RATE = 48_000
 MOST_DELAY = 0.5  # seconds either way that are looked at
-SURE = 0.5  # normalised cross-correlation from which a delay is believed: waveforms are alike at all
-BETTER_BY = 0.01  # than without a delay: the maximum of a filtered signal may lie a few samples aside
+SURE = (
+    0.5  # normalised cross-correlation from which a delay is believed: waveforms are alike at all
+)
+BETTER_BY = (
+    0.01  # than without a delay: the maximum of a filtered signal may lie a few samples aside
+)
 SILENT = 1e-5  # RMS of an excerpt that nothing can be said about
 SHORTEST = 0.5  # seconds
 Audio = NDArray[np.float64]  # [channels, samples]
 
 
-def _metric(name: str, label: str, unit: str, better: str, best: float | None, about: str, **more: bool) -> Metric:
-    return Metric(name, label, unit, better, best, about, **more)
-
-
 METRICS: tuple[Metric, ...] = (
-    _metric(
+    Metric(
         "visqol", "ViSQOL", "MOS-LQO", "higher", 4.73,
-        "ViSQOL in audio mode (Hines et al. 2015; visqol-python), mid channel, 1 to 4.73. It follows bandwidth and "
-        "envelopes: noise with the right envelope scores high. A prediction by a model, not the opinion of listeners.",
+        "ViSQOL in audio mode (Hines et al. 2015; visqol-python), mid channel, 1 to 4.73. It "
+        "follows bandwidth and envelopes: noise with the right envelope scores high. A prediction"
+        " by a model, not the opinion of listeners.",
         headline=True,
     ),
-    _metric(
+    Metric(
         "zimtohrli", "Zimtohrli", "", "higher", 5.0,
-        "Google's psychoacoustic distance, mapped to 1 to 5, mid channel. Smoother than ViSQOL at low rates; it "
-        "hardly sees harmonics either.", headline=True,
+        "Google's psychoacoustic distance, mapped to 1 to 5, mid channel. Smoother"
+        " than ViSQOL at low rates; it hardly sees harmonics either.", headline=True,
     ),
-    _metric(
+    Metric(
         "peak_f1", "Peak F1", "", "higher", 1.0,
-        "Share of prominent spectral peaks between 50 and 5000 Hz that are where they belong, both ways (harmonic "
-        "mean of precision and recall). Noise with the right envelope scores next to nothing.",
+        "Share of prominent spectral peaks between 50 and 5000 Hz that are where they belong, "
+        "both ways (harmonic mean of precision and recall). Noise with the right envelope scores "
+        "next to nothing.",
         headline=True,
     ),
-    _metric(
+    Metric(
         "symbols_kept", "Symbols kept", "", "higher", 1.0,
-        "Of audio that went through the codec several times: share of the symbols of the first pass that the last one "
-        "sends at the same place.",
+        "Of audio that went through the codec several times: share of the symbols of the first "
+        "pass that the last one sends at the same place.",
     ),
-    _metric("peak_precision", "Peak precision", "", "higher", 1.0, "Share of the decoded peaks that the original has."),
-    _metric("peak_recall", "Peak recall", "", "higher", 1.0, "Share of the original's peaks that are still there."),
-    _metric(
+    Metric(
+        "peak_precision", "Peak precision", "", "higher", 1.0,
+        "Share of the decoded peaks that the original has.",
+    ),
+    Metric(
+        "peak_recall", "Peak recall", "", "higher", 1.0,
+        "Share of the original's peaks that are still there.",
+    ),
+    Metric(
         "log_mel", "Log-mel distance", "dB", "lower", 0.0,
-        "Mean absolute level difference of two mel spectrograms (128 bands, Hann 2048, hop 512, clamped at -100 "
-        "dB), mid channel.", headline=True,
+        "Mean absolute level difference of two mel spectrograms (128 bands, Hann "
+        "2048, hop 512, clamped at -100 dB), mid channel.", headline=True,
     ),
-    _metric(
+    Metric(
         "mel_dac", "Mel distance of DAC", "", "lower", 0.0,
-        "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as the paper of the "
-        "Descript Audio Codec defines it (there at 44.1 kHz; its evaluation script has other settings).",
+        "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as"
+        " the paper of the Descript Audio Codec defines it (there at 44.1 kHz; its evaluation "
+        "script has other settings).",
     ),
-    _metric(
+    Metric(
         "spectral_paper", "Spectral distance, paper", "", "lower", 0.0,
-        "The multiscale distance of the RAVE paper with its 1e-7 inside the logarithm, which measures the noise "
-        "floor of a decoder as much as the codec.",
+        "The multiscale distance of the RAVE paper with its 1e-7 inside the logarithm, which "
+        "measures the noise floor of a decoder as much as the codec.",
     ),
-    _metric(
+    Metric(
         "spectral_floored", "Spectral distance, floored", "", "lower", 0.0,
         "The same with magnitudes not below 1e-4 (-74 dB of a full-scale sine).",
     ),
     *(
-        _metric(
-            f"lsd_{name}", f"Log-spectral distance {low / 1000:g}-{high / 1000:g} kHz", "dB", "lower", 0.0,
+        Metric(
+            f"lsd_{name}", f"Log-spectral distance {low / 1000:g}-{high / 1000:g} kHz",
+            "dB", "lower", 0.0,
             "Root mean square level difference over the bins of the band, averaged over frames.",
         )
         for name, (low, high) in spectral.LSD_BANDS.items()
     ),
-    _metric(
+    Metric(
         "loudness_error", "Loudness error", "LU", "", 0.0,
-        "Integrated loudness (ITU-R BS.1770) of the decoded audio minus that of the original (of the mid channels, "
-        "where only that was sent); 0 is right.",
+        "Integrated loudness (ITU-R BS.1770) of the decoded audio minus that of the original (of "
+        "the mid channels, where only that was sent); 0 is right.",
     ),
-    _metric(
+    Metric(
         "stereo_level_error", "Stereo level error", "dB", "lower", 0.0,
-        "Mean |difference| of the level between left and right, by octave and 0.1 s, weighted by energy.",
+        "Mean |difference| of the level between left and right, by octave and 0.1 s, weighted by "
+        "energy.",
     ),
-    _metric(
+    Metric(
         "stereo_correlation_error", "Stereo correlation error", "", "lower", 0.0,
-        "Mean |difference| of the correlation between left and right, by octave and 0.1 s, weighted by energy.",
+        "Mean |difference| of the correlation between left and right, by octave and 0.1 s, "
+        "weighted by energy.",
     ),
     *(
-        _metric(f"{name}_{side}", f"{label}, {side}", unit, better, best, f"The same of the {side} channel alone.")
+        Metric(
+            f"{name}_{side}", f"{label}, {side}", unit, better, best,
+            f"The same of the {side} channel alone.",
+        )
         for name, label, unit, better, best in (
             ("log_mel", "Log-mel distance", "dB", "lower", 0.0),
             ("peak_f1", "Peak F1", "", "higher", 1.0),
         )
         for side in ("left", "right")
     ),
-    _metric(
+    Metric(
         "visqol_speech", "ViSQOL, speech", "MOS-LQO", "higher", None,
-        "ViSQOL in speech mode at 16 kHz; an identical signal scores about 4.5 to 5. Never to be averaged with the "
-        "audio mode.",
+        "ViSQOL in speech mode at 16 kHz; an identical signal scores about 4.5 to 5. Never to be "
+        "averaged with the audio mode.",
     ),
-    _metric(
+    Metric(
         "pesq_wb", "PESQ wideband", "MOS-LQO", "higher", 4.64,
         "ITU-T P.862.2 at 16 kHz, where the package pesq is installed.",
     ),
-    _metric(
+    Metric(
         "estoi", "ESTOI", "", "higher", 1.0,
         "Extended short-time objective intelligibility (Jensen & Taal 2016; pystoi) at 10 kHz.",
     ),
-    _metric(
+    Metric(
         "si_sdr", "SI-SDR, as it is", "dB", "higher", 100.0,
-        "Scale-invariant signal-to-distortion ratio of the waveforms, before alignment. No measure of quality: "
-        "codecs that do not keep phases are below 0, and a 3.5 kHz low-pass beats Opus.", diagnostic=True,
+        "Scale-invariant signal-to-distortion ratio of the waveforms, before "
+        "alignment. No measure of quality: codecs that do not keep phases are "
+        "below 0, and a 3.5 kHz low-pass beats Opus.", diagnostic=True,
     ),
-    _metric(
-        "si_sdr_aligned", "SI-SDR, aligned", "dB", "higher", 100.0, "The same after the delay is undone.",
-        diagnostic=True,
+    Metric(
+        "si_sdr_aligned", "SI-SDR, aligned", "dB", "higher", 100.0,
+        "The same after the delay is undone.", diagnostic=True,
     ),
 )  # fmt: skip
 
 
 def prepare(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio, Audio, int]:
-    """(reference, decoded, delay): both float64 [channels, samples] at 48 kHz, ready to be compared.
+    """(reference, decoded, delay): both float64 [channels, samples] at 48 kHz, ready to be
+    compared.
 
-    Both are resampled by soxr (VHQ) if need be and freed from DC; the decoded one is rounded to 16 bits, so that no
-    score sees what a file would not hold, its delay (samples by which it is late; negative: early) is undone, and it is
-    cut or padded to the reference's length. A delay is believed only where the waveforms are alike: codecs that make up
-    phases have none that could be measured so. InputError for different numbers of channels, NaN or empty audio.
+    Both are resampled by soxr (VHQ) if need be and freed from DC; the decoded one is rounded to 16
+    bits, so that no score sees what a file would not hold, its delay (samples by which it is late;
+    negative: early) is undone, and it is cut or padded to the reference's length. A delay is
+    believed only where the waveforms are alike: codecs that make up phases have none that could be
+    measured so. InputError for different numbers of channels, NaN or empty audio.
     """
     pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
     if len(pair[0]) != len(pair[1]) or min(audio.size for audio in pair) == 0:
-        raise InputError(f"scores take audio of the same channels, found shapes {pair[0].shape} and {pair[1].shape}")
+        raise InputError(
+            "scores take audio of the same channels, "
+            f"found shapes {pair[0].shape} and {pair[1].shape}"
+        )
     if not all(np.isfinite(audio).all() for audio in pair):
         raise InputError("scores take finite samples, found NaN or infinity")
     if rate != RATE:
-        pair = [np.atleast_2d(soxr.resample(audio.T, rate, RATE, quality="VHQ").T) for audio in pair]
+        pair = [
+            np.atleast_2d(soxr.resample(audio.T, rate, RATE, quality="VHQ").T) for audio in pair
+        ]
     x, y = pair[0], np.clip(np.rint(pair[1] * 32768), -32768, 32767) / 32768
     x, y = (audio - audio.mean(axis=1, keepdims=True) for audio in (x, y))
     delay = find_delay(x.mean(0), y.mean(0))
@@ -154,17 +177,13 @@ def fitted(audio: Audio, samples: int, delay: int) -> Audio:
 
 
 def find_delay(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
-    """By how many samples `decoded` is late, within half a second: the maximum of the normalised cross-correlation if
-    it is at least 0.5 and clearly above that of no delay, else 0."""
+    """By how many samples `decoded` is late, within half a second: the maximum of the normalised
+    cross-correlation if it is at least 0.5 and clearly above that of no delay, else 0."""
     scale = np.linalg.norm(reference) * np.linalg.norm(decoded)
     if scale < 1e-9:
         return 0
-    longest = max(len(reference), len(decoded))
-    size = 1 << (2 * longest).bit_length()  # no lag meets another one's wrap-around
-    product = np.fft.rfft(reference, size).conj() * np.fft.rfft(decoded, size)
-    correlation = np.fft.irfft(product, size) / scale
-    most = min(round(MOST_DELAY * RATE), longest - 1)
-    around = np.roll(correlation, most)[: 2 * most + 1]  # lags -most to most
+    most = min(round(MOST_DELAY * RATE), max(len(reference), len(decoded)) - 1)
+    around = correlation(reference, decoded, range(-most, most + 1)) / scale
     best = int(around.argmax())
     return best - most if around[best] >= max(SURE, around[most] + BETTER_BY) else 0
 
@@ -180,10 +199,11 @@ def score(
 ) -> tuple[dict[str, float], int]:
     """(values by metric id, delay in samples at 48 kHz) of audio [channels, samples] or [samples].
 
-    Metrics that say nothing about this pair (silence; less than half a second, for ViSQOL a second) are missing, as are
-    those in `skip`, those of packages that are not installed (`absent`), and without `speech` those of speech. With
-    `mid`, only the mid channel was sent, so its loudness is what is compared, not that of both sides. Raises
-    InputError as `prepare` does, UsageError without pyloudnorm (`ravecodec[eval]`).
+    Metrics that say nothing about this pair (silence; less than half a second, for ViSQOL a second)
+    are missing, as are those in `skip`, those of packages that are not installed (`absent`), and
+    without `speech` those of speech. With `mid`, only the mid channel was sent, so its loudness is
+    what is compared, not that of both sides. Raises InputError as `prepare` does, UsageError
+    without pyloudnorm (`ravecodec[eval]`).
     """
     x, y, delay = prepare(reference, decoded, rate)
     values: dict[str, float] = {}
@@ -198,13 +218,15 @@ def score(
 
 
 def _as_it_is(reference: ArrayLike, decoded: ArrayLike) -> list[NDArray[np.float64]]:
-    """Mid channels (samples,), nothing undone; the decoded one cut or padded to the reference's length."""
+    """Mid channels (samples,), nothing undone; the decoded one cut or padded to the reference's
+    length."""
     pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
     return [fitted(audio, pair[0].shape[1], 0).mean(0) for audio in pair]
 
 
 def absent() -> list[str]:
-    """Packages of `ravecodec[eval]` that are not installed and whose scores are therefore left out."""
+    """Packages of `ravecodec[eval]` that are not installed and whose scores are therefore left
+    out."""
     return [name for name in ("visqol", "zimtohrli", "pystoi") if find_spec(name) is None]
 
 
@@ -215,11 +237,11 @@ def _measures(x: Audio, y: Audio, speech: bool, mid: bool) -> Iterator[Measure]:
     """Names and functions that compute their values, of prepared audio."""
     a, b = x.mean(0), y.mean(0)
     if "visqol" not in absent():
-        yield ("visqol",), lambda: metrics.visqol_audio(a, b, RATE)
+        yield ("visqol",), lambda: perceptual.visqol_audio(a, b, RATE)
     if "zimtohrli" not in absent():
-        yield ("zimtohrli",), lambda: metrics.zimtohrli(a, b, RATE)
+        yield ("zimtohrli",), lambda: perceptual.zimtohrli(a, b, RATE)
     yield ("peak_f1", "peak_precision", "peak_recall"), lambda: _peaks(a, b)
-    yield ("log_mel",), lambda: metrics.log_mel_distance(a, b, RATE)
+    yield ("log_mel",), lambda: spectral.log_mel_distance(a, b, RATE)
     yield ("mel_dac",), lambda: spectral.dac_mel_distance(a, b, RATE)
     yield ("spectral_paper",), lambda: spectral.multiscale(a, b, added=1e-7)
     yield ("spectral_floored",), lambda: spectral.multiscale(a, b, floor=1e-4)
@@ -231,24 +253,29 @@ def _measures(x: Audio, y: Audio, speech: bool, mid: bool) -> Iterator[Measure]:
     yield ("loudness_error",), lambda: level.loudness_error(heard[0], heard[1], RATE)
     yield ("si_sdr_aligned",), lambda: level.si_sdr(a, b)
     if len(x) == 2:
-        yield ("stereo_level_error", "stereo_correlation_error"), lambda: level.stereo_errors(x, y, RATE)
+        yield (
+            ("stereo_level_error", "stereo_correlation_error"),
+            lambda: level.stereo_errors(x, y, RATE),
+        )
         for side, one, other in (("left", x[0], y[0]), ("right", x[1], y[1])):
-            yield (f"log_mel_{side}",), partial(metrics.log_mel_distance, one, other, RATE)
-            yield (f"peak_f1_{side}",), partial(metrics.peak_f1, one, other, RATE)
+            yield (f"log_mel_{side}",), partial(spectral.log_mel_distance, one, other, RATE)
+            yield (f"peak_f1_{side}",), partial(peaks.peak_f1, one, other, RATE)
     if speech:
         yield from _speech_measures(a, b)
 
 
 def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator[Measure]:
-    lattice = find_spec("ai_edge_litert") is not None  # without it ViSQOL's speech mode says one or two points too much
+    lattice = (
+        find_spec("ai_edge_litert") is not None
+    )  # without it ViSQOL's speech mode says one or two points too much
     if lattice and "visqol" not in absent():
-        yield ("visqol_speech",), lambda: metrics.visqol_speech(a, b, RATE)
+        yield ("visqol_speech",), lambda: perceptual.visqol_speech(a, b, RATE)
     if "pystoi" not in absent():
-        yield ("estoi",), lambda: metrics.estoi(a, b, RATE)
+        yield ("estoi",), lambda: perceptual.estoi(a, b, RATE)
     if find_spec("pesq") is not None:
-        yield ("pesq_wb",), lambda: metrics.pesq_wb(a, b, RATE)
+        yield ("pesq_wb",), lambda: perceptual.pesq_wb(a, b, RATE)
 
 
 def _peaks(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[float]:
-    found = metrics.peak_score(a, b, RATE)
+    found = peaks.peak_score(a, b, RATE)
     return [found.f1, found.precision, found.recall]

@@ -1,0 +1,1 @@
+"""Measures of how close decoded audio is to its reference; used by the trainer, too."""

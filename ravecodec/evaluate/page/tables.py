@@ -1,0 +1,474 @@
+"""What a page says in words and tables: the verdict, scores, differences, worst items, speed.
+
+A `Table` is plain data whose numbers are already text; the templates print it as HTML, `markdown`
+as Markdown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ravecodec.evaluate import statistics
+from ravecodec.evaluate.page import series
+from ravecodec.evaluate.page.series import headlines, interval, leads, of_kind
+from ravecodec.evaluate.results import Condition, Metric, Results
+from ravecodec.evaluate.statistics import Delta, Interval, Paired
+
+COLUMNS = 5  # of metrics in one table
+SINGLE = {  # over series of one condition
+    "model": "Models",
+    "codec": "Codecs",
+    "bound": "Not quantised",
+    "again": "Several times through the codec",
+    "control": "Controls",
+}
+WORST = 5
+CONTAINER = 0.15  # share of a file above which the verdict names the rate without it
+FILES = 20  # below which the percentile intervals of statistics.py are too narrow
+MIB = 2**20
+NONE, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"  # an en dash, the true minus and times signs
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`text` with a smaller `note` below it; `tone`: "good", "bad" or ""; `share`: 0..1, length of
+    a bar, or None."""
+
+    text: str
+    note: str = ""
+    tone: str = ""
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """`colour`: a name of charts.COLOURS."""
+
+    label: str
+    cells: list[Cell]
+    colour: str = "control"
+
+
+@dataclass(frozen=True)
+class Table:
+    """`groups`: (name, rows); the name is "" where rows are not grouped. `columns`: (name, a
+    smaller line below). `look`: a class of style.css."""
+
+    caption: str
+    head: str
+    columns: list[tuple[str, str]]
+    groups: list[tuple[str, list[Row]]]
+    look: str = ""
+
+
+def markdown(table: Table) -> str:
+    """The table as GitHub's Markdown: without caption and names of groups, notes behind their
+    numbers."""
+    heads = [table.head]
+    heads += [f"{name}, {below}" if below else name for name, below in table.columns]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for _, rows in table.groups:
+        for row in rows:
+            texts = [row.label, *(f"{cell.text} {cell.note}".strip() for cell in row.cells)]
+            lines.append(f"| {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+# ---- numbers as text -----------------------------------------------------------------------------
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """With a true minus; an en dash for none."""
+    if value is None or math.isnan(value):
+        return NONE
+    if float(f"{value:.{digits}f}") == 0:
+        return f"{0:.{digits}f}"  # neither -0.00 nor +0.00
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def digits_of(metric: Metric) -> int:
+    return 1 if metric.diagnostic else 2
+
+
+def brackets(mean: Interval, digits: int = 2, sign: bool = False) -> str:
+    """`[low, high]`, empty where there is no interval."""
+    return (
+        f"[{number(mean.low, digits, sign)}, {number(mean.high, digits, sign)}]"
+        if mean.bounded
+        else ""
+    )
+
+
+def mean_cell(mean: Interval | None, metric: Metric, share: float | None = None) -> Cell:
+    """A mean with its interval below it."""
+    if mean is None:
+        return Cell(NONE)
+    digits = digits_of(metric)
+    return Cell(number(mean.mean, digits), brackets(mean, digits), share=share)
+
+
+def rate_cell(results: Results, condition: Condition, *, payload: bool = False) -> Cell:
+    return Cell(number(results.kbps(condition.id, payload=payload)))
+
+
+def direction(metric: Metric) -> str:
+    """What a column's head says below its name."""
+    arrow = {"higher": "↑ higher is better", "lower": "↓ lower is better"}.get(
+        metric.better, "0 is right"
+    )
+    return f"{metric.unit}, {arrow}" if metric.unit else arrow
+
+
+def metric_columns(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
+    return [(metric.label, direction(metric)) for metric in metrics]
+
+
+# ---- differences ---------------------------------------------------------------------------------
+
+
+def compared(results: Results, metric: Metric, a: Condition, b: Condition) -> Paired | None:
+    """a minus b; None where they share no item."""
+    mine, theirs = (results.values(condition.id, metric.id) for condition in (a, b))
+    if not mine.keys() & theirs.keys():
+        return None
+    return statistics.paired(mine, theirs, statistics.clusters_of(results), metric.better)
+
+
+def tone_of(difference: Interval, metric: Metric) -> str:
+    """Whether a difference is good or bad, where its interval leaves no doubt."""
+    if metric.better == "" or not difference.bounded or difference.low <= 0 <= difference.high:
+        return ""
+    return "good" if (difference.mean > 0) == (metric.better == "higher") else "bad"
+
+
+# ---- verdict -------------------------------------------------------------------------------------
+
+
+def verdict(results: Results) -> list[str]:
+    """A sentence for every model, and one about what none of this says."""
+    return [_model_sentence(results, condition) for condition in leads(results)] + [
+        _limits_sentence(results)
+    ]
+
+
+def _model_sentence(results: Results, lead: Condition) -> str:
+    name, rate = series.model_name(results, lead), _rate(results, lead)
+    scores = [_score(results, lead, metric) for metric in headlines(results)]
+    sentence = f"At {rate}, model {name} scores {_listed([score for score in scores if score])}"
+    anchor = series.nearest(results, lead, of_kind(results, "codec"))
+    return f"{sentence}; {_against(results, lead, anchor)}." if anchor else f"{sentence}."
+
+
+def _score(results: Results, condition: Condition, metric: Metric) -> str:
+    """`ViSQOL 3.85 [3.75, 3.95]`; "" where there is none."""
+    mean = interval(results, condition, metric)
+    if mean is None:
+        return ""
+    digits = digits_of(metric)
+    unit = f" {metric.unit}" if metric.unit in ("dB", "LU") else ""
+    return f"{metric.label} {number(mean.mean, digits)}{unit} {brackets(mean, digits)}".strip()
+
+
+def _against(results: Results, lead: Condition, anchor: Condition) -> str:
+    """How the model stands against an anchor: only sure differences are called better or worse."""
+    labels: dict[str, list[str]] = {"good": [], "bad": [], "": []}
+    for metric in headlines(results):
+        pair = compared(results, metric, lead, anchor)
+        other = interval(results, anchor, metric)
+        if pair is not None and other is not None:
+            tone = tone_of(pair.difference, metric)
+            labels[tone].append(f"{metric.label} (anchor: {number(other.mean)})")
+    words = {"good": "better on", "bad": "worse on", "": "not told apart from it on"}
+    parts = [f"{words[tone]} {_listed(names)}" for tone, names in labels.items() if names]
+    place = f"the anchor nearest in rate is {anchor.label} at {_rate(results, anchor)}"
+    return f"{place}, and beside it the model is {'; '.join(parts)}" if parts else place
+
+
+def _rate(results: Results, condition: Condition) -> str:
+    """`8.08 kbit/s`, and what it is without the container where that is a good part of it."""
+    rate, payload = (results.kbps(condition.id, payload=payload) for payload in (False, True))
+    text = f"{number(rate)} kbit/s"
+    if rate and payload is not None and payload < (1 - CONTAINER) * rate:
+        text += f" ({number(payload)} without the container)"
+    return text
+
+
+def _limits_sentence(results: Results) -> str:
+    files = len({item.source for item in results.items})
+    basis = f"{_count(len(results.items), 'excerpt')} from {_count(files, 'file')}"
+    narrow = f" (too narrow, as they are of fewer than {FILES} files)" if files < FILES else ""
+    return (
+        f"These are computed scores of {basis}, with 95 % intervals over files{narrow}: "
+        f"no listener was asked, no single score is sound quality{_scores_of_noise(results)}, "
+        "and nothing here speaks of other kinds of audio."
+    )
+
+
+def _scores_of_noise(results: Results) -> str:
+    noise = series.control(results, "noise-vocoded")
+    if noise is None:
+        return ""
+    means = [(metric.label, interval(results, noise, metric)) for metric in headlines(results)]
+    scores = [f"{label} {number(mean.mean)}" for label, mean in means if mean is not None]
+    return f" (mere noise with the excerpts' envelopes gets {_listed(scores)})" if scores else ""
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def glance(results: Results) -> Table:
+    """The models' points between the anchors nearest in rate and the controls, headline metrics
+    only."""
+    near = [c for lead in leads(results) for c in series.nearest_of_each_codec(results, lead)]
+    chosen = {c.id: c for c in [*leads(results), *near, *of_kind(results, "control")]}
+    metrics = headlines(results)
+    columns = [_glance_column(results, metric, list(chosen.values())) for metric in metrics]
+    rows = [
+        Row(c.label, [rate_cell(results, c), *cells], series.colour(results, c))
+        for c, *cells in zip(chosen.values(), *columns, strict=True)
+    ]
+    caption = "The models, the anchors nearest in rate, and what frames them"
+    heads = [("kbit/s", "whole file"), *metric_columns(metrics)]
+    return Table(caption, "Condition", heads, [("", rows)], "even beside")
+
+
+def _glance_column(results: Results, metric: Metric, conditions: Sequence[Condition]) -> list[Cell]:
+    """Means with a bar from the worst of them (empty) to the best."""
+    means = [interval(results, c, metric) for c in conditions]
+    known = [mean.mean for mean in means if mean is not None]
+    low, high = (min(known), max(known)) if known else (0.0, 0.0)
+
+    def share(mean: Interval | None) -> float:
+        if mean is None or high == low:
+            return 1.0
+        rise = (mean.mean - low) / (high - low)
+        return round(1 - rise if metric.better == "lower" else rise, 3)
+
+    return [mean_cell(mean, metric, share(mean)) for mean in means]
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+
+def score_tables(results: Results) -> Iterator[Table]:
+    """All conditions by all metrics: headline ones first, the others a few at a time, diagnostic
+    ones last."""
+    rest = [m for m in results.metrics if not m.headline and not m.diagnostic]
+    diagnostic = [m for m in results.metrics if m.diagnostic]
+    if main := headlines(results):
+        yield score_table(results, "Headline metrics", main)
+    parts = [rest[start : start + COLUMNS] for start in range(0, len(rest), COLUMNS)]
+    for index, part in enumerate(parts, 1):
+        name = f"More metrics, {index} of {len(parts)}" if len(parts) > 1 else "More metrics"
+        yield score_table(results, name, part)
+    if diagnostic:
+        yield score_table(results, "Diagnostic only: not measures of quality", diagnostic)
+
+
+def score_table(results: Results, caption: str, metrics: Sequence[Metric]) -> Table:
+    """All conditions with both rates and some metrics; neighbouring series of one name are one
+    group."""
+    groups: list[tuple[str, list[Row]]] = []
+    for name in results.series:
+        conditions = results.of(name)
+        label = (
+            SINGLE[conditions[0].kind] if len(conditions) == 1 else series.series_name(conditions)
+        )
+        if not groups or groups[-1][0] != label:
+            groups.append((label, []))
+        groups[-1][1].extend(_score_row(results, condition, metrics) for condition in conditions)
+    columns = [("kbit/s", "whole file"), ("kbit/s", "payload"), *metric_columns(metrics)]
+    return Table(f"{caption}: mean and 95 % interval", "Condition", columns, groups, "beside")
+
+
+def _score_row(results: Results, condition: Condition, metrics: Sequence[Metric]) -> Row:
+    cells = [rate_cell(results, condition), rate_cell(results, condition, payload=True)]
+    cells += [mean_cell(interval(results, condition, metric), metric) for metric in metrics]
+    return Row(condition.label, cells, series.colour(results, condition))
+
+
+def paired_tables(results: Results) -> Iterator[Table]:
+    """For each model: its point minus every codec's, every other model's, its own bounds and the
+    controls, item by item."""
+    for lead in leads(results):
+        own = series.family(lead)
+        groups = {
+            "Codecs": of_kind(results, "codec"),
+            "Other models": [other for other in leads(results) if other != lead],
+            "What quantisation costs": [
+                c for c in of_kind(results, "bound") if series.family(c) == own
+            ],
+            "The same, several times": [
+                c for c in of_kind(results, "again") if series.family(c) == own
+            ],
+            "Controls": of_kind(results, "control"),
+        }
+        rows = [
+            (name, [_paired_row(results, lead, c) for c in group])
+            for name, group in groups.items()
+            if group
+        ]
+        columns = [("kbit/s", "of the other"), *metric_columns(headlines(results))]
+        caption = f"{lead.label} ({number(results.kbps(lead.id))} kbit/s) minus"
+        if rows:
+            yield Table(caption, "the other condition", columns, rows)
+
+
+def _paired_row(results: Results, lead: Condition, other: Condition) -> Row:
+    cells = [
+        _paired_cell(compared(results, metric, lead, other), metric)
+        for metric in headlines(results)
+    ]
+    return Row(other.label, [rate_cell(results, other), *cells], series.colour(results, other))
+
+
+def _paired_cell(pair: Paired | None, metric: Metric) -> Cell:
+    """The difference; below it its interval and wins/ties/losses."""
+    if pair is None:
+        return Cell(NONE)
+    digits = digits_of(metric)
+    counts = f"{pair.wins}/{pair.ties}/{pair.losses}"
+    limits = brackets(pair.difference, digits, True)
+    note = f"{limits} · {counts}" if limits else counts
+    return Cell(number(pair.difference.mean, digits, True), note, tone_of(pair.difference, metric))
+
+
+def delta_tables(results: Results) -> Iterator[Table]:
+    """Bjontegaard differences of every model's own curve from every codec's and every other
+    model's."""
+    mine = list(dict.fromkeys(c.series for c in leads(results)))
+    codecs = dict.fromkeys(c.series for c in of_kind(results, "codec"))
+    compared_with = [*mine, *series.series_at_other_efforts(results), *codecs]
+    columns = [
+        ("Rate", "% for the same score"),
+        ("Overlap", "of scores"),
+        ("Score", "at the same rate"),
+        ("Overlap", "of rates"),
+    ]
+    for name in mine:
+        groups = [
+            (f"against {series.series_name(results.of(other))}", _delta_rows(results, name, other))
+            for other in compared_with
+            if other != name
+        ]
+        if groups:
+            yield Table(
+                f"{name}: differences of whole curves", "Metric", columns, groups, "even wordy"
+            )
+
+
+def _delta_rows(results: Results, name: str, other: str) -> list[Row]:
+    """A row for each metric, or a single one where all say the same."""
+    colour = series.colour(results, results.of(other)[0])
+    metrics = [m for m in headlines(results) if m.better]
+    rows = [Row(m.label, _delta_cells(results, m, name, other), colour) for m in metrics]
+    if len(rows) > 1 and all(row.cells == rows[0].cells for row in rows):
+        return [Row("every metric", rows[0].cells, colour)]
+    return rows
+
+
+def _delta_cells(results: Results, metric: Metric, name: str, other: str) -> list[Cell]:
+    curves = [statistics.curve(results, one, metric.id) for one in (name, other)]
+    names = {"a": name, "b": series.series_name(results.of(other))}
+    cells: list[Cell] = []
+    kinds: list[tuple[Callable[..., Delta], str, int, str]] = [
+        (statistics.bd_rate, "%", 0, metric.unit),
+        (statistics.bd_quality, metric.unit, digits_of(metric), "kbit/s"),
+    ]
+    for function, unit, digits, span in kinds:
+        pchip, akima = (function(*curves, method, metric.better) for method in statistics.METHODS)
+        why = _named(f"{pchip.reason}; {pchip.note}".strip("; "), names)
+        overlap = f"{100 * pchip.overlap:.0f} %"
+        if pchip.value is None or akima.value is None:
+            known = not pchip.reason.startswith(
+                "too few"
+            )  # without a curve there is no overlap to speak of
+            cells += [Cell(NONE, why), Cell(overlap if known else NONE)]
+            continue
+        note = f"Akima {number(akima.value, digits, True)}"
+        reach = f"{number(pchip.low)} to {number(pchip.high)} {span}".strip()
+        value = f"{number(pchip.value, digits, True)} {unit}".strip()
+        cells += [Cell(value, f"{note}; {why}" if why else note), Cell(overlap, reach)]
+    return cells
+
+
+def _named(text: str, names: dict[str, str]) -> str:
+    """A text of `statistics` about curves a and b with their names."""
+    return re.sub(
+        r"\b(?:curve ([ab])\b|([ab])(?=: left out))",
+        lambda found: names[found[1] or found[2]],
+        text,
+    )
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The items that a model did worst on by a metric: (item id, value)."""
+
+    condition: Condition
+    metric: Metric
+    items: list[tuple[str, str]]
+
+
+def worst_items(results: Results) -> list[Worst]:
+    """Of every model's point, by every headline metric."""
+    found = []
+    for lead in leads(results):
+        for metric in headlines(results):
+            worst = statistics.worst(results, metric.id, lead.id, WORST)
+            if worst:
+                found.append(Worst(lead, metric, [(item, number(value)) for item, value in worst]))
+    return found
+
+
+def speed_table(results: Results) -> Table | None:
+    """Times of real commands; None if none was measured."""
+    if not results.speed:
+        return None
+    columns = [
+        ("Threads", ""),
+        (f"{TIMES} real time", "after start-up"),
+        ("Seconds", "in all"),
+        ("Seconds", "start-up"),
+        ("Audio", "seconds"),
+        ("Memory", "peak, MiB"),
+    ]
+    groups: dict[str, list[Row]] = {}
+    for speed in results.speed:
+        work = speed.seconds - speed.startup_seconds
+        cells = [
+            str(speed.threads),
+            number(speed.audio_seconds / work, 1) if work > 0 else NONE,
+            number(speed.seconds),
+            number(speed.startup_seconds),
+            number(speed.audio_seconds, 0),
+            number(speed.peak_bytes / MIB, 0),
+        ]
+        groups.setdefault(speed.model, []).append(Row(speed.what, [Cell(text) for text in cells]))
+    return Table("Speed of the command line", "Command", columns, list(groups.items()))
+
+
+def facts(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """A mapping as (name, text), nested values as `name: value` lists."""
+    return [(key.replace("_", " "), _fact(value)) for key, value in values.items()]
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_fact(v)}" for key, v in value.items()) or NONE
+    if isinstance(value, list):
+        return ", ".join(_fact(v) for v in value) or NONE
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
+        return f"{value:,}".replace(",", "\u202f")  # narrow no-break space
+    return NONE if value in (None, "") else str(value)
