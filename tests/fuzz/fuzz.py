@@ -2,6 +2,7 @@
 
     python tests/fuzz/fuzz.py TARGET --cases 100000 --seed 1        plain random mutation, needs nothing
     python tests/fuzz/guided.py TARGET CORPUS -runs=100000          guided by coverage, needs `ravecodec[fuzz]`
+    python tests/fuzz/long.py                                       the long run: both, one after the other
 
 TARGET is container, meta, model or decode. Seeds are the golden vectors, a tiny model, and what lies in
 `tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated and then, mostly, given right
@@ -28,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,6 +39,9 @@ from ravecodec.bitstream.limits import MAX_META
 from ravecodec.bitstream.meta import decode_meta, encode_meta
 from ravecodec.bitstream.varint import Cursor
 from ravecodec.errors import RavecodecError
+
+if TYPE_CHECKING:
+    from ravecodec.models.package import Model
 
 HERE = Path(__file__).resolve().parent
 VECTORS = HERE.parent / "vectors"
@@ -73,6 +78,7 @@ class _Loaded:
 
     folder: Path | None = None
     package: bytes = b""
+    whole: Model | None = None
 
     @classmethod
     def path(cls) -> Path:
@@ -82,6 +88,15 @@ class _Loaded:
             _write_tiny_model(cls.folder / "tiny.safetensors")
             cls.package = (cls.folder / "tiny.safetensors").read_bytes()
         return cls.folder / "tiny.safetensors"
+
+    @classmethod
+    def model(cls) -> Model:
+        """The tiny model, loaded once."""
+        if cls.whole is None:
+            from ravecodec.models.package import load_package
+
+            cls.whole = load_package(cls.path())
+        return cls.whole
 
 
 def _write_tiny_model(path: Path) -> None:
@@ -126,11 +141,9 @@ def model(data: bytes) -> None:
 
 def decode(data: bytes) -> None:
     """Decodes a whole stream with the tiny model."""
-    from ravecodec.models.package import load_package
     from ravecodec.transcode import decode as decode_stream
 
-    loaded = load_package(_Loaded.path())
-    audio, _ = decode_stream(data, loaded)
+    audio, _ = decode_stream(data, _Loaded.model())
     assert np.isfinite(audio).all()
 
 
@@ -150,10 +163,9 @@ def seeds(target: str) -> list[bytes]:
 
 
 def _tiny_streams() -> Iterator[bytes]:
-    from ravecodec.models.package import load_package
     from ravecodec.transcode import encode
 
-    loaded, draws = load_package(_Loaded.path()), np.random.default_rng(1)
+    loaded, draws = _Loaded.model(), np.random.default_rng(1)
     for samples, channels, rate in ((0, 1, 8000), (3000, 1, 48000), (30_000, 2, 44_100)):
         yield encode(0.3 * draws.normal(size=(channels, samples)).clip(-1, 1), rate, loaded, meta={"a": 1})
 
