@@ -35,12 +35,7 @@ def main() -> None:
         draw = random.Random(seed)
         try:
             return change(data, draw, words)[:most]
-        except (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-        ):  # what was mutated before is no model file any more
+        except (ValueError, TypeError, LookupError, AttributeError):  # no model file any more
             return change(start[0], draw, words)[:most]
 
     limits = [SIZE, f"-timeout={fuzz.SECONDS}", "-rss_limit_mb=3072"]
