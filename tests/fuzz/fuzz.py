@@ -85,7 +85,7 @@ class _Loaded:
         if cls.folder is None:
             fast = Path("/dev/shm")
             cls.folder = Path(tempfile.mkdtemp(prefix="ravecodec-fuzz-", dir=fast if fast.is_dir() else None))
-            _write_tiny_model(cls.folder / "tiny.safetensors")
+            write_tiny_model(cls.folder / "tiny.safetensors")
             cls.package = (cls.folder / "tiny.safetensors").read_bytes()
         return cls.folder / "tiny.safetensors"
 
@@ -99,7 +99,8 @@ class _Loaded:
         return cls.whole
 
 
-def _write_tiny_model(path: Path) -> None:
+def write_tiny_model(path: Path, sample_rate: int = 48_000) -> None:
+    """A package of an untrained network that costs next to nothing."""
     import torch
 
     from ravecodec import analysis
@@ -114,7 +115,7 @@ def _write_tiny_model(path: Path) -> None:
     draws = np.random.default_rng(0)
     latent = analyse(draws.normal(size=(64, 4)), 0.1 + draws.random((64, 4)))
     coding = Coding(latent.spread * 3, np.ones(4, np.uint8), np.full(4, 40, np.int16), 3, 0, True)
-    config = ModelConfig(capacity=1, latent=4, ratios=(4, 4, 4), dilations=(1,))
+    config = ModelConfig(sample_rate, capacity=1, latent=4, ratios=(4, 4, 4), dilations=(1,))
     save_package(path, Rave(config).eval(), latent, coding, "tiny", {"licence": "CC0-1.0"})
 
 
