@@ -315,6 +315,12 @@ def check(target: Target, data: bytes) -> str:
 
 
 Findings = list[tuple[str, bytes]]
+asked_to_stop = False
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global asked_to_stop
+    asked_to_stop = True
 
 
 def run(name: str, cases: int, seed: int = 0, seconds: float = float("inf")) -> tuple[Counter[str], Findings]:
@@ -335,7 +341,7 @@ def run(name: str, cases: int, seed: int = 0, seconds: float = float("inf")) -> 
                 findings.append((traceback.format_exc(), data))
             finally:
                 signal.alarm(0)
-            if time.monotonic() > until:
+            if asked_to_stop or time.monotonic() > until:
                 break
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -359,6 +365,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     wanted = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)  # what was done so far is told
     seeds(wanted.target)  # what has to be loaded is
     limit_memory()
     began = time.monotonic()
