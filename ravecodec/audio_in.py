@@ -204,7 +204,9 @@ def open_input(
             if not is_stdio(source):
                 _refuse_header(name, stream)
             layout = raw_16_bit(raw_rate, 1 if raw_channels is None else raw_channels)
-            return AudioInput(name, PcmReader(name, stream, layout, "RAW"), resources, full_scale=full_scale)
+            least = 0 if is_stdio(source) or ignore_length else _size(stream) // layout.frame_bytes
+            reader: Reader = PcmReader(name, stream, layout, "RAW", least=least)
+            return AudioInput(name, reader, resources, full_scale=full_scale)
         opening = _Opening(name, stream, resources, ignore_length)
         reader = opening.reader(can_seek=stream.seekable() and not is_stdio(source))
         return AudioInput(
@@ -254,6 +256,11 @@ def _refuse_header(name: str, stream: BinaryIO) -> None:
                 f"{name}: begins with {start.decode()!r}, a header; expected headerless PCM for a raw rate"
             )
         stream.seek(0)
+
+
+def _size(stream: BinaryIO) -> int:
+    """Bytes of an open file, 0 of a pipe or a device."""
+    return os.fstat(stream.fileno()).st_size if stream.seekable() else 0
 
 
 def _truncated(name: str, there: int, announced: int, what: str, ignore: bool, remarks: list[str]) -> None:

@@ -44,10 +44,17 @@ class Reader(Protocol):
 
 
 class PcmReader:
-    """Samples of a known layout, straight from the stream. `behind` is called once they are all read."""
+    """Samples of a known layout, straight from the stream. `behind` is called once they are all read. `least`: samples
+    per channel that there were when a file without a header was opened."""
 
     def __init__(
-        self, name: str, stream: BinaryIO, layout: PcmLayout, container: str, behind: Callable[[], None] | None = None
+        self,
+        name: str,
+        stream: BinaryIO,
+        layout: PcmLayout,
+        container: str,
+        behind: Callable[[], None] | None = None,
+        least: int = 0,
     ) -> None:
         self.sample_rate = layout.rate
         self.channels = layout.channels
@@ -59,6 +66,7 @@ class PcmReader:
         self._layout = layout
         self._left = layout.frames
         self._behind = behind
+        self._least = least
 
     def read(self, n: int) -> Block:
         n = n if self._left is None else min(n, self._left)
@@ -67,6 +75,9 @@ class PcmReader:
         if extra and self.container == "RAW":
             expected = f"16-bit PCM of {self.channels} channel(s)"
             raise InputError(f"{self._name}: ends inside a sample ({extra} bytes left), expected {expected}")
+        self._least -= frames
+        if frames < n and self._least > 0:
+            raise InputError(f"{self._name}: lost {self._least} samples while it was read, expected a file that stays")
         if self._left is not None:
             self._left -= frames
         if self._left == 0 and self._behind is not None:

@@ -260,8 +260,22 @@ def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[B
             yield file
         return
     stream = binary_stdout(force=force)
-    yield stream
-    stream.flush()
+    try:
+        yield stream
+    except Exception:
+        with suppress(OutputError):  # what was written before the error goes out, if anybody listens
+            stream.flush()
+        raise
+    else:
+        stream.flush()
+    finally:
+        _drop(stream)
+
+
+def _drop(stream: BinaryIO) -> None:
+    """Forgets what could not be written: Python 3.13 tries once more when it clears up, and prints a traceback."""
+    if isinstance(stream, io.BufferedWriter) and isinstance(stream.raw, _Sink):
+        stream.raw.close()
 
 
 def binary_stdout(*, force: bool = False) -> BinaryIO:

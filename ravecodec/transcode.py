@@ -29,7 +29,6 @@ from ravecodec.examine import StreamSummary, is_regular, open_stream
 from ravecodec.files import (
     STDIN_NAME,
     STDOUT_NAME,
-    binary_stdout,
     check_output,
     check_source,
     is_stdio,
@@ -374,9 +373,8 @@ def _stream_output(target: str | Path, *, force: bool, hold: bool) -> Iterator[B
     with temporary_file("--verify") as held:
         yield held
         held.seek(0)
-        stdout = binary_stdout(force=force)
-        shutil.copyfileobj(held, stdout)
-        stdout.flush()
+        with open_binary_output(target, force=force) as stdout:
+            shutil.copyfileobj(held, stdout)
 
 
 # ---- decode ----------------------------------------------------------------------------------------------------------

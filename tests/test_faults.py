@@ -8,6 +8,7 @@ those tests are skipped where mounting is not allowed.
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +23,12 @@ import soundfile
 import torch
 from click.testing import CliRunner, Result
 
-from ravecodec import transcode, zoo
+from ravecodec import audio_in, transcode, zoo
 from ravecodec.cli import main
-from ravecodec.errors import OutputError
-from ravecodec.train import loop
+from ravecodec.errors import InputError, OutputError
+from ravecodec.evaluate import evaluation, folder, runner
+from ravecodec.evaluate.results import Condition, Item, Results
+from ravecodec.train import cache, loop
 from ravecodec.train.recipe import Stage, load_recipe
 
 Audio = Callable[..., np.ndarray]
@@ -85,6 +88,34 @@ def trained(records: Path, out: Path) -> Path:
     """The model of this run, on one thread: sums differ in their last bit with the number of threads."""
     torch.set_num_threads(1)
     return loop.train(records, QUICK, out, device="cpu")
+
+
+EVALUATED = ("--items", "2", "--seconds", "1", "--jobs", "1", "--no-speed", "--anchors", "lowpass", "-q")
+
+
+@pytest.fixture
+def quick_eval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations in this process, with real sounds, one cheap score, and a page without pictures."""
+    for needed in ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard"):
+        pytest.importorskip(needed)
+
+    def level(reference: np.ndarray, audio: np.ndarray, rate: int, **_: object) -> tuple[dict[str, float], int]:
+        return {"peak_f1": float(np.abs(audio).mean())}, 0
+
+    def page(results: Results, out: Path, embed: int) -> None:
+        (out / "index.html").write_text("page")
+
+    monkeypatch.setattr("ravecodec.evaluate.scores.score", level)
+    monkeypatch.setattr("ravecodec.evaluate.report.write_page", page)
+    monkeypatch.setattr(runner, "_run", lambda tasks, jobs: map(runner.run_task, tasks))
+
+
+def evaluated(out: Path) -> tuple[object, dict[str, bytes]]:
+    """What an evaluation has found, and its sounds."""
+    found = Results.load(out / "results.json")
+    assert not list(out.rglob("*.part"))
+    sounds = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.flac")}
+    return (found.items, found.scores, found.conditions), sounds
 
 
 def call(*args: object) -> Result:
@@ -170,6 +201,60 @@ def test_training_killed_again_and_again_ends_with_the_same_model(records: Path,
     assert not list(out.glob("*.part"))
 
 
+def test_an_evaluation_killed_again_and_again_finds_the_same(records: Path, tmp_path: Path, quick_eval: None) -> None:
+    """Whatever is there at any moment is whole, and what was found is not looked for again."""
+    out, draw = tmp_path / "killed", random.Random(11)
+    began = time.monotonic()
+    assert ended(forked(tool("eval", records, "--out", tmp_path / "whole", *EVALUATED))) == 0
+    takes, (found, sounds) = time.monotonic() - began, evaluated(tmp_path / "whole")
+    for number in SIGNALS:
+        struck(tool("eval", records, "--out", out, *EVALUATED), number, draw.uniform(0, takes))
+        for path in out.rglob("*.flac"):
+            assert path.read_bytes() == sounds[str(path.relative_to(out))], (path, number)
+    assert call("eval", records, "--out", out, *EVALUATED).exit_code == 0
+    assert evaluated(out) == (found, sounds)
+
+
+def children_of(process: int) -> set[int]:
+    """Processes whose parent this is (Linux)."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == process:
+                found.add(int(path.parent.name))
+    return found
+
+
+def is_alive(process: int) -> bool:
+    """Whether it runs, and is not merely waited for by nobody."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_workers_end_with_the_process_that_started_them(music: Audio, tmp_path: Path) -> None:
+    """After kill -9, at once; a Ctrl-C for the whole group is the parent's to hear, and ends them as well."""
+    items = [Item(name, name, 0.0, 1.0, name * 64, 1, 48_000) for name in "ab"]
+    runner.write_references(tmp_path, [(item, music(48_000, 1, 48_000)) for item in items])
+    condition = Condition("identity", "identity", "control", "", {"do": "identity"})
+    tasks = [runner.Task(item, items[0], condition, False, {}, tmp_path) for item in items]
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
+        for path in (tmp_path / "cache").glob("*"):
+            path.unlink()
+        child = forked(lambda: runner.run_all(tasks, 2, lambda done, total: None))
+        end = time.monotonic() + 60
+        while len(workers := children_of(child)) < 3 and time.monotonic() < end:  # and one that tracks resources
+            time.sleep(0.02)
+        for process in (child, *workers) if number == signal.SIGINT else (child,):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+        assert ended(child) == code
+        while any(map(is_alive, workers)) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert workers and not any(map(is_alive, workers)), number
+
+
 # ---- disks -----------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +288,7 @@ def test_a_full_disk_loses_nothing(
     model_folder: Path,
     small_disk: Callable[[str], Path],
     monkeypatch: pytest.MonkeyPatch,
+    quick_eval: None,
 ) -> None:
     stream = tmp_path / "song.rvc"
     assert call("encode", song, stream).exit_code == 0
@@ -222,6 +308,15 @@ def test_a_full_disk_loses_nothing(
     assert left == [disk / "old"] and (disk / "old").read_bytes() == OLD
 
     (disk / "old").unlink()
+    small_disk("size=200k")
+    done = call("eval", records, "--out", disk / "report", *EVALUATED)
+    assert done.exit_code == 8 and "cannot be written (No space left on device)" in done.stderr, done.stderr
+    small_disk("size=20m")
+    assert call("eval", records, "--out", disk / "report", *EVALUATED).exit_code == 0
+    assert call("eval", records, "--out", tmp_path / "report", *EVALUATED).exit_code == 0
+    assert evaluated(disk / "report") == evaluated(tmp_path / "report")
+    shutil.rmtree(disk / "report")
+
     small_disk("size=700k")
     with pytest.raises(OutputError, match="cannot be written"):
         trained(records, disk / "run")
@@ -230,7 +325,12 @@ def test_a_full_disk_loses_nothing(
 
 
 def test_a_disk_that_may_only_be_read_is_told(
-    song: Path, records: Path, model_folder: Path, small_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    song: Path,
+    records: Path,
+    model_folder: Path,
+    small_disk: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    quick_eval: None,
 ) -> None:
     disk = small_disk("size=1m")
     small_disk("size=1m,ro")
@@ -239,6 +339,8 @@ def test_a_disk_that_may_only_be_read_is_told(
         ("encode", song, disk / "x.rvc"),
         ("model", "add", model_folder / "paper.safetensors"),
         ("train", records, "--recipe", "tiny", "--out", disk / "run"),
+        ("eval", records, "--out", disk / "report", *EVALUATED),
+        ("eval", records, "--out", disk, *EVALUATED),
     ):
         done = call(*command)
         assert done.exit_code == 8 and done.stderr.count("\n") == 1, (command, done.stderr)
@@ -266,6 +368,90 @@ def test_a_stream_that_shrinks_while_it_is_decoded_is_an_error(
     assert not list(tmp_path.glob("out.wav")) and not list(tmp_path.glob(".*.part"))
 
 
+FORM = {".raw": {"format": "RAW", "subtype": "PCM_16"}, ".opus": {"format": "OGG", "subtype": "OPUS"}}
+
+
+@pytest.fixture
+def shrinking(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files in this list lose their second half once a first block of them has been read."""
+    chosen: list[Path] = []
+    read = audio_in.AudioInput._read
+
+    def shrink(self: audio_in.AudioInput, size: int) -> np.ndarray:
+        block = read(self, size)
+        for path in chosen:
+            if self.name == str(path):
+                os.truncate(path, path.stat().st_size // 2)
+                chosen.remove(path)
+        return block
+
+    monkeypatch.setattr(audio_in.AudioInput, "_read", shrink)
+    return chosen
+
+
+def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
+    tmp_path: Path, music: Audio, shrinking: list[Path]
+) -> None:
+    """Whatever holds it, nothing that is cut short is written; what is left of a header's sound can be asked for."""
+    sound = music(48_000 * 12, 1, 48_000).T
+    for suffix in (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".caf", ".w64", ".opus", ".raw"):
+        path, target = tmp_path / f"song{suffix}", tmp_path / "song.rvc"
+        soundfile.write(path, sound, 48_000, **FORM.get(suffix, {}))
+        shrinking.append(path)
+        done = call("encode", path, target, *(("--raw-rate", 48_000) if suffix == ".raw" else ()))
+        assert not shrinking, suffix
+        assert done.exit_code == 3 and done.stderr.count("\n") == 1, (suffix, done.stderr)
+        assert any(word in done.stderr for word in ("truncated", "damaged", "lost")), (suffix, done.stderr)
+        assert [file for file in tmp_path.iterdir() if file.is_file()] == [path], suffix
+        path.unlink()
+
+
+def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
+    tmp_path: Path, music: Audio, shrinking: list[Path]
+) -> None:
+    """Once it stays what it is, the next call reads it anew."""
+    records = tmp_path / "records"
+    records.mkdir()
+    for name in ("a", "b", "c"):
+        soundfile.write(records / f"{name}.wav", music(48_000 * 12, 1, 48_000, ord(name)).T, 48_000)
+    shrinking.append(records / "b.wav")
+    library = cache.build_cache(records, tmp_path / "cache", 48_000, 1)
+    assert [track.path for track in library.tracks] == ["a.wav", "c.wav"]
+    assert len(library.unreadable) == 1 and "b.wav: is truncated" in library.unreadable[0]
+    assert (tmp_path / "cache" / "audio.i16").stat().st_size == 2 * 2 * 48_000 * 12
+    del library
+    soundfile.write(records / "b.wav", music(48_000 * 2, 1, 48_000).T, 48_000)
+    library = cache.build_cache(records, tmp_path / "cache", 48_000, 1)
+    assert sorted((track.path, track.frames) for track in library.tracks)[1] == ("b.wav", 48_000 * 2)
+    assert not library.unreadable
+
+
+def test_audio_that_shrinks_before_an_evaluation_reads_it_is_left_out_and_named(
+    tmp_path: Path, music: Audio, monkeypatch: pytest.MonkeyPatch, quick_eval: None
+) -> None:
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", music(48_000 * 4, 1, 48_000, ord(name)).T, 48_000)
+    find, sound = evaluation.find_sources, soundfile.SoundFile.read
+
+    def shrink(paths: list[Path]) -> object:
+        found = find(paths)
+        os.truncate(tmp_path / "b.wav", (tmp_path / "b.wav").stat().st_size // 3)
+        return found
+
+    monkeypatch.setattr(evaluation, "find_sources", shrink)
+    done = call("eval", tmp_path / "a.wav", tmp_path / "b.wav", "--out", tmp_path / "report", *EVALUATED)
+    assert done.exit_code == 1, done.stderr
+    results = Results.load(tmp_path / "report" / "results.json")
+    assert {item.source for item in results.items} == {"a.wav"}
+    assert len(results.unreadable) == 1 and results.unreadable[0].startswith("b.wav: ")
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, *rest, **more: sound(self, *rest, **more)[:20_000])
+    with pytest.raises(InputError, match=r"b\.wav: ends .* s before it should"):
+        from ravecodec.evaluate.excerpts import Source, cut
+
+        soundfile.write(tmp_path / "b.wav", music(48_000 * 4, 1, 48_000).T, 48_000)
+        cut(Source(tmp_path / "b.wav", 4.0, ""), 0, 1.0)
+
+
 def test_two_processes_with_one_target_leave_one_of_both(song: Path, tmp_path: Path, model_folder: Path) -> None:
     target, wanted = tmp_path / "both.rvc", []
     for seed in (1, 2):
@@ -288,6 +474,18 @@ def test_two_trainings_of_one_run_are_one(records: Path, whole: bytes, tmp_path:
     children = [forked(work), forked(work)]
     assert sorted(ended(child) for child in children) in ([0, 0], [0, 1])  # one waited for nothing, or came too late
     assert work().read_bytes() == whole
+
+
+def test_two_evaluations_in_one_folder_are_one(records: Path, tmp_path: Path, quick_eval: None) -> None:
+    out = tmp_path / "report"
+    children = [forked(tool("eval", records, "--out", out, *EVALUATED)) for _ in range(2)]
+    assert sorted(ended(child) for child in children) in ([0, 0], [0, 8])  # one came too late, or was refused
+    before = evaluated(out)
+    with folder.held(out):
+        done = call("eval", records, "--out", out, *EVALUATED)
+    assert done.exit_code == 8 and "another process evaluates into this folder" in done.stderr
+    assert call("eval", records, "--out", out, *EVALUATED).exit_code == 0
+    assert evaluated(out) == before
 
 
 # ---- clock and locale ------------------------------------------------------------------------------------------------

@@ -187,16 +187,18 @@ import sys
 from ravecodec.files import open_binary_output
 try:
     with open_binary_output("-") as file:
-        file.write(bytes(1 << 20))
+        for _ in range(100):
+            file.write(bytes(5000))
 except Exception as error:
     print(type(error).__name__, type(error.__cause__).__name__, file=sys.stderr)
 """
 
 
 def test_closed_pipe_is_an_output_error() -> None:
+    """And nothing is left in a buffer, over which Python 3.13, and any in development mode, prints a traceback."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-c", CLOSED_PIPE], stdout=writer, stderr=subprocess.PIPE)
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", CLOSED_PIPE], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert done.stderr.split() == [b"OutputError", b"BrokenPipeError"]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,20 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_forked_child_decodes_with_its_parents_model(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_model_serves_many_threads(stereo_model: Model, small_blocks: Callable[[int], None], music: Music) -> None:
+    """Bytes and samples are those of one thread after the other."""
+    small_blocks(1 << 15)
+    sounds = [music(30_000, seed=seed) for seed in range(6)]
+
+    def there_and_back(audio: np.ndarray) -> tuple[bytes, bytes]:
+        data = ravecodec.encode(audio, 44_100, stereo_model)
+        return data, ravecodec.decode(data, stereo_model)[0].tobytes()
+
+    wanted = [there_and_back(sound) for sound in sounds]
+    with ThreadPoolExecutor(len(sounds)) as pool:
+        assert list(pool.map(there_and_back, sounds)) == wanted
 
 
 def test_metadata_is_bounded_in_depth_and_range() -> None:

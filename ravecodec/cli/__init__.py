@@ -19,8 +19,8 @@ from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.training import train
-from ravecodec.decoders import has_av
 from ravecodec.cli.transfer import transfer
+from ravecodec.decoders import has_av
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

@@ -20,7 +20,7 @@ import soundfile
 from ravecodec import __version__
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
 from ravecodec.evaluate.excerpts import Audio, find_sources, prepare
-from ravecodec.evaluate.folder import Clock, timed
+from ravecodec.evaluate.folder import Clock, held, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
 from ravecodec.evaluate.speed import measure
@@ -90,7 +90,7 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
         (replace(item, source=item.source.removeprefix(above)), audio) for item, audio in excerpts
     ]
     unreadable = [sentence.removeprefix(above) for sentence in unreadable]
-    with timed(request.out, began) as clock:
+    with held(request.out), timed(request.out, began) as clock:
         return _scored(request, excerpts, unreadable, report, say, clock)
 
 

@@ -26,6 +26,7 @@ MARGIN = 1.0  # seconds of context on both sides for the filters
 FIRST = 0.4  # of a file, where an excerpt is looked for first: past the introduction
 QUIET_DB = -45.0  # a half second below this: look further
 SHORTEST = 1.0  # seconds that an excerpt must last
+ANNOUNCED = 8192  # samples that files of lossy formats may announce too many
 Audio = NDArray[np.float32]  # [channels, samples]
 
 
@@ -165,10 +166,14 @@ def _read(path: Path, start: float, seconds: float) -> Audio:
     try:
         with soundfile.SoundFile(path) as file:
             rate, first = file.samplerate, max(0.0, start - MARGIN)
-            file.seek(round(first * rate))
-            audio = file.read(round((start - first + seconds + MARGIN) * rate), always_2d=True)
+            begin, samples = round(first * rate), round((start - first + seconds + MARGIN) * rate)
+            file.seek(begin)
+            audio = file.read(samples, always_2d=True)
+            missing = min(samples, file.frames - begin) - len(audio)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(f"{path}: {_reason(path, error)}") from error
+    if missing > ANNOUNCED:
+        raise InputError(f"{path}: ends {missing / rate:.2f} s before it should; it is truncated")
     if not np.isfinite(audio).all():
         raise InputError(f"{path}: holds NaN or infinity")
     if rate != RATE:

@@ -8,6 +8,7 @@ folder without it is somebody else's.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from typing import Any
 from ravecodec.errors import FormatError, OutputError
 from ravecodec.evaluate.results import Results
 from ravecodec.files import AtomicFile
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 MARK, RESULTS = "evaluation.json", "results.json"
 FORMAT = "ravecodec-evaluation-folder"
@@ -53,13 +59,45 @@ def check_folder(folder: Path, made_by: str, *, force: bool = False) -> None:
 
 def mark(folder: Path, made_by: str, seconds: float = 0.0) -> None:
     """Makes the folder and notes whose it is. OutputError."""
+    _make(folder)
+    values = {"format": FORMAT, "made_by": made_by, "seconds": round(seconds, 3)}
+    with AtomicFile(folder / MARK, force=True) as file:
+        file.write(json.dumps(values).encode())
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-    values = {"format": FORMAT, "made_by": made_by, "seconds": round(seconds, 3)}
-    with AtomicFile(folder / MARK, force=True) as file:
-        file.write(json.dumps(values).encode())
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Makes the folder; within the block no other process evaluates in it. Raises OutputError if
+    one does already.
+
+    The folder itself is locked, so nothing is left of a process that was killed. Where the system
+    has no such locks (Windows, some network file systems), no process is kept out.
+    """
+    _make(folder)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{folder}: another process evaluates into this folder; wait for it, "
+                "or choose another --out"
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 class Clock:

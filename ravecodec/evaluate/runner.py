@@ -9,12 +9,16 @@ done again.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +85,20 @@ def write_references(out: Path, excerpts: Sequence[tuple[Item, Audio]]) -> None:
 def write_sound(path: Path, audio: NDArray[np.floating]) -> None:
     """Writes float [channels, samples] at 48 kHz as a 16-bit file of the kind that the path's
     suffix names (`.flac`, `.wav`), whole or not at all. Raises OutputError."""
-    part = path.with_suffix(".part")
+    samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+    data = io.BytesIO()
+    soundfile.write(data, samples, RATE, format=path.suffix[1:].upper(), subtype="PCM_16")
+    _write(path, data.getvalue())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A file in a folder that may not be there yet, whole or not at all. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(
-            np.int16
-        )
-        soundfile.write(part, samples, RATE, format=path.suffix[1:].upper(), subtype="PCM_16")
-        part.replace(path)
-    except (OSError, soundfile.SoundFileError) as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error})") from error
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be made ({error.strerror})") from error
+    with AtomicFile(path, force=True) as file:
+        file.write(data)
 
 
 def read_sound(path: Path) -> Audio:
@@ -122,9 +129,7 @@ def run_task(task: Task) -> Score:
     write_sound(task.sound, scores.fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)
-    task.record.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(task.record, force=True) as file:
-        file.write(json.dumps(asdict(found)).encode())
+    _write(task.record, json.dumps(asdict(found)).encode())
     return found
 
 
@@ -149,18 +154,21 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Score]:
     model."""
     if not tasks:
         return
-    before = {name: os.environ.get(name) for name in THREADS}
+    before, others = {name: os.environ.get(name) for name in THREADS}, set(active_children())
     os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries when a worker loads them
     try:
-        with ProcessPoolExecutor(
-            min(jobs, len(tasks)), get_context("spawn"), initializer=_one_thread
-        ) as pool:
+        with _undisturbed():
+            workers, context = min(jobs, len(tasks)), get_context("spawn")
+            pool = ProcessPoolExecutor(workers, context, initializer=_begin)
             futures = [pool.submit(run_task, task) for task in tasks]
+        with pool:
             try:
                 for future in as_completed(futures):
                     yield future.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for child in set(active_children()) - others:
+                    child.terminate()  # files are whole or not there at any moment
                 raise
     finally:
         for name, value in before.items():
@@ -170,7 +178,35 @@ def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Score]:
                 os.environ[name] = value
 
 
-def _one_thread() -> None:
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Processes that are started within the block get neither Ctrl-C nor the signal of a terminal
+    that is closed: the one that started them does, and ends them. Windows has no such masks."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()  # first, because starting it lets SIGINT through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """What a worker does first."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, be it by kill -9."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

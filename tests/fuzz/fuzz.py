@@ -2,6 +2,7 @@
 
     python tests/fuzz/fuzz.py TARGET --cases 100000 --seed 1        plain random mutation, needs nothing
     python tests/fuzz/guided.py TARGET CORPUS -runs=100000          guided by coverage, needs `ravecodec[fuzz]`
+    python tests/fuzz/long.py                                       the long run: both, one after the other
 
 TARGET is container, meta, model or decode. Seeds are the golden vectors, a tiny model, and what lies in
 `tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated and then, mostly, given right
@@ -28,6 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,6 +39,9 @@ from ravecodec.bitstream.limits import MAX_META
 from ravecodec.bitstream.meta import decode_meta, encode_meta
 from ravecodec.bitstream.varint import Cursor
 from ravecodec.errors import RavecodecError
+
+if TYPE_CHECKING:
+    from ravecodec.models.package import Model
 
 HERE = Path(__file__).resolve().parent
 VECTORS = HERE.parent / "vectors"
@@ -75,18 +80,29 @@ class _Loaded:
 
     folder: Path | None = None
     package: bytes = b""
+    whole: Model | None = None
 
     @classmethod
     def path(cls) -> Path:
         if cls.folder is None:
             fast = Path("/dev/shm")
             cls.folder = Path(tempfile.mkdtemp(prefix="ravecodec-fuzz-", dir=fast if fast.is_dir() else None))
-            _write_tiny_model(cls.folder / "tiny.safetensors")
+            write_tiny_model(cls.folder / "tiny.safetensors")
             cls.package = (cls.folder / "tiny.safetensors").read_bytes()
         return cls.folder / "tiny.safetensors"
 
+    @classmethod
+    def model(cls) -> Model:
+        """The tiny model, loaded once."""
+        if cls.whole is None:
+            from ravecodec.models.package import load_package
 
-def _write_tiny_model(path: Path) -> None:
+            cls.whole = load_package(cls.path())
+        return cls.whole
+
+
+def write_tiny_model(path: Path, sample_rate: int = 48_000) -> None:
+    """A package of an untrained network that costs next to nothing."""
     import torch
 
     from ravecodec import analysis
@@ -104,7 +120,7 @@ def _write_tiny_model(path: Path) -> None:
     shapes, scales = np.ones(4, np.uint8), np.full(4, 40, np.int16)
     prediction = Prediction(np.full((4, 2), 900, np.int16), shapes, scales)
     coding = Coding(latent.spread * 3, shapes, scales, 3, 0, True, prediction=prediction)
-    config = ModelConfig(capacity=1, latent=4, ratios=(4, 4, 4), dilations=(1,))
+    config = ModelConfig(sample_rate, capacity=1, latent=4, ratios=(4, 4, 4), dilations=(1,))
     save_package(path, Rave(config).eval(), latent, coding, "tiny", {"licence": "CC0-1.0"})
 
 
@@ -131,11 +147,9 @@ def model(data: bytes) -> None:
 
 def decode(data: bytes) -> None:
     """Decodes a whole stream with the tiny model."""
-    from ravecodec.models.package import load_package
     from ravecodec.transcode import decode as decode_stream
 
-    loaded = load_package(_Loaded.path())
-    audio, _ = decode_stream(data, loaded)
+    audio, _ = decode_stream(data, _Loaded.model())
     assert np.isfinite(audio).all()
 
 
@@ -155,10 +169,9 @@ def seeds(target: str) -> list[bytes]:
 
 
 def _tiny_streams() -> Iterator[bytes]:
-    from ravecodec.models.package import load_package
     from ravecodec.transcode import encode
 
-    loaded, draws = load_package(_Loaded.path()), np.random.default_rng(1)
+    loaded, draws = _Loaded.model(), np.random.default_rng(1)
     for samples, channels, rate in ((0, 1, 8000), (3000, 1, 48000), (30_000, 2, 44_100)):
         yield encode(0.3 * draws.normal(size=(channels, samples)).clip(-1, 1), rate, loaded, meta={"a": 1})
 
@@ -307,6 +320,12 @@ def check(target: Target, data: bytes) -> str:
 
 
 Findings = list[tuple[str, bytes]]
+asked_to_stop = False
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    global asked_to_stop
+    asked_to_stop = True
 
 
 def run(name: str, cases: int, seed: int = 0, seconds: float = float("inf")) -> tuple[Counter[str], Findings]:
@@ -327,7 +346,7 @@ def run(name: str, cases: int, seed: int = 0, seconds: float = float("inf")) -> 
                 findings.append((traceback.format_exc(), data))
             finally:
                 signal.alarm(0)
-            if time.monotonic() > until:
+            if asked_to_stop or time.monotonic() > until:
                 break
     finally:
         signal.signal(signal.SIGALRM, before)
@@ -351,6 +370,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
     wanted = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)  # what was done so far is told
     seeds(wanted.target)  # what has to be loaded is
     limit_memory()
     began = time.monotonic()
