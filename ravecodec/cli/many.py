@@ -184,8 +184,14 @@ def items_of(
         return [Item(*pair, os.stat(pair[0]).st_size if os.path.isfile(pair[0]) else 0)], []
     if choices.output is not None and os.path.isfile(choices.output):
         raise OutputError(f"{choices.output}: is no folder, expected one for the outputs of several files")
-    where = {"name": kind.name, "output": choices.output}
-    return batch.collect(files, suffixes=kind.found, what=kind.what, recursive=choices.recursive, **where)
+    return batch.collect(
+        files,
+        suffixes=kind.found,
+        what=kind.what,
+        recursive=choices.recursive,
+        name=kind.name,
+        output=choices.output,
+    )
 
 
 def transcode_many(

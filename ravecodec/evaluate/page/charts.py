@@ -146,12 +146,15 @@ class Chart:
             rows = -(-len(self.lines) // COLUMNS)
             figure = Figure(figsize=(WIDTH / 72, (self.height + ROW * rows) / 72))
             axes = figure.add_subplot(title=self.about, xmargin=0.06, ymargin=0.07)
-            above = {
-                "xycoords": "axes fraction",
-                "textcoords": "offset points",
-                "xytext": (0, 20 if self.about else 6),
-            }
-            axes.annotate(self.title, (0, 1), weight="bold", fontsize=10.5, **above)
+            axes.annotate(
+                self.title,
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(0, 20 if self.about else 6),
+                textcoords="offset points",
+                weight="bold",
+                fontsize=10.5,
+            )
             axes.set_yscale(self.y_scale)
             _draw_lines(axes, self.lines)
             for place in self.marks:
@@ -174,7 +177,7 @@ def style() -> AbstractContextManager[None]:
         import matplotlib as mpl
     except ImportError as error:
         raise UsageError("a report needs matplotlib: `pip install 'ravecodec[report]'`") from error
-    return mpl.rc_context(STYLE)
+    return mpl.rc_context(STYLE)  # type: ignore[arg-type]
 
 
 def svg_of(figure: Figure, spoken: str, dpi: float = 72) -> str:

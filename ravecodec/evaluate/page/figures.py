@@ -34,7 +34,7 @@ def over_dims(results: Results, metric: Metric) -> Chart | None:
 def fidelity(results: Results) -> Chart | None:
     """Fidelity f over the number of dims that are sent, by both conventions; None if no model
     says."""
-    lines = []
+    lines: list[Line] = []
     for curve in results.fidelity:
         colour = _colour_of_model(results, curve.model)
         prefix = f"{curve.model}: " if len(results.fidelity) > 1 else ""
