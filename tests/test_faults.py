@@ -105,8 +105,8 @@ def quick_eval(monkeypatch: pytest.MonkeyPatch) -> None:
     def page(results: Results, out: Path, embed: int) -> None:
         (out / "index.html").write_text("page")
 
-    monkeypatch.setattr("ravecodec.evaluate.scores.score", level)
-    monkeypatch.setattr("ravecodec.evaluate.report.write_page", page)
+    monkeypatch.setattr("ravecodec.evaluate.measures.scores.score", level)
+    monkeypatch.setattr("ravecodec.evaluate.page.report.write_page", page)
     monkeypatch.setattr(runner, "_run", lambda tasks, jobs: map(runner.run_task, tasks))
 
 
