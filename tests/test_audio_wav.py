@@ -101,6 +101,7 @@ HEADERS = {
         chunk(b"ds64", struct.pack("<QQQI", 0, len(PCM_16), 4, 0)), fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, UNKNOWN)
     )[4:],
 }
+HEADERS["bw64"] = b"BW64" + HEADERS["rf64"][4:]
 
 
 @pytest.mark.parametrize("name", HEADERS)
