@@ -29,7 +29,7 @@ from ravecodec.models.package import Model
 from ravecodec.precision import resolved
 from ravecodec.quantize import Quantizer
 from ravecodec.search import Search
-from ravecodec.tables import tables_of
+from ravecodec.tables import plays, tables_for
 
 BLOCKS_PER_CHUNK = 2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
 # Silent frames have a step index that is so much greater than the model's own: with the shipped model a tenth of the
@@ -71,8 +71,8 @@ def silence_step(model: Model, info: StreamInfo) -> int:
 
 
 def check_model(model: Model, info: StreamInfo, name: str) -> None:
-    """ModelError unless `model` is the one that made the stream."""
-    if info.model_id != model.id:
+    """ModelError unless `model` is the one that made the stream, or was refit of it."""
+    if not plays(model.id, model.info, info.model_id):
         raise ModelError(
             f"{name}: made with model {info.model_id.hex()}, but {model.name!r} is {model.id.hex()}; "
             "give the right one with --model or `ravecodec model add`"
@@ -185,7 +185,7 @@ class Decoder:
         config = model.config
         self._model, self._info = model, info
         self._bfloat16 = resolved(precision, device_of(model)) == "bfloat16"
-        self._static = tables_of(model.coding)
+        self._static = tables_for(model, info.model_id)
         self._rate = sample_rate or info.sample_rate
         self._resampler = Resampler(config.sample_rate, self._rate, info.channels)
         self._reach = model.network.decoder_reach

@@ -218,7 +218,7 @@ class _Check:
         if entry is None:
             return None
         self._model = entry.name
-        return zoo.read_tables(entry)
+        return zoo.read_tables(entry, reader.info.model_id)
 
     def result(self, source: str | Path, error: str, code: int, stream: StreamSummary | None) -> Verification:
         name = STDIN_NAME if is_stdio(source) else str(source)

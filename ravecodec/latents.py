@@ -31,7 +31,7 @@ from ravecodec.bitstream.source import ByteSource
 from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, is_stdio, open_binary_output
-from ravecodec.tables import tables_of
+from ravecodec.tables import tables_for
 from ravecodec.transcode import BLOCK, Point, as_audio, header_for, load_model, whole
 from ravecodec.zoo import model_for_stream
 
@@ -222,7 +222,7 @@ class Latents:
         from ravecodec.pipeline import with_lead_in
         from ravecodec.quantize import Quantizer
 
-        static = tables_of(model.coding)
+        static = tables_for(model, reader.info.model_id)
         parts, rows, silent = [], [], []
         for chunk in with_lead_in(reader):
             symbols, step = reader.decode_chunk(chunk, static), chunk.step_index

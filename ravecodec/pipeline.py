@@ -35,7 +35,7 @@ from ravecodec.effort import Effort
 from ravecodec.errors import CorruptError, UsageError
 from ravecodec.examine import StreamSummary, summarise
 from ravecodec.models.package import Model
-from ravecodec.tables import tables_of
+from ravecodec.tables import tables_for
 
 GAP = 256  # frames concealed at a time
 
@@ -71,7 +71,7 @@ class EncodePipeline:
 
     def __init__(self, model: Model, info: StreamInfo, file: SupportsWrite, meta: Mapping[str, Any] | None) -> None:
         self._model = model
-        self._static = tables_of(model.coding)
+        self._static = tables_for(model, info.model_id)
         self._writer = StreamWriter(file, info, self._static)
         self._digest = hashlib.sha256()
         self._chunks = 0

@@ -15,6 +15,7 @@ from ravecodec.effort import Analysis, effort_of
 from ravecodec.errors import InputError
 from ravecodec.files import AtomicFile, check_output
 from ravecodec.models.package import Model, load_package, package_with
+from ravecodec.tables import REFIT_OF, earlier_ids
 from ravecodec.train.cache import scan
 from ravecodec.train.finish import fit_prediction
 from ravecodec.zoo import ModelEntry, find_model, read_entry
@@ -39,9 +40,9 @@ def refit_model(
 ) -> ModelEntry:
     """Writes a copy of a model with a predictor fitted to the audio below the folder `data` (SPEC section 7.3).
 
-    Streams of the copy take fewer bytes for the same symbols and sound. Its id is another, so that streams of the one
-    are not streams of the other. About `frames` frames are looked at, as many of every file, from two fifths of it on.
-    Files that cannot be read are reported and left out.
+    Streams of the copy take fewer bytes for the same symbols and sound. Its id is another; it decodes streams of the
+    model as well, but the model does not decode those of the copy. About `frames` frames are looked at, as many of
+    every file, from two fifths of it on. Files that cannot be read are reported and left out.
 
     Raises:
         InputError: no audio, or less than 1,000 frames of it. ModelError, OutputError.
@@ -57,7 +58,7 @@ def refit_model(
         )
     prediction = fit_prediction(loaded.latent, loaded.coding.base, runs)
     with AtomicFile(target, force=force) as file:
-        file.write(package_with(entry.path, prediction, {"refit_of": entry.id.hex()}))
+        file.write(package_with(entry.path, prediction, {REFIT_OF: [*earlier_ids(entry.info), entry.id.hex()]}))
     return read_entry(target)
 
 

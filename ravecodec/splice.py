@@ -231,7 +231,7 @@ def _alike(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _tables(info: StreamInfo) -> StaticModel | None:
     """The tables of a stream's model, None where it is not installed."""
     entry = zoo.installed(info.model_id)
-    return zoo.read_tables(entry) if entry else None
+    return zoo.read_tables(entry, info.model_id) if entry else None
 
 
 def _name(target: str | Path) -> str:

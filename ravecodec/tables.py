@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.bitstream import Predictor, StaticModel
 from ravecodec.models.coding import Coding, Prediction
 
+if TYPE_CHECKING:  # imports torch
+    from ravecodec.models.package import Model
+
+REFIT_OF = "refit_of"  # in a model's info: ids, hex, of the models whose weights and static tables it has
+
 
 def tables_of(coding: Coding) -> StaticModel:
     """The tables of a model."""
     return static_model(coding.shapes, coding.scales, coding.prediction)
+
+
+def plays(own: bytes, info: Mapping[str, Any], model_id: bytes) -> bool:
+    """Whether a model with this id and info decodes streams of `model_id`: its own, and those of what it was refit of,
+    which has the same weights, axes and static tables."""
+    return model_id == own or model_id.hex() in earlier_ids(info)
+
+
+def earlier_ids(info: Mapping[str, Any]) -> list[str]:
+    """The ids, hex, of the models that a model was refit of."""
+    found = info.get(REFIT_OF, [])
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
+def tables_for(model: Model, model_id: bytes) -> StaticModel:
+    """The tables of streams that name this id: without the predictor where it is an earlier one, which had none or
+    another."""
+    return tables_of(model.coding if model_id == model.id else replace(model.coding, prediction=None))
 
 
 def static_model(shapes: NDArray[np.uint8], scales: NDArray[np.int16], prediction: Prediction | None) -> StaticModel:

@@ -25,7 +25,7 @@ from ravecodec.files import AtomicFile, check_output
 from ravecodec.models.coding import Prediction
 from ravecodec.models.config import ModelConfig, brief
 from ravecodec.models.header import read_header
-from ravecodec.tables import static_model
+from ravecodec.tables import plays, static_model
 
 ENVIRONMENT = "RAVECODEC_MODELS"
 DEFAULT = "default"
@@ -56,6 +56,10 @@ class ModelEntry:
     def id(self) -> bytes:
         """The 8 bytes that a stream header carries."""
         return self.digest[:8]
+
+    def plays(self, model_id: bytes) -> bool:
+        """Whether it decodes streams that name this id."""
+        return plays(self.id, self.info, model_id)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id.hex()})"
@@ -129,11 +133,13 @@ def check_values(path: Path) -> None:
     header.arrays(header.tensors)
 
 
-def read_tables(entry: ModelEntry) -> StaticModel:
-    """The entropy tables of a model, enough to check a stream's symbols without the network."""
+def read_tables(entry: ModelEntry, model_id: bytes | None = None) -> StaticModel:
+    """The entropy tables of a model, enough to check a stream's symbols without the network; model_id: which the stream
+    names, if that may be an earlier one (see `tables_for`)."""
     header = read_header(entry.path)
     arrays = header.arrays(name for name in header.tensors if name.startswith("coding."))
-    return static_model(arrays["coding.shapes"], arrays["coding.scales"], Prediction.of(arrays))
+    prediction = Prediction.of(arrays) if model_id in (None, entry.id) else None
+    return static_model(arrays["coding.shapes"], arrays["coding.scales"], prediction)
 
 
 # ---- lookup ----------------------------------------------------------------------------------------------------------
@@ -214,8 +220,15 @@ def _names(entries: list[ModelEntry]) -> str:
 
 
 def installed(model_id: bytes) -> ModelEntry | None:
-    """The model of these 8 bytes, or None; files behind the first match are not looked at."""
-    return next((entry for entry in _entries_for_ids() if entry.id == model_id), None)
+    """The model of these 8 bytes, or else the first that was refit of it, or None; files behind a model of this id
+    are not looked at."""
+    refit = None
+    for entry in _entries_for_ids():
+        if entry.id == model_id:
+            return entry
+        if refit is None and entry.plays(model_id):
+            refit = entry
+    return refit
 
 
 def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = None) -> ModelEntry:
@@ -225,7 +238,7 @@ def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = No
     """
     if wanted is not None:
         entry = find_model(wanted)
-        if entry.id != info.model_id:
+        if not entry.plays(info.model_id):
             raise ModelError(f"{name}: was made with model {info.model_id.hex()}, but --model is {entry}")
         return entry
     if (found := installed(info.model_id)) is not None:

@@ -13,6 +13,7 @@ import ravecodec
 from ravecodec import refit
 from ravecodec.bitstream import Profile, StreamReader
 from ravecodec.cli import main
+from ravecodec.errors import ModelError
 from ravecodec.models.header import read_header
 from ravecodec.models.package import load_package
 from ravecodec.tables import tables_of
@@ -41,7 +42,7 @@ def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
     assert "none.wav" in done.stderr and "its id is new" in done.stderr
     models = [load_package(path) for path in (old, new)]
     assert read_header(new).version == 5 and read_header(old).version == 4
-    assert models[1].info["refit_of"] == models[0].id.hex() != models[1].id.hex()
+    assert models[1].info["refit_of"] == [models[0].id.hex()] and models[0].id != models[1].id
     for key, value in models[0].network.state_dict().items():
         assert value.equal(models[1].network.state_dict()[key])
 
@@ -59,6 +60,42 @@ def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
     assert Profile.PREDICTED in profiles
     sounds = [ravecodec.decode(stream, model)[0] for stream, model in zip(streams, models, strict=True)]
     assert np.array_equal(*sounds)
+    assert np.array_equal(sounds[0], ravecodec.decode(streams[0], models[1])[0])
+    with pytest.raises(ModelError, match="made with model"):
+        ravecodec.decode(streams[1], models[0])
+
+
+def test_streams_of_the_old_model_are_in_order_with_the_new_one_alone(
+    records: Path, model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """decode, verify, info, cut and edit: what is written names the old id, so it has no predicted chunk."""
+    monkeypatch.setattr(refit, "FEWEST", 100)
+    old, alone = model_folder / "default.safetensors", tmp_path / "models"
+    alone.mkdir()
+    refit.refit_model(old, records, alone / "middle.safetensors")
+    refit.refit_model(alone / "middle.safetensors", records, alone / "new.safetensors")
+    assert len(load_package(alone / "new.safetensors").info["refit_of"]) == 2
+    (alone / "middle.safetensors").unlink()
+    stream = tmp_path / "old.rvc"
+    stream.write_bytes(ravecodec.encode(music(48_000 * 20), 44_100, load_package(old)))
+    monkeypatch.setenv("RAVECODEC_MODELS", str(alone))
+    monkeypatch.setattr("ravecodec.zoo.shipped_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr("ravecodec.zoo.user_folder", lambda: tmp_path / "none")
+    calls = (
+        ("decode", stream, tmp_path / "out.wav"),
+        ("verify", stream),
+        ("cut", stream, tmp_path / "cut.rvc", "--start", "3", "--end", "15"),
+        ("edit", stream, tmp_path / "edited.rvc", "--scale", "0=0.5"),
+        ("decode", tmp_path / "cut.rvc", tmp_path / "cut.wav"),
+        ("decode", tmp_path / "edited.rvc", tmp_path / "edited.wav"),
+    )
+    for call in calls:
+        done = CliRunner().invoke(main, [str(arg) for arg in call])
+        assert done.exit_code == 0, (call, done.stderr)
+    for name in ("cut.rvc", "edited.rvc"):
+        reader = StreamReader(io.BytesIO((tmp_path / name).read_bytes()))
+        assert reader.info.model_id == load_package(old).id and reader.info.minor == 0
+        assert all(chunk.profile != Profile.PREDICTED for chunk in reader.chunks())
 
 
 def test_a_refit_leaves_what_is_there(records: Path, model_folder: Path, tmp_path: Path) -> None:

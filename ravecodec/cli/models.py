@@ -104,7 +104,7 @@ def refit_command(name: str, file: Path, data: Path, force: bool, quiet: bool, a
     """Write a copy of a model that codes the same symbols in fewer bytes.
 
     A predictor is fitted to audio like that which the model is for; weights and sound stay as they are. The copy has
-    another id: it does not decode streams of MODEL, nor MODEL the copy's. `train` does the same for every new model.
+    another id. It decodes streams of MODEL as well, MODEL not those of the copy. `train` does this for every new model.
 
     \b
     Examples:
@@ -116,7 +116,7 @@ def refit_command(name: str, file: Path, data: Path, force: bool, quiet: bool, a
     if as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:
-        console.say(f"{entry} is written to {entry.path}; its id is new, so keep the old file for its streams")
+        console.say(f"{entry} is written to {entry.path}; its id is new, and it decodes streams of the old one as well")
 
 
 def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
