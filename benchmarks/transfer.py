@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 
 from ravecodec import load_model, transfer
 from ravecodec.audio import resample_blocks
-from ravecodec.evaluate.level import loudness_error
-from ravecodec.evaluate.spectral import magnitudes, slaney_filters
+from ravecodec.evaluate.measures.level import loudness_error
+from ravecodec.evaluate.measures.spectral import magnitudes, slaney_filters
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "evaluation" / "transfer.json"
