@@ -155,12 +155,14 @@ def test_a_search_lowers_the_distance_at_no_more_bits(small_blocks: Callable[[in
     model = ravecodec.load_model("default")
     audio, point = music(12 * model.config.hop, 2, 48_000), model.coding
     info = stream_info(model, 48_000, 2, point.dims, point.step_index)
-    rows = Quantizer(model.latent, point, info.dims, info.step_index, True).static.rows(info.step_index)[: info.dims]
+    predictor = Quantizer(model.latent, point, info.dims, info.step_index, True).static.predictor
+    assert predictor is not None
     bits, distances = [], []
     for iterations in (0, 8):
         encoder = Encoder(model, info, Effort(0, iterations))
         chunks = [*encoder.process(audio), *encoder.flush()]
-        bits.append(sum(ideal_code_length(chunk.symbols, rows) for chunk in chunks))
+        symbols = np.concatenate([chunk.symbols for chunk in chunks])
+        bits.append(predicted_code_lengths(symbols, predictor, info.step_index).sum())
         distances.append(distance(model, chunks, info, audio))
     assert bits[1] <= bits[0] + 1
     assert distances[1] < 0.99 * distances[0]
