@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Paired short trainings: the same data, seed and minutes, one change each; a table of what it did.
 
-    python benchmarks/ablation.py benchmarks/ablations/scratch.toml --data CORPUS/train --cache CACHE --out OUT --jobs 2
+    python benchmarks/ablation.py benchmarks/ablations/scratch.toml --data CORPUS/train --cache
+    CACHE --out OUT --jobs 2
 
-The file says what is compared: `recipe` and what `changes` in it for all variants, `minutes` of processor time for
-each, `stage` ("1" or "2"), and `variants`, each a name and its own changes. With `--init-from PACKAGE` all start from
-a model, and the first row is that model as it is; stage 2 needs one.
+The file says what is compared: `recipe` and what `changes` in it for all variants, `minutes` of
+processor time for each, `stage` ("1" or "2"), and `variants`, each a name and its own changes. With
+`--init-from PACKAGE` all start from a model, and the first row is that model as it is; stage 2
+needs one.
 
-A variant gets as many steps as fit into the minutes, measured on its first ones on one thread, and the recipe's
-learning-rate schedule over them; other work on the machine changes no number. Then ten validation excerpts of ten
-seconds are coded by the command line's own functions and scored on the mid channel. A variant that is finished in OUT
-is not repeated, one that was killed goes on. Needs `ravecodec[eval]`; writes OUT/ablation.md and, with `--page`, the
-same table into a Markdown page, between `<!-- ablation: NAME -->` and `<!-- end -->`, NAME being the TOML file's.
+A variant gets as many steps as fit into the minutes, measured on its first ones on one thread, and
+the recipe's learning-rate schedule over them; other work on the machine changes no number. Then ten
+validation excerpts of ten seconds are coded by the command line's own functions and scored on the
+mid channel. A variant that is finished in OUT is not repeated, one that was killed goes on. Needs
+`ravecodec[eval]`; writes OUT/ablation.md and, with `--page`, the same table into a Markdown page,
+between `<!-- ablation: NAME -->` and `<!-- end -->`, NAME being the TOML file's.
 """
 
 from __future__ import annotations
@@ -80,9 +83,13 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def step_seconds(job: Job) -> float:
     """Processor time of a step of the stage, on a trainer that is thrown away."""
-    recipe = job.recipe.replace(warmup=0)  # stage 2 with all its losses, even of a variant that never uses them
+    recipe = job.recipe.replace(
+        warmup=0
+    )  # stage 2 with all its losses, even of a variant that never uses them
     trainer = Trainer(recipe, World(torch.device("cpu")))
-    training, _ = split(build_cache(job.data, job.cache, recipe.model.sample_rate, recipe.model.channels).tracks)
+    training, _ = split(
+        build_cache(job.data, job.cache, recipe.model.sample_rate, recipe.model.channels).tracks
+    )
     length, channels = recipe.crop_frames * recipe.model.hop, recipe.model.channels
     crops = Crops(job.cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass)
     step: Callable[[torch.Tensor], object] = lambda audio: stage1_step(trainer, audio)  # noqa: E731
@@ -180,13 +187,21 @@ def put(page: Path, name: str, text: str) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("comparison", type=Path, help="a TOML file of variants")
     parser.add_argument("--data", type=Path, required=True, help="folder of training audio")
-    parser.add_argument("--cache", type=Path, required=True, help="its cache, shared by all variants")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="its cache, shared by all variants"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of runs and table")
-    parser.add_argument("--init-from", type=Path, metavar="PACKAGE", help="model that all variants start from")
-    parser.add_argument("--minutes", type=float, help="of processor time each, instead of the file's")
+    parser.add_argument(
+        "--init-from", type=Path, metavar="PACKAGE", help="model that all variants start from"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="of processor time each, instead of the file's"
+    )
     parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
     parser.add_argument("--jobs", type=int, default=1, help="variants at a time, one thread each")
     args = parser.parse_args()
@@ -203,7 +218,9 @@ def jobs(args: argparse.Namespace) -> dict[str, Job]:
     for name, changes in plan["variants"].items():
         folder = args.out / "".join(c if c.isalnum() else "-" for c in name)
         recipe = Recipe.from_dict(merged(common, changes))
-        found[name] = Job(folder, recipe, plan["stage"], minutes, args.data, args.cache, args.init_from)
+        found[name] = Job(
+            folder, recipe, plan["stage"], minutes, args.data, args.cache, args.init_from
+        )
     return found
 
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""What one call with many files saves over one call per file, and which way to use the cores is the faster one.
+"""What one call with many files saves over one call per file, and which way to use the cores is the
+faster one.
 
-    python benchmarks/many_files.py [--files 60] [--seconds 3] [--calls 6] [--jobs 2] [--command encode]
+    python benchmarks/many_files.py [--files 60] [--seconds 3] [--calls 6] [--jobs 2] [--command
+    encode]
     python benchmarks/many_files.py --ways [--files 200] [--long 8] [--minutes 3] [--jobs 2]
 
-The first measures `ravecodec encode a b c ... -o DIR --jobs N` on `--files` files, and `--calls` calls with one file
-each, before and after it; it prints seconds per file of both, and the ratio. The second compares N processes of one
-thread with one process of N threads, on short files and on long ones, each way twice in turn. Wall-clock seconds are
-what counts on a quiet machine; processor seconds (of all processes together) say what is left of that on a busy one.
-The audio is the excerpt that ships, each file another part of it, stereo 44.1 kHz WAV, in a temporary folder.
+The first measures `ravecodec encode a b c ... -o DIR --jobs N` on `--files` files, and `--calls`
+calls with one file each, before and after it; it prints seconds per file of both, and the ratio.
+The second compares N processes of one thread with one process of N threads, on short files and on
+long ones, each way twice in turn. Wall-clock seconds are what counts on a quiet machine; processor
+seconds (of all processes together) say what is left of that on a busy one. The audio is the excerpt
+that ships, each file another part of it, stereo 44.1 kHz WAV, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -55,7 +58,9 @@ def make_files(folder: Path, count: int, seconds: float) -> list[str]:
     for number in range(count):
         start = number * len(audio) // count
         names.append(str(folder / f"{number:04}.wav"))
-        soundfile.write(names[-1], np.resize(np.roll(audio, -start, 0), (length, audio.shape[1])), rate)
+        soundfile.write(
+            names[-1], np.resize(np.roll(audio, -start, 0), (length, audio.shape[1])), rate
+        )
     return names
 
 
@@ -65,7 +70,9 @@ def run(*arguments: object) -> Cost:
     before, began = os.times(), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     wall, after = time.perf_counter() - began, os.times()
-    spent = after.children_user - before.children_user + after.children_system - before.children_system
+    spent = (
+        after.children_user - before.children_user + after.children_system - before.children_system
+    )
     return Cost(wall, spent)
 
 
@@ -89,10 +96,16 @@ def one_call_and_many(work: Path, options: argparse.Namespace) -> None:
     together = run(options.command, *files, "-o", work / "out", "--jobs", options.jobs) / len(files)
     second = alone(some[half:], suffix) if some[half:] else first
     each = (first + second) / 2
-    print(f"{options.command}, {len(files)} files of {options.seconds:g} s, --jobs {options.jobs}, {cores()}")
+    print(
+        f"{options.command}, {len(files)} files of {options.seconds:g} s, --jobs {options.jobs}, "
+        f"{cores()}"
+    )
     print(f"a call per file ({len(some)} calls): {each} per file")
     print(f"one call for all:           {together} per file")
-    print(f"ratio: {each.wall / together.wall:.1f} wall, {each.processor / together.processor:.1f} processor")
+    print(
+        f"ratio: {each.wall / together.wall:.1f} wall, {each.processor / together.processor:.1f} "
+        "processor"
+    )
 
 
 def ways(work: Path, options: argparse.Namespace) -> None:
@@ -124,7 +137,9 @@ def cores() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=0, help="default: 60, with --ways 200")
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--calls", type=int, default=6)

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Short sounds through the codec: their level, whole and at both ends, and what scores say of so little sound.
+"""Short sounds through the codec: their level, whole and at both ends, and what scores say of so
+little sound.
 
-    python benchmarks/one_shots.py --samples FOLDER --music FOLDER [--model default] [--page docs/evaluation.md]
+    python benchmarks/one_shots.py --samples FOLDER --music FOLDER [--model default] [--page
+    docs/evaluation.md]
 
---samples: one-shots as they are, by length, 20 ms to 3 s. --music: files that clips of 20 ms to 3 s are cut out of, at
-two fifths of their length, so that they begin and end within sound. At most --count clips a row, chosen by a hash of
-their names.
+--samples: one-shots as they are, by length, 20 ms to 3 s. --music: files that clips of 20 ms to 3 s
+are cut out of, at two fifths of their length, so that they begin and end within sound. At most
+--count clips a row, chosen by a hash of their names.
 
-Levels are of all channels together, in dB, decoded minus original, of powers to which -60 dBFS were added on both
-sides: how much quieter
-than that a tail has become is not heard. A row gives the median and, in brackets, the 10th and 90th percentile. Scores
-are of the mid channel. Prints a Markdown table, and with --page writes it there between `<!-- one-shots -->` and
+Levels are of all channels together, in dB, decoded minus original, of powers to which -60 dBFS were
+added on both sides: how much quieter
+than that a tail has become is not heard. A row gives the median and, in brackets, the 10th and 90th
+percentile. Scores are of the mid channel. Prints a Markdown table, and with --page writes it there
+between `<!-- one-shots -->` and
 `<!-- end -->`.
 """
 
@@ -96,13 +99,22 @@ def measured(clip: Clip, model: Model) -> list[float]:
 
 def line(name: str, clips: list[Clip], model: Model) -> str:
     values = np.array([measured(clip, model) for clip in clips])
-    spreads = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*np.percentile(column, [50, 10, 90])) for column in values[:, 1:4].T]
+    spreads = [
+        "{:+.1f} [{:+.1f}, {:+.1f}]".format(*np.percentile(column, [50, 10, 90]))
+        for column in values[:, 1:4].T
+    ]
     size, mel, peaks = values[:, 0].mean(), values[:, 4].mean(), values[:, 5].mean()
-    return "| " + " | ".join([name, str(len(clips)), f"{size:.0f}", *spreads, f"{mel:.1f}", f"{peaks:.2f}"]) + " |"
+    return (
+        "| "
+        + " | ".join([name, str(len(clips)), f"{size:.0f}", *spreads, f"{mel:.1f}", f"{peaks:.2f}"])
+        + " |"
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--samples", type=Path, required=True, help="folder of one-shots")
     parser.add_argument("--music", type=Path, required=True, help="folder of music to cut from")
     parser.add_argument("--model", default="default")

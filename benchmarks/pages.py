@@ -8,7 +8,9 @@ from pathlib import Path
 
 
 def write_block(page: Path, name: str, lines: Sequence[str]) -> None:
-    """Replaces what stands between `<!-- name -->` and `<!-- end -->`; SystemExit unless there is one such place."""
+    """Replaces what stands between `<!-- name -->` and `<!-- end -->`; SystemExit unless there is
+    one such place.
+    """
     block = f"<!-- {name} -->\n" + "\n".join(lines) + "\n<!-- end -->"
     pattern = rf"<!-- {re.escape(name)} -->\n.*?<!-- end -->"
     found, count = re.subn(pattern, lambda _: block, page.read_text(), flags=re.DOTALL)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""What decoding in bfloat16 costs: distance from float32's output, and the scores of both against the original.
+"""What decoding in bfloat16 costs: distance from float32's output, and the scores of both against
+the original.
 
     python benchmarks/precision.py FILE... [--model default]
 
-Of every audio file the excerpt that `ravecodec eval` would take (10 s; a shorter file whole) is encoded once, decoded
-in both precisions. Signal to noise: energy of the float32 output over that of the difference, all channels; scores: mid
-channel at 48 kHz. Needs the extra `ravecodec[eval]`. Prints a Markdown table with the mean below.
+Of every audio file the excerpt that `ravecodec eval` would take (10 s; a shorter file whole) is
+encoded once, decoded in both precisions. Signal to noise: energy of the float32 output over that of
+the difference, all channels; scores: mid channel at 48 kHz. Needs the extra `ravecodec[eval]`.
+Prints a Markdown table with the mean below.
 """
 
 from __future__ import annotations
@@ -37,17 +39,24 @@ def measured(audio: Audio, model: Model) -> list[float]:
     exact, fast = (decode(data, model, precision=name)[0] for name in PRECISIONS)
     ratio = 10 * np.log10(np.square(exact).mean() / np.square(exact - fast).mean())
     mids = [output.mean(axis=0) for output in (exact, fast)]
-    scores = [measure(audio.mean(axis=0), mid, RATE) for measure in MEASURES.values() for mid in mids]
+    scores = [
+        measure(audio.mean(axis=0), mid, RATE) for measure in MEASURES.values() for mid in mids
+    ]
     return [float(ratio), *scores]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--model", default="default", help="installed model or path")
     options = parser.parse_args()
     model = load_model(options.model)
-    print(f"| | signal to noise, dB | {' | '.join(f'{name}, float32 | bfloat16' for name in MEASURES)} |")
+    print(
+        "| | signal to noise, dB | "
+        f"{' | '.join(f'{name}, float32 | bfloat16' for name in MEASURES)} |"
+    )
     print("|---" * (2 + 2 * len(MEASURES)) + "|")
     rows = []
     sources, unreadable = find_sources(options.files)
@@ -55,7 +64,10 @@ def main() -> None:
         print(sentence, file=sys.stderr)
     for source in sources:
         rows.append(measured(cut(source, 0, SECONDS)[0], model))
-        print(f"| {source.path.stem} | {' | '.join(f'{value:.3f}' for value in rows[-1])} |", flush=True)
+        print(
+            f"| {source.path.stem} | {' | '.join(f'{value:.3f}' for value in rows[-1])} |",
+            flush=True,
+        )
     print(f"| mean | {' | '.join(f'{value:.3f}' for value in np.mean(rows, axis=0))} |")
 
 

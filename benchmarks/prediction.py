@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What the predicted profile saves: the same symbols with static tables and with the model's predictor.
+"""What the predicted profile saves: the same symbols with static tables and with the model's
+predictor.
 
     python benchmarks/prediction.py --music FOLDER [--model default] [--page docs/evaluation.md]
 
-Of every file below --music an excerpt of --seconds is analysed, from two fifths of its length on, and coded at steps
-around the model's own, in chunks as `encode` makes them. Rates are of payloads, without framing. Speed is processor
-time of one thread for an hour of audio, at each step. Prints a Markdown table, and with --page writes it there between
-`<!-- prediction -->` and `<!-- end -->`.
+Of every file below --music an excerpt of --seconds is analysed, from two fifths of its length on,
+and coded at steps around the model's own, in chunks as `encode` makes them. Rates are of payloads,
+without framing. Speed is processor time of one thread for an hour of audio, at each step. Prints a
+Markdown table, and with --page writes it there between `<!-- prediction -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ from ravecodec.refit import excerpt_latents
 from ravecodec.train.cache import scan
 
 STEPS = (-16, -10, -4, 0, 4, 10, 16)  # finer and coarser than the model's own
-HEAD = ("step", "static, kbit/s", "predicted, kbit/s", "saved", "encode, s an hour", "decode, s an hour")
+HEAD = (
+    "step",
+    "static, kbit/s",
+    "predicted, kbit/s",
+    "saved",
+    "encode, s an hour",
+    "decode, s an hour",
+)
 
 
 def latents(folder: Path, model: Model, seconds: float) -> Iterator[NDArray[np.float32]]:
@@ -58,18 +66,32 @@ def row(model: Model, step_index: int, pieces: list[NDArray[np.float32]]) -> str
     symbols = [quantizer.symbols(piece) for piece in pieces]
     chunks = [piece[at : at + longest] for piece in symbols for at in range(0, len(piece), longest)]
     plain = sum(len(encode_symbols(chunk, static.rows(step_index, dims))) for chunk in chunks)
-    coded, encoding = timed(lambda: [encode_predicted(chunk, predictor, step_index) for chunk in chunks])
+    coded, encoding = timed(
+        lambda: [encode_predicted(chunk, predictor, step_index) for chunk in chunks]
+    )
     sizes = [(data, len(chunk)) for data, chunk in zip(coded, chunks, strict=True)]
-    decoded, decoding = timed(lambda: [decode_predicted(d, predictor, step_index, n, dims) for d, n in sizes])
+    decoded, decoding = timed(
+        lambda: [decode_predicted(d, predictor, step_index, n, dims) for d, n in sizes]
+    )
     assert all(np.array_equal(a, b) for a, b in zip(decoded, chunks, strict=True))
     seconds = sum(map(len, chunks)) / model.config.frame_rate
     rates = [size * 8 / 1000 / seconds for size in (plain, sum(map(len, coded)))]
-    cells = [str(step_index), *(f"{rate:.2f}" for rate in rates), f"{100 * (1 - rates[1] / rates[0]):.1f} %"]
-    return "| " + " | ".join([*cells, *(f"{3600 * spent / seconds:.1f}" for spent in (encoding, decoding))]) + " |"
+    cells = [
+        str(step_index),
+        *(f"{rate:.2f}" for rate in rates),
+        f"{100 * (1 - rates[1] / rates[0]):.1f} %",
+    ]
+    return (
+        "| "
+        + " | ".join([*cells, *(f"{3600 * spent / seconds:.1f}" for spent in (encoding, decoding))])
+        + " |"
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--model", default="default")
     parser.add_argument("--seconds", type=float, default=60)
@@ -77,7 +99,9 @@ def main() -> int:
     options = parser.parse_args()
     model = load_model(options.model, threads=1)
     if not model.coding.prediction:
-        raise SystemExit(f"{options.model}: has no predictor; `ravecodec model refit` makes a copy with one")
+        raise SystemExit(
+            f"{options.model}: has no predictor; `ravecodec model refit` makes a copy with one"
+        )
     pieces = list(latents(options.music, model, options.seconds))
     lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
     lines += [row(model, model.coding.step_index + offset, pieces) for offset in STEPS]

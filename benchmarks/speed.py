@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """Whole-process speed and memory of `ravecodec encode` and `ravecodec decode`.
 
-    python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE] [--work DIR]
-                               [--precision float32]
-    python benchmarks/speed.py --page README.md        # the table of README.md: default, and paper's network
+    python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE]
+    [--work DIR] [--precision float32]
+    python benchmarks/speed.py --page README.md        # the table of README.md: default, and
+    paper's network
 
-Every figure is one process from start to exit: interpreter, torch import, model load, audio decoding, resampling,
-network, range coder, files. Real-time factor = seconds of audio / wall seconds; memory = peak resident set, both by
-`ravecodec.evaluate.speed.time_command`. `--preset` times a recipe's network with random weights (speed does not depend
-on their values), so no trained model is needed. The input is `--audio` (default: the excerpt that ships) repeated to
-each length as stereo 44.1 kHz FLAC. Prints a Markdown table below a line that names the processor; with `--page` writes
-both there instead, between `<!-- speed -->` and `<!-- end -->`, and the measurements into docs/evaluation/speed.json,
-which a test compares with the page. Run it on a quiet machine.
+Every figure is one process from start to exit: interpreter, torch import, model load, audio
+decoding, resampling, network, range coder, files. Real-time factor = seconds of audio / wall
+seconds; memory = peak resident set, both by `ravecodec.evaluate.speed.time_command`. `--preset`
+times a recipe's network with random weights (speed does not depend on their values), so no trained
+model is needed. The input is `--audio` (default: the excerpt that ships) repeated to each length as
+stereo 44.1 kHz FLAC. Prints a Markdown table below a line that names the processor; with `--page`
+writes both there instead, between `<!-- speed -->` and `<!-- end -->`, and the measurements into
+docs/evaluation/speed.json, which a test compares with the page. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ PLACE = re.compile(r"<!-- speed -->\n.*?<!-- end -->", re.DOTALL)
 
 @dataclass(frozen=True)
 class Row:
-    """Both commands on one file: seconds of audio and of wall clock, peak resident bytes, kbit/s of the stream."""
+    """Both commands on one file: seconds of audio and of wall clock, peak resident bytes, kbit/s of
+    the stream.
+    """
 
     network: str
     audio_seconds: float
@@ -81,13 +85,24 @@ def random_model(preset: str, target: Path) -> None:
     with torch.inference_mode():
         mean, spread = (x[0].T.numpy() for x in network.encode(audio))
     latent = analyse(mean, spread)
-    base = base_steps(latent) * latent.deviation[0] / latent.spread[0]  # a step that leaves some symbols non-zero
+    base = (
+        base_steps(latent) * latent.deviation[0] / latent.spread[0]
+    )  # a step that leaves some symbols non-zero
     static = fit_static(np.rint(latent.project(mean) / base).astype(np.int32))
     dims = min(DIMS, config.latent)
-    save_package(target, network, latent, Coding(base, static.shapes, static.scales, dims, 0, True), preset, {})
+    save_package(
+        target,
+        network,
+        latent,
+        Coding(base, static.shapes, static.scales, dims, 0, True),
+        preset,
+        {},
+    )
 
 
-def measured(name: str, model: str, minutes: list[float], audio: Path, work: Path, precision: str) -> Iterator[Row]:
+def measured(
+    name: str, model: str, minutes: list[float], audio: Path, work: Path, precision: str
+) -> Iterator[Row]:
     """One row per length. precision: of decoding."""
     from ravecodec.evaluate.speed import time_command
 
@@ -115,14 +130,26 @@ def machine() -> dict[str, Any]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """What is measured, as Markdown: the machine, then a row per network and length."""
-    head = f"{found['processor']}, {found['cores']} cores, torch {found['torch']}, {found['precision']}:"
+    head = (
+        f"{found['processor']}, {found['cores']} cores, torch {found['torch']}, "
+        f"{found['precision']}:"
+    )
     columns = "network | audio | encode | decode | peak memory, encode | decode | file"
     table = [head, "", f"| {columns} |", "|---" * 7 + "|"]
     for values in found["rows"]:
         row = Row(**values)
-        speeds = [f"{row.audio_seconds / seconds:.0f}x" for seconds in (row.encode_seconds, row.decode_seconds)]
+        speeds = [
+            f"{row.audio_seconds / seconds:.0f}x"
+            for seconds in (row.encode_seconds, row.decode_seconds)
+        ]
         memory = [f"{size / 1e6:.0f} MB" for size in (row.encode_bytes, row.decode_bytes)]
-        cells = [row.network, f"{row.audio_seconds / 60:g} min", *speeds, *memory, f"{row.kbps:.2f} kbit/s"]
+        cells = [
+            row.network,
+            f"{row.audio_seconds / 60:g} min",
+            *speeds,
+            *memory,
+            f"{row.kbps:.2f} kbit/s",
+        ]
         table.append(f"| {' | '.join(cells)} |")
     return table
 
@@ -137,14 +164,29 @@ def renewed(text: str, found: dict[str, Any]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="installed model or path; default: the shipped one, unless --preset is given")
-    parser.add_argument("--preset", help="a recipe name (paper, default, ...): its network with random weights")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        help="installed model or path; default: the shipped one, unless --preset is given",
+    )
+    parser.add_argument(
+        "--preset", help="a recipe name (paper, default, ...): its network with random weights"
+    )
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10, 60])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
-    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of decoding")
-    parser.add_argument("--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing")
-    parser.add_argument("--page", type=Path, help="Markdown page that gets the table of the default model and of paper")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of decoding"
+    )
+    parser.add_argument(
+        "--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing"
+    )
+    parser.add_argument(
+        "--page",
+        type=Path,
+        help="Markdown page that gets the table of the default model and of paper",
+    )
     return parser.parse_args()
 
 
@@ -166,7 +208,9 @@ def main() -> None:
             if preset:
                 model = str(work / f"{preset}.safetensors")
                 random_model(preset, Path(model))
-            for row in measured(name, model, options.minutes, options.audio, work, options.precision):
+            for row in measured(
+                name, model, options.minutes, options.audio, work, options.precision
+            ):
                 rows.append(asdict(row))
                 print(f"{name}, {row.audio_seconds / 60:g} min: done", file=sys.stderr)
         found = machine() | {"precision": options.precision, "rows": rows}

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Time of a training step, split into data, network, losses and optimiser.
 
-    python benchmarks/train_step.py [--recipe paper default] [--steps 5] [--batch N] [--crop-frames N] [--capacity N]
+    python benchmarks/train_step.py [--recipe paper default] [--steps 5] [--batch N] [--crop-frames
+    N] [--capacity N]
 
-Steps like those of `ravecodec train`, with the same network, losses and optimisers, but written again here, so that
-their parts can be timed, and without the random grid of the spectra, the learning rate's curve and the checks of a real
-run; on noise from a memory map on disk, the best of `--steps` after one that warms up. `network` is forward and
-backward of encoder and generator, `losses` the same of the distance and, in stage 2, of the discriminator. Prints a
-Markdown table; run it on a quiet machine.
+Steps like those of `ravecodec train`, with the same network, losses and optimisers, but written
+again here, so that their parts can be timed, and without the random grid of the spectra, the
+learning rate's curve and the checks of a real run; on noise from a memory map on disk, the best of
+`--steps` after one that warms up. `network` is forward and backward of encoder and generator,
+`losses` the same of the distance and, in stage 2, of the discriminator. Prints a Markdown table;
+run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -58,13 +60,26 @@ class Watch:
 def noise_crops(recipe: Recipe, folder: Path) -> Crops:
     """Crops of a minute of noise on disk."""
     frames, channels = 60 * recipe.model.sample_rate, recipe.model.channels
-    np.random.default_rng(0).integers(-8000, 8000, (frames, channels), "<i2").tofile(folder / "audio.i16")
+    np.random.default_rng(0).integers(-8000, 8000, (frames, channels), "<i2").tofile(
+        folder / "audio.i16"
+    )
     length = recipe.crop_frames * recipe.model.hop
     rate = recipe.model.sample_rate
-    return Crops(folder, [Track("noise", 0, frames)], channels, length, 0, recipe.placed, recipe.allpass, rate)
+    return Crops(
+        folder,
+        [Track("noise", 0, frames)],
+        channels,
+        length,
+        0,
+        recipe.placed,
+        recipe.allpass,
+        rate,
+    )
 
 
-def descend(watch: Watch, optimiser: torch.optim.Optimizer, output: Tensor, gradient: Tensor) -> None:
+def descend(
+    watch: Watch, optimiser: torch.optim.Optimizer, output: Tensor, gradient: Tensor
+) -> None:
     """Backward through the network from the gradient at its output, then a step."""
     with watch("network"):
         output.backward(gradient)
@@ -146,12 +161,16 @@ def row(name: str, stage: int, recipe: Recipe, seconds: dict[str, float]) -> str
     total = sum(seconds.values())
     size = f"{recipe.batch} x {recipe.crop_frames * recipe.model.hop}"
     return (
-        f"| {name} | {stage} | {size} | {total:.2f} | " + " | ".join(f"{seconds[p] / total:.0%}" for p in PARTS) + " |"
+        f"| {name} | {stage} | {size} | {total:.2f} | "
+        + " | ".join(f"{seconds[p] / total:.0%}" for p in PARTS)
+        + " |"
     )
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recipe", nargs="+", default=["paper", "default"])
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--batch", type=int)

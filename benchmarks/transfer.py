@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""What timbre transfer keeps of the input and what it takes from the model: docs/latents.md's table and picture.
+"""What timbre transfer keeps of the input and what it takes from the model: docs/latents.md's table
+and picture.
 
     python benchmarks/transfer.py --corpus CORPUS [--model MODEL] [--sounds DIR]
     python benchmarks/transfer.py              # the table from docs/evaluation/transfer.json
     python benchmarks/transfer.py --check      # exit 1 if the page says something else
 
 The first measures anew, draws the picture, and goes on as the second.
-CORPUS is what scripts/corpus.py makes, with its lists train, eval and small. Each input is played by
+CORPUS is what scripts/corpus.py makes, with its lists train, eval and small. Each input is played
+by
 `transfer` with fewer and fewer axes, and measured at 48 kHz on the mid channel:
 
-chroma    correlation of the input's 12 pitch classes with the output's, mean over frames: 1 is equal, 0 chance.
-training  how far the mean timbre (12 cepstral coefficients of mel levels) lies from the training sound, in standard
-          deviations over excerpts of it: about 1 for the training sound itself.
+chroma    correlation of the input's 12 pitch classes with the output's, mean over frames: 1 is
+equal, 0 chance. training  how far the mean timbre (12 cepstral coefficients of mel levels) lies
+from the training sound, in standard deviations over excerpts of it: about 1 for the training sound
+itself.
 input     the same distance between output and input.
 loudness  of the output minus that of the input, LU (BS.1770, pyloudnorm).
 
@@ -66,8 +69,8 @@ PICTURED = "synthetic voice"
 
 @dataclass(frozen=True)
 class Row:
-    """Of one output; see above. dims: axes kept, 0 for the input itself, -1 for the control. outside: share of frames
-    unlike the training audio's."""
+    """Of one output; see above. dims: axes kept, 0 for the input itself, -1 for the control.
+    outside: share of frames unlike the training audio's."""
 
     excerpt: str
     dims: int
@@ -78,19 +81,31 @@ class Row:
     loudness: float
 
 
-# ---- sounds ----------------------------------------------------------------------------------------------------------
+# ---- sounds --------------------------------------------------------------------------------------
 
 
 def excerpt(path: Path, start: float, seconds: float = SECONDS) -> Audio:
     """float32 [channels, samples] at 48 kHz."""
     rate = soundfile.info(path).samplerate
-    audio, _ = soundfile.read(path, round(seconds * rate), round(start * rate), dtype="float32", always_2d=True)
-    return np.concatenate(list(resample_blocks([np.ascontiguousarray(audio.T)], rate, RATE, audio.shape[1])), axis=1)
+    audio, _ = soundfile.read(
+        path, round(seconds * rate), round(start * rate), dtype="float32", always_2d=True
+    )
+    return np.concatenate(
+        list(resample_blocks([np.ascontiguousarray(audio.T)], rate, RATE, audio.shape[1])), axis=1
+    )
 
 
 def voice() -> Audio:
-    """Ten seconds of a synthetic singer on five vowels: harmonics with vibrato under formants (Peterson & Barney)."""
-    formants = [(730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410), (300, 870, 2240)]
+    """Ten seconds of a synthetic singer on five vowels: harmonics with vibrato under formants
+    (Peterson & Barney).
+    """
+    formants = [
+        (730, 1090, 2440),
+        (530, 1840, 2480),
+        (270, 2290, 3010),
+        (570, 840, 2410),
+        (300, 870, 2240),
+    ]
     notes = [0, 2, 4, 7, 9]
     parts = []
     for number in range(10):
@@ -100,7 +115,10 @@ def voice() -> Audio:
         note = np.zeros(RATE)
         for harmonic in range(1, 40):
             hz = harmonic * pitch
-            gain = sum(1 / (1 + ((hz - centre) / (60 + 0.05 * centre)) ** 2) for centre in formants[number * 3 % 5])
+            gain = sum(
+                1 / (1 + ((hz - centre) / (60 + 0.05 * centre)) ** 2)
+                for centre in formants[number * 3 % 5]
+            )
             note += gain / harmonic**0.5 * np.sin(harmonic * phase)
         parts.append(note * np.minimum(1, 20 * np.minimum(time, 1 - time)))
     sung = np.concatenate(parts)
@@ -109,12 +127,14 @@ def voice() -> Audio:
 
 def training_excerpts(corpus: Path) -> Iterator[Audio]:
     """Of the training list, chosen by a hash of their names."""
-    files = sorted((corpus / "train").rglob("*.ogg"), key=lambda p: hashlib.sha256(p.name.encode()).digest())
+    files = sorted(
+        (corpus / "train").rglob("*.ogg"), key=lambda p: hashlib.sha256(p.name.encode()).digest()
+    )
     for path in files[:TRAINING_EXCERPTS]:
         yield excerpt(path, 0.4 * max(0.0, soundfile.info(path).duration - SECONDS))
 
 
-# ---- measures --------------------------------------------------------------------------------------------------------
+# ---- measures ------------------------------------------------------------------------------------
 
 
 def sounding(spectrum: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -124,11 +144,15 @@ def sounding(spectrum: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def chroma(spectrum: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Magnitudes [frames, bins] -> pitch classes [frames, 12] of mean 0 and norm 1, or 0 where there is nothing."""
+    """Magnitudes [frames, bins] -> pitch classes [frames, 12] of mean 0 and norm 1, or 0 where
+    there is nothing.
+    """
     hz = np.arange(1, spectrum.shape[1]) * RATE / window
     within = (hz >= LOWEST) & (hz <= HIGHEST)
     classes = np.rint(12 * np.log2(hz[within] / 440)).astype(int) % 12
-    sums = np.stack([spectrum[:, 1:][:, within][:, classes == i].sum(axis=1) for i in range(12)], axis=1)
+    sums = np.stack(
+        [spectrum[:, 1:][:, within][:, classes == i].sum(axis=1) for i in range(12)], axis=1
+    )
     centred = sums - sums.mean(axis=1, keepdims=True)
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
@@ -147,7 +171,9 @@ def timbre(signal: Signal) -> NDArray[np.float64]:
     spectrum = magnitudes(signal, window, window // 2)
     mels = spectrum[sounding(spectrum)] @ slaney_filters(RATE, window, bands)
     levels = 20 * np.log10(np.maximum(mels, 1e-7)).mean(axis=0)
-    waves = np.cos(np.pi / bands * np.arange(1, COEFFICIENTS + 1)[:, None] * (np.arange(bands) + 0.5))
+    waves = np.cos(
+        np.pi / bands * np.arange(1, COEFFICIENTS + 1)[:, None] * (np.arange(bands) + 0.5)
+    )
     return waves @ levels / bands
 
 
@@ -159,7 +185,9 @@ class Ruler:
     deviation: NDArray[np.float64]
 
     def distance(self, one: NDArray[np.float64], other: NDArray[np.float64] | None = None) -> float:
-        """Root mean square over coefficients, in deviations; to the mean where there is no other."""
+        """Root mean square over coefficients, in deviations; to the mean where there is no
+        other.
+        """
         apart = one - (self.mean if other is None else other)
         return float(np.sqrt(np.mean((apart / self.deviation) ** 2)))
 
@@ -167,7 +195,10 @@ class Ruler:
 def row(ruler: Ruler, name: str, source: Audio, output: Audio, dims: int, outside: float) -> Row:
     length = min(source.shape[1], output.shape[1])
     one, other = (audio[:, :length].astype(np.float64) for audio in (source, output))
-    mids, timbres = [one.mean(axis=0), other.mean(axis=0)], [timbre(one.mean(axis=0)), timbre(other.mean(axis=0))]
+    mids, timbres = (
+        [one.mean(axis=0), other.mean(axis=0)],
+        [timbre(one.mean(axis=0)), timbre(other.mean(axis=0))],
+    )
     return Row(
         name,
         dims,
@@ -179,15 +210,19 @@ def row(ruler: Ruler, name: str, source: Audio, output: Audio, dims: int, outsid
     )
 
 
-# ---- the measurement -------------------------------------------------------------------------------------------------
+# ---- the measurement -----------------------------------------------------------------------------
 
 
 def measure(corpus: Path, model_name: str, sounds: Path | None) -> dict[str, object]:
     """All rows, with the model; writes the picture, and the sounds where they are wanted."""
-    known = np.stack([timbre(audio.mean(axis=0).astype(np.float64)) for audio in training_excerpts(corpus)])
+    known = np.stack(
+        [timbre(audio.mean(axis=0).astype(np.float64)) for audio in training_excerpts(corpus)]
+    )
     ruler = Ruler(known.mean(axis=0), known.std(axis=0))
     model = load_model(model_name)
-    inputs = {name: excerpt(corpus / path, start) for name, (path, start) in INPUTS.items()} | {PICTURED: voice()}
+    inputs = {name: excerpt(corpus / path, start) for name, (path, start) in INPUTS.items()} | {
+        PICTURED: voice()
+    }
     rows: list[Row] = []
     for number, (name, source) in enumerate(inputs.items()):
         played = {}
@@ -233,7 +268,7 @@ def picture(source: Audio, played: dict[int, Audio]) -> None:
     save(figure, PICTURE)
 
 
-# ---- the page --------------------------------------------------------------------------------------------------------
+# ---- the page ------------------------------------------------------------------------------------
 
 
 def rounded(value: float, digits: int, sign: str = "") -> str:
@@ -254,13 +289,17 @@ def table(results: dict[str, object]) -> list[str]:
     ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for found in rows:
-        axes = {0: "*the input itself*", -1: "*control: another input*"}.get(found.dims, str(found.dims))
+        axes = {0: "*the input itself*", -1: "*control: another input*"}.get(
+            found.dims, str(found.dims)
+        )
         numbers = [rounded(value, 2) for value in (found.chroma, found.training, found.input)]
         numbers.append(rounded(found.loudness, 1, "+"))
         if found.dims == 0:
             numbers[3] = ""
         unusual = f"{100 * found.outside:.0f} %" if found.dims == 0 else ""
-        lines.append(f"| {' | '.join([found.excerpt if found.dims == 0 else '', axes, *numbers, unusual])} |")
+        lines.append(
+            f"| {' | '.join([found.excerpt if found.dims == 0 else '', axes, *numbers, unusual])} |"
+        )
     return lines
 
 
@@ -275,15 +314,21 @@ def renewed(text: str, results: dict[str, object]) -> str:
     """The page with its table and numbers made anew."""
     for name, say in NUMBERS.items():
         text = re.sub(
-            rf"<!-- number: {name} -->.*?<!-- end -->", f"<!-- number: {name} -->{say(results)}<!-- end -->", text
+            rf"<!-- number: {name} -->.*?<!-- end -->",
+            f"<!-- number: {name} -->{say(results)}<!-- end -->",
+            text,
         )
     block = "<!-- table: transfer -->\n" + "\n".join(table(results)) + "\n<!-- end -->"
-    return re.sub(r"<!-- table: transfer -->\n.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL)
+    return re.sub(
+        r"<!-- table: transfer -->\n.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL
+    )
 
 
 def main() -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path, help="measure anew, with this corpus")
     parser.add_argument("--model", default="default", help="name, file or id")
     parser.add_argument("--sounds", type=Path, help="folder for what was played")
@@ -291,7 +336,9 @@ def main() -> int:
     args = parser.parse_args()
     if args.corpus:
         sys.path.insert(0, str(ROOT / "scripts"))
-        RESULTS.write_text(json.dumps(measure(args.corpus, args.model, args.sounds), indent=1) + "\n")
+        RESULTS.write_text(
+            json.dumps(measure(args.corpus, args.model, args.sounds), indent=1) + "\n"
+        )
     results = json.loads(RESULTS.read_text())
     text = PAGE.read_text()
     if args.check:

@@ -1,7 +1,8 @@
-"""bytes <-> integers: the .rvc container, its range coder and its frozen tables. SPEC.md is the normative text.
+"""bytes <-> integers: the .rvc container, its range coder and its frozen tables. SPEC.md is the
+normative text.
 
-Knows no tensor and no audio, and works without torch. `StreamWriter` and `StreamReader` are the way in; a stream is
-header, META, AUDIO chunks of symbols int32 [frames, dims], INDEX, END.
+Knows no tensor and no audio, and works without torch. `StreamWriter` and `StreamReader` are the way
+in; a stream is header, META, AUDIO chunks of symbols int32 [frames, dims], INDEX, END.
 """
 
 from ravecodec.bitstream.container import MAJOR, MINOR, ByteCount, Chunk, IndexEntry, StreamInfo

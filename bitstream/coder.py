@@ -1,7 +1,8 @@
-"""Which range coder is used: constriction's where it exists and proves itself, the plain Python one elsewhere.
+"""Which range coder is used: constriction's where it exists and proves itself, the plain Python one
+elsewhere.
 
-The choice is made once, at the first use. Both give the same bytes; constriction must show it on a fixed message
-first, so that a changed dependency costs speed and never a file.
+The choice is made once, at the first use. Both give the same bytes; constriction must show it on a
+fixed message first, so that a changed dependency costs speed and never a file.
 """
 
 from collections.abc import Callable
@@ -55,7 +56,9 @@ PYTHON = Coder("python", rangecoder.RangeEncoder, rangecoder.RangeDecoder)
 
 
 def self_test(coder: Coder) -> bool:
-    """Whether a coder writes, on a message over rows of every kind, what the specification's arithmetic writes."""
+    """Whether a coder writes, on a message over rows of every kind, what the specification's
+    arithmetic writes.
+    """
     candidate, oracle = coder.encoder(), PYTHON.encoder()
     for row in (*range(0, ROWS, ROWS // 13), COIN):
         entries = 2 if row == COIN else 2 * row_reach(row) + 2

@@ -1,7 +1,9 @@
-"""Byte layout of an .rvc stream: header, chunk framing, INDEX, END and trailer (SPEC sections 3 and 4).
+"""Byte layout of an .rvc stream: header, chunk framing, INDEX, END and trailer (SPEC sections 3 and
+4).
 
-Pure functions between bytes and small dataclasses; `writer` and `reader` move them in and out of files. Reading
-functions are bounded by what the format allows and raise errors that name the stream and the byte.
+Pure functions between bytes and small dataclasses; `writer` and `reader` move them in and out of
+files. Reading functions are bounded by what the format allows and raise errors that name the stream
+and the byte.
 """
 
 import binascii
@@ -37,7 +39,9 @@ INDEX_THRESHOLD = 8  # a stream of more AUDIO chunks gets INDEX and trailer
 
 
 class ChunkType(IntEnum):
-    """Known chunk types; bit 7 says critical: a reader that does not know the type must refuse the stream."""
+    """Known chunk types; bit 7 says critical: a reader that does not know the type must refuse the
+    stream.
+    """
 
     META = 0x01
     INDEX = 0x02
@@ -53,7 +57,10 @@ def crc32_bytes(data: bytes, start: int = 0) -> bytes:
 
 
 def header_crc(data: bytes) -> bytes:
-    """CRC-16/IBM-3740 of a chunk header, little-endian. Distance 4: no 3 wrong bits and no burst of 16 pass it."""
+    """CRC-16/IBM-3740 of a chunk header, little-endian.
+
+    Distance 4: no 3 wrong bits and no burst of 16 pass it.
+    """
     return binascii.crc_hqx(data, 0xFFFF).to_bytes(2, "little")
 
 
@@ -64,7 +71,10 @@ def symbol_crc(symbols: NDArray[np.int32]) -> int:
 
 @dataclass
 class ByteCount:
-    """Where a stream's bytes went. payload: coded symbols; meta: the META chunk; framing: the rest, damage too."""
+    """Where a stream's bytes went.
+
+    payload: coded symbols; meta: the META chunk; framing: the rest, damage too.
+    """
 
     payload: int = 0
     meta: int = 0
@@ -82,18 +92,20 @@ class ByteCount:
         self.framing += size - payload - meta
 
 
-# ---- stream header ---------------------------------------------------------------------------------------------------
+# ---- stream header -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class StreamInfo:
     """What the stream header says.
 
-    model_id: first 8 bytes of the model file's SHA-256. sample_rate (Hz) and channels: of the original audio.
-    dims: latent dims coded (the first ones of the model's basis). hop: samples at model_rate per frame.
-    step_index g: the quantiser's step is 2^(g/8) times the model's base step. noise_fill: dims that are not coded are
-    drawn from the prior (keyed by seed), not zero. minor: the format's minor version that the stream needs or, read,
-    that its writer said.
+    model_id: first 8 bytes of the model file's SHA-256. sample_rate (Hz) and channels: of the
+    original audio.
+    dims: latent dims coded (the first ones of the model's basis). hop: samples at model_rate per
+    frame.
+    step_index g: the quantiser's step is 2^(g/8) times the model's base step. noise_fill: dims that
+    are not coded are drawn from the prior (keyed by seed), not zero. minor: the format's minor
+    version that the stream needs or, read, that its writer said.
     """
 
     model_id: bytes
@@ -113,7 +125,9 @@ class StreamInfo:
         return self.model_rate / self.hop
 
     def max_samples(self, frames: int) -> int:
-        """Most samples at sample_rate that a stream of `frames` frames may claim: one frame more than it holds."""
+        """Most samples at sample_rate that a stream of `frames` frames may claim: one frame more
+        than it holds.
+        """
         return (frames + 1) * self.hop * self.sample_rate // self.model_rate
 
 
@@ -139,7 +153,9 @@ def check_info(info: StreamInfo) -> None:
 def encode_header(info: StreamInfo) -> bytes:
     """Stream header; fields at the end that have their default value are left out."""
     check_info(info)
-    fixed = info.model_id + b"".join(map(encode_uvarint, (0, info.channels, info.sample_rate, info.hop, info.dims)))
+    fixed = info.model_id + b"".join(
+        map(encode_uvarint, (0, info.channels, info.sample_rate, info.hop, info.dims))
+    )
     optional = [
         encode_svarint(info.step_index),
         encode_uvarint(int(info.noise_fill)),
@@ -159,23 +175,33 @@ def header_size(prefix: bytes, offset: int, name: str) -> int:
     FormatError if it is not an .rvc stream or of another major version.
     """
     if prefix[: len(MAGIC)] != MAGIC[: len(prefix)]:
-        raise FormatError(f"{name}: {prefix[: len(MAGIC)].hex(' ')} at byte {offset}, expected the magic 89 52 56 43")
+        raise FormatError(
+            f"{name}: {prefix[: len(MAGIC)].hex(' ')} at byte {offset}, expected the magic 89 52 "
+            "56 43"
+        )
     if len(prefix) > len(MAGIC) and prefix[4] != MAJOR:
         raise FormatError(f"{name}: format version {prefix[4]}, this reader knows version {MAJOR}")
     if len(prefix) < PREFIX_BYTES:
-        raise TruncatedError(f"{name}: ends at byte {offset + len(prefix)}, within the stream header")
+        raise TruncatedError(
+            f"{name}: ends at byte {offset + len(prefix)}, within the stream header"
+        )
     return prefix[6]
 
 
 def decode_header(data: bytes, offset: int, name: str, limits: Limits) -> StreamInfo:
-    """A whole header -> its info. CorruptError if damaged, FormatError if it needs a newer reader."""
+    """A whole header -> its info.
+
+    CorruptError if damaged, FormatError if it needs a newer reader.
+    """
     if len(data) < PREFIX_BYTES + CRC_BYTES or crc32_bytes(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
         raise CorruptError(f"{name}: the stream header at byte {offset} does not match its CRC")
     cursor = Cursor(data[PREFIX_BYTES:-CRC_BYTES], offset + PREFIX_BYTES, name)
     model_id = cursor.take(MODEL_ID_BYTES, "the model id")
     needs = cursor.uvarint(2**32 - 1, "the feature set")
     if needs:
-        raise FormatError(f"{name}: needs features {needs:#x} that format {MAJOR}.{MINOR} does not have")
+        raise FormatError(
+            f"{name}: needs features {needs:#x} that format {MAJOR}.{MINOR} does not have"
+        )
     channels = positive(cursor, lim.MAX_CHANNELS, "channels")
     sample_rate = positive(cursor, lim.MAX_RATE, "the sample rate")
     hop = positive(cursor, lim.MAX_HOP, "the hop")
@@ -183,9 +209,20 @@ def decode_header(data: bytes, offset: int, name: str, limits: Limits) -> Stream
     step_index = cursor.svarint(lim.MAX_STEP_INDEX, "the step index") if cursor.left else 0
     flags = cursor.uvarint(2**32 - 1, "the flags") if cursor.left else 0
     seed = cursor.uvarint(lim.MAX_SEED, "the seed") if cursor.left else 0
-    model_rate = (cursor.uvarint(lim.MAX_RATE, "the model rate") if cursor.left else 0) or DEFAULT_MODEL_RATE
+    model_rate = (
+        cursor.uvarint(lim.MAX_RATE, "the model rate") if cursor.left else 0
+    ) or DEFAULT_MODEL_RATE
     return StreamInfo(
-        model_id, sample_rate, channels, hop, dims, step_index, bool(flags & 1), seed, model_rate, minor=data[5]
+        model_id,
+        sample_rate,
+        channels,
+        hop,
+        dims,
+        step_index,
+        bool(flags & 1),
+        seed,
+        model_rate,
+        minor=data[5],
     )
 
 
@@ -197,12 +234,15 @@ def positive(cursor: Cursor, maximum: int, what: str) -> int:
     return value
 
 
-# ---- chunks ----------------------------------------------------------------------------------------------------------
+# ---- chunks --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ChunkHeader:
-    """kind: type byte. position: frames before this chunk. length: bytes of body. size: bytes of header."""
+    """kind: type byte.
+
+    position: frames before this chunk. length: bytes of body. size: bytes of header.
+    """
 
     kind: int
     position: int
@@ -232,7 +272,9 @@ def decode_chunk_header(data: bytes, offset: int, name: str, limits: Limits) -> 
     """Up to 15 bytes -> chunk header, whose length may then be believed."""
     cursor = Cursor(data, offset, name, open_ended=True)
     if (sync := cursor.take(len(SYNC), "a chunk")) != SYNC:
-        raise CorruptError(f"{name}: {sync.hex(' ')} at byte {offset}, expected the sync bytes of a chunk c7 9a")
+        raise CorruptError(
+            f"{name}: {sync.hex(' ')} at byte {offset}, expected the sync bytes of a chunk c7 9a"
+        )
     kind = cursor.u8("the chunk type")
     position = cursor.uvarint(lim.MAX_POSITION, "the chunk's position")
     length = cursor.uvarint(limits.body, "the chunk's length")
@@ -244,10 +286,11 @@ def decode_chunk_header(data: bytes, offset: int, name: str, limits: Limits) -> 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One AUDIO chunk whose CRCs hold. Its symbols are int32 [frames, dims], quantised at its own step_index.
+    """One AUDIO chunk whose CRCs hold. Its symbols are int32 [frames, dims], quantised at its own
+    step_index.
 
-    first_frame: frames of the stream before it. offset, size: where and how large the whole chunk is, in bytes. silent:
-    a SILENCE chunk came directly before it, so its symbols stand for zeros.
+    first_frame: frames of the stream before it. offset, size: where and how large the whole chunk
+    is, in bytes. silent: a SILENCE chunk came directly before it, so its symbols stand for zeros.
     """
 
     first_frame: int
@@ -272,19 +315,29 @@ class LeadIn:
 def encode_audio(
     info: StreamInfo, profile: Profile, step_index: int, symbols: NDArray[np.int32], payload: bytes
 ) -> bytes:
-    """Body of an AUDIO chunk; dims and step are written only where they differ from the stream's."""
+    """Body of an AUDIO chunk; dims and step are written only where they differ from the
+    stream's.
+    """
     frames, dims = symbols.shape
     return _audio_body(info, profile, step_index, frames, dims, symbol_crc(symbols), payload)
 
 
 def encode_copy(info: StreamInfo, chunk: Chunk) -> bytes:
-    """Body of an AUDIO chunk of this stream that holds the symbols of another stream's chunk, coded as they are."""
+    """Body of an AUDIO chunk of this stream that holds the symbols of another stream's chunk, coded
+    as they are.
+    """
     form = (chunk.profile, chunk.step_index, chunk.frames, chunk.dims)
     return _audio_body(info, *form, chunk.symbol_crc, chunk.payload)
 
 
 def _audio_body(
-    info: StreamInfo, profile: Profile, step_index: int, frames: int, dims: int, crc: int, payload: bytes
+    info: StreamInfo,
+    profile: Profile,
+    step_index: int,
+    frames: int,
+    dims: int,
+    crc: int,
+    payload: bytes,
 ) -> bytes:
     own = (dims, step_index) != (info.dims, info.step_index)
     parameters = encode_uvarint(dims) + encode_svarint(step_index) if own else b""
@@ -292,27 +345,45 @@ def _audio_body(
     return encode_uvarint(frames) + mode + parameters + crc.to_bytes(CRC_BYTES, "little") + payload
 
 
-def decode_audio(head: ChunkHeader, body: bytes, info: StreamInfo, limits: Limits, name: str) -> Chunk:
+def decode_audio(
+    head: ChunkHeader, body: bytes, info: StreamInfo, limits: Limits, name: str
+) -> Chunk:
     """Body of an AUDIO chunk -> Chunk, all sizes checked."""
     cursor = Cursor(body, head.offset + head.size, name)
     frames = positive(cursor, limits.chunk_frames, "the chunk's frames")
     mode = cursor.u8("the chunk's mode")
     if mode & ~OWN_PARAMETERS not in list(Profile):
-        raise FormatError(f"{name}: chunk mode {mode:#04x} at byte {head.offset} needs a newer reader")
+        raise FormatError(
+            f"{name}: chunk mode {mode:#04x} at byte {head.offset} needs a newer reader"
+        )
     own = mode & OWN_PARAMETERS
     dims = cursor.uvarint(info.dims, "the chunk's dims") if own else info.dims
-    step_index = cursor.svarint(lim.MAX_STEP_INDEX, "the chunk's step index") if own else info.step_index
+    step_index = (
+        cursor.svarint(lim.MAX_STEP_INDEX, "the chunk's step index") if own else info.step_index
+    )
     if own and (dims, step_index) == (info.dims, info.step_index):
         raise cursor.fail("the chunk repeats the stream's parameters")
     if frames * dims > limits.chunk_symbols:
-        raise cursor.fail(f"{frames} frames of {dims} dims are above the limit of {limits.chunk_symbols} symbols")
+        raise cursor.fail(
+            f"{frames} frames of {dims} dims are above the limit of {limits.chunk_symbols} symbols"
+        )
     if (head.position + frames) * info.hop > limits.seconds * info.model_rate:
         raise cursor.fail(f"the stream is longer than the limit of {limits.seconds:g} s")
     crc, profile = cursor.u32("the symbol CRC"), Profile(mode & ~OWN_PARAMETERS)
-    return Chunk(head.position, frames, dims, step_index, profile, crc, cursor.rest(), head.offset, head.total)
+    return Chunk(
+        head.position,
+        frames,
+        dims,
+        step_index,
+        profile,
+        crc,
+        cursor.rest(),
+        head.offset,
+        head.total,
+    )
 
 
-# ---- index and trailer -----------------------------------------------------------------------------------------------
+# ---- index and trailer ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -325,7 +396,9 @@ class IndexEntry:
 
 
 def encode_index_entry(delta: int, frames: int) -> bytes:
-    """delta: bytes from the sync of the AUDIO chunk before (or the stream's magic) to this one's."""
+    """delta: bytes from the sync of the AUDIO chunk before (or the stream's magic) to this
+    one's.
+    """
     return encode_uvarint(delta) + encode_uvarint(frames)
 
 
@@ -350,7 +423,10 @@ def decode_index(head: ChunkHeader, body: bytes, limits: Limits, name: str) -> l
 
 
 def encode_trailer(distance: int) -> bytes:
-    """The last 12 bytes of a stream with INDEX. distance: bytes from INDEX's sync to the trailer."""
+    """The last 12 bytes of a stream with INDEX.
+
+    distance: bytes from INDEX's sync to the trailer.
+    """
     head = distance.to_bytes(4, "little") + TRAILER_MAGIC
     return head + crc32_bytes(head)
 

@@ -1,8 +1,10 @@
-"""Symbols of one chunk <-> bytes, in the profiles raw and static (SPEC section 7); `predict` has the third.
+"""Symbols of one chunk <-> bytes, in the profiles raw and static (SPEC section 7); `predict` has
+the third.
 
-A chunk's symbols are int [frames, dims]. The static profile codes each dim with one row of the table family, dim by
-dim; a symbol beyond the row's reach is coded as the row's escape, and what is missing follows behind the dim in fair
-bits. The raw profile needs no table: every symbol in the same number of bits.
+A chunk's symbols are int [frames, dims]. The static profile codes each dim with one row of the
+table family, dim by dim; a symbol beyond the row's reach is coded as the row's escape, and what is
+missing follows behind the dim in fair bits. The raw profile needs no table: every symbol in the
+same number of bits.
 """
 
 import math
@@ -13,7 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.bitstream.coder import Coder, Decoder, best_coder
 from ravecodec.bitstream.limits import MAX_CHUNK_SYMBOLS, MAX_SYMBOL
-from ravecodec.bitstream.tables import COIN, PRECISION_BITS, ROWS, escape_order, frequencies, row_reach, row_scale
+from ravecodec.bitstream.tables import (
+    COIN,
+    PRECISION_BITS,
+    ROWS,
+    escape_order,
+    frequencies,
+    row_reach,
+    row_scale,
+)
 from ravecodec.errors import CorruptError, InputError, UsageError
 
 MAX_PREFIX = MAX_SYMBOL.bit_length()  # no legal escape has more leading zeros
@@ -31,10 +41,14 @@ def as_symbols(symbols: ArrayLike) -> NDArray[np.int32]:
     """int32 [frames, dims]; UsageError for another kind or shape, InputError beyond +-32767."""
     array = np.asarray(symbols)
     if array.ndim != 2 or array.dtype.kind not in "iu":
-        raise UsageError(f"symbols are {array.dtype} {list(array.shape)}, expected integers [frames, dims]")
+        raise UsageError(
+            f"symbols are {array.dtype} {list(array.shape)}, expected integers [frames, dims]"
+        )
     if array.size and (array.max() > MAX_SYMBOL or array.min() < -MAX_SYMBOL):
         worst = max(int(array.max()), int(array.min()), key=abs)
-        raise InputError(f"symbol {worst} found, expected at most {MAX_SYMBOL} either way: the step is too small")
+        raise InputError(
+            f"symbol {worst} found, expected at most {MAX_SYMBOL} either way: the step is too small"
+        )
     return array.astype(np.int32)
 
 
@@ -56,11 +70,13 @@ def as_rows(rows: ArrayLike, dims: int) -> list[int]:
     return [int(row) for row in array]
 
 
-# ---- static ----------------------------------------------------------------------------------------------------------
+# ---- static --------------------------------------------------------------------------------------
 
 
 def encode_symbols(symbols: ArrayLike, rows: ArrayLike, coder: Coder | None = None) -> bytes:
-    """Static profile: symbols int [frames, dims] with one row number per dim -> message without trailing zeros."""
+    """Static profile: symbols int [frames, dims] with one row number per dim -> message without
+    trailing zeros.
+    """
     array = as_chunk(symbols)
     encoder = (coder or best_coder()).encoder()
     for column, row in zip(array.T, as_rows(rows, array.shape[1]), strict=True):
@@ -76,12 +92,15 @@ def encode_symbols(symbols: ArrayLike, rows: ArrayLike, coder: Coder | None = No
 def decode_symbols(
     data: bytes, rows: ArrayLike, frames: int, dims: int, coder: Coder | None = None
 ) -> NDArray[np.int32]:
-    """Static profile: message -> symbols int32 [frames, dims]; CorruptError if no encoder can have written it.
+    """Static profile: message -> symbols int32 [frames, dims]; CorruptError if no encoder can have
+    written it.
 
     A damaged message mostly decodes to wrong symbols: only the chunk's CRCs can tell.
     """
     if frames * dims > MAX_CHUNK_SYMBOLS:
-        raise CorruptError(f"{frames} frames of {dims} dims found, expected at most {MAX_CHUNK_SYMBOLS} symbols")
+        raise CorruptError(
+            f"{frames} frames of {dims} dims found, expected at most {MAX_CHUNK_SYMBOLS} symbols"
+        )
     if data.endswith(b"\0"):
         raise CorruptError("a range-coder message ends in a zero byte, which no encoder writes")
     decoder = (coder or best_coder()).decoder(data)
@@ -96,11 +115,17 @@ def decode_symbols(
 
 
 def escape_bits(symbol: int, row: int) -> list[int]:
-    """Fair bits of a symbol beyond the row's reach: sign, then Exp-Golomb of order k of |symbol| - reach - 1."""
+    """Fair bits of a symbol beyond the row's reach: sign, then Exp-Golomb of order k of |symbol| -
+    reach - 1.
+    """
     order = escape_order(row_scale(row))
     excess = abs(symbol) - row_reach(row) - 1
     prefix = (excess >> order) + 1  # n zeros, then its n + 1 bits
-    text = "0" * (prefix.bit_length() - 1) + f"{prefix:b}" + (f"{excess % (1 << order):0{order}b}" if order else "")
+    text = (
+        "0" * (prefix.bit_length() - 1)
+        + f"{prefix:b}"
+        + (f"{excess % (1 << order):0{order}b}" if order else "")
+    )
     return [int(symbol < 0), *map(int, text)]
 
 
@@ -111,7 +136,9 @@ def decode_escape(decoder: Decoder, row: int) -> int:
     while not decoder.decode_bit(COIN):
         zeros += 1
         if zeros > MAX_PREFIX:
-            raise CorruptError(f"an escape of more than {MAX_PREFIX} zeros, which no encoder writes")
+            raise CorruptError(
+                f"an escape of more than {MAX_PREFIX} zeros, which no encoder writes"
+            )
     order = escape_order(row_scale(row))
     value = 1
     for _ in range(zeros + order):
@@ -122,7 +149,7 @@ def decode_escape(decoder: Decoder, row: int) -> int:
     return -magnitude if negative else magnitude
 
 
-# ---- raw -------------------------------------------------------------------------------------------------------------
+# ---- raw -----------------------------------------------------------------------------------------
 
 
 def raw_width(symbols: NDArray[np.int32]) -> int:
@@ -141,7 +168,9 @@ def zigzag(symbols: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 def encode_raw(symbols: ArrayLike) -> bytes:
-    """Raw profile: a byte w, then each zigzag value in w bits, most significant first, frame by frame, zero-padded."""
+    """Raw profile: a byte w, then each zigzag value in w bits, most significant first, frame by
+    frame, zero-padded.
+    """
     array = as_chunk(symbols)
     width = raw_width(array)
     shifts = np.arange(width - 1, -1, -1)
@@ -150,11 +179,17 @@ def encode_raw(symbols: ArrayLike) -> bytes:
 
 
 def decode_raw(data: bytes, frames: int, dims: int) -> NDArray[np.int32]:
-    """Raw profile: bytes -> symbols int32 [frames, dims]; CorruptError unless they are what encode_raw writes."""
+    """Raw profile: bytes -> symbols int32 [frames, dims]; CorruptError unless they are what
+    encode_raw writes.
+    """
     count, width = frames * dims, data[0] if data else 99
     if count > MAX_CHUNK_SYMBOLS or width > 16 or len(data) != 1 + math.ceil(count * width / 8):
-        raise CorruptError(f"{len(data)} bytes of width {width} do not hold {frames} frames of {dims} dims")
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=1))[: count * width].reshape(count, width)
+        raise CorruptError(
+            f"{len(data)} bytes of width {width} do not hold {frames} frames of {dims} dims"
+        )
+    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=1))[: count * width].reshape(
+        count, width
+    )
     values = bits.astype(np.int32) @ (1 << np.arange(width - 1, -1, -1, dtype=np.int32))
     symbols = ((values >> 1) ^ -(values & 1)).reshape(frames, dims).astype(np.int32)
     if np.abs(symbols).max(initial=0) > MAX_SYMBOL or encode_raw(symbols) != data:
@@ -162,7 +197,7 @@ def decode_raw(data: bytes, frames: int, dims: int) -> NDArray[np.int32]:
     return symbols
 
 
-# ---- code lengths ----------------------------------------------------------------------------------------------------
+# ---- code lengths --------------------------------------------------------------------------------
 
 
 def code_lengths(values: ArrayLike, row: int) -> NDArray[np.float64]:

@@ -1,9 +1,11 @@
-"""The range coder of `rangecoder`, done by constriction: the same bytes, twenty to a hundred times faster.
+"""The range coder of `rangecoder`, done by constriction: the same bytes, twenty to a hundred times
+faster.
 
-Importing this module raises ImportError where constriction has no wheel. Three traps are closed here and only here:
-`Categorical` must get weights p - 1 as float64 with perfect=False (then its cumulative frequencies are exactly the
-integers p, whatever the machine, and nothing is printed on stdout); KeyError, AssertionError and the BaseException
-PanicException must not leave; and its own flush is up to two words, so `finish` trims it.
+Importing this module raises ImportError where constriction has no wheel. Three traps are closed
+here and only here: `Categorical` must get weights p - 1 as float64 with perfect=False (then its
+cumulative frequencies are exactly the integers p, whatever the machine, and nothing is printed on
+stdout); KeyError, AssertionError and the BaseException PanicException must not leave; and its own
+flush is up to two words, so `finish` trims it.
 """
 
 from collections.abc import Iterator
@@ -22,17 +24,23 @@ from ravecodec.errors import CorruptError
 
 @cache
 def model(row: int) -> Any:
-    """constriction's model of a row: with weights p - 1 its scale (2^24 - K) / sum(p - 1) is exactly one."""
+    """constriction's model of a row: with weights p - 1 its scale (2^24 - K) / sum(p - 1) is
+    exactly one.
+    """
     weights = (frequencies(row) - 1).astype(np.float64)
     return constriction.stream.model.Categorical(weights, perfect=False)
 
 
-EACH: Any = constriction.stream.model.Categorical(perfect=False)  # of rows that are given with each call
+EACH: Any = constriction.stream.model.Categorical(
+    perfect=False
+)  # of rows that are given with each call
 
 
 @cache
 def weights(reach: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """(weights p - 1 of all rows of this reach [rows, 2 reach + 2], where each row number of the family is in them)."""
+    """(weights p - 1 of all rows of this reach [rows, 2 reach + 2], where each row number of the
+    family is in them).
+    """
     rows = [row for row in range(ROWS) if row_reach(row) == reach]
     places = np.full(ROWS, -1, dtype=np.int64)
     places[rows] = np.arange(len(rows))
@@ -68,11 +76,16 @@ class RangeEncoder:
         held, places = weights(reach)
         with _own_errors():
             self._coder.encode(
-                np.ascontiguousarray(indices, dtype=np.int32), EACH, held.take(places.take(rows), axis=0)
+                np.ascontiguousarray(indices, dtype=np.int32),
+                EACH,
+                held.take(places.take(rows), axis=0),
             )
 
     def finish(self) -> bytes:
-        """The message. constriction's own flush lies in the final interval; its state gives the interval's low end."""
+        """The message.
+
+        constriction's own flush lies in the final interval; its state gives the interval's low end.
+        """
         words, (low, width) = self._coder.pos()
         size = 4 * words + 8
         sealed = self._coder.get_compressed().astype(">u4").tobytes().ljust(size, b"\0")
@@ -89,7 +102,9 @@ class RangeDecoder:
             self._coder = constriction.stream.queue.RangeDecoder(words)
 
     def decode(self, row: int, count: int) -> NDArray[np.int32]:
-        """The next `count` indices, int32 [count]; CorruptError if the data cannot come from an encoder."""
+        """The next `count` indices, int32 [count]; CorruptError if the data cannot come from an
+        encoder.
+        """
         with _own_errors():
             return np.asarray(self._coder.decode(model(row), count), dtype=np.int32)
 
@@ -97,7 +112,9 @@ class RangeDecoder:
         """The next indices, int32 [n], each of a row of its own [n]; all rows are of this reach."""
         held, places = weights(reach)
         with _own_errors():
-            return np.asarray(self._coder.decode(EACH, held.take(places.take(rows), axis=0)), dtype=np.int32)
+            return np.asarray(
+                self._coder.decode(EACH, held.take(places.take(rows), axis=0)), dtype=np.int32
+            )
 
     def decode_bit(self, row: int) -> int:
         """One index."""

@@ -1,7 +1,7 @@
 """Hard maxima of the format and the limits a reader checks before it allocates (SPEC section 8).
 
-The maxima bind every writer. A reader may lower any of them; only the playing time may be raised, because it bounds
-what a small hostile file can cost, not what the layout can express.
+The maxima bind every writer. A reader may lower any of them; only the playing time may be raised,
+because it bounds what a small hostile file can cost, not what the layout can express.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,12 @@ DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Limits:
-    """What a reader accepts; a stream beyond it is refused with CorruptError before anything is allocated.
+    """What a reader accepts; a stream beyond it is refused with CorruptError before anything is
+    allocated.
 
-    dims, chunk_frames, chunk_symbols, body (bytes of one chunk), meta (bytes of JSON): at most the format's maxima.
-    seconds: playing time of the whole stream; a raised value admits longer streams.
+    dims, chunk_frames, chunk_symbols, body (bytes of one chunk), meta (bytes of JSON): at most the
+    format's maxima. seconds: playing time of the whole stream; a raised value admits longer
+    streams.
     """
 
     dims: int = MAX_DIMS

@@ -1,7 +1,9 @@
 """The formula behind `tables.bin`: how the frozen frequencies were computed (SPEC section 6).
 
-The data file is normative, this module documents it and a test recomputes it. Everything runs in `decimal`, whose
-exp, ln and sqrt are correctly rounded, so every machine gets the same integers. Print the file's hash with
+The data file is normative, this module documents it and a test recomputes it. Everything runs in
+`decimal`, whose
+exp, ln and sqrt are correctly rounded, so every machine gets the same integers. Print the file's
+hash with
 
     python -m ravecodec.bitstream.maketables OUT
 """
@@ -15,7 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ravecodec.bitstream.tables import OFFSETS, PRECISION_BITS, SCALES, SHAPES, SIGMA_ONE, offsets_of, reach_of
+from ravecodec.bitstream.tables import (
+    OFFSETS,
+    PRECISION_BITS,
+    SCALES,
+    SHAPES,
+    SIGMA_ONE,
+    offsets_of,
+    reach_of,
+)
 
 DIGITS = 60
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
@@ -33,7 +43,8 @@ def sigma_of(scale: int) -> Decimal:
 def erfc(x: Decimal) -> Decimal:
     """Complementary error function for x >= 0, to about 10^-55 absolute.
 
-    erf(x) = 2/sqrt(pi) exp(-x^2) sum_n 2^n x^(2n+1) / (1 3 5 ... (2n+1)); all terms are positive, nothing cancels.
+    erf(x) = 2/sqrt(pi) exp(-x^2) sum_n 2^n x^(2n+1) / (1 3 5 ... (2n+1)); all terms are positive,
+    nothing cancels.
     """
     if x > 12:  # erfc(12) < 10^-64
         return Decimal(0)
@@ -61,7 +72,9 @@ def tail_laplace(x: Decimal) -> Decimal:
 
 
 def tail_power23(x: Decimal) -> Decimal:
-    """P(X > x) of the unit-variance density ~ exp(-|x/a|^(2/3)), a = 13.125^(-1/2): half of Q(3/2, (x/a)^(2/3))."""
+    """P(X > x) of the unit-variance density ~ exp(-|x/a|^(2/3)), a = 13.125^(-1/2): half of Q(3/2,
+    (x/a)^(2/3)).
+    """
     if not x:
         return HALF
     root = ((x * Decimal("13.125").sqrt()).ln() / 3).exp()  # (x/a)^(1/3)
@@ -69,7 +82,9 @@ def tail_power23(x: Decimal) -> Decimal:
 
 
 def tail_power12(x: Decimal) -> Decimal:
-    """P(X > x) of the unit-variance density ~ exp(-|x/a|^(1/2)), a = 120^(-1/2): half of Q(2, (x/a)^(1/2))."""
+    """P(X > x) of the unit-variance density ~ exp(-|x/a|^(1/2)), a = 120^(-1/2): half of Q(2,
+    (x/a)^(1/2)).
+    """
     root = (x * Decimal(120).sqrt()).sqrt()
     return HALF * (ONE + root) * (-root).exp()
 
@@ -83,8 +98,13 @@ TAILS: dict[str, Callable[[Decimal], Decimal]] = {
 }
 
 
-def masses(tail: Callable[[Decimal], Decimal], sigma: Decimal, mean: Decimal, reach: int) -> list[Decimal]:
-    """Probability of the symbols -reach .. reach, then of the escape; sigma and mean are in steps."""
+def masses(
+    tail: Callable[[Decimal], Decimal], sigma: Decimal, mean: Decimal, reach: int
+) -> list[Decimal]:
+    """Probability of the symbols -reach ..
+
+    reach, then of the escape; sigma and mean are in steps.
+    """
 
     def above(edge: Decimal) -> Decimal:  # P(X > edge)
         x = (edge - mean) / sigma
@@ -96,7 +116,9 @@ def masses(tail: Callable[[Decimal], Decimal], sigma: Decimal, mean: Decimal, re
 
 
 def integers(probabilities: list[Decimal]) -> list[int]:
-    """Frequencies >= 1 that sum to 2^24: 1 + floor(p (2^24 - K)), the remainder to the first most probable symbol."""
+    """Frequencies >= 1 that sum to 2^24: 1 + floor(p (2^24 - K)), the remainder to the first most
+    probable symbol.
+    """
     spare = 2**PRECISION_BITS - len(probabilities)
     weights = [int(p * spare) for p in probabilities]
     weights[probabilities.index(max(probabilities))] += spare - sum(weights)

@@ -1,8 +1,10 @@
-"""The range coder in plain Python integers: the specification's arithmetic, word for word (SPEC section 5).
+"""The range coder in plain Python integers: the specification's arithmetic, word for word (SPEC
+section 5).
 
-It is the test oracle for `fastcoder` and does the work where constriction has no wheel (about 0.5 million symbols a
-second). The message is a number in the unit interval; every symbol narrows an interval [low, low + range), of which
-the coder keeps 64 bits. At the end the shortest byte string that lies inside, read as a fraction, is the message.
+It is the test oracle for `fastcoder` and does the work where constriction has no wheel (about 0.5
+million symbols a second). The message is a number in the unit interval; every symbol narrows an
+interval [low, low + range), of which the coder keeps 64 bits. At the end the shortest byte string
+that lies inside, read as a fraction, is the message.
 """
 
 from bisect import bisect_right
@@ -27,10 +29,12 @@ def cumulative(row: int) -> tuple[int, ...]:
 
 
 def shortest_bytes(low: int, width: int, size: int) -> bytes:
-    """The shortest byte string B whose value B 00 00 ..., seen as a `size`-byte number, is in [low, low + width).
+    """The shortest byte string B whose value B 00 00 ..., seen as a `size`-byte number, is in [low,
+    low + width).
 
-    width < 2^64. An interval narrower than 2^64 holds at most one multiple of 2^64, so trying to drop 8, 7, ... 0
-    bytes and then dropping trailing zeros finds the shortest; of that length it is the smallest.
+    width < 2^64. An interval narrower than 2^64 holds at most one multiple of 2^64, so trying to
+    drop 8, 7, ... 0 bytes and then dropping trailing zeros finds the shortest; of that length it is
+    the smallest.
     """
     for dropped in range(8, -1, -1):
         value = -(-low >> 8 * dropped) << 8 * dropped
@@ -92,13 +96,17 @@ class RangeDecoder:
         self._above = next(self._words) << WORD_BITS | next(self._words)  # message minus low
 
     def decode(self, row: int, count: int) -> NDArray[np.int32]:
-        """The next `count` indices, int32 [count]; CorruptError if the data cannot come from an encoder."""
+        """The next `count` indices, int32 [count]; CorruptError if the data cannot come from an
+        encoder.
+        """
         cum = cumulative(row)
         return np.array([self._decode_one(cum) for _ in range(count)], dtype=np.int32)
 
     def decode_each(self, rows: NDArray[np.int64], reach: int) -> NDArray[np.int32]:
         """The next indices, int32 [n], each of a row of its own [n]; all rows are of this reach."""
-        return np.array([self._decode_one(cumulative(row)) for row in rows.tolist()], dtype=np.int32)
+        return np.array(
+            [self._decode_one(cumulative(row)) for row in rows.tolist()], dtype=np.int32
+        )
 
     def decode_bit(self, row: int) -> int:
         """One index."""

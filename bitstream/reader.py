@@ -1,7 +1,9 @@
-"""Reads an .rvc stream front to back with bounded memory, from anything with `read` (SPEC sections 3 and 9).
+"""Reads an .rvc stream front to back with bounded memory, from anything with `read` (SPEC sections
+3 and 9).
 
-The mirror of `writer`. Every chunk is looked at, checked in full and only then taken: so after damage the search for
-the next intact chunk starts at the very next byte. Errors name the stream and the byte.
+The mirror of `writer`. Every chunk is looked at, checked in full and only then taken: so after
+damage the search for the next intact chunk starts at the very next byte. Errors name the stream and
+the byte.
 """
 
 import zlib
@@ -46,17 +48,29 @@ from ravecodec.bitstream.predict import decode_predicted
 from ravecodec.bitstream.source import ByteSource, SupportsRead
 from ravecodec.bitstream.static import StaticModel
 from ravecodec.bitstream.varint import Cursor
-from ravecodec.errors import CorruptError, FormatError, ModelError, RavecodecError, TruncatedError, UsageError
+from ravecodec.errors import (
+    CorruptError,
+    FormatError,
+    ModelError,
+    RavecodecError,
+    TruncatedError,
+    UsageError,
+)
 
-SEARCH_FREE = 2**24  # bytes that false chunk headers may make the search for the next chunk check ...
-SEARCH_FACTOR = 64  # ... plus this many per byte of the stream: hostile headers cannot make it quadratic
+SEARCH_FREE = (
+    2**24
+)  # bytes that false chunk headers may make the search for the next chunk check ...
+SEARCH_FACTOR = (
+    64  # ... plus this many per byte of the stream: hostile headers cannot make it quadratic
+)
 
 
 @dataclass(frozen=True)
 class Damage:
     """A stretch of the stream that could not be used.
 
-    first_frame, frames: what is missing (frames None: the stream's end was never found; 0: nothing audible).
+    first_frame, frames: what is missing (frames None: the stream's end was never found; 0: nothing
+    audible).
     offset, size: the bytes given up. reason: the error that a strict reader would have raised.
     """
 
@@ -70,14 +84,19 @@ class Damage:
 class StreamReader:
     """One stream from `fileobj`, whose header is read at once: `info`.
 
-    `chunks` must be run to its end before `total_samples` (samples of the original audio) is known. `meta` is {} if
-    there is none. `lead_in` is the frame before the first if there is one, known as soon as the first chunk is. `bytes`
-    accounts for all bytes taken so far, `frames` for the frames. chained: whether another stream may follow in the same
-    file (see `streams`). FormatError, CorruptError, TruncatedError on bad streams.
+    `chunks` must be run to its end before `total_samples` (samples of the original audio) is known.
+    `meta` is {} if there is none. `lead_in` is the frame before the first if there is one, known as
+    soon as the first chunk is. `bytes` accounts for all bytes taken so far, `frames` for the
+    frames. chained: whether another stream may follow in the same file (see `streams`).
+    FormatError, CorruptError, TruncatedError on bad streams.
     """
 
     def __init__(
-        self, fileobj: SupportsRead | ByteSource, limits: Limits | None = None, *, chained: bool = False
+        self,
+        fileobj: SupportsRead | ByteSource,
+        limits: Limits | None = None,
+        *,
+        chained: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.frames = 0
@@ -104,7 +123,12 @@ class StreamReader:
     @property
     def meta(self) -> dict[str, Any]:
         """The metadata; reads up to the first AUDIO chunk if need be."""
-        while not self.frames and self.total_samples is None and not self.ended and not self._peek_header().critical:
+        while (
+            not self.frames
+            and self.total_samples is None
+            and not self.ended
+            and not self._peek_header().critical
+        ):
             self._next()
         return self._meta or {}
 
@@ -114,8 +138,11 @@ class StreamReader:
     @overload
     def chunks(self, on_damage: Literal["skip"]) -> Iterator[Chunk | Damage]: ...
 
-    def chunks(self, on_damage: Literal["raise", "skip"] = "raise") -> Iterator[Chunk] | Iterator[Chunk | Damage]:
-        """The AUDIO chunks in order. With "skip", damage is yielded instead of raised, and reading goes on behind it.
+    def chunks(
+        self, on_damage: Literal["raise", "skip"] = "raise"
+    ) -> Iterator[Chunk] | Iterator[Chunk | Damage]:
+        """The AUDIO chunks in order. With "skip", damage is yielded instead of raised, and reading
+        goes on behind it.
 
         FormatError (a feature of a newer version) is raised in both modes.
         """
@@ -133,7 +160,8 @@ class StreamReader:
     def decode_chunk(self, chunk: Chunk, static: StaticModel | None) -> NDArray[np.int32]:
         """Symbols int32 [frames, dims] of a chunk, checked against its symbol CRC.
 
-        CorruptError if they do not match it: damage that the payload's CRC missed, or other tables than the encoder's.
+        CorruptError if they do not match it: damage that the payload's CRC missed, or other tables
+        than the encoder's.
         """
         where = f"{self.name}: the chunk at byte {chunk.offset} (frame {chunk.first_frame})"
         try:
@@ -141,13 +169,16 @@ class StreamReader:
         except (CorruptError, ModelError) as error:
             raise type(error)(f"{where}: {error}") from error
         if (found := symbol_crc(symbols)) != chunk.symbol_crc:
-            raise CorruptError(f"{where} decodes to symbols of CRC {found:08x}, expected {chunk.symbol_crc:08x}")
+            raise CorruptError(
+                f"{where} decodes to symbols of CRC {found:08x}, expected {chunk.symbol_crc:08x}"
+            )
         return symbols
 
     def seek(self, entry: IndexEntry) -> None:
         """Go on at a chunk listed by `find_index`; the file object must be seekable.
 
-        The chunk is checked like any other when it is read. END's check over the whole stream is not possible then.
+        The chunk is checked like any other when it is read. END's check over the whole stream is
+        not possible then.
         """
         fileobj: Any = self._source.fileobj
         fileobj.seek(entry.offset)
@@ -157,15 +188,19 @@ class StreamReader:
         self._complete, self._index_at, self._silent = False, None, False
 
     def seek_behind(self, entry: IndexEntry) -> None:
-        """Go on right behind a chunk listed by `find_index`, so that a SILENCE before the next one is seen as well.
+        """Go on right behind a chunk listed by `find_index`, so that a SILENCE before the next one
+        is seen as well.
 
-        Of the chunk itself only the header is read. CorruptError if it is not the one that is listed.
+        Of the chunk itself only the header is read. CorruptError if it is not the one that is
+        listed.
         """
         self.seek(entry)
         head = self._peek_header()
         if (head.kind, head.position) != (ChunkType.AUDIO, entry.first_frame):
             expected = f"expected the AUDIO chunk of frame {entry.first_frame} that the index lists"
-            raise CorruptError(f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, {expected}")
+            raise CorruptError(
+                f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, {expected}"
+            )
         self.seek(IndexEntry(head.offset + head.total, entry.first_frame + entry.frames, 0))
 
     # ---- one chunk ----
@@ -174,7 +209,9 @@ class StreamReader:
         size = header_size(self._source.peek(PREFIX_BYTES), self._start, self.name)
         data = self._source.peek(size)
         if len(data) < size:
-            raise TruncatedError(f"{self.name}: ends at byte {self._start + len(data)}, within the stream header")
+            raise TruncatedError(
+                f"{self.name}: ends at byte {self._start + len(data)}, within the stream header"
+            )
         self.info = decode_header(data, self._start, self.name, self.limits)
         self._take(data)
         self.bytes.add(size)
@@ -188,7 +225,9 @@ class StreamReader:
         data = self._source.peek(MAX_CHUNK_HEADER_BYTES)
         if len(data) < MIN_CHUNK_BYTES:
             end = self._source.offset + len(data)
-            raise TruncatedError(f"{self.name}: ends at byte {end} (frame {self.frames}), expected more up to END")
+            raise TruncatedError(
+                f"{self.name}: ends at byte {end} (frame {self.frames}), expected more up to END"
+            )
         return decode_chunk_header(data, self._source.offset, self.name, self.limits)
 
     def _next(self) -> Chunk | None:
@@ -204,55 +243,81 @@ class StreamReader:
         return replace(content, silent=silent) if isinstance(content, Chunk) else None
 
     def _examine(self, *, resync: bool) -> tuple[ChunkHeader, bytes]:
-        """The next chunk, not taken, if its CRCs hold and it stands where it must (resync: not before that)."""
+        """The next chunk, not taken, if its CRCs hold and it stands where it must (resync: not
+        before that).
+        """
         head = self._peek_header()
         if head.position < self.frames or (head.position > self.frames and not resync):
-            where = f"{self.name}: the chunk at byte {head.offset} is for frame {head.position}, expected {self.frames}"
+            where = (
+                f"{self.name}: the chunk at byte {head.offset} is for frame {head.position}, "
+                f"expected {self.frames}"
+            )
             raise CorruptError(f"{where}: a chunk is lost, repeated or misplaced")
         data = self._source.peek(head.total)
         if len(data) < head.total:
             end = head.offset + len(data)
-            raise TruncatedError(f"{self.name}: ends at byte {end}, within the chunk of frame {head.position}")
+            raise TruncatedError(
+                f"{self.name}: ends at byte {end}, within the chunk of frame {head.position}"
+            )
         is_end = head.kind == ChunkType.END
         if self._complete or not is_end:
             closing = crc32_bytes(data[:-CRC_BYTES], self._chain if is_end else 0)
             if closing != data[-CRC_BYTES:]:
                 where = f"{self.name}: the chunk at byte {head.offset} (frame {head.position})"
-                raise CorruptError(f"{where} has CRC {data[-CRC_BYTES:].hex()}, expected {closing.hex()}")
+                raise CorruptError(
+                    f"{where} has CRC {data[-CRC_BYTES:].hex()}, expected {closing.hex()}"
+                )
         return head, data
 
-    def _decode(self, head: ChunkHeader, data: bytes) -> Chunk | LeadIn | dict[str, Any] | int | None:
-        """Content of a chunk whose CRCs hold: audio, metadata, total samples, or None. Changes nothing."""
+    def _decode(
+        self, head: ChunkHeader, data: bytes
+    ) -> Chunk | LeadIn | dict[str, Any] | int | None:
+        """Content of a chunk whose CRCs hold: audio, metadata, total samples, or None.
+
+        Changes nothing.
+        """
         body, offset = data[head.size : -CRC_BYTES], head.offset + head.size
         if self._index_at is not None and head.kind != ChunkType.END:
-            raise CorruptError(f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, expected END")
+            raise CorruptError(
+                f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, expected END"
+            )
         if head.kind == ChunkType.AUDIO:
             return decode_audio(head, body, self.info, self.limits, self.name)
         if head.kind == ChunkType.LEAD_IN:
             return self._decode_lead_in(head, body)
         if head.kind == ChunkType.META:
             if head.position or self._meta is not None:
-                raise CorruptError(f"{self.name}: metadata at byte {head.offset}, expected it once and first")
+                raise CorruptError(
+                    f"{self.name}: metadata at byte {head.offset}, expected it once and first"
+                )
             return decode_meta(body, offset, self.name, self.limits.meta)
         if head.kind == ChunkType.INDEX:
             self._check_index(head, body)
         elif head.kind == ChunkType.END:
             return self._decode_end(head, Cursor(body, offset, self.name))
         elif head.critical:
-            raise FormatError(f"{self.name}: chunk type {head.kind:#04x} at byte {head.offset} needs a newer reader")
+            raise FormatError(
+                f"{self.name}: chunk type {head.kind:#04x} at byte {head.offset} needs a newer "
+                "reader"
+            )
         return None
 
     def _decode_lead_in(self, head: ChunkHeader, body: bytes) -> LeadIn:
         chunk = decode_audio(head, body, self.info, self.limits, self.name)
         if head.position or chunk.frames != 1 or self.lead_in is not None:
-            raise CorruptError(f"{self.name}: a lead-in at byte {head.offset}, expected it once and of one frame first")
+            raise CorruptError(
+                f"{self.name}: a lead-in at byte {head.offset}, expected it once and of one frame "
+                "first"
+            )
         return LeadIn(chunk)
 
     def _decode_end(self, head: ChunkHeader, cursor: Cursor) -> int:
         total = cursor.uvarint(lim.MAX_TOTAL_SAMPLES, "the number of samples")
         cursor.end("the number of samples")
         if total > (most := self.info.max_samples(head.position)):
-            raise cursor.fail(f"{total} samples for {head.position} frames, expected at most {most}")
+            raise cursor.fail(
+                f"{total} samples for {head.position} frames, expected at most {most}"
+            )
         return total
 
     def _check_index(self, head: ChunkHeader, body: bytes) -> None:
@@ -260,9 +325,13 @@ class StreamReader:
         opening = encode_index(head.offset - self._start, self._audio_chunks, b"")
         listed = zlib.crc32(body[len(opening) :])
         if self._complete and (body[: len(opening)] != opening or listed != self._entries_crc):
-            raise CorruptError(f"{self.name}: the index at byte {head.offset} does not list the chunks before it")
+            raise CorruptError(
+                f"{self.name}: the index at byte {head.offset} does not list the chunks before it"
+            )
 
-    def _accept(self, head: ChunkHeader, content: Chunk | LeadIn | dict[str, Any] | int | None) -> None:
+    def _accept(
+        self, head: ChunkHeader, content: Chunk | LeadIn | dict[str, Any] | int | None
+    ) -> None:
         """Account for a chunk that was taken."""
         coded = content.chunk if isinstance(content, LeadIn) else content
         payload = len(coded.payload) if isinstance(coded, Chunk) else 0
@@ -290,12 +359,16 @@ class StreamReader:
     # ---- tail and damage ----
 
     def _finish(self) -> None:
-        """Behind END: the trailer if there was an INDEX, then the end of the file or the next stream."""
+        """Behind END: the trailer if there was an INDEX, then the end of the file or the next
+        stream.
+        """
         if self._has_trailer():
             offset, tail = self._source.offset, self._source.peek(TRAILER_BYTES)
             distance = decode_trailer(tail, offset, self.name)
             if self._index_at is not None and distance != offset - self._index_at:
-                raise CorruptError(f"{self.name}: the trailer at byte {offset} does not point at the index")
+                raise CorruptError(
+                    f"{self.name}: the trailer at byte {offset} does not point at the index"
+                )
             self._take(tail)
             self.bytes.add(len(tail))
         self._check_behind(self._source.peek(len(MAGIC)))
@@ -312,7 +385,10 @@ class StreamReader:
             expected = "expected one stream (`ravecodec concat` joins them)"
             raise FormatError(f"{self.name}: a second stream begins at byte {at}, {expected}")
         if data and data != MAGIC:
-            raise CorruptError(f"{self.name}: {data.hex(' ')} at byte {self._source.offset}, expected the file to end")
+            raise CorruptError(
+                f"{self.name}: {data.hex(' ')} at byte {self._source.offset}, expected the file to "
+                "end"
+            )
 
     def _recover(self, error: CorruptError) -> Damage:
         """Go to the next intact chunk, or to the end of the file."""
@@ -340,7 +416,9 @@ class StreamReader:
                 checked += len(self._source)
                 self._source.skip(1)
             if checked > SEARCH_FREE + SEARCH_FACTOR * (self._source.offset - start):
-                raise CorruptError(f"{self.name}: too many false chunks behind byte {start} to search on")
+                raise CorruptError(
+                    f"{self.name}: too many false chunks behind byte {start} to search on"
+                )
         return None
 
 
@@ -352,28 +430,42 @@ def _decode_payload(chunk: Chunk, static: StaticModel | None) -> NDArray[np.int3
     if chunk.profile == Profile.PREDICTED:
         if static.predictor is None:
             raise ModelError("it is coded with a model's predictor, but the model given has none")
-        return decode_predicted(chunk.payload, static.predictor, chunk.step_index, chunk.frames, chunk.dims)
-    return decode_symbols(chunk.payload, static.rows(chunk.step_index, chunk.dims), chunk.frames, chunk.dims)
+        return decode_predicted(
+            chunk.payload, static.predictor, chunk.step_index, chunk.frames, chunk.dims
+        )
+    return decode_symbols(
+        chunk.payload, static.rows(chunk.step_index, chunk.dims), chunk.frames, chunk.dims
+    )
 
 
-def streams(fileobj: SupportsRead | ByteSource, limits: Limits | None = None) -> Iterator[StreamReader]:
-    """The streams of a file that holds several, one after the other; each must be read to its end before the next."""
+def streams(
+    fileobj: SupportsRead | ByteSource, limits: Limits | None = None
+) -> Iterator[StreamReader]:
+    """The streams of a file that holds several, one after the other; each must be read to its end
+    before the next.
+    """
     source = fileobj if isinstance(fileobj, ByteSource) else ByteSource(fileobj)
     while True:
         reader = StreamReader(source, limits, chained=True)
         yield reader
         if not reader.ended:
-            raise UsageError(f"{reader.name}: the next stream was asked for before the end of this one")
+            raise UsageError(
+                f"{reader.name}: the next stream was asked for before the end of this one"
+            )
         if not source.peek(1):
             return
 
 
-def find_index(fileobj: BinaryIO, limits: Limits | None = None, start: int | None = None) -> list[IndexEntry] | None:
-    """The index at the end of a seekable file, or None if there is none that holds; the file's position is kept.
+def find_index(
+    fileobj: BinaryIO, limits: Limits | None = None, start: int | None = None
+) -> list[IndexEntry] | None:
+    """The index at the end of a seekable file, or None if there is none that holds; the file's
+    position is kept.
 
     start: the byte at which its stream must begin, if that is known: a file may hold several.
 
-    It is only a hint: whatever is read through it is checked again, and a reader without it reads front to back.
+    It is only a hint: whatever is read through it is checked again, and a reader without it reads
+    front to back.
     """
     here = fileobj.tell()
     try:
@@ -397,5 +489,7 @@ def _read_index(fileobj: BinaryIO, limits: Limits, start: int | None) -> list[In
     body = data[head.size : -CRC_BYTES]
     begins = at - Cursor(body, at + head.size, name).uvarint(at, "the index's distance")
     if start is not None and begins != start:
-        raise CorruptError(f"{name}: the index at byte {at} is that of a stream at byte {begins}, expected {start}")
+        raise CorruptError(
+            f"{name}: the index at byte {at} is that of a stream at byte {begins}, expected {start}"
+        )
     return decode_index(head, body, limits, name)

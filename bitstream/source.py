@@ -1,7 +1,9 @@
-"""Bounded reading from any binary file object: exact counts, look-ahead, and the byte offset for every message.
+"""Bounded reading from any binary file object: exact counts, look-ahead, and the byte offset for
+every message.
 
-Works with files, pipes, sockets' makefile and readers that give one byte at a time. It never asks for more than it
-needs, so that a live stream is decoded as it arrives, and never sets aside memory for bytes that have not come.
+Works with files, pipes, sockets' makefile and readers that give one byte at a time. It never asks
+for more than it needs, so that a live stream is decoded as it arrives, and never sets aside memory
+for bytes that have not come.
 """
 
 from typing import Protocol
@@ -57,7 +59,9 @@ class ByteSource:
         data = self.fileobj.read(count)
         if not isinstance(data, bytes | bytearray | memoryview):
             kind = type(data).__name__
-            raise UsageError(f"{self.name}: read gave {kind}, expected bytes from a blocking binary file")
+            raise UsageError(
+                f"{self.name}: read gave {kind}, expected bytes from a blocking binary file"
+            )
         self._buffer += data
         self._at_end = not data
 

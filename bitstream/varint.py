@@ -1,7 +1,8 @@
 """Variable-length integers and a bounded cursor over bytes (SPEC section 2).
 
-`uvarint` is LEB128: seven bits a byte, least significant first, the top bit set on all but the last byte. Only the
-shortest encoding is legal, so one value has one byte string. `svarint` maps 0, -1, 1, -2 ... to 0, 1, 2, 3 ... first.
+`uvarint` is LEB128: seven bits a byte, least significant first, the top bit set on all but the last
+byte. Only the shortest encoding is legal, so one value has one byte string. `svarint` maps 0, -1,
+1, -2 ... to 0, 1, 2, 3 ... first.
 """
 
 from ravecodec.errors import CorruptError, TruncatedError
@@ -25,8 +26,8 @@ def encode_svarint(value: int) -> bytes:
 class Cursor:
     """Reads fields from `data`, which stands at byte `offset` of the stream called `name`.
 
-    Running out of bytes raises TruncatedError if `open_ended` (more of the stream should have followed) and
-    CorruptError if not (the bytes are a complete, delimited field).
+    Running out of bytes raises TruncatedError if `open_ended` (more of the stream should have
+    followed) and CorruptError if not (the bytes are a complete, delimited field).
     """
 
     def __init__(self, data: bytes, offset: int, name: str, *, open_ended: bool = False) -> None:
@@ -53,7 +54,9 @@ class Cursor:
     def take(self, count: int, what: str) -> bytes:
         """The next `count` bytes."""
         if self.left < count:
-            raise self._short(f"{self._name}: {self.left} bytes where {what} needs {count}, at byte {self.offset}")
+            raise self._short(
+                f"{self._name}: {self.left} bytes where {what} needs {count}, at byte {self.offset}"
+            )
         self.pos += count
         return self.data[self.pos - count : self.pos]
 
@@ -80,7 +83,9 @@ class Cursor:
             if byte < 0x80:
                 break
             shift += 7
-            if shift >= maximum.bit_length():  # one more bit would be above the maximum, none would be padding
+            if (
+                shift >= maximum.bit_length()
+            ):  # one more bit would be above the maximum, none would be padding
                 raise self.fail(f"{what} is an overlong varint", self.pos - start)
         if shift and not byte:
             raise self.fail(f"{what} is not in its shortest form", self.pos - start)

@@ -1,7 +1,8 @@
-"""Writes an .rvc stream front to back: header, META, AUDIO chunks, INDEX, END, trailer (SPEC section 3).
+"""Writes an .rvc stream front to back: header, META, AUDIO chunks, INDEX, END, trailer (SPEC
+section 3).
 
-Nothing is ever patched, so any object with `write` will do, pipes included. `reader` mirrors this file. Errors of the
-file object itself (OSError) pass through unchanged.
+Nothing is ever patched, so any object with `write` will do, pipes included. `reader` mirrors this
+file. Errors of the file object itself (OSError) pass through unchanged.
 """
 
 import zlib
@@ -47,15 +48,20 @@ class SupportsWrite(Protocol):
 
 
 class StreamWriter:
-    """One stream into `fileobj`. Call write_meta at most once and first, write_chunk any number of times, then close.
+    """One stream into `fileobj`. Call write_meta at most once and first, write_chunk any number of
+    times, then close.
 
-    static: the model's tables; None codes every chunk with the raw profile. The file object is left open. UsageError
-    for calls out of order or values that the format cannot hold.
+    static: the model's tables; None codes every chunk with the raw profile. The file object is left
+    open. UsageError for calls out of order or values that the format cannot hold.
     """
 
-    def __init__(self, fileobj: SupportsWrite, info: StreamInfo, static: StaticModel | None = None) -> None:
+    def __init__(
+        self, fileobj: SupportsWrite, info: StreamInfo, static: StaticModel | None = None
+    ) -> None:
         if static is not None and static.dims < info.dims:
-            raise ModelError(f"the model has tables for {static.dims} dims, the stream shall code {info.dims}")
+            raise ModelError(
+                f"the model has tables for {static.dims} dims, the stream shall code {info.dims}"
+            )
         if static is not None and static.predictor:
             info = replace(info, minor=max(info.minor, PREDICTED_SINCE))
         self.info = info
@@ -78,13 +84,15 @@ class StreamWriter:
         data = encode_chunk(ChunkType.META, 0, encode_meta(meta))
         self._put(data, meta=len(data))
 
-    def write_chunk(self, symbols: ArrayLike, step_index: int | None = None, *, silent: bool = False) -> int:
-        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes, those of the SILENCE chunk that
-        comes before it if it is `silent` included.
+    def write_chunk(
+        self, symbols: ArrayLike, step_index: int | None = None, *, silent: bool = False
+    ) -> int:
+        """One AUDIO chunk of symbols int [frames 1..4096, dims]; returns its bytes, those of the
+        SILENCE chunk that comes before it if it is `silent` included.
 
-        step_index and a smaller number of dims than the stream's may be given per chunk (rate control). The profile is
-        the one with the fewest bytes: predicted if the model can, static for very short chunks, raw only far outside
-        what the tables were fitted to.
+        step_index and a smaller number of dims than the stream's may be given per chunk (rate
+        control). The profile is the one with the fewest bytes: predicted if the model can, static
+        for very short chunks, raw only far outside what the tables were fitted to.
         InputError for |symbol| > 32767; nothing is written then.
         """
         self._check_open()
@@ -96,10 +104,14 @@ class StreamWriter:
         return self._put_audio(body, len(payload), len(array), silent)
 
     def copy_chunk(self, chunk: Chunk) -> int:
-        """The same for a chunk of another stream of the same model, whose coded symbols are taken as they are."""
+        """The same for a chunk of another stream of the same model, whose coded symbols are taken
+        as they are.
+        """
         self._check_open()
         self._check_form(chunk.frames, chunk.dims, chunk.step_index)
-        return self._put_audio(encode_copy(self.info, chunk), len(chunk.payload), chunk.frames, chunk.silent)
+        return self._put_audio(
+            encode_copy(self.info, chunk), len(chunk.payload), chunk.frames, chunk.silent
+        )
 
     def copy_lead_in(self, chunk: Chunk) -> int:
         """The lead-in of another stream of the same model; as `write_lead_in`."""
@@ -120,8 +132,8 @@ class StreamWriter:
         return size
 
     def write_lead_in(self, symbols: ArrayLike, step_index: int | None = None) -> int:
-        """A LEAD_IN chunk: symbols int [1, dims] of the frame before the first; comes before the first chunk. Returns
-        its bytes."""
+        """A LEAD_IN chunk: symbols int [1, dims] of the frame before the first; comes before the
+        first chunk. Returns its bytes."""
         self._check_open()
         array = as_chunk(symbols)
         step_index = self.info.step_index if step_index is None else step_index
@@ -132,17 +144,23 @@ class StreamWriter:
         return self._put(encode_chunk(ChunkType.LEAD_IN, 0, body), payload=len(payload))
 
     def close(self, total_samples: int) -> None:
-        """INDEX and trailer if there are more than 8 chunks, and END with the samples of the original audio."""
+        """INDEX and trailer if there are more than 8 chunks, and END with the samples of the
+        original audio.
+        """
         self._check_open()
         most = min(self.info.max_samples(self.frames), lim.MAX_TOTAL_SAMPLES)
         if not 0 <= total_samples <= most:
-            raise UsageError(f"{total_samples} samples for {self.frames} frames, expected at most {most}")
+            raise UsageError(
+                f"{total_samples} samples for {self.frames} frames, expected at most {most}"
+            )
         distance = self.bytes.total
         index = encode_index(distance, self._chunks, bytes(self._entries))
         indexed = self._chunks > INDEX_THRESHOLD and len(index) <= lim.MAX_BODY
         if indexed:
             self._put(encode_chunk(ChunkType.INDEX, self.frames, index))
-        self._put(encode_chunk(ChunkType.END, self.frames, encode_uvarint(total_samples), self._chain))
+        self._put(
+            encode_chunk(ChunkType.END, self.frames, encode_uvarint(total_samples), self._chain)
+        )
         if indexed:
             self._put(encode_trailer(self.bytes.total - distance))
         self._closed = True
@@ -154,14 +172,19 @@ class StreamWriter:
             coded = encode_symbols(symbols, self._static.rows(step_index, symbols.shape[1]))
             found.insert(0, (len(coded), Profile.STATIC, coded))
             predictor = self._static.predictor
-            if predictor and (predicted := encode_predicted(symbols, predictor, step_index)) is not None:
+            if (
+                predictor
+                and (predicted := encode_predicted(symbols, predictor, step_index)) is not None
+            ):
                 found.insert(1, (len(predicted), Profile.PREDICTED, predicted))
         _, profile, payload = min(found, key=itemgetter(0))
         return profile, encode_raw(symbols) if profile == Profile.RAW else payload
 
     def _check_lead_in(self, frames: int) -> None:
         if self.frames or frames != 1:
-            raise UsageError(f"a lead-in of {frames} frames behind {self.frames} frames, expected 1 behind none")
+            raise UsageError(
+                f"a lead-in of {frames} frames behind {self.frames} frames, expected 1 behind none"
+            )
 
     def _check_chunk(self, symbols: NDArray[np.int32], step_index: int) -> None:
         frames, dims = symbols.shape
@@ -172,7 +195,9 @@ class StreamWriter:
             expected = f"1 to {lim.MAX_CHUNK_FRAMES} frames of at most {self.info.dims} dims"
             raise UsageError(f"a chunk of {frames} frames of {dims} dims, expected {expected}")
         if abs(step_index) > lim.MAX_STEP_INDEX:
-            raise UsageError(f"step index {step_index}, expected at most {lim.MAX_STEP_INDEX} either way")
+            raise UsageError(
+                f"step index {step_index}, expected at most {lim.MAX_STEP_INDEX} either way"
+            )
 
     def _check_open(self) -> None:
         if self._closed:
@@ -184,7 +209,9 @@ class StreamWriter:
         while view:
             written = self._fileobj.write(bytes(view))
             if written == 0:
-                raise OutputError(f"the output takes no more bytes after {self.bytes.total} of this stream")
+                raise OutputError(
+                    f"the output takes no more bytes after {self.bytes.total} of this stream"
+                )
             view = view[len(view) if written is None else written :]
         self._chain = zlib.crc32(data[-CRC_BYTES:], self._chain)
         self.bytes.add(len(data), payload, meta)

@@ -1,4 +1,6 @@
-"""The building blocks that both families share: convolutions along time, and ConvNeXt blocks over (frequency, time)."""
+"""The building blocks that both families share: convolutions along time, and ConvNeXt blocks over
+(frequency, time).
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,18 @@ def leaky() -> nn.LeakyReLU:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """[batch, channels, time] -> [batch, channels, 1, time], the channels of a moment side by side in memory: what
-    `TimeConv` and `TimeUp` take. torch has this layout for images only, and its CPU kernels are fastest in it."""
+    """[batch, channels, time] -> [batch, channels, 1, time], the channels of a moment side by side
+    in memory: what `TimeConv` and `TimeUp` take. torch has this layout for images only, and its CPU
+    kernels are fastest in it."""
     return x[:, :, None].contiguous(memory_format=torch.channels_last)
 
 
 class TimeConv(nn.Conv1d):
     """nn.Conv1d, with its weights, over [batch, channels, 1, time] as `channels_last` makes it."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1
+    ) -> None:
         super().__init__(inputs, outputs, kernel, stride, dilation * (kernel - 1) // 2, dilation)
         self.across = (1, stride), (0, dilation * (kernel - 1) // 2), (1, dilation)
 
@@ -43,8 +48,8 @@ class TimeUp(nn.ConvTranspose1d):
 
 
 def arrange(network: nn.Module) -> None:
-    """Puts the weights of every `TimeConv` and `TimeUp`, without weight norm, into the layout of their input, which
-    else each call would do again."""
+    """Puts the weights of every `TimeConv` and `TimeUp`, without weight norm, into the layout of
+    their input, which else each call would do again."""
     for module in network.modules():
         if isinstance(module, TimeConv | TimeUp):
             module.weight.data = channels_last(module.weight.data)[:, :, 0]
@@ -61,7 +66,8 @@ def normed_up(inputs: int, outputs: int, ratio: int) -> nn.Module:
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of [batch, channels, frequency, time], each position by itself:
+    """Layer normalisation over the channels of [batch, channels, frequency, time], each position by
+    itself:
     unlike instance or group norm it keeps the receptive field finite."""
 
     def __init__(self, channels: int) -> None:
@@ -70,18 +76,22 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
+        x = nn.functional.layer_norm(
+            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5
+        )
         return x.permute(0, 3, 1, 2)
 
 
 class SpectralBlock(nn.Module):
-    """ConvNeXt block (Liu et al. 2022) over [batch, channels, rows, frames]: a depthwise filter of 7 rows by `time`
-    frames, then a pointwise network. Sharing weights along the warped frequency axis is what lets it learn a partial
-    once for all pitches."""
+    """ConvNeXt block (Liu et al. 2022) over [batch, channels, rows, frames]: a depthwise filter of
+    7 rows by `time` frames, then a pointwise network. Sharing weights along the warped frequency
+    axis is what lets it learn a partial once for all pitches."""
 
     def __init__(self, channels: int, time: int, expansion: int = 2) -> None:
         super().__init__()
-        self.filter = nn.Conv2d(channels, channels, (7, time), padding=(3, time // 2), groups=channels)
+        self.filter = nn.Conv2d(
+            channels, channels, (7, time), padding=(3, time // 2), groups=channels
+        )
         self.norm = ChannelNorm(channels)
         self.widen = nn.Conv2d(channels, expansion * channels, 1)
         self.narrow = nn.Conv2d(expansion * channels, channels, 1)
@@ -93,7 +103,9 @@ class SpectralBlock(nn.Module):
 
 
 class RowBias(nn.Module):
-    """A learnt offset per (channel, row): tells a frequency-equivariant network which frequency it looks at."""
+    """A learnt offset per (channel, row): tells a frequency-equivariant network which frequency it
+    looks at.
+    """
 
     def __init__(self, channels: int, rows: int) -> None:
         super().__init__()

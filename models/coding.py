@@ -1,4 +1,7 @@
-"""What a model file says about coding: the quantiser's units, entropy tables and operating point. No torch."""
+"""What a model file says about coding: the quantiser's units, entropy tables and operating point.
+
+No torch.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ PREDICTION = "coding.prediction."  # before the names of its arrays in a model f
 class Prediction:
     """How symbols follow from those before them (SPEC section 7.3).
 
-    weights: int16 [latent, 2], of the symbol one and two frames before, in 1/4096. shapes uint8, scales int16 [latent]:
-    row of the frozen table family for what is left to code, at step index 0.
+    weights: int16 [latent, 2], of the symbol one and two frames before, in 1/4096. shapes uint8,
+    scales int16 [latent]: row of the frozen table family for what is left to code, at step index 0.
     """
 
     weights: NDArray[np.int16]
@@ -26,7 +29,11 @@ class Prediction:
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Prediction | None:
         """From the arrays of a model file by their names; None if it has none."""
-        found = {name.removeprefix(PREDICTION): array for name, array in arrays.items() if name.startswith(PREDICTION)}
+        found = {
+            name.removeprefix(PREDICTION): array
+            for name, array in arrays.items()
+            if name.startswith(PREDICTION)
+        }
         return cls(**found) if found else None
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -38,10 +45,11 @@ class Prediction:
 class Coding:
     """How axis vectors become symbols; all arrays are [latent].
 
-    base: float64, quantiser step of each axis at step index 0; shapes uint8, scales int16: row of the frozen table
-    family for each axis at step index 0; dims, step_index: the default operating point. `fill` says whether cropped
-    axes are filled from the prior; effort: the level at which the encoder works by default. prediction: None for a
-    model whose streams are coded with static tables alone.
+    base: float64, quantiser step of each axis at step index 0; shapes uint8, scales int16: row of
+    the frozen table family for each axis at step index 0; dims, step_index: the default operating
+    point. `fill` says whether cropped axes are filled from the prior; effort: the level at which
+    the encoder works by default. prediction: None for a model whose streams are coded with static
+    tables alone.
     """
 
     base: np.ndarray

@@ -1,6 +1,7 @@
 """ModelConfig: everything that defines a network, as one frozen value with a JSON form.
 
-Every class of this room is built from it and from nothing else; it travels in the metadata of a model package.
+Every class of this room is built from it and from nothing else; it travels in the metadata of a
+model package.
 """
 
 from __future__ import annotations
@@ -27,9 +28,16 @@ LISTS = ("ratios", "dilations", "frequency_ratios", "blocks")
 NOISE_BLOCK = 64  # band samples that share one filter of the conv generator's noise head
 LOWEST_SPECTRAL_RATE = 40_000  # Hz; the warped spectrum goes up to 20 kHz
 
-# What no network goes beyond. Rate, hop and latents are bounded by what a stream can name (SPEC section 8); the others
-# keep sums from growing without bounds before `check_size` looks at what they add up to.
-MOST = {"sample_rate": 768_000, "capacity": 1 << 16, "latent": 1024, "lines": 1 << 16, "sinusoids_per_line": 1 << 10}
+# What no network goes beyond. Rate, hop and latents are bounded by what a stream can name (SPEC
+# section 8); the others keep sums from growing without bounds before `check_size` looks at what
+# they add up to.
+MOST = {
+    "sample_rate": 768_000,
+    "capacity": 1 << 16,
+    "latent": 1024,
+    "lines": 1 << 16,
+    "sinusoids_per_line": 1 << 10,
+}
 MOST_HOP = 65_536
 MOST_LEVELS, MOST_ENTRY = 16, 1 << 16  # of a list
 BRIEF = 80  # characters of a value in an error message
@@ -39,11 +47,12 @@ BRIEF = 80  # characters of a value in an error message
 class ModelConfig:
     """A network.
 
-    `encoder` and `generator` choose the family: ("multiband", "conv") is the network of the RAVE paper,
-    ("spectrogram", "istft") the default preset. `ratios` are the strides at band rate: hop = bands * prod(ratios) for
-    both families. The spectrogram and istft families work on steps of 2048 samples; a hop of 2048 * 2^k halves time on
-    the way into each of the k deepest levels. Raises ModelError for values that no network can be built from, and for
-    networks that are larger than any model may be (`size.py`).
+    `encoder` and `generator` choose the family: ("multiband", "conv") is the network of the RAVE
+    paper, ("spectrogram", "istft") the default preset. `ratios` are the strides at band rate: hop =
+    bands * prod(ratios) for both families. The spectrogram and istft families work on steps of 2048
+    samples; a hop of 2048 * 2^k halves time on the way into each of the k deepest levels. Raises
+    ModelError for values that no network can be built from, and for networks that are larger than
+    any model may be (`size.py`).
     """
 
     sample_rate: int = 48000
@@ -56,12 +65,23 @@ class ModelConfig:
     latent: int = 128
     dilations: tuple[int, ...] = (1, 3, 9)  # residual stack of the conv generator
     noise: bool = True  # noise head of either generator
-    lines: int = 512  # rows of the warped spectrum that the spectrogram encoder sees and the istft generator draws
-    sinusoids_per_line: int = 1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
-    frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)  # spectrogram/istft: how the rows shrink from level to level
+    # rows of the warped spectrum that the spectrogram encoder sees and the istft generator draws
+    lines: int = 512
+    sinusoids_per_line: int = (
+        1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
+    )
+    frequency_ratios: tuple[int, ...] = (
+        4,
+        2,
+        2,
+        1,
+    )  # spectrogram/istft: how the rows shrink from level to level
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
-    faint: bool = False  # spectrogram: more planes of the image, for what lies below the floor of the others
-    refiner: int = 0  # spectrogram/istft: width of the network that corrects latents by a gradient; 0: there is none
+    faint: bool = (
+        False  # spectrogram: more planes of the image, for what lies below the floor of the others
+    )
+    # spectrogram/istft: width of the network that corrects latents by a gradient; 0: there is none
+    refiner: int = 0
 
     def __post_init__(self) -> None:
         for name in LISTS:
@@ -70,10 +90,20 @@ class ModelConfig:
         self._check_values()
         if self.generator == "conv" and self.noise:
             whole = self.hop % (self.bands * NOISE_BLOCK) == 0
-            self._check(whole, "ratios", f"a product that is a multiple of {NOISE_BLOCK}, as the noise head needs")
+            self._check(
+                whole,
+                "ratios",
+                f"a product that is a multiple of {NOISE_BLOCK}, as the noise head needs",
+            )
         both = self.encoder == "spectrogram" and self.generator == "istft"
-        self._check(self.encoder == "spectrogram" or not self.faint, "faint", "false unless the encoder is spectrogram")
-        self._check(both or not self.refiner, "refiner", "0 unless the families are spectrogram and istft")
+        self._check(
+            self.encoder == "spectrogram" or not self.faint,
+            "faint",
+            "false unless the encoder is spectrogram",
+        )
+        self._check(
+            both or not self.refiner, "refiner", "0 unless the families are spectrogram and istft"
+        )
         if self.encoder == "spectrogram" or self.generator == "istft":
             self._check_spectral()
         check_size(self)
@@ -82,10 +112,14 @@ class ModelConfig:
         self._check(_is_count(self.channels) and self.channels <= 2, "channels", "1 or 2")
         self._check(self.encoder in ENCODERS, "encoder", f"one of {ENCODERS}")
         self._check(self.generator in GENERATORS, "generator", f"one of {GENERATORS}")
-        width = _is_count(self.refiner) or (self.refiner == 0 and not isinstance(self.refiner, bool))
+        width = _is_count(self.refiner) or (
+            self.refiner == 0 and not isinstance(self.refiner, bool)
+        )
         self._check(width and self.refiner <= MOST_ENTRY, "refiner", f"a width, 0 to {MOST_ENTRY}")
         self._check(
-            _is_count(self.bands) and self.bands == 16, "bands", "16, the bank that pqmf_prototype.npy is designed for"
+            _is_count(self.bands) and self.bands == 16,
+            "bands",
+            "16, the bank that pqmf_prototype.npy is designed for",
         )
         for name in ("noise", "faint"):
             self._check(isinstance(getattr(self, name), bool), name, "true or false")
@@ -97,29 +131,57 @@ class ModelConfig:
             self._check(len(values) > 0 and all(map(_is_count, values)), name, "positive integers")
             short = len(values) <= MOST_LEVELS and max(values) <= MOST_ENTRY
             self._check(short, name, f"at most {MOST_LEVELS} integers of at most {MOST_ENTRY}")
-        self._check(_all_even(self.ratios), "ratios", "even, so that a transposed convolution keeps the length")
+        self._check(
+            _all_even(self.ratios),
+            "ratios",
+            "even, so that a transposed convolution keeps the length",
+        )
         self._check(self.hop <= MOST_HOP, "ratios", f"a hop of at most {MOST_HOP} samples")
 
     def _check_spectral(self) -> None:
         """What the spectrogram encoder and the istft generator need."""
         fast = self.sample_rate >= LOWEST_SPECTRAL_RATE
-        self._check(fast, "sample_rate", f"at least {LOWEST_SPECTRAL_RATE} Hz for the spectrogram and istft families")
+        self._check(
+            fast,
+            "sample_rate",
+            f"at least {LOWEST_SPECTRAL_RATE} Hz for the spectrogram and istft families",
+        )
         halvings = (self.hop // STEP).bit_length() - 1
         good = self.hop == STEP << max(0, halvings) and halvings < len(self.frequency_ratios)
-        self._check(good, "ratios", f"a hop of {STEP} * 2^k samples, k less than the levels of this family")
-        self._check(self.lines % prod(self.frequency_ratios) == 0, "lines", "divisible by all frequency_ratios")
+        self._check(
+            good, "ratios", f"a hop of {STEP} * 2^k samples, k less than the levels of this family"
+        )
+        self._check(
+            self.lines % prod(self.frequency_ratios) == 0,
+            "lines",
+            "divisible by all frequency_ratios",
+        )
         self._check(self.lines > 1, "lines", "at least 2")
         deepest = self.lines // prod(self.frequency_ratios)
-        self._check(self.latent % deepest == 0, "latent", f"a multiple of the {deepest} rows of the deepest level")
+        self._check(
+            self.latent % deepest == 0,
+            "latent",
+            f"a multiple of the {deepest} rows of the deepest level",
+        )
         self._check(len(self.frequency_ratios) > 1, "frequency_ratios", "at least two levels")
         if self.generator == "istft" and self.noise:
             full = halvings < len(self.frequency_ratios) - 1
-            self._check(full, "ratios", f"a hop below {STEP << halvings}: the noise head's level is not halved in time")
-        self._check(len(self.blocks) == len(self.frequency_ratios), "blocks", "one count per entry of frequency_ratios")
+            self._check(
+                full,
+                "ratios",
+                f"a hop below {STEP << halvings}: the noise head's level is not halved in time",
+            )
+        self._check(
+            len(self.blocks) == len(self.frequency_ratios),
+            "blocks",
+            "one count per entry of frequency_ratios",
+        )
 
     def _check(self, good: bool, name: str, expected: str) -> None:
         if not good:
-            raise ModelError(f"model config: {name} is {brief(getattr(self, name))}, expected {expected}")
+            raise ModelError(
+                f"model config: {name} is {brief(getattr(self, name))}, expected {expected}"
+            )
 
     @property
     def hop(self) -> int:
@@ -147,7 +209,9 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
-        """Raises ModelError for keys it does not know: a newer model must not be half understood."""
+        """Raises ModelError for keys it does not know: a newer model must not be half
+        understood.
+        """
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
@@ -168,8 +232,8 @@ class ModelConfig:
 
 
 def brief(value: object, *, plain: bool = False) -> str:
-    """A value as an error message shows it: `repr`, or with `plain` the text itself, on one line and cut in the middle
-    where it is long."""
+    """A value as an error message shows it: `repr`, or with `plain` the text itself, on one line
+    and cut in the middle where it is long."""
     text = repr(value)[1:-1] if plain else repr(value)
     return text if len(text) <= BRIEF else f"{text[: BRIEF // 2]} ... {text[-BRIEF // 4 :]}"
 

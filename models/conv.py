@@ -1,8 +1,9 @@
-"""The paper's generator: latents -> 16 PQMF bands by transposed convolutions (RAVE, appendix C.2); see `multiband.py`.
+"""The paper's generator: latents -> 16 PQMF bands by transposed convolutions (RAVE, appendix C.2);
+see `multiband.py`.
 
-conv k7 -> per ratio r (in the encoder's own order, coarse strides first): LeakyReLU, transposed conv k2r stride r, half
-the channels, residual stack -> three heads at band rate: waveform (tanh) times loudness (one envelope for all bands),
-plus noise.
+conv k7 -> per ratio r (in the encoder's own order, coarse strides first): LeakyReLU, transposed
+conv k2r stride r, half the channels, residual stack -> three heads at band rate: waveform (tanh)
+times loudness (one envelope for all bands), plus noise.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ NOISE_BINS = 5  # real magnitudes of a filter of 8 taps
 
 
 def mod_sigmoid(x: Tensor) -> Tensor:
-    """2 sigmoid(x)^2.3 + 1e-7: a positive amplitude with a long soft tail (DDSP, Engel et al. 2020)."""
+    """2 sigmoid(x)^2.3 + 1e-7: a positive amplitude with a long soft tail (DDSP, Engel et al.
+
+    2020).
+    """
     return 2 * torch.sigmoid(x) ** 2.3 + 1e-7
 
 
@@ -31,7 +35,10 @@ class ResidualUnit(nn.Module):
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            leaky(), normed_conv(channels, channels, 3, dilation=dilation), leaky(), normed_conv(channels, channels, 3)
+            leaky(),
+            normed_conv(channels, channels, 3, dilation=dilation),
+            leaky(),
+            normed_conv(channels, channels, 3),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,8 +46,8 @@ class ResidualUnit(nn.Module):
 
 
 class NoiseHead(nn.Module):
-    """Features [batch, width, 1, samples] -> bands of filtered noise, one zero-phase filter of 8 taps per band and 64
-    samples."""
+    """Features [batch, width, 1, samples] -> bands of filtered noise, one zero-phase filter of 8
+    taps per band and 64 samples."""
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -53,8 +60,12 @@ class NoiseHead(nn.Module):
         self.outputs = outputs
         self.register_buffer("window", torch.hann_window(2 * (NOISE_BINS - 1)), persistent=False)
 
-    def _excitation(self, blocks: int, clock: Clock, frame_blocks: int, device: torch.device) -> Tensor:
-        """Uniform noise [batch, outputs, blocks, 64], a function of (seed, absolute band sample, band)."""
+    def _excitation(
+        self, blocks: int, clock: Clock, frame_blocks: int, device: torch.device
+    ) -> Tensor:
+        """Uniform noise [batch, outputs, blocks, 64], a function of (seed, absolute band sample,
+        band).
+        """
         sample = torch.arange(blocks * NOISE_BLOCK, device=device)
         position = clock.frame[:, None, None] * frame_blocks * NOISE_BLOCK + sample
         lane = torch.arange(self.outputs, device=device)[:, None]
@@ -68,7 +79,9 @@ class NoiseHead(nn.Module):
         impulse = torch.fft.fftshift(torch.fft.irfft(magnitude), dim=-1) * self.window
         size = NOISE_BLOCK + impulse.shape[-1]
         excitation = self._excitation(blocks, clock, frame_blocks, x.device)
-        filtered = torch.fft.irfft(torch.fft.rfft(excitation, size) * torch.fft.rfft(impulse, size), size)
+        filtered = torch.fft.irfft(
+            torch.fft.rfft(excitation, size) * torch.fft.rfft(impulse, size), size
+        )
         centre = impulse.shape[-1] // 2
         return filtered[..., centre : centre + NOISE_BLOCK].reshape(batch, self.outputs, -1)
 
@@ -95,7 +108,9 @@ class ConvGenerator(nn.Module):
     def forward(self, z: Tensor, clock: Clock) -> Tensor:
         x = self.trunk(channels_last(z))
         wave = torch.tanh(self.waveform(x).squeeze(2).float())
-        loud = mod_sigmoid(self.loudness(x).squeeze(2).float()).repeat_interleave(self.config.bands, 1)
+        loud = mod_sigmoid(self.loudness(x).squeeze(2).float()).repeat_interleave(
+            self.config.bands, 1
+        )
         bands = wave * loud
         return bands if self.noise is None else bands + self.noise(x, clock, self.frame_blocks)
 
@@ -108,7 +123,9 @@ class ConvGenerator(nn.Module):
             for dilation in self.config.dilations:
                 layers += [same(3, dilation), same(3)]
         head = [same(7)]
-        if self.config.noise:  # three strided convolutions, then one filter for all 64 samples of its block
+        if (
+            self.config.noise
+        ):  # three strided convolutions, then one filter for all 64 samples of its block
             head = [Layer(3, ratio, padding=1) for ratio in NOISE_RATIOS]
             head.append(Layer(NOISE_BLOCK, NOISE_BLOCK, transposed=True))
         return layers + head

@@ -1,12 +1,14 @@
-"""Discriminators of stage 2. All return, per scale, the list of feature maps; the last map holds the logits.
+"""Discriminators of stage 2. All return, per scale, the list of feature maps; the last map holds
+the logits.
 
-`views` is what the scales see of audio: it has no weights, so that a step that shows the same audio twice computes it
-once, and `judge` takes it from there.
+`views` is what the scales see of audio: it has no weights, so that a step that shows the same audio
+twice computes it once, and `judge` takes it from there.
 
-`WaveformDiscriminator` is MelGAN's (Kumar et al. 2019), as in the RAVE paper: three scales of average-pooled audio.
-`SpectrumDiscriminator` looks at complex spectra of several windows, as EnCodec does: much cheaper on a CPU.
-`PeriodDiscriminator` is the pair that DAC (Kumar et al. 2023) trains with: complex spectra cut into bands that have
-weights of their own, and HiFi-GAN's multi-period scales (Kong et al. 2020).
+`WaveformDiscriminator` is MelGAN's (Kumar et al. 2019), as in the RAVE paper: three scales of
+average-pooled audio. `SpectrumDiscriminator` looks at complex spectra of several windows, as
+EnCodec does: much cheaper on a CPU. `PeriodDiscriminator` is the pair that DAC (Kumar et al. 2023)
+trains with: complex spectra cut into bands that have weights of their own, and HiFi-GAN's
+multi-period scales (Kong et al. 2020).
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ from ravecodec.models.blocks import LEAK
 from ravecodec.models.losses import spectrum
 
 Features = list[Tensor]
-PERIODS = (2, 3, 5, 7, 11)  # HiFi-GAN's: primes, so that no two scales see the same samples side by side
+PERIODS = (
+    2,
+    3,
+    5,
+    7,
+    11,
+)  # HiFi-GAN's: primes, so that no two scales see the same samples side by side
 BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # DAC's, as shares of the spectrum
 
 
@@ -36,7 +44,9 @@ def _walk(layers: nn.ModuleList, x: Tensor) -> Features:
 
 
 class WaveformScale(nn.Module):
-    """Strided, grouped convolutions on audio [batch, channels, samples]; the paper's widths at `capacity` 16."""
+    """Strided, grouped convolutions on audio [batch, channels, samples]; the paper's widths at
+    `capacity` 16.
+    """
 
     def __init__(self, channels: int, capacity: int) -> None:
         super().__init__()
@@ -73,7 +83,8 @@ class WaveformDiscriminator(nn.Module):
 
 
 def compressed_spectrum(audio: Tensor, window: int) -> Tensor:
-    """Spectra of audio [batch, channels, samples] to the power 0.3, so that quiet partials are seen too: [batch,
+    """Spectra of audio [batch, channels, samples] to the power 0.3, so that quiet partials are seen
+    too: [batch,
     2 * channels, frames, bins], the real parts of all channels, then the imaginary parts."""
     bins = spectrum(audio, window)
     magnitude = (bins.real.square() + bins.imag.square() + 1e-12).sqrt()
@@ -105,7 +116,9 @@ class SpectrumScale(nn.Module):
 class SpectrumDiscriminator(nn.Module):
     """One scale per window length."""
 
-    def __init__(self, channels: int, windows: tuple[int, ...] = (4096, 2048, 1024, 512), width: int = 16) -> None:
+    def __init__(
+        self, channels: int, windows: tuple[int, ...] = (4096, 2048, 1024, 512), width: int = 16
+    ) -> None:
         super().__init__()
         self.windows = windows
         self.scales = nn.ModuleList(SpectrumScale(channels, width) for _ in windows)
@@ -123,8 +136,8 @@ class SpectrumDiscriminator(nn.Module):
 
 
 class BandScale(nn.Module):
-    """The convolutions of `SpectrumScale`, with other weights for every band of the compressed spectra of one window;
-    the logits are of all bands together."""
+    """The convolutions of `SpectrumScale`, with other weights for every band of the compressed
+    spectra of one window; the logits are of all bands together."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -139,14 +152,17 @@ class BandScale(nn.Module):
 
 
 class PeriodScale(nn.Module):
-    """Strided convolutions along time on audio [batch, channels, samples / period, period], whose columns hold every
-    `period`th sample; HiFi-GAN's widths at `width` 32."""
+    """Strided convolutions along time on audio [batch, channels, samples / period, period], whose
+    columns hold every `period`th sample; HiFi-GAN's widths at `width` 32."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         wide = [channels, width, 4 * width, 16 * width, 32 * width, 32 * width]
         layers = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in pairwise(wide[:-1])]
-        layers += [nn.Conv2d(wide[-2], wide[-1], (5, 1), 1, (2, 0)), nn.Conv2d(wide[-1], 1, (3, 1), 1, (1, 0))]
+        layers += [
+            nn.Conv2d(wide[-2], wide[-1], (5, 1), 1, (2, 0)),
+            nn.Conv2d(wide[-1], 1, (3, 1), 1, (1, 0)),
+        ]
         self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
 
     def forward(self, x: Tensor) -> Features:
@@ -157,7 +173,11 @@ class PeriodDiscriminator(nn.Module):
     """One `PeriodScale` per period, then one `BandScale` per window length."""
 
     def __init__(
-        self, channels: int, windows: tuple[int, ...] = (2048, 1024, 512), period_width: int = 8, width: int = 16
+        self,
+        channels: int,
+        windows: tuple[int, ...] = (2048, 1024, 512),
+        period_width: int = 8,
+        width: int = 16,
     ) -> None:
         super().__init__()
         self.windows = windows
@@ -165,8 +185,13 @@ class PeriodDiscriminator(nn.Module):
         self.scales = nn.ModuleList([*periods, *(BandScale(channels, width) for _ in windows)])
 
     def views(self, audio: Tensor) -> list[Tensor]:
-        """Audio in rows of each period (zeros fill the last row); per window the planes of `compressed_spectrum`."""
-        rows = [F.pad(audio, (0, -audio.shape[-1] % period)).unflatten(-1, (-1, period)) for period in PERIODS]
+        """Audio in rows of each period (zeros fill the last row); per window the planes of
+        `compressed_spectrum`.
+        """
+        rows = [
+            F.pad(audio, (0, -audio.shape[-1] % period)).unflatten(-1, (-1, period))
+            for period in PERIODS
+        ]
         images = [x.contiguous(memory_format=torch.channels_last) for x in rows]
         with torch.autocast(audio.device.type, enabled=False):
             return images + [compressed_spectrum(audio.float(), window) for window in self.windows]

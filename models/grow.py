@@ -1,8 +1,10 @@
-"""A network that starts from a trained one of another shape: what `ravecodec train --init-from` does.
+"""A network that starts from a trained one of another shape: what `ravecodec train --init-from`
+does.
 
-Weights are taken over by their place in the network, wherever they fit. A block that the donor lacks ends in zeros, so
-it starts as the identity and a deeper network starts out computing what the donor computes (Chen et al. 2016,
-Net2Net). Sinusoids that stand between the donor's start QUIETER than the old one beside them.
+Weights are taken over by their place in the network, wherever they fit. A block that the donor
+lacks ends in zeros, so it starts as the identity and a deeper network starts out computing what the
+donor computes (Chen et al. 2016, Net2Net). Sinusoids that stand between the donor's start QUIETER
+than the old one beside them.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ FIRST_CONVOLUTION = LEVELS + "0.weight"
 
 
 def adopt(network: Rave, donor: Rave) -> list[str]:
-    """Puts the donor's weights into `network`; returns the names of those that the donor could not give.
+    """Puts the donor's weights into `network`; returns the names of those that the donor could not
+    give.
 
-    Where both have the same config that is none of them. ModelError if the donor could give nothing at all.
+    Where both have the same config that is none of them. ModelError if the donor could give nothing
+    at all.
     """
     weights = fold(network).state_dict()
     given = {_place(donor.config, name): value for name, value in fold(donor).state_dict().items()}
@@ -34,7 +38,11 @@ def adopt(network: Rave, donor: Rave) -> list[str]:
         found = given.get(_place(network.config, name))
         if found is not None and name.startswith(LINE_HEAD):
             found = _divided(found, donor.config, network.config)
-        if found is not None and name == FIRST_CONVOLUTION and network.config.encoder == "spectrogram":
+        if (
+            found is not None
+            and name == FIRST_CONVOLUTION
+            and network.config.encoder == "spectrogram"
+        ):
             found = _with_planes(found, donor.config, network.config)
         if found is not None and found.shape == value.shape:
             weights[name] = found
@@ -43,13 +51,17 @@ def adopt(network: Rave, donor: Rave) -> list[str]:
             if ".narrow." in name:  # the last layer of a SpectralBlock
                 weights[name] = torch.zeros_like(value)
     if len(new) == len(weights):
-        raise ModelError("none of its weights fit this model config; expected a model of the same family")
+        raise ModelError(
+            "none of its weights fit this model config; expected a model of the same family"
+        )
     load_weights(network, weights)
     return new
 
 
 def _with_planes(weight: Tensor, donor: ModelConfig, config: ModelConfig) -> Tensor:
-    """The encoder's first convolution [width, planes, ...] with planes of zeros where the donor's image has none."""
+    """The encoder's first convolution [width, planes, ...] with planes of zeros where the donor's
+    image has none.
+    """
     had = image_planes(donor)
     given = dict(zip(had, weight.split([*had.values()], 1), strict=True))
     parts = [
@@ -60,7 +72,9 @@ def _with_planes(weight: Tensor, donor: ModelConfig, config: ModelConfig) -> Ten
 
 
 def _place(config: ModelConfig, name: str) -> str:
-    """A weight's name that does not change with the number of blocks: the encoder numbers all its layers in one row."""
+    """A weight's name that does not change with the number of blocks: the encoder numbers all its
+    layers in one row.
+    """
     if config.encoder != "spectrogram" or not name.startswith(LEVELS):
         return name
     number, _, rest = name.removeprefix(LEVELS).partition(".")
@@ -70,8 +84,8 @@ def _place(config: ModelConfig, name: str) -> str:
 
 
 def _divided(head: Tensor, donor: ModelConfig, config: ModelConfig) -> Tensor:
-    """The line head's weight or bias [maps * fine rows * columns, ...] for k times as many sinusoids: each fine row
-    becomes itself and k - 1 quieter ones."""
+    """The line head's weight or bias [maps * fine rows * columns, ...] for k times as many
+    sinusoids: each fine row becomes itself and k - 1 quieter ones."""
     times, rest = divmod(config.sinusoids_per_line, donor.sinusoids_per_line)
     if rest or times == 1 or config.frequency_ratios[0] != donor.frequency_ratios[0]:
         return head

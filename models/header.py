@@ -1,9 +1,11 @@
-"""The header of a model file: read once, and checked against itself and its own config before anything is built of it.
+"""The header of a model file: read once, and checked against itself and its own config before
+anything is built of it.
 
-A model file may come from anyone. `read_header` costs no more than the header, a mebibyte at most; what it returns says
-of every tensor where it lies, and that there are exactly those that the config asks for, in sizes that a machine can
-bear. Tensors are read by `Header.arrays`, which refuses values that no model can have. torch is not needed; `zoo.py`
-and `package.py` both read through here.
+A model file may come from anyone. `read_header` costs no more than the header, a mebibyte at most;
+what it returns says of every tensor where it lies, and that there are exactly those that the config
+asks for, in sizes that a machine can bear. Tensors are read by `Header.arrays`, which refuses
+values that no model can have. torch is not needed; `zoo.py` and `package.py` both read through
+here.
 """
 
 from __future__ import annotations
@@ -40,8 +42,20 @@ LATENT_ARRAYS = ("mean", "analysis", "synthesis", "deviation", "spread")
 MAX_STEP_INDEX = 512  # of a stream (SPEC section 8)
 MAX_NAME = 255  # characters of a model's name
 
-DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "U8": "u1", "I16": "<i2"}  # safetensors' names and numpy's
-ALLOWED = {"weights": ("F16", "F32"), "latent": ("F32", "F64"), "base": ("F64",), "shapes": ("U8",), "scales": ("I16",)}
+DTYPES = {
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "U8": "u1",
+    "I16": "<i2",
+}  # safetensors' names and numpy's
+ALLOWED = {
+    "weights": ("F16", "F32"),
+    "latent": ("F32", "F64"),
+    "base": ("F64",),
+    "shapes": ("U8",),
+    "scales": ("I16",),
+}
 TINY, HUGE = 1e-30, 1e30  # far from where products of a few values overflow or vanish
 RANGES = {  # of values; weights have only to be finite
     "latent.spread": (TINY, HUGE),
@@ -56,7 +70,9 @@ RANGES = {  # of values; weights have only to be finite
 
 @dataclass(frozen=True)
 class TensorHeader:
-    """What a header says of a tensor: safetensors' name of its dtype, shape, and the bytes of the file that hold it."""
+    """What a header says of a tensor: safetensors' name of its dtype, shape, and the bytes of the
+    file that hold it.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -66,8 +82,8 @@ class TensorHeader:
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header. `point` is the default operating point (dims, step_index, fill, frames), `info` provenance,
-    licence and credits; `stamp` changes when the file does."""
+    """A checked header. `point` is the default operating point (dims, step_index, fill, frames),
+    `info` provenance, licence and credits; `stamp` changes when the file does."""
 
     path: Path
     size: int  # bytes of the file
@@ -80,15 +96,17 @@ class Header:
     stamp: tuple[int, ...]
 
     def arrays(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-        """These tensors, each in a copy of its own; ModelError if the file cannot be read, or a value is not finite or
-        out of its range."""
+        """These tensors, each in a copy of its own; ModelError if the file cannot be read, or a
+        value is not finite or out of its range."""
         found = {}
         try:
             with self.path.open("rb") as file:
                 for name in names:
                     tensor = self.tensors[name]
                     file.seek(tensor.start)
-                    found[name] = np.fromfile(file, DTYPES[tensor.dtype], prod(tensor.shape)).reshape(tensor.shape)
+                    found[name] = np.fromfile(
+                        file, DTYPES[tensor.dtype], prod(tensor.shape)
+                    ).reshape(tensor.shape)
         except (OSError, ValueError) as error:  # ValueError: it has become shorter meanwhile
             raise ModelError(f"{self.path}: cannot be read ({brief(error, plain=True)})") from error
         for name, array in found.items():
@@ -96,7 +114,9 @@ class Header:
         return found
 
     def digest(self) -> bytes:
-        """SHA-256 of the file, a model's identity; a file that has not changed is hashed once in a process."""
+        """SHA-256 of the file, a model's identity; a file that has not changed is hashed once in a
+        process.
+        """
         try:
             return _digest(self.path, self.stamp)
         except OSError as error:
@@ -104,7 +124,8 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a model file; ModelError if it is missing, no model package, damaged, or too large to be used.
+    """The header of a model file; ModelError if it is missing, no model package, damaged, or too
+    large to be used.
 
     A file that has not changed is looked at once in a process.
     """
@@ -112,7 +133,10 @@ def read_header(path: Path) -> Header:
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
         status = path.stat()
-        return _read(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return _read(
+            path,
+            (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+        )
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -141,7 +165,7 @@ def _read(path: Path, stamp: tuple[int, ...]) -> Header:
     return Header(path, size, version, metadata["name"], config, point, info, tensors, stamp)
 
 
-# ---- structure -------------------------------------------------------------------------------------------------------
+# ---- structure -----------------------------------------------------------------------------------
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -163,7 +187,9 @@ def _read_json(path: Path) -> tuple[dict[str, Any], int, int]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; ValueError if a key comes twice, which readers understand in different ways."""
+    """An object of JSON; ValueError if a key comes twice, which readers understand in different
+    ways.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key comes twice")
@@ -190,7 +216,9 @@ def _metadata(path: Path, found: Any) -> dict[str, str]:
 
 
 def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
-    """One entry of a header whose tensors begin at byte `begin`; ValueError unless it is in order by itself."""
+    """One entry of a header whose tensors begin at byte `begin`; ValueError unless it is in order
+    by itself.
+    """
     what = f"tensor {brief(name)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{what} is not described by dtype, shape and data_offsets")
@@ -198,35 +226,54 @@ def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"{what} is of type {brief(dtype)}, expected one of {', '.join(DTYPES)}")
     if not (_whole(shape) and len(shape) <= 8 and _whole(offsets) and len(offsets) == 2):
-        raise ValueError(f"{what} has shape {brief(shape)} at {brief(offsets)}, expected whole numbers")
+        raise ValueError(
+            f"{what} has shape {brief(shape)} at {brief(offsets)}, expected whole numbers"
+        )
     start, stop = offsets
     if stop - start != (size := prod(shape) * np.dtype(DTYPES[dtype]).itemsize):
-        raise ValueError(f"{what}, {dtype} {brief(shape)}, takes {stop - start} bytes, expected {brief(size)}")
+        raise ValueError(
+            f"{what}, {dtype} {brief(shape)}, takes {stop - start} bytes, expected {brief(size)}"
+        )
     return TensorHeader(dtype, tuple(shape), begin + start, begin + stop)
 
 
 def _whole(values: Any) -> bool:
     """Whether this is a list of whole numbers from 0 that fit into 64 bits."""
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 63 for value in values)
+    return isinstance(values, list) and all(
+        type(value) is int and 0 <= value < 1 << 63 for value in values
+    )
 
 
 def _check_layout(tensors: Mapping[str, TensorHeader], begin: int, size: int) -> None:
-    """ValueError unless the tensors follow each other without gaps from `begin` to the end of the file."""
+    """ValueError unless the tensors follow each other without gaps from `begin` to the end of the
+    file.
+    """
     ordered = sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.stop))
     end = ordered[-1].stop if ordered else begin
     if size != end:
-        raise ValueError(f"has {size} bytes, expected {brief(end)} as its header says (a partial download?)")
-    if ordered and (ordered[0].start != begin or any(a.stop != b.start for a, b in pairwise(ordered))):
+        raise ValueError(
+            f"has {size} bytes, expected {brief(end)} as its header says (a partial download?)"
+        )
+    if ordered and (
+        ordered[0].start != begin or any(a.stop != b.start for a, b in pairwise(ordered))
+    ):
         raise ValueError("the tensors of the model file overlap or leave gaps")
 
 
-# ---- contents --------------------------------------------------------------------------------------------------------
+# ---- contents ------------------------------------------------------------------------------------
 
 
-def expected_tensors(config: ModelConfig, version: int) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
-    """Name -> shape and dtypes that are allowed, of everything in a package of this config and version."""
+def expected_tensors(
+    config: ModelConfig, version: int
+) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Name -> shape and dtypes that are allowed, of everything in a package of this config and
+    version.
+    """
     size = config.latent
-    found = {WEIGHTS + name: (shape, ALLOWED["weights"]) for name, shape in weight_shapes(config, version).items()}
+    found = {
+        WEIGHTS + name: (shape, ALLOWED["weights"])
+        for name, shape in weight_shapes(config, version).items()
+    }
     for key in LATENT_ARRAYS:
         shape = (size, size) if key in ("analysis", "synthesis") else (size,)
         found[f"latent.{key}"] = (shape, ALLOWED["latent"])
@@ -242,12 +289,16 @@ def _check_tensors(tensors: Mapping[str, TensorHeader], config: ModelConfig, ver
     expected = expected_tensors(config, version)
     if odd := sorted(tensors.keys() ^ expected.keys()):
         first = f"{'has' if odd[0] in tensors else 'lacks'} {brief(odd[0])}"
-        raise ValueError(f"the model's tensors do not fit its config: it {first} ({len(odd)} such tensors)")
+        raise ValueError(
+            f"the model's tensors do not fit its config: it {first} ({len(odd)} such tensors)"
+        )
     for name, (shape, dtypes) in expected.items():
         tensor = tensors[name]
         if tensor.shape != shape or tensor.dtype not in dtypes:
             found = f"{name} is {tensor.dtype} {brief(list(tensor.shape))}"
-            raise ValueError(f"{found}, expected {' or '.join(dtypes)} {list(shape)} as the model's config says")
+            raise ValueError(
+                f"{found}, expected {' or '.join(dtypes)} {list(shape)} as the model's config says"
+            )
 
 
 def _object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
@@ -262,7 +313,11 @@ def _object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
 
 def _check_point(point: Mapping[str, Any], latent: int) -> None:
     """ValueError unless the operating point has all its values, of the right types and in range."""
-    bounds = {"dims": (1, latent), "step_index": (-MAX_STEP_INDEX, MAX_STEP_INDEX), "frames": (1, 1 << 53)}
+    bounds = {
+        "dims": (1, latent),
+        "step_index": (-MAX_STEP_INDEX, MAX_STEP_INDEX),
+        "frames": (1, 1 << 53),
+    }
     if "effort" in point:  # since version 4
         bounds["effort"] = (0, MOST_EFFORT)
     for key, (low, high) in bounds.items():
@@ -271,16 +326,24 @@ def _check_point(point: Mapping[str, Any], latent: int) -> None:
             expected = f"an integer from {low} to {high}"
             raise ValueError(f"{key} of the operating point is {brief(value)}, expected {expected}")
     usual = point.get("usual", [0.0, 0.0])  # models have it since there is timbre transfer
-    numbers = isinstance(usual, list) and len(usual) == 2 and all(type(x) in (int, float) for x in usual)
+    numbers = (
+        isinstance(usual, list) and len(usual) == 2 and all(type(x) in (int, float) for x in usual)
+    )
     if not numbers or not 0 <= usual[0] <= usual[1] <= HUGE:
-        raise ValueError(f"usual of the operating point is {brief(usual)}, expected two rising numbers from 0")
+        raise ValueError(
+            f"usual of the operating point is {brief(usual)}, expected two rising numbers from 0"
+        )
     if not isinstance(point.get("fill"), bool):
-        raise ValueError(f"fill of the operating point is {brief(point.get('fill'))}, expected true or false")
+        raise ValueError(
+            f"fill of the operating point is {brief(point.get('fill'))}, expected true or false"
+        )
 
 
 def _check_name(name: str) -> None:
     if not (0 < len(name) <= MAX_NAME and name.isprintable()):
-        raise ValueError(f"the model's name is {brief(name)}, expected 1 to {MAX_NAME} printable characters")
+        raise ValueError(
+            f"the model's name is {brief(name)}, expected 1 to {MAX_NAME} printable characters"
+        )
 
 
 def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
@@ -291,4 +354,7 @@ def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
         return
     low, high = RANGES.get(name, (-HUGE, HUGE))
     if array.min() < low or array.max() > high:
-        raise ModelError(f"{path}: {name} has values from {array.min()} to {array.max()}, expected {low} to {high}")
+        raise ModelError(
+            f"{path}: {name} has values from {array.min()} to {array.max()}, expected {low} to "
+            f"{high}"
+        )

@@ -1,22 +1,25 @@
-"""The default preset's generator: latents in, 16 PQMF bands out, every band by an inverse short-time Fourier transform.
+"""The default preset's generator: latents in, 16 PQMF bands out, every band by an inverse
+short-time Fourier transform.
 
-A deterministic network fed by slow latents has no oscillator: it cannot keep the phase of a partial from frame to
-frame, and what should be a tone comes out as noise or as a comb at the frame rate. So this generator only says *how
-loud*; phase comes from two excitations that it modulates:
+A deterministic network fed by slow latents has no oscillator: it cannot keep the phase of a partial
+from frame to frame, and what should be a tone comes out as noise or as a comb at the frame rate. So
+this generator only says *how loud*; phase comes from two excitations that it modulates:
 
-- sinusoids at `config.sinusoids` fixed frequencies whose phase is a function of absolute time. A line that stays on is
-  a pure tone, however many frames and chunks it crosses. Its spectrum is placed in the bands whose filters pass it,
-  with their gain and phase, so that the bank cancels the alias at band edges. Amplitudes move at 93.75 Hz (Hann window
-  of 64 band samples, hop 32).
-  In stereo a line has three amplitudes: left and right in phase, which pan it, and a side part a quarter of a turn
-  ahead on the left and behind on the right, which widens it without moving it. The first latent of every row moves
-  left and right apart by itself (constant power); the network adds what it likes.
-- noise with a seeded, counter-based phase per bin: windows of 32 band samples, hop 16 (5.3 ms), 17 bins in each band.
-  In stereo it has the same three amplitudes: left and right of one source, and a side part that is a second source.
+- sinusoids at `config.sinusoids` fixed frequencies whose phase is a function of absolute time. A
+  line that stays on is a pure tone, however many frames and chunks it crosses. Its spectrum is
+  placed in the bands whose filters pass it, with their gain and phase, so that the bank cancels the
+  alias at band edges. Amplitudes move at 93.75 Hz (Hann window of 64 band samples, hop 32).
+  In stereo a line has three amplitudes: left and right in phase, which pan it, and a side part a
+  quarter of a turn ahead on the left and behind on the right, which widens it without moving it.
+  The first latent of every row moves left and right apart by itself (constant power); the network
+  adds what it likes.
+- noise with a seeded, counter-based phase per bin: windows of 32 band samples, hop 16 (5.3 ms), 17
+  bins in each band. In stereo it has the same three amplitudes: left and right of one source, and a
+  side part that is a second source.
 
-Both are functions of the absolute frame number, never of a state, so decoding may start anywhere. The idea of modulated
-sinusoids and filtered noise is DDSP's (Engel et al. 2020), the inverse transform per band MB-iSTFT-VITS's (Kawamura et
-al. 2023).
+Both are functions of the absolute frame number, never of a state, so decoding may start anywhere.
+The idea of modulated sinusoids and filtered noise is DDSP's (Engel et al. 2020), the inverse
+transform per band MB-iSTFT-VITS's (Kawamura et al. 2023).
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ from ravecodec.models.pqmf import BANDS, analysis_filters
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
 from ravecodec.models.spectrogram import TIME_KERNEL, rows, warped_frequencies, widths
 
-PHASE_STEPS = 1 << 20  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
+PHASE_STEPS = (
+    1 << 20
+)  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
 LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per step of 2048 samples; window in band samples
 NOISE_COLUMNS, NOISE_WINDOW = 8, 32
 STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
@@ -50,12 +55,15 @@ LN2 = math.log(2)
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """[..., steps, 2 hop] -> [..., steps * hop]; frame i is centred on the middle of its hop."""
-    whole = F.pad(frames[..., :hop], (0, 0, 0, 1)) + F.pad(frames[..., hop:], (0, 0, 1, 0))  # [..., steps + 1, hop]
+    whole = F.pad(frames[..., :hop], (0, 0, 0, 1)) + F.pad(
+        frames[..., hop:], (0, 0, 1, 0)
+    )  # [..., steps + 1, hop]
     return whole.flatten(-2)[..., hop // 2 : -hop // 2]
 
 
 class Lines(nn.Module):
-    """Amplitudes [batch, maps, lines, steps] -> bands [batch, channels * 16, samples]; 4 steps per 2048 samples.
+    """Amplitudes [batch, maps, lines, steps] -> bands [batch, channels * 16, samples]; 4 steps per
+    2048 samples.
 
     maps: 1 for mono; left, right and side for stereo.
     """
@@ -69,9 +77,15 @@ class Lines(nn.Module):
         super().__init__()
         self.hop = STEP // BANDS // LINE_COLUMNS
         self.per_frame = config.hop // STEP * LINE_COLUMNS
-        steps = np.rint(warped_frequencies(config.sinusoids) * PHASE_STEPS / config.sample_rate).astype(np.int64)
-        self.register_buffer("advance", torch.from_numpy(steps * self.hop * BANDS % PHASE_STEPS), persistent=False)
-        scrambled = noise.bits(torch.tensor(0), noise.LINE_STREAM, torch.arange(config.sinusoids), torch.tensor(0))
+        steps = np.rint(
+            warped_frequencies(config.sinusoids) * PHASE_STEPS / config.sample_rate
+        ).astype(np.int64)
+        self.register_buffer(
+            "advance", torch.from_numpy(steps * self.hop * BANDS % PHASE_STEPS), persistent=False
+        )
+        scrambled = noise.bits(
+            torch.tensor(0), noise.LINE_STREAM, torch.arange(config.sinusoids), torch.tensor(0)
+        )
         # ordered phases would add up to a chirp
         self.register_buffer("offset", scrambled % PHASE_STEPS, persistent=False)
         self.slices: list[slice] = []
@@ -84,40 +98,57 @@ class Lines(nn.Module):
         window = np.hanning(LINE_WINDOW + 1)[:-1]
         for band in range(BANDS):
             heard = np.flatnonzero(np.abs(gains[band]) > self.AUDIBLE * np.abs(gains).max())
-            part = slice(int(heard[0]), int(heard[-1]) + 1) if heard.size else slice(0, 0)  # no line above 20 kHz
+            part = (
+                slice(int(heard[0]), int(heard[-1]) + 1) if heard.size else slice(0, 0)
+            )  # no line above 20 kHz
             sign = (-1.0) ** n if band % 2 else 1.0
-            wave = gains[band, part, None] * np.exp(1j * np.outer(omega[part], n * BANDS)) * window * sign
-            basis = np.concatenate([wave.real, -wave.imag]).astype(np.float32)  # [2 * heard, window]
+            wave = (
+                gains[band, part, None]
+                * np.exp(1j * np.outer(omega[part], n * BANDS))
+                * window
+                * sign
+            )
+            basis = np.concatenate([wave.real, -wave.imag]).astype(
+                np.float32
+            )  # [2 * heard, window]
             self.slices.append(part)
             self.register_buffer(f"basis{band}", torch.from_numpy(basis), persistent=False)
 
     def forward(self, amplitude: Tensor, clock: Clock) -> Tensor:
         steps = amplitude.shape[-1]
-        position = clock.frame[:, None] * self.per_frame + torch.arange(steps, device=amplitude.device)
+        position = clock.frame[:, None] * self.per_frame + torch.arange(
+            steps, device=amplitude.device
+        )
         turns = (self.offset[:, None] + self.advance[:, None] * position[:, None, :]) % PHASE_STEPS
         angle = turns.float() * (2 * torch.pi / PHASE_STEPS)  # [batch, lines, steps]
         bases = [getattr(self, f"basis{band}") for band in range(BANDS)]
-        frames = _Modulated.apply(amplitude, angle, self.slices, bases)  # [batch, channels, steps, bands, window]
+        frames = _Modulated.apply(
+            amplitude, angle, self.slices, bases
+        )  # [batch, channels, steps, bands, window]
         batch, channels = frames.shape[:2]
         return _overlap_add(frames.transpose(2, 3), self.hop).reshape(batch, channels * BANDS, -1)
 
 
 class _Modulated(torch.autograd.Function):
-    """Amplitudes [batch, maps, lines, steps] on sinusoids at angles [batch, lines, steps], by each band's basis:
-    frames [batch, channels, steps, bands, window].
+    """Amplitudes [batch, maps, lines, steps] on sinusoids at angles [batch, lines, steps], by each
+    band's basis: frames [batch, channels, steps, bands, window].
 
-    Linear in the amplitudes; the gradient is its transpose, written out. Autograd's own clears and adds up a whole
-    spectrum for each of the 16 slices of lines.
+    Linear in the amplitudes; the gradient is its transpose, written out. Autograd's own clears and
+    adds up a whole spectrum for each of the 16 slices of lines.
     """
 
     @staticmethod
-    def forward(ctx: Any, amplitude: Tensor, angle: Tensor, slices: list[slice], bases: list[Tensor]) -> Tensor:
+    def forward(
+        ctx: Any, amplitude: Tensor, angle: Tensor, slices: list[slice], bases: list[Tensor]
+    ) -> Tensor:
         level = amplitude.transpose(2, 3).contiguous()  # lines innermost, as the products want them
         turn = angle.transpose(1, 2)[:, None].contiguous()
         cos, sin = turn.cos(), turn.sin_()
         ctx.cos, ctx.sin, ctx.slices, ctx.bases = cos, sin, slices, bases
         real, imag = level[:, :2] * cos, level[:, :2] * sin
-        if level.shape[1] == STEREO_MAPS:  # a side part turned ahead on the left, behind on the right
+        if (
+            level.shape[1] == STEREO_MAPS
+        ):  # a side part turned ahead on the left, behind on the right
             across, along = level[:, 2] * sin[:, 0], level[:, 2] * cos[:, 0]
             real[:, 0] -= across
             real[:, 1] += across
@@ -147,9 +178,11 @@ class _Modulated(torch.autograd.Function):
 
 
 class ShapedNoise(nn.Module):
-    """Log amplitudes [batch, maps, rows, steps] -> bands [batch, channels * 16, samples]; 8 steps per 2048 samples.
+    """Log amplitudes [batch, maps, rows, steps] -> bands [batch, channels * 16, samples]; 8 steps
+    per 2048 samples.
 
-    maps: 1 for mono; left and right of one source of noise, and side, an independent source, for stereo.
+    maps: 1 for mono; left and right of one source of noise, and side, an independent source, for
+    stereo.
     """
 
     spread: Tensor
@@ -164,13 +197,19 @@ class ShapedNoise(nn.Module):
         hertz = centres.reshape(-1) * config.sample_rate / (2 * BANDS)
         where = np.interp(hertz, warped_frequencies(count), np.arange(count))
         weights = np.maximum(0, 1 - np.abs(where - np.arange(count)[:, None]))
-        self.register_buffer("spread", torch.from_numpy(weights.astype(np.float32)), persistent=False)
+        self.register_buffer(
+            "spread", torch.from_numpy(weights.astype(np.float32)), persistent=False
+        )
         # power-complementary at hop = window / 2
         window = np.sin(np.pi * (np.arange(NOISE_WINDOW) + 0.5) / NOISE_WINDOW)
-        self.register_buffer("window", torch.from_numpy(window.astype(np.float32)), persistent=False)
+        self.register_buffer(
+            "window", torch.from_numpy(window.astype(np.float32)), persistent=False
+        )
 
     def _phase(self, shape: tuple[int, int, int], clock: Clock, device: torch.device) -> Tensor:
-        """Angles [batch, channels, steps, bins * bands], a function of (seed, absolute step, channel, bin)."""
+        """Angles [batch, channels, steps, bins * bands], a function of (seed, absolute step,
+        channel, bin).
+        """
         channels, steps, lanes = shape
         position = clock.frame[:, None] * self.per_frame + torch.arange(steps, device=device)
         lane = torch.arange(channels * lanes, device=device).reshape(channels, 1, lanes)
@@ -180,23 +219,33 @@ class ShapedNoise(nn.Module):
     def forward(self, level: Tensor, clock: Clock) -> Tensor:
         batch, maps, _, steps = level.shape
         channels = 2 if maps == STEREO_MAPS else 1
-        amplitude = (level.transpose(2, 3) @ self.spread).exp()  # [batch, maps, steps, bands * bins]
+        amplitude = (
+            level.transpose(2, 3) @ self.spread
+        ).exp()  # [batch, maps, steps, bands * bins]
         angle = self._phase((channels, steps, amplitude.shape[-1]), clock, level.device)
         parts = []
-        for wave in (angle.cos(), angle.sin()):  # real and imaginary; autograd is slow with complex numbers on a CPU
+        for wave in (
+            angle.cos(),
+            angle.sin(),
+        ):  # real and imaginary; autograd is slow with complex numbers on a CPU
             part = amplitude[:, :channels] * wave[:, :1]
             if channels == 2:
                 side = amplitude[:, 2:] * wave[:, 1:]
                 part = part + torch.cat([side, -side], 1)
             parts.append(part)
         spectrum = torch.complex(*parts)
-        frames = torch.fft.irfft(spectrum.unflatten(-1, (BANDS, -1)), NOISE_WINDOW, norm="ortho") * self.window
+        frames = (
+            torch.fft.irfft(spectrum.unflatten(-1, (BANDS, -1)), NOISE_WINDOW, norm="ortho")
+            * self.window
+        )
         bands = _overlap_add(frames.transpose(2, 3), self.hop)
         return bands.reshape(batch, channels * BANDS, -1)
 
 
 class IstftGenerator(nn.Module):
-    """Latents [batch, latent, frames] -> bands [batch, channels * 16, frames * 128]; mirrors `SpectrogramEncoder`."""
+    """Latents [batch, latent, frames] -> bands [batch, channels * 16, frames * 128]; mirrors
+    `SpectrogramEncoder`.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -212,7 +261,9 @@ class IstftGenerator(nn.Module):
                 ratio, time = config.frequency_ratios[level], TIME_KERNEL[config.time_ratios[level]]
                 kernel, stride = (ratio + 2 * (ratio // 2), time.kernel), (ratio, time.stride)
                 padding = (ratio // 2, time.padding)
-                self.ups.append(nn.ConvTranspose2d(sizes[level], sizes[level - 1], kernel, stride, padding))
+                self.ups.append(
+                    nn.ConvTranspose2d(sizes[level], sizes[level - 1], kernel, stride, padding)
+                )
         maps = STEREO_MAPS if config.channels == 2 else 1
         self.fine_rows = config.frequency_ratios[0] * config.sinusoids_per_line
         outputs = self.fine_rows * LINE_COLUMNS * maps
@@ -236,8 +287,8 @@ class IstftGenerator(nn.Module):
         return [3] + [1] * (self.config.blocks[level] - 1)
 
     def amplitudes(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log amplitudes of the lines [batch, maps, lines, 4 steps] and, if there is a noise head, of the noise
-        [batch, maps, rows, 8 steps]."""
+        """Log amplitudes of the lines [batch, maps, lines, 4 steps] and, if there is a noise head,
+        of the noise [batch, maps, rows, 8 steps]."""
         count = rows(self.config)[-1]
         z = z.reshape(len(z), -1, count, z.shape[-1])
         x = self.entry(z.contiguous(memory_format=torch.channels_last))
@@ -245,22 +296,29 @@ class IstftGenerator(nn.Module):
         for i, level in enumerate(self.levels):
             x = level(x)
             if self.config.noise and i == len(self.levels) - 2:
-                noise_level = self._placed(self._unfold(self.noise_head(x).float(), 1, NOISE_COLUMNS), z)
+                noise_level = self._placed(
+                    self._unfold(self.noise_head(x).float(), 1, NOISE_COLUMNS), z
+                )
             if i < len(self.ups):
                 x = self.ups[i](x)
         lines = self._unfold(self.line_head(x).float(), self.fine_rows, LINE_COLUMNS)
         return self._placed(lines, z), noise_level
 
     def _placed(self, level: Tensor, z: Tensor) -> Tensor:
-        """Log amplitudes [batch, maps, rows, columns], left and right moved apart by the balance in z."""
+        """Log amplitudes [batch, maps, rows, columns], left and right moved apart by the balance in
+        z.
+        """
         if self.config.channels == 1:
             return level
         balance = self.balance * F.interpolate(z[:, :1].float(), level.shape[2:], mode="bilinear")
-        share = torch.cat([F.softplus(-2 * balance), F.softplus(2 * balance)], 1) - LN2  # -2 ln of the gain
+        share = (
+            torch.cat([F.softplus(-2 * balance), F.softplus(2 * balance)], 1) - LN2
+        )  # -2 ln of the gain
         return torch.cat([level[:, :2] - share / 2, level[:, 2:]], 1)
 
     def _unfold(self, x: Tensor, fine_rows: int, columns: int) -> Tensor:
-        """[batch, maps * fine * columns, rows, steps] -> [batch, maps, rows * fine, steps * columns], limited
+        """[batch, maps * fine * columns, rows, steps] -> [batch, maps, rows * fine, steps *
+        columns], limited
         to LOUDEST."""
         batch, _, count, frames = x.shape
         x = x.reshape(batch, -1, fine_rows, columns, count, frames).permute(0, 1, 4, 2, 5, 3)

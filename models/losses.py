@@ -1,9 +1,9 @@
 """Losses of both training stages, as functions of tensors.
 
-Stage 1: multiscale spectral distance + beta * KL (RAVE, eq. 5 and 6, in the form that can be minimised: the second term
-is the L1 distance of log magnitudes; eq. 5 as printed has no lower bound). Stage 2: hinge GAN + feature matching (eq.
-8). All spectra use hop = window / 4, no padding: what is compared is only what is really there. A full-scale sine has
-magnitude 1/2.
+Stage 1: multiscale spectral distance + beta * KL (RAVE, eq. 5 and 6, in the form that can be
+minimised: the second term is the L1 distance of log magnitudes; eq. 5 as printed has no lower
+bound). Stage 2: hinge GAN + feature matching (eq. 8). All spectra use hop = window / 4, no padding:
+what is compared is only what is really there. A full-scale sine has magnitude 1/2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ MEL_WINDOW, MEL_BANDS, MEL_FLOOR = 2048, 80, 1e-5
 FAINT_RMS = 0.01  # -40 dBFS
 MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not hold
 LOG2E = 1.4426950408889634
-CHUNK = 1 << 15  # complex bins that a CPU works on at a time: what is made of them stays in its second-level cache
+CHUNK = (
+    1 << 15
+    # complex bins that a CPU works on at a time: what is made of them stays in its second-level
+    # cache
+)
 
 
 def _hann(window: int, device: torch.device) -> Tensor:
@@ -31,16 +35,20 @@ def _hann(window: int, device: torch.device) -> Tensor:
 
 
 def spectrum(audio: Tensor, window: int, shape: Tensor | None = None) -> Tensor:
-    """Complex spectra [..., frames, window // 2 + 1], hop = window / 4, Hann unless a window's `shape` is given."""
+    """Complex spectra [..., frames, window // 2 + 1], hop = window / 4, Hann unless a window's
+    `shape` is given.
+    """
     if shape is None:
         shape = _hann(window, audio.device)
     return torch.fft.rfft(audio.unfold(-1, window, window // 4) * shape)
 
 
 def _magnitudes(x: Tensor, sides: bool) -> Tensor:
-    """|x| of complex spectra [batch, channels, frames, bins], with a finite gradient at 0 (silence); `sides` appends
-    mid and side to left and right."""
-    parts = torch.view_as_real(x)  # arithmetic on pairs of floats is several times faster than on complex numbers
+    """|x| of complex spectra [batch, channels, frames, bins], with a finite gradient at 0
+    (silence); `sides` appends mid and side to left and right."""
+    parts = torch.view_as_real(
+        x
+    )  # arithmetic on pairs of floats is several times faster than on complex numbers
     if sides:
         left, right = parts[:, :1], parts[:, 1:]
         parts = torch.cat([parts, torch.cat([left + right, right - left], 1).mul_(0.5)], 1)
@@ -49,7 +57,8 @@ def _magnitudes(x: Tensor, sides: bool) -> Tensor:
 
 
 def mel_weights(window: int, rate: int, device: torch.device) -> Tensor:
-    """Weight per bin, mean 1, falling as 1 / (f + 500 Hz): an octave counts about the same wherever it lies.
+    """Weight per bin, mean 1, falling as 1 / (f + 500 Hz): an octave counts about the same wherever
+    it lies.
 
     Without it five sixths of a 48 kHz spectrum lie above 4 kHz, and harmonics hardly count.
     """
@@ -59,13 +68,20 @@ def mel_weights(window: int, rate: int, device: torch.device) -> Tensor:
 
 
 def spectral_distance(
-    target: Tensor, output: Tensor, window: int, floor: float, weights: Tensor | None = None, sides: bool = False
+    target: Tensor,
+    output: Tensor,
+    window: int,
+    floor: float,
+    weights: Tensor | None = None,
+    sides: bool = False,
 ) -> Tensor:
-    """One scale of S, a scalar: ||X - Y||_F / ||X||_F, averaged over the batch, plus the mean of |log X - log Y|.
+    """One scale of S, a scalar: ||X - Y||_F / ||X||_F, averaged over the batch, plus the mean of
+    |log X - log Y|.
 
-    X, Y: magnitudes of `target` and `output` [batch, channels, samples]; with `sides`, which is for stereo, of mid and
-    side too. `weights` are per bin and of mean 1. `floor` keeps silence finite: it is added to magnitudes inside the
-    logarithm, and the linear term is measured against at least a tenth of it. Differentiable in `output` only, once.
+    X, Y: magnitudes of `target` and `output` [batch, channels, samples]; with `sides`, which is for
+    stereo, of mid and side too. `weights` are per bin and of mean 1. `floor` keeps silence finite:
+    it is added to magnitudes inside the logarithm, and the linear term is measured against at least
+    a tenth of it. Differentiable in `output` only, once.
     """
     if weights is None:
         weights = torch.ones(window // 2 + 1, device=target.device)
@@ -76,31 +92,47 @@ def spectral_distance(
 class _Scale(torch.autograd.Function):
     """`spectral_distance` with the gradient written out.
 
-    Left to autograd, some thirty passes over tensors of 15 MB a scale took more of a step on a CPU than the network.
-    Here both directions go through the frames in chunks that fit into the cache, and what depends on the target alone
-    is computed once.
+    Left to autograd, some thirty passes over tensors of 15 MB a scale took more of a step on a CPU
+    than the network. Here both directions go through the frames in chunks that fit into the cache,
+    and what depends on the target alone is computed once.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, output: Tensor, target: Tensor, window: int, floor: float, weights: Tensor, sides: bool
+        ctx: Any,
+        output: Tensor,
+        target: Tensor,
+        window: int,
+        floor: float,
+        weights: Tensor,
+        sides: bool,
     ) -> Tensor:
         batch, channels, samples = output.shape
         error, size, logs = (output.new_zeros(batch) for _ in range(3))
         shape, chunks = _hann(window, output.device), []
         for part in _chunks(output, window):
             heard = spectrum(output[..., part], window, shape)
-            found, wanted = _magnitudes(heard, sides), _magnitudes(spectrum(target[..., part], window, shape), sides)
+            found, wanted = (
+                _magnitudes(heard, sides),
+                _magnitudes(spectrum(target[..., part], window, shape), sides),
+            )
             excess = found - wanted
             error += (excess.square() @ weights).sum((1, 2))
             size += (wanted.square() @ weights).sum((1, 2))
             logs += ((found + floor).div_(wanted.add_(floor)).log_().abs_() @ weights).sum((1, 2))
             chunks.append((part, heard, found, excess))
-        count = (2 * channels if sides else channels) * (1 + (samples - window) // (window // 4)) * (window // 2 + 1)
+        count = (
+            (2 * channels if sides else channels)
+            * (1 + (samples - window) // (window // 4))
+            * (window // 2 + 1)
+        )
         error, size = (error / count + 1e-14).sqrt(), (size / count).sqrt() + floor / 10
         ctx.chunks, ctx.shape, ctx.window, ctx.sides = chunks, output.shape, window, sides
         ctx.floor, ctx.weights = floor, weights
-        ctx.pull, ctx.push = 1 / (batch * count * error * size), 1 / (batch * count)  # of the two terms
+        ctx.pull, ctx.push = (
+            1 / (batch * count * error * size),
+            1 / (batch * count),
+        )  # of the two terms
         return (error / size).mean() + logs.sum() / (batch * count)
 
     @staticmethod
@@ -115,7 +147,9 @@ class _Scale(torch.autograd.Function):
         for part, heard, found, excess in ctx.chunks:
             slope = excess.sign().mul_(ctx.push).div_(found + ctx.floor).addcmul_(excess, pull)
             share = slope.mul_(weights).div_(found)  # d distance / d magnitude, over the magnitude
-            frames = torch.fft.irfft(_spread(heard, share, ctx.sides), window, norm="forward").mul_(shape)
+            frames = torch.fft.irfft(_spread(heard, share, ctx.sides), window, norm="forward").mul_(
+                shape
+            )
             _overlap_add(gradient[..., part], frames, hop)
         return gradient, None, None, None, None, None
 
@@ -125,24 +159,34 @@ def _chunks(audio: Tensor, window: int) -> Iterator[slice]:
     batch, channels, samples = audio.shape
     hop = window // 4
     frames = 1 + (samples - window) // hop
-    most = max(1, CHUNK // (batch * channels * (window // 2 + 1))) if audio.device.type == "cpu" else frames
+    most = (
+        max(1, CHUNK // (batch * channels * (window // 2 + 1)))
+        if audio.device.type == "cpu"
+        else frames
+    )
     for first in range(0, frames, most):
         last = min(first + most, frames) - 1
         yield slice(first * hop, last * hop + window)
 
 
 def _spread(x: Tensor, share: Tensor, sides: bool) -> Tensor:
-    """Gradient of complex spectra x, given that of each magnitude of `_magnitudes`, divided by the magnitude."""
+    """Gradient of complex spectra x, given that of each magnitude of `_magnitudes`, divided by the
+    magnitude.
+    """
     if not sides:
         return x * share
     # Mid is (L + R) / 2 and side (R - L) / 2; both gradients end in left and in right, halved.
     mid, side = share[:, 2:3].mul_(0.25), share[:, 3:].mul_(0.25)
     own, other = share[:, :2].add_(mid).add_(side), mid - side
-    return torch.cat([x[:, :1] * own[:, :1] + x[:, 1:] * other, x[:, 1:] * own[:, 1:] + x[:, :1] * other], 1)
+    return torch.cat(
+        [x[:, :1] * own[:, :1] + x[:, 1:] * other, x[:, 1:] * own[:, 1:] + x[:, :1] * other], 1
+    )
 
 
 def _overlap_add(audio: Tensor, frames: Tensor, hop: int) -> None:
-    """Adds frames [..., count, window] into audio [..., (count - 1) * hop + window]; window = 4 hop."""
+    """Adds frames [..., count, window] into audio [..., (count - 1) * hop + window]; window = 4
+    hop.
+    """
     count = frames.shape[-2]
     for i in range(4):
         piece = audio[..., i * hop : (i + count) * hop]
@@ -160,22 +204,27 @@ def multiscale_distance(
     return total
 
 
-def stereo_distance(target: Tensor, output: Tensor, windows: Sequence[int], rate: int, floor: float = 3e-5) -> Tensor:
-    """S with octave weights on left, right, mid and side of audio [batch, channels, samples], mean over scales.
+def stereo_distance(
+    target: Tensor, output: Tensor, windows: Sequence[int], rate: int, floor: float = 3e-5
+) -> Tensor:
+    """S with octave weights on left, right, mid and side of audio [batch, channels, samples], mean
+    over scales.
 
-    Mid and side come free from the linear transform; for mono there is only the one signal. Without the side term a
-    mono output costs nothing where left and right are equally loud.
+    Mid and side come free from the linear transform; for mono there is only the one signal. Without
+    the side term a mono output costs nothing where left and right are equally loud.
     """
     total = output.new_zeros(())
     for window in windows:
         weights = mel_weights(window, rate, target.device)
-        total = total + spectral_distance(target, output, window, floor, weights, sides=target.shape[1] == 2)
+        total = total + spectral_distance(
+            target, output, window, floor, weights, sides=target.shape[1] == 2
+        )
     return total / len(windows)
 
 
 def lift(target: Tensor) -> Tensor:
-    """Gain [batch, 1, 1] that brings those items of audio [batch, channels, samples] that are quieter than FAINT_RMS to
-    that level, but by no more than MOST_LIFT; 1 for all others.
+    """Gain [batch, 1, 1] that brings those items of audio [batch, channels, samples] that are
+    quieter than FAINT_RMS to that level, but by no more than MOST_LIFT; 1 for all others.
 
     With both signals lifted, the floor of a distance does not hide how wrong a quiet passage is.
     """
@@ -184,11 +233,12 @@ def lift(target: Tensor) -> Tensor:
 
 
 def log_mel_distance(target: Tensor, output: Tensor, rate: int) -> Tensor:
-    """Mean |ln M(x) - ln M(y)| of mel magnitudes of [batch, channels, samples], in nepers: 80 triangles of sum 1 on
-    HTK's mel scale from 0 to half the rate, window 2048."""
+    """Mean |ln M(x) - ln M(y)| of mel magnitudes of [batch, channels, samples], in nepers: 80
+    triangles of sum 1 on HTK's mel scale from 0 to half the rate, window 2048."""
     bank = _mel_bank(rate, target.device)
     mels = [
-        (torch.view_as_real(spectrum(x, MEL_WINDOW)).square().sum(-1) + 1e-14).sqrt() @ bank for x in (target, output)
+        (torch.view_as_real(spectrum(x, MEL_WINDOW)).square().sum(-1) + 1e-14).sqrt() @ bank
+        for x in (target, output)
     ]
     return ((mels[0] + MEL_FLOOR).log() - (mels[1] + MEL_FLOOR).log()).abs().mean()
 
@@ -207,9 +257,11 @@ def _mel_bank(rate: int, device: torch.device) -> Tensor:
 
 
 def kl_bits(mean: Tensor, spread: Tensor) -> Tensor:
-    """KL(N(mean, spread^2) || N(0, 1)) in bits, with the 1/2, per dimension: [latent], averaged over batch and frames.
+    """KL(N(mean, spread^2) || N(0, 1)) in bits, with the 1/2, per dimension: [latent], averaged
+    over batch and frames.
 
-    Summed and multiplied by the frame rate it is the rate in bit/s that the latents cost in the limit.
+    Summed and multiplied by the frame rate it is the rate in bit/s that the latents cost in the
+    limit.
     """
     return (LOG2E / 2) * (mean.square() + spread.square() - 1 - 2 * spread.log()).mean((0, 2))
 
@@ -226,7 +278,9 @@ def generator_hinge(fake: Sequence[Tensor]) -> Tensor:
 
 
 def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean over scales and layers of the L1 distance, relative to the mean magnitude of the real features."""
+    """Mean over scales and layers of the L1 distance, relative to the mean magnitude of the real
+    features.
+    """
     parts = [
         _RelativeL1.apply(f, r.detach())
         for scale_r, scale_f in zip(real, fake, strict=True)
@@ -238,8 +292,8 @@ def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[T
 class _RelativeL1(torch.autograd.Function):
     """mean |x - y| / mean |y|, differentiable in x.
 
-    Its gradient lies in memory as x does. Autograd's own is in rows whatever x is in, and every convolution backward
-    of it then takes three times as long on a CPU.
+    Its gradient lies in memory as x does. Autograd's own is in rows whatever x is in, and every
+    convolution backward of it then takes three times as long on a CPU.
     """
 
     @staticmethod
@@ -256,6 +310,9 @@ class _RelativeL1(torch.autograd.Function):
 
 
 def _mean_magnitude(x: Tensor) -> Tensor:
-    """Mean of |x|, float32; x: [batch, channels, ...]. Channels last: their sums are what a CPU is fast at."""
+    """Mean of |x|, float32; x: [batch, channels, ...].
+
+    Channels last: their sums are what a CPU is fast at.
+    """
     channels = x.abs().sum([axis for axis in range(x.dim()) if axis != 1])
     return channels.float().sum() / x.numel()

@@ -1,7 +1,8 @@
-"""The paper's encoder: strided convolutions on 16 PQMF bands (RAVE, appendix C.1). `conv.py` mirrors it.
+"""The paper's encoder: strided convolutions on 16 PQMF bands (RAVE, appendix C.1). `conv.py`
+mirrors it.
 
-conv k7 -> per ratio r: batch norm, LeakyReLU, conv k(2r+1) stride r, twice the channels -> LeakyReLU -> conv k5 in two
-groups, one for the mean and one for the scale of the posterior.
+conv k7 -> per ratio r: batch norm, LeakyReLU, conv k(2r+1) stride r, twice the channels ->
+LeakyReLU -> conv k5 in two groups, one for the mean and one for the scale of the posterior.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ravecodec.models.reach import Layer, Reach, encoder_reach, same
 
 
 class MultibandEncoder(nn.Module):
-    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; whole hops only."""
+    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; whole hops
+    only.
+    """
 
     def __init__(self, config: ModelConfig, pqmf: PQMF) -> None:
         super().__init__()
@@ -25,7 +28,11 @@ class MultibandEncoder(nn.Module):
         width = config.capacity
         layers: list[nn.Module] = [nn.Conv1d(config.channels * config.bands, width, 7, padding=3)]
         for ratio in config.ratios:
-            layers += [nn.BatchNorm1d(width), leaky(), nn.Conv1d(width, 2 * width, 2 * ratio + 1, ratio, ratio)]
+            layers += [
+                nn.BatchNorm1d(width),
+                leaky(),
+                nn.Conv1d(width, 2 * width, 2 * ratio + 1, ratio, ratio),
+            ]
             width *= 2
         layers += [leaky(), nn.Conv1d(width, 2 * config.latent, 5, padding=2, groups=2)]
         self.network = nn.Sequential(*layers)
@@ -38,4 +45,6 @@ class MultibandEncoder(nn.Module):
     def reach(self) -> Reach:
         """Context in frames on each side."""
         strided = [Layer(2 * r + 1, r, padding=r) for r in self.config.ratios]
-        return encoder_reach([self.pqmf.analysis_layer, same(7), *strided, same(5)], self.config.hop)
+        return encoder_reach(
+            [self.pqmf.analysis_layer, same(7), *strided, same(5)], self.config.hop
+        )

@@ -1,8 +1,10 @@
-"""Counter-based noise: every random number of the decoder is a pure function of (seed, stream, position).
+"""Counter-based noise: every random number of the decoder is a pure function of (seed, stream,
+position).
 
-So the fill of cropped latents and the noise heads do not depend on chunk borders, seeking or threads: the same file
-always decodes to the same sound. The mixing function is the 32-bit finaliser of MurmurHash3 (public domain, A. Appleby)
-on int32 tensors: integer arithmetic only, modulo 2^32, because sums and products wrap.
+So the fill of cropped latents and the noise heads do not depend on chunk borders, seeking or
+threads: the same file always decodes to the same sound. The mixing function is the 32-bit finaliser
+of MurmurHash3 (public domain, A. Appleby) on int32 tensors: integer arithmetic only, modulo 2^32,
+because sums and products wrap.
 """
 
 from __future__ import annotations
@@ -32,14 +34,22 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _drawn(seed: Tensor, stream: int, position: Tensor, lane: Tensor) -> Tensor:
-    """`bits` as int32. Of the int64 arguments only the low 32 bits count, which are all that .int() keeps."""
-    keyed = _mix(seed.int() ^ _mix(torch.tensor(_signed(stream * 0x9E3779B1), dtype=torch.int32, device=seed.device)))
+    """`bits` as int32.
+
+    Of the int64 arguments only the low 32 bits count, which are all that .int() keeps.
+    """
+    keyed = _mix(
+        seed.int()
+        ^ _mix(torch.tensor(_signed(stream * 0x9E3779B1), dtype=torch.int32, device=seed.device))
+    )
     placed = _mix(keyed + position.int() * _signed(0x9E3779B1))
     return _mix(placed + lane.int() * _signed(0x85EBCA77))
 
 
 def bits(seed: Tensor, stream: int, position: Tensor, lane: Tensor) -> Tensor:
-    """Integers in [0, 2^32), int64, of the broadcast shape of the int64 tensors `seed`, `position` and `lane`."""
+    """Integers in [0, 2^32), int64, of the broadcast shape of the int64 tensors `seed`, `position`
+    and `lane`.
+    """
     return _drawn(seed, stream, position, lane).long() & 0xFFFFFFFF
 
 

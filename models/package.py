@@ -1,8 +1,9 @@
 """The model package: one .safetensors file that is a model.
 
-Weights (float16 by default, weight norm and batch norm folded), the latent space, the quantiser's units and the row
-indices of the entropy tables; config, provenance and licence as JSON in the file's metadata. No pickle. Its identity is
-the SHA-256 of the file: two files with one bit of difference are two models.
+Weights (float16 by default, weight norm and batch norm folded), the latent space, the quantiser's
+units and the row indices of the entropy tables; config, provenance and licence as JSON in the
+file's metadata. No pickle. Its identity is the SHA-256 of the file: two files with one bit of
+difference are two models.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Model:
 
 
 def fold(network: Rave) -> Rave:
-    """A copy in eval mode whose weight norm is multiplied out and whose batch norms are merged into the convolutions
-    before them."""
+    """A copy in eval mode whose weight norm is multiplied out and whose batch norms are merged into
+    the convolutions before them."""
     return _fold(copy.deepcopy(network))
 
 
@@ -75,10 +76,16 @@ def _fold(network: Rave) -> Rave:
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Networks built within have arbitrary weights: drawing random ones is a third of the time of loading a model."""
+    """Networks built within have arbitrary weights: drawing random ones is a third of the time of
+    loading a model.
+    """
 
     def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if function in (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_):
             return args[0] if args else (kwargs or {})["tensor"]
@@ -86,17 +93,19 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def _own_class(module: nn.Module) -> None:
-    """Removing a parametrisation edits the class that torch made for the module, which a copy shares with the original:
-    without a class of its own, folding the copy would break the original."""
+    """Removing a parametrisation edits the class that torch made for the module, which a copy
+    shares with the original: without a class of its own, folding the copy would break the original.
+    """
     shared = type(module)
     module.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
 
 
 def load_weights(network: Rave, weights: Mapping[str, Tensor]) -> None:
-    """Puts folded weights into an unfolded network: the inverse of `fold`, up to the statistics that were merged away.
+    """Puts folded weights into an unfolded network: the inverse of `fold`, up to the statistics
+    that were merged away.
 
-    Weight norm takes the weight as its direction and length; batch norms become the identity (in eval mode). ModelError
-    if they do not fit.
+    Weight norm takes the weight as its direction and length; batch norms become the identity (in
+    eval mode). ModelError if they do not fit.
     """
     named = dict(network.named_modules())
     for module in named.values():
@@ -106,7 +115,9 @@ def load_weights(network: Rave, weights: Mapping[str, Tensor]) -> None:
     owned = {name for name, _ in fold(network).named_parameters()}
     if owned != set(weights):
         odd = sorted(owned ^ set(weights))
-        raise ModelError(f"weights do not fit this model config: {len(odd)} names differ, the first is {odd[0]}")
+        raise ModelError(
+            f"weights do not fit this model config: {len(odd)} names differ, the first is {odd[0]}"
+        )
     with torch.no_grad():
         for name, value in weights.items():
             owner, _, leaf = name.rpartition(".")
@@ -137,17 +148,28 @@ def save_package(
     for key, value in fold(network).state_dict().items():
         tensors[WEIGHTS + key] = value.to(dtype).contiguous()
         if not tensors[WEIGHTS + key].isfinite().all():
-            raise ModelError(f"{path}: weight {key} is not finite as {dtype}; the training run has diverged")
+            raise ModelError(
+                f"{path}: weight {key} is not finite as {dtype}; the training run has diverged"
+            )
     for key in LATENT_ARRAYS:
-        tensors[f"latent.{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(latent, key), dtype=np.float32))
+        tensors[f"latent.{key}"] = torch.from_numpy(
+            np.ascontiguousarray(getattr(latent, key), dtype=np.float32)
+        )
     tensors["coding.base"] = torch.from_numpy(np.asarray(coding.base, dtype=np.float64))
     tensors["coding.shapes"] = torch.from_numpy(np.asarray(coding.shapes, dtype=np.uint8))
     tensors["coding.scales"] = torch.from_numpy(np.asarray(coding.scales, dtype=np.int16))
     for key, array in coding.prediction.arrays().items() if coding.prediction else ():
         tensors[key] = torch.from_numpy(np.array(array))
-    point: dict[str, Any] = {"dims": coding.dims, "step_index": coding.step_index, "fill": coding.fill}
+    point: dict[str, Any] = {
+        "dims": coding.dims,
+        "step_index": coding.step_index,
+        "fill": coding.fill,
+    }
     point |= {"effort": coding.effort}
-    point |= {"frames": latent.frames, "usual": [float(np.float32(value)) for value in latent.usual]}
+    point |= {
+        "frames": latent.frames,
+        "usual": [float(np.float32(value)) for value in latent.usual],
+    }
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PREDICTION_SINCE if coding.prediction else PACKAGE_VERSION),
@@ -160,7 +182,8 @@ def save_package(
 
 
 def package_with(path: Path, prediction: Prediction, info: Mapping[str, Any]) -> bytes:
-    """The bytes of a package that is this one with another prediction and more info; weights stay bit for bit.
+    """The bytes of a package that is this one with another prediction and more info; weights stay
+    bit for bit.
 
     ModelError for a package of version 1, whose weights are read differently.
     """
@@ -168,7 +191,9 @@ def package_with(path: Path, prediction: Prediction, info: Mapping[str, Any]) ->
     if header.version == 1:
         raise ModelError(f"{path}: is of version 1, expected a later one")
     arrays = header.arrays(header.tensors) | prediction.arrays()
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()
+    }
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PREDICTION_SINCE),
@@ -181,19 +206,28 @@ def package_with(path: Path, prediction: Prediction, info: Mapping[str, Any]) ->
 
 
 def _canonical(data: bytes) -> bytes:
-    """The same safetensors file with a sorted header, so that the same model is always the same bytes and identity."""
+    """The same safetensors file with a sorted header, so that the same model is always the same
+    bytes and identity.
+    """
     size = int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header = json.dumps(
+        json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")
+    ).encode()
     header += b" " * (-len(header) % 8)  # tensors stay aligned
     return len(header).to_bytes(8, "little") + header + data[8 + size :]
 
 
 def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
-    """Reads a package; ModelError if it is missing, damaged, of another version, or larger than a model may be."""
+    """Reads a package; ModelError if it is missing, damaged, of another version, or larger than a
+    model may be.
+    """
     header = read_header(path)
     digest = header.digest()
     arrays = header.arrays(header.tensors)
-    weights = {name.removeprefix(WEIGHTS): torch.from_numpy(arrays.pop(name)).float() for name in _weights(header)}
+    weights = {
+        name.removeprefix(WEIGHTS): torch.from_numpy(arrays.pop(name)).float()
+        for name in _weights(header)
+    }
     if header.version == 1:
         _upgrade(header.config, weights)
     network = _build(header.config, weights).to(device)
@@ -228,8 +262,8 @@ def _build(config: ModelConfig, weights: dict[str, Tensor]) -> Rave:
 
 
 def _upgrade(config: ModelConfig, weights: dict[str, Tensor]) -> None:
-    """Version 1 had no balance latents (now of no effect), and shaped stereo noise as mid and side: left, right and
-    side say the same with left = right = mid."""
+    """Version 1 had no balance latents (now of no effect), and shaped stereo noise as mid and side:
+    left, right and side say the same with left = right = mid."""
     if config.channels == 2 and config.encoder == "spectrogram":
         weights["encoder.balance"] = torch.zeros(1)
     if config.channels == 2 and config.generator == "istft":

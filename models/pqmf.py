@@ -1,10 +1,12 @@
-"""PQMF: the 16-band, critically sampled, near-perfect-reconstruction filter bank under both networks.
+"""PQMF: the 16-band, critically sampled, near-perfect-reconstruction filter bank under both
+networks.
 
-RAVE, section 4.1 and App. B. Analysis filter k is the prototype p (385 taps, symmetric) on a cosine: h_k[n] = 2 p[n]
-cos((2k+1) pi/32 (n - 192) +- pi/4); synthesis filters are the time-reversed ones. The prototype comes out of
-scripts/design_pqmf.py: distortion plus aliasing at -129 dB in float64. Odd bands come out of such a bank with their
-spectrum mirrored; they are multiplied by (-1)^n, so that frequency rises with frequency in every band. The bank has
-zero delay: band sample j belongs to audio sample 16 j.
+RAVE, section 4.1 and App. B. Analysis filter k is the prototype p (385 taps, symmetric) on a
+cosine: h_k[n] = 2 p[n] cos((2k+1) pi/32 (n - 192) +- pi/4); synthesis filters are the time-reversed
+ones. The prototype comes out of scripts/design_pqmf.py: distortion plus aliasing at -129 dB in
+float64. Odd bands come out of such a bank with their spectrum mirrored; they are multiplied by
+(-1)^n, so that frequency rises with frequency in every band. The bank has zero delay: band sample j
+belongs to audio sample 16 j.
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ def analysis_filters() -> np.ndarray:
 
 
 def _convolve(x: Tensor, taps: Tensor, padding: int) -> Tensor:
-    """conv1d with the 16 channels innermost in memory, as audio has them: forward and backward five times faster on a
-    CPU."""
+    """conv1d with the 16 channels innermost in memory, as audio has them: forward and backward five
+    times faster on a CPU."""
     innermost = x[:, :, None].contiguous(memory_format=torch.channels_last)
     return F.conv2d(innermost, taps[:, :, None], padding=(0, padding))[:, :, 0]
 
@@ -40,8 +42,9 @@ def _convolve(x: Tensor, taps: Tensor, padding: int) -> Tensor:
 class PQMF(nn.Module):
     """Audio [batch, channels, samples] <-> bands [batch, channels * 16, ceil(samples / 16)].
 
-    A band sample near an end also depends on samples beyond it (taken as zero); with `margin` >= `PQMF.MARGIN` the
-    bands that reach beyond the ends are kept too, and the round trip is exact up to the last sample.
+    A band sample near an end also depends on samples beyond it (taken as zero); with `margin` >=
+    `PQMF.MARGIN` the bands that reach beyond the ends are kept too, and the round trip is exact up
+    to the last sample.
     """
 
     MARGIN = 12  # band samples: half a filter
@@ -53,14 +56,17 @@ class PQMF(nn.Module):
         super().__init__()
         filters = analysis_filters()
         self.radius = filters.shape[1] // 2
-        # Polyphase form: the 16 phases of the audio are channels, both directions are dense convolutions of 25 taps.
-        # Phase p of block m is sample 16 m + p; tap d (-12..12) joins block j + d with band sample j.
+        # Polyphase form: the 16 phases of the audio are channels, both directions are dense
+        # convolutions of 25 taps. Phase p of block m is sample 16 m + p; tap d (-12..12) joins
+        # block j + d with band sample j.
         n = 16 * np.arange(-self.MARGIN, self.MARGIN + 1) + np.arange(BANDS)[:, None] + self.radius
         inside = (n >= 0) & (n < filters.shape[1])
         polyphase = np.where(inside, filters[:, n.clip(0, filters.shape[1] - 1)], 0.0)
         taps = torch.from_numpy(polyphase).float()  # [band, phase, tap]
         self.register_buffer("forward_taps", taps, persistent=False)
-        self.register_buffer("inverse_taps", taps.flip(2).transpose(0, 1).contiguous(), persistent=False)
+        self.register_buffer(
+            "inverse_taps", taps.flip(2).transpose(0, 1).contiguous(), persistent=False
+        )
 
     @property
     def analysis_layer(self) -> Layer:

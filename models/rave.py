@@ -1,11 +1,12 @@
 """Rave: the whole autoencoder, one interface for every preset.
 
-    encode(audio) -> mean, spread          decode(z, clock) -> audio, by way of 16 PQMF bands per channel
+    encode(audio) -> mean, spread          decode(z, clock) -> audio, by way of 16 PQMF bands per
+    channel
     refine(audio, mean, spread, clock) -> mean, corrected by what the generator makes of it
 
-All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at `config.sample_rate`, its length a
-multiple of `config.hop`. Beyond both ends a network sees zeros; `encoder_reach` and `decoder_reach` say how many frames
-that touches.
+All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at
+`config.sample_rate`, its length a multiple of `config.hop`. Beyond both ends a network sees zeros;
+`encoder_reach` and `decoder_reach` say how many frames that touches.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ class Rave(nn.Module):
         self.encoder: MultibandEncoder | SpectrogramEncoder
         self.generator: ConvGenerator | IstftGenerator
         multiband = config.encoder == "multiband"
-        self.encoder = MultibandEncoder(config, self.pqmf) if multiband else SpectrogramEncoder(config)
-        self.generator = ConvGenerator(config) if config.generator == "conv" else IstftGenerator(config)
+        self.encoder = (
+            MultibandEncoder(config, self.pqmf) if multiband else SpectrogramEncoder(config)
+        )
+        self.generator = (
+            ConvGenerator(config) if config.generator == "conv" else IstftGenerator(config)
+        )
         self.refiner = Refiner(config) if config.refiner else None
 
     def encode(self, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,12 +52,15 @@ class Rave(nn.Module):
         mean, spread = self.encoder(audio)
         return mean, spread
 
-    def refine(self, audio: Tensor, mean: Tensor, spread: Tensor, clock: Clock, steps: int, past: int) -> Tensor:
-        """The mean after `steps` learned corrections, each by the gradient of the distance to `audio` of what the
-        generator makes of it at `clock`; without a refiner, the mean as it is.
+    def refine(
+        self, audio: Tensor, mean: Tensor, spread: Tensor, clock: Clock, steps: int, past: int
+    ) -> Tensor:
+        """The mean after `steps` learned corrections, each by the gradient of the distance to
+        `audio` of what the generator makes of it at `clock`; without a refiner, the mean as it is.
 
-        mean, spread: as from `encode`; audio: of the frames behind the first `past` ones (see `distance_gradient`).
-        Differentiable in mean, spread and the refiner's weights, not through the gradient.
+        mean, spread: as from `encode`; audio: of the frames behind the first `past` ones (see
+        `distance_gradient`). Differentiable in mean, spread and the refiner's weights, not through
+        the gradient.
         """
         if self.refiner is not None:
             for _ in range(steps):
@@ -78,7 +86,11 @@ class Rave(nn.Module):
         return self.generator.reach(self.pqmf.synthesis_layer)
 
 
-def sample_posterior(mean: Tensor, spread: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Reparametrised sample (Kingma & Welling 2014), drawn on the CPU: from `generator`, or from torch's global one."""
+def sample_posterior(
+    mean: Tensor, spread: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Reparametrised sample (Kingma & Welling 2014), drawn on the CPU: from `generator`, or from
+    torch's global one.
+    """
     drawn = torch.randn(spread.shape, generator=generator, dtype=spread.dtype)
     return mean + spread * drawn.to(spread.device)

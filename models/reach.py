@@ -1,7 +1,8 @@
 """Receptive fields by interval arithmetic: which inputs can an output depend on?
 
-Every network lists its longest path as `Layer`s; the streaming codec asks how many neighbour frames a frame needs on
-each side, and so gives each chunk exactly the real context that makes chunked and whole-file results the same.
+Every network lists its longest path as `Layer`s; the streaming codec asks how many neighbour frames
+a frame needs on each side, and so gives each chunk exactly the real context that makes chunked and
+whole-file results the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Layer:
     def span(self, first: int, last: int) -> tuple[int, int]:
         """Input interval that the output interval [first, last] depends on."""
         if self.transposed:
-            return -((self.kernel - 1 - first - self.padding) // self.stride), (last + self.padding) // self.stride
+            return -((self.kernel - 1 - first - self.padding) // self.stride), (
+                last + self.padding
+            ) // self.stride
         start = first * self.stride - self.padding
         return start, last * self.stride - self.padding + (self.kernel - 1) * self.dilation
 

@@ -1,10 +1,11 @@
 """The second half of the encoder: latents are corrected by what the generator makes of them.
 
-Where an encoder errs cannot be seen in the audio; it shows in the gradient of the spectral distance at its latents
-(docs/training.md has the measurement). So a learned step decodes the latents with the excitation that the decoder will
-use, takes the gradient of the distance to the audio, and lets a small network turn gradient, latents and posterior
-spread into a correction. It may be repeated. This is iterative amortised inference (Marino, Yue & Mandt, ICML 2018).
-The decoder knows nothing of it.
+Where an encoder errs cannot be seen in the audio; it shows in the gradient of the spectral distance
+at its latents (docs/training.md has the measurement). So a learned step decodes the latents with
+the excitation that the decoder will use, takes the gradient of the distance to the audio, and lets
+a small network turn gradient, latents and posterior spread into a correction. It may be repeated.
+This is iterative amortised inference (Marino, Yue & Mandt, ICML 2018). The decoder knows nothing of
+it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ if TYPE_CHECKING:
 WINDOWS = (8192, 4096, 2048, 512)  # of the distance whose gradient is taken
 BLOCKS = 2
 TIME = 3  # frames that a block of the network sees
-REACH = BLOCKS * (TIME // 2)  # frames on each side that a correction depends on, apart from the gradient's own reach
+REACH = BLOCKS * (
+    TIME // 2
+)  # frames on each side that a correction depends on, apart from the gradient's own reach
 SCALE = 5e3  # brings most gradients, in distance per frame and posterior spread, to about one
 
 
 class Refiner(nn.Module):
-    """Gradient, mean and spread, each [batch, latent, frames] -> correction of the mean, of the same shape.
+    """Gradient, mean and spread, each [batch, latent, frames] -> correction of the mean, of the
+    same shape.
 
     Starts without effect: the last layer is zero.
     """
@@ -56,13 +60,16 @@ class Refiner(nn.Module):
         return self.head(self.network(x)).float().flatten(1, 2) * spread
 
 
-def distance_gradient(network: Rave, audio: Tensor, mean: Tensor, clock: Clock, past: int) -> Tensor:
-    """Gradient of the spectral distance at latents `mean` [batch, latent, frames], of the same shape and without graph.
+def distance_gradient(
+    network: Rave, audio: Tensor, mean: Tensor, clock: Clock, past: int
+) -> Tensor:
+    """Gradient of the spectral distance at latents `mean` [batch, latent, frames], of the same
+    shape and without graph.
 
-    The distance is that of the decoded latents to `audio` [batch, channels, n * hop], which begins `past` frames behind
-    the first latent and may end before the last one: the outermost frames sound as latents outside want it. It is
-    counted per item and frame, so that the gradient does not depend on how much audio is compared. Windows that are
-    longer than the audio are left out.
+    The distance is that of the decoded latents to `audio` [batch, channels, n * hop], which begins
+    `past` frames behind the first latent and may end before the last one: the outermost frames
+    sound as latents outside want it. It is counted per item and frame, so that the gradient does
+    not depend on how much audio is compared. Windows that are longer than the audio are left out.
     """
     hop, samples = network.config.hop, audio.shape[-1]
     windows = [window for window in WINDOWS if window <= samples]

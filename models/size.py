@@ -1,7 +1,9 @@
-"""How large a network is, told from its config alone: the shapes of its weights and the memory of one block.
+"""How large a network is, told from its config alone: the shapes of its weights and the memory of
+one block.
 
-Nothing is built and torch is not loaded, so that a model file can be judged before it costs anything. `weight_shapes`
-says again what the networks' constructors do; `tests/test_size.py` compares the two.
+Nothing is built and torch is not loaded, so that a model file can be judged before it costs
+anything. `weight_shapes` says again what the networks' constructors do; `tests/test_size.py`
+compares the two.
 """
 
 from __future__ import annotations
@@ -21,25 +23,37 @@ MAX_BLOCK_BYTES = 3 << 29  # 1.5 GiB, of a block as `block_bytes` estimates it
 BLOCK_SAMPLES = 1 << 18  # what `codec.py` computes at a time
 
 PQMF_TAPS = 385
-SPECTRUM = ((8192, 2), (2048, 2), (1024, 4))  # windows of the spectrogram encoder, and their columns per step
+SPECTRUM = (
+    (8192, 2),
+    (2048, 2),
+    (1024, 4),
+)  # windows of the spectrogram encoder, and their columns per step
 LINE_COLUMNS, NOISE_COLUMNS = 4, 8  # amplitudes per step of the istft generator
 FLOAT = 4  # bytes
 REFINER_BLOCKS, REFINER_TIME = 2, 3
-COPIES = 8  # arrays of the size of its widest layer that a network holds at a time, scratch memory of kernels included
+# arrays of the size of its widest layer that a network holds at a time, scratch memory of kernels
+# included
+COPIES = 8
 
 Shape = tuple[int, ...]
 
 
 def check_size(config: ModelConfig) -> None:
-    """ModelError if the network has more weights, or a block of it needs more memory, than any model may."""
+    """ModelError if the network has more weights, or a block of it needs more memory, than any
+    model may.
+    """
     blocks = sum(config.blocks) + len(config.ratios) * len(config.dilations)
     if blocks > MAX_BLOCKS:  # weights are not even counted
         raise ModelError(f"model config: {blocks} residual blocks, expected at most {MAX_BLOCKS}")
     if (count := parameters(config)) > MAX_PARAMETERS:
-        raise ModelError(f"model config: a network of {count} weights, expected at most {MAX_PARAMETERS}")
+        raise ModelError(
+            f"model config: a network of {count} weights, expected at most {MAX_PARAMETERS}"
+        )
     if (size := block_bytes(config)) > MAX_BLOCK_BYTES:
         most = f"expected at most {MAX_BLOCK_BYTES >> 20} MiB"
-        raise ModelError(f"model config: computing a block would need about {size >> 20} MiB of memory, {most}")
+        raise ModelError(
+            f"model config: computing a block would need about {size >> 20} MiB of memory, {most}"
+        )
 
 
 def parameters(config: ModelConfig) -> int:
@@ -47,11 +61,13 @@ def parameters(config: ModelConfig) -> int:
     return sum(map(prod, weight_shapes(config).values()))
 
 
-# ---- weights ---------------------------------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------
 
 
 def weight_shapes(config: ModelConfig, version: int = 4) -> dict[str, Shape]:
-    """Name -> shape of every weight of the folded network, as a package of this version holds them."""
+    """Name -> shape of every weight of the folded network, as a package of this version holds
+    them.
+    """
     encoder = _multiband(config) if config.encoder == "multiband" else _spectrogram(config, version)
     generator = _conv(config) if config.generator == "conv" else _istft(config, version)
     shapes = _within("encoder", encoder) | _within("generator", generator)
@@ -78,7 +94,9 @@ def _multiband(config: ModelConfig) -> dict[str, Shape]:
     for i, ratio in enumerate(config.ratios):
         shapes |= _layer(f"network.{3 * i + 3}", 2 * width, width, 2 * ratio + 1)
         width *= 2
-    return shapes | _layer(f"network.{3 * len(config.ratios) + 2}", 2 * config.latent, width // 2, 5)
+    return shapes | _layer(
+        f"network.{3 * len(config.ratios) + 2}", 2 * config.latent, width // 2, 5
+    )
 
 
 def _conv(config: ModelConfig) -> dict[str, Shape]:
@@ -102,7 +120,10 @@ def _conv(config: ModelConfig) -> dict[str, Shape]:
 
 def _levels(config: ModelConfig) -> list[tuple[int, int]]:
     """(channels, rows) of each level of the spectral families."""
-    counts = [config.lines // prod(config.frequency_ratios[: i + 1]) for i in range(len(config.frequency_ratios))]
+    counts = [
+        config.lines // prod(config.frequency_ratios[: i + 1])
+        for i in range(len(config.frequency_ratios))
+    ]
     return [(config.capacity * (i + 1), count) for i, count in enumerate(counts)]
 
 
@@ -111,7 +132,11 @@ def _block(name: str, width: int, time: int) -> dict[str, Shape]:
     shapes = _layer(f"{name}.filter", width, 1, 7, time) | {
         f"{name}.norm.{key}": (width,) for key in ("weight", "bias")
     }
-    return shapes | _layer(f"{name}.widen", 2 * width, width, 1, 1) | _layer(f"{name}.narrow", width, 2 * width, 1, 1)
+    return (
+        shapes
+        | _layer(f"{name}.widen", 2 * width, width, 1, 1)
+        | _layer(f"{name}.narrow", width, 2 * width, 1, 1)
+    )
 
 
 def _time_kernel(halve: int) -> int:
@@ -148,7 +173,9 @@ def _istft(config: ModelConfig, version: int) -> dict[str, Shape]:
             shapes |= _block(f"levels.{place}.{i + 1}", width, 1 if i else 3)
         if level:
             ratio, time = config.frequency_ratios[level], _time_kernel(config.time_ratios[level])
-            shapes |= _layer_up(f"ups.{place}", width, levels[level - 1][0], ratio + 2 * (ratio // 2), time)
+            shapes |= _layer_up(
+                f"ups.{place}", width, levels[level - 1][0], ratio + 2 * (ratio // 2), time
+            )
     maps = 3 if config.channels == 2 else 1
     fine = config.frequency_ratios[0] * config.sinusoids_per_line
     shapes |= _layer("line_head", fine * LINE_COLUMNS * maps, levels[0][0], 3, 1)
@@ -171,11 +198,12 @@ def _balance(config: ModelConfig, version: int) -> dict[str, Shape]:
     return {"balance": (1,)} if config.channels == 2 and version > 1 else {}
 
 
-# ---- memory ----------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 
 def block_bytes(config: ModelConfig) -> int:
-    """Bytes that encoding or decoding one block takes, whichever is more, with the constant tables of the networks:
+    """Bytes that encoding or decoding one block takes, whichever is more, with the constant tables
+    of the networks:
     an estimate from above, within a factor of about four."""
     return max(_encoding_bytes(config), _decoding_bytes(config))
 
@@ -192,7 +220,10 @@ def _refining_bytes(config: ModelConfig, samples: int) -> int:
     """A decode that keeps the activations of all its blocks, for the gradient at the latents."""
     samples += 2 * (decoder_samples(config) + REFINER_BLOCKS * REFINER_TIME * config.hop)
     sizes = zip(_levels(config), _columns(config), config.blocks, strict=True)
-    kept = sum((blocks + 1) * width * count * (samples // column) for (width, count), column, blocks in sizes)
+    kept = sum(
+        (blocks + 1) * width * count * (samples // column)
+        for (width, count), column, blocks in sizes
+    )
     refiner = 2 * config.refiner * _levels(config)[-1][1] * (samples // config.hop)
     return FLOAT * COPIES * (kept + refiner) + _lines_bytes(config, samples)
 
@@ -218,7 +249,10 @@ def decoder_samples(config: ModelConfig) -> int:
     if config.generator == "conv":
         stack = sum(dilation + 2 for dilation in config.dilations)
         reach = PQMF_TAPS + 256 * config.bands + 4 * config.hop
-        reach += sum((2 * ratio + stack) * time for ratio, time in zip(config.ratios, _durations(config), strict=True))
+        reach += sum(
+            (2 * ratio + stack) * time
+            for ratio, time in zip(config.ratios, _durations(config), strict=True)
+        )
     else:
         reach = PQMF_TAPS + 4 * sum(_columns(config))
     return _whole_frames(config, reach)
@@ -240,18 +274,32 @@ def _columns(config: ModelConfig) -> list[int]:
 
 
 def _conv_bytes(config: ModelConfig, samples: int) -> int:
-    """Activations of the paper's families: the widest level, and audio or bands in several forms."""
+    """Activations of the paper's families: the widest level, and audio or bands in several
+    forms.
+    """
     widths = [config.capacity << i for i in range(len(config.ratios) + 1)]
     times = [config.bands * prod(config.ratios[:i]) for i in range(len(config.ratios) + 1)]
-    mirrored = [config.bands * prod(config.ratios[len(config.ratios) - i :]) for i in range(len(config.ratios) + 1)]
-    widest = max(width * (samples // min(pair)) for width, *pair in zip(widths, times, mirrored, strict=True))
+    mirrored = [
+        config.bands * prod(config.ratios[len(config.ratios) - i :])
+        for i in range(len(config.ratios) + 1)
+    ]
+    widest = max(
+        width * (samples // min(pair)) for width, *pair in zip(widths, times, mirrored, strict=True)
+    )
     return FLOAT * COPIES * (widest + 4 * config.channels * samples)
 
 
 def _level_bytes(config: ModelConfig, samples: int) -> int:
-    """Activations of the widest level of a spectral family, whose blocks are twice as wide inside."""
+    """Activations of the widest level of a spectral family, whose blocks are twice as wide
+    inside.
+    """
     levels = zip(_levels(config), _columns(config), strict=True)
-    return 2 * FLOAT * COPIES * max(width * count * (samples // column) for (width, count), column in levels)
+    return (
+        2
+        * FLOAT
+        * COPIES
+        * max(width * count * (samples // column) for (width, count), column in levels)
+    )
 
 
 def _spectrum_bytes(config: ModelConfig, samples: int) -> int:

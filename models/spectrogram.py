@@ -1,12 +1,14 @@
 """The default preset's encoder: a warped log spectrogram in, a small map of latents out.
 
-Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/training.md has the measurement), so
-each latent frame sees an image of `lines` rows on a scale that is linear below 500 Hz and logarithmic above. Below 3
-kHz the rows come from 8192-sample windows (5.9 Hz bins), above from 2048; 1024-sample windows add onsets. Mid and side
-are coded, not left and right: most music is nearly mono. The encoder mirrors `istft.py`, level by level.
+Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/training.md has
+the measurement), so each latent frame sees an image of `lines` rows on a scale that is linear below
+500 Hz and logarithmic above. Below 3 kHz the rows come from 8192-sample windows (5.9 Hz bins),
+above from 2048; 1024-sample windows add onsets. Mid and side are coded, not left and right: most
+music is nearly mono. The encoder mirrors `istft.py`, level by level.
 
-In stereo the first latent of every row is the balance of left and right there, measured, not learnt: a network that
-starts with balance nowhere in its latents never finds it worth its bits (docs/training.md).
+In stereo the first latent of every row is the balance of left and right there, measured, not
+learnt: a network that starts with balance nowhere in its latents never finds it worth its bits
+(docs/training.md).
 """
 
 from __future__ import annotations
@@ -21,10 +23,15 @@ from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.reach import Layer, Reach, encoder_reach
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
-CROSSOVER_HZ = 3000.0  # to 6 kHz made no difference that a short training could show (docs/training.md)
+CROSSOVER_HZ = (
+    3000.0  # to 6 kHz made no difference that a short training could show (docs/training.md)
+)
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
-TIME_KERNEL = {1: Layer(1), 2: Layer(4, 2, padding=1)}  # time side of the convolution into a level, by time ratio
+TIME_KERNEL = {
+    1: Layer(1),
+    2: Layer(4, 2, padding=1),
+}  # time side of the convolution into a level, by time ratio
 FLOOR = 1e-8  # power: -74 dB of a full-scale sine, whose power is 1/4
 FAINT_FLOOR = 1e-12  # power: -114 dB
 BALANCE_FLOOR = 1e-11  # of both channels' power: below it there is no balance
@@ -34,24 +41,32 @@ BALANCE_SPREAD = -1.5  # of the balance latents before the softplus, at the star
 
 def warped_frequencies(rows: int) -> np.ndarray:
     """Centre frequencies in Hz, float64 [rows]: equal steps of log(f + KNEE_HZ)."""
-    return (LOWEST_HZ + KNEE_HZ) * ((HIGHEST_HZ + KNEE_HZ) / (LOWEST_HZ + KNEE_HZ)) ** np.linspace(0, 1, rows) - KNEE_HZ
+    return (LOWEST_HZ + KNEE_HZ) * ((HIGHEST_HZ + KNEE_HZ) / (LOWEST_HZ + KNEE_HZ)) ** np.linspace(
+        0, 1, rows
+    ) - KNEE_HZ
 
 
 def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
-    """float32 [window // 2 + 1, rows]: triangles around each row's frequency, one FFT bin wide or more, of sum 1."""
+    """float32 [window // 2 + 1, rows]: triangles around each row's frequency, one FFT bin wide or
+    more, of sum 1.
+    """
     centres = warped_frequencies(rows) * window / rate  # in bins
     width = np.maximum(np.gradient(centres), 1)
     matrix = np.zeros((window // 2 + 1, rows), np.float32)
     for row in range(rows):
-        bins = np.arange(max(0, int(centres[row] - width[row])), min(window // 2, int(centres[row] + width[row])) + 1)
+        bins = np.arange(
+            max(0, int(centres[row] - width[row])),
+            min(window // 2, int(centres[row] + width[row])) + 1,
+        )
         weights = np.maximum(0, 1 - np.abs(bins - centres[row]) / width[row])
         matrix[bins, row] = weights / weights.sum()
     return matrix
 
 
 class WarpedSpectrum(nn.Module):
-    """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features by column: mid, side, their
-    onsets, with `faint` what lies below the floor of mid and side, and the balance of left and right."""
+    """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features by
+    column: mid, side, their onsets, with `faint` what lies below the floor of mid and side, and the
+    balance of left and right."""
 
     long_window: Tensor
     short_window: Tensor
@@ -68,15 +83,22 @@ class WarpedSpectrum(nn.Module):
         for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
             matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
             self.register_buffer(f"{name}_warp", matrix, persistent=False)
-            self.register_buffer(f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False)
-        heard = self.long_warp[:, : self.low].any(1).nonzero()  # bins of the long window that matter
+            self.register_buffer(
+                f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False
+            )
+        heard = (
+            self.long_warp[:, : self.low].any(1).nonzero()
+        )  # bins of the long window that matter
         self.cut = int(heard[-1]) + 1 if len(heard) else 1
 
-    def _power(self, audio: Tensor, window: Tensor, columns: int, cross: bool, bins: int | None = None) -> Tensor:
-        """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of each column.
+    def _power(
+        self, audio: Tensor, window: Tensor, columns: int, cross: bool, bins: int | None = None
+    ) -> Tensor:
+        """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of
+        each column.
 
-        Planes: mid, side, and with `cross` the real part of their cross spectrum, (|left|^2 - |right|^2) / 4; for mono
-        only the one. `bins`: how many of the lowest are wanted.
+        Planes: mid, side, and with `cross` the real part of their cross spectrum, (|left|^2 -
+        |right|^2) / 4; for mono only the one. `bins`: how many of the lowest are wanted.
         """
         step, size = STEP // columns, len(window)
         padding = (size - step) // 2
@@ -95,11 +117,16 @@ class WarpedSpectrum(nn.Module):
         if stereo:
             audio = torch.stack([audio.mean(1), (audio[:, 0] - audio[:, 1]) / 2], 1)
         low, cut = self.low, self.cut
-        long = self._power(audio, self.long_window, COLUMNS, stereo, cut) @ self.long_warp[:cut, :low]
+        long = (
+            self._power(audio, self.long_window, COLUMNS, stereo, cut) @ self.long_warp[:cut, :low]
+        )
         short = self._power(audio, self.short_window, COLUMNS, stereo) @ self.short_warp[:, low:]
         onset = self._power(audio, self.onset_window, ONSET_COLUMNS, False) @ self.onset_warp
         both = torch.cat([long, short], -1)
-        images = [self._fold(self._log(both[:, :channels]), COLUMNS), self._fold(self._log(onset), ONSET_COLUMNS)]
+        images = [
+            self._fold(self._log(both[:, :channels]), COLUMNS),
+            self._fold(self._log(onset), ONSET_COLUMNS),
+        ]
         if "faint" in self.planes:
             images.append(self._fold(self._below(both[:, :channels]), COLUMNS))
         if stereo:
@@ -152,7 +179,9 @@ def rows(config: ModelConfig) -> list[int]:
 
 
 class SpectrogramEncoder(nn.Module):
-    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; whole hops only."""
+    """Audio [batch, channels, samples] -> (mean, spread), each [batch, latent, frames]; whole hops
+    only.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -164,7 +193,11 @@ class SpectrogramEncoder(nn.Module):
         sizes = zip(widths(config), rows(config), config.blocks, strict=True)
         for (ratio, halve), (width, count, blocks) in zip(ratios, sizes, strict=True):
             time = TIME_KERNEL[halve]
-            kernel, stride, padding = (2 * ratio - 1, time.kernel), (ratio, time.stride), (ratio - 1, time.padding)
+            kernel, stride, padding = (
+                (2 * ratio - 1, time.kernel),
+                (ratio, time.stride),
+                (ratio - 1, time.padding),
+            )
             layers += [nn.Conv2d(inputs, width, kernel, stride, padding), RowBias(width, count)]
             layers += [SpectralBlock(width, 1) for _ in range(blocks)]
             inputs = width
@@ -178,22 +211,30 @@ class SpectrogramEncoder(nn.Module):
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(audio.device.type, enabled=False):
             image = self.spectrum(audio)
-        x = self.levels(image.contiguous(memory_format=torch.channels_last))  # several times faster on a CPU
+        x = self.levels(
+            image.contiguous(memory_format=torch.channels_last)
+        )  # several times faster on a CPU
         mean, spread = self.head(x).float().chunk(2, 1)
         if self.config.channels == 2:
-            mean = torch.cat([mean[:, :1] + self.balance * self._level_difference(image, mean), mean[:, 1:]], 1)
+            mean = torch.cat(
+                [mean[:, :1] + self.balance * self._level_difference(image, mean), mean[:, 1:]], 1
+            )
         return mean.flatten(1, 2), F.softplus(spread.flatten(1, 2)) + 1e-4
 
     @staticmethod
     def _level_difference(image: Tensor, mean: Tensor) -> Tensor:
-        """ln(left / right) of amplitudes [batch, 1, rows, frames], averaged over what each latent covers."""
+        """ln(left / right) of amplitudes [batch, 1, rows, frames], averaged over what each latent
+        covers.
+        """
         balance = image[:, -COLUMNS:].mean(1, keepdim=True)
         lines, steps = (image.shape[i] // mean.shape[i] for i in (2, 3))
         return F.avg_pool2d(balance, (lines, steps)).clamp(-MOST_BALANCE, MOST_BALANCE).atanh()
 
     @property
     def reach(self) -> Reach:
-        """Context in frames: the longest window, then the strided kernels; the blocks look at one column at a time."""
+        """Context in frames: the longest window, then the strided kernels; the blocks look at one
+        column at a time.
+        """
         column = STEP // COLUMNS
         window = Layer(LONG, STEP, padding=(LONG - column) // 2)
         last_column = Layer(LONG, STEP, padding=(LONG - column) // 2 - (STEP - column))

@@ -1,12 +1,15 @@
-"""ravecodec: a neural audio codec built on RAVE (Caillon & Esling 2021), with a command line and its own file format.
+"""ravecodec: a neural audio codec built on RAVE (Caillon & Esling 2021), with a command line and
+its own file format.
 
     encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
     data = encode(audio, 44100)         audio, rate = decode(data)
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
-    audio, rate, known = transfer(audio, 44100, model)          transfer_file("x.flac", "y.wav", model=...)
+    audio, rate, known = transfer(audio, 44100, model)          transfer_file("x.flac", "y.wav",
+    model=...)
 
-Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors) and this package,
-which joins them. Importing it is cheap: torch is loaded by the calls that need it, never here.
+Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
+and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
+it, never here.
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
 """Samples -> posterior means, block by block: the first part of `Encoder`.
 
-The network runs on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both sides as it can see.
-It sees high-passed audio (`highpass.py`), mirrored beyond both ends (`windows.py`). Where that is silent, frames are
-marked as silent.
+The network runs on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both
+sides as it can see. It sees high-passed audio (`highpass.py`), mirrored beyond both ends
+(`windows.py`). Where that is silent, frames are marked as silent.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from ravecodec.models.package import Model
 from ravecodec.windows import MirroredWindows
 
 BLOCK_SAMPLES = 1 << 18  # the network computes 5.5 s at a time
-SILENCE = 1e-5  # peak of what is not heard: -100 dB, a tenth of the smallest 24-bit dither and a third of a 16-bit step
-SILENCE_SAMPLES = 16_384  # at the model's rate: silence is decided for so many at a time, because chunks cost bytes
+# peak of what is not heard: -100 dB, a tenth of the smallest 24-bit dither and a third of a 16-bit
+# step
+SILENCE = 1e-5
+# at the model's rate: silence is decided for so many at a time, because chunks cost bytes
+SILENCE_SAMPLES = 16_384
 
 Audio = NDArray[np.float32]  # [channels, samples]
 Latents = NDArray[np.float32]  # [frames, latent]
@@ -33,9 +36,10 @@ Flags = NDArray[np.bool_]  # [frames]
 class Analysed:
     """Consecutive frames of a stream.
 
-    means, spreads: of the posterior, float32 [frames, latent]. silent: bool [frames], whether a frame is sent as
-    silence. audio: what the encoder saw of these frames, float32 [channels, frames * hop] at the model's rate,
-    high-passed, and mirrored beyond the ends. lead: how many frames at the front, 0 or 1, come before the stream.
+    means, spreads: of the posterior, float32 [frames, latent]. silent: bool [frames], whether a
+    frame is sent as silence. audio: what the encoder saw of these frames, float32 [channels, frames
+    * hop] at the model's rate, high-passed, and mirrored beyond the ends. lead: how many frames at
+    the front, 0 or 1, come before the stream.
     """
 
     means: Latents
@@ -68,8 +72,8 @@ class Analysed:
 
 @dataclass(frozen=True)
 class Projected:
-    """Consecutive frames of a stream as they are quantised: axis vectors float64 [frames, dims]; silent and lead as in
-    `Analysed`."""
+    """Consecutive frames of a stream as they are quantised: axis vectors float64 [frames, dims];
+    silent and lead as in `Analysed`."""
 
     axes: Axes
     silent: Flags
@@ -79,24 +83,32 @@ class Projected:
 def no_frames(model: Model) -> Analysed:
     """An `Analysed` of length 0, to begin with."""
     none = np.zeros((0, model.config.latent), np.float32)
-    return Analysed(none, none, np.zeros(0, np.bool_), np.zeros((model.config.channels, 0), np.float32))
+    return Analysed(
+        none, none, np.zeros(0, np.bool_), np.zeros((model.config.channels, 0), np.float32)
+    )
 
 
 class Analyser:
     """Audio in pieces of any length -> `Analysed` blocks; `process` feeds, `flush` ends it.
 
-    The high-pass comes before the resampler, which sees zeros beyond the ends: to it an offset would begin and end with
-    a step. The first block of a stream begins with the frame before the first, the lead-in, if that has sound.
+    The high-pass comes before the resampler, which sees zeros beyond the ends: to it an offset
+    would begin and end with a step. The first block of a stream begins with the frame before the
+    first, the lead-in, if that has sound.
     """
 
     def __init__(self, model: Model, sample_rate: int) -> None:
         self.samples = 0  # of the original audio, so far
         config, reach = model.config, model.network.encoder_reach
         self._model, self._hop, self._begun = model, config.hop, False
-        self._first, self._block = reach.past, block_frames(model)  # the window's frames before the block, and its own
+        self._first, self._block = (
+            reach.past,
+            block_frames(model),
+        )  # the window's frames before the block, and its own
         self._high_pass = HighPass(sample_rate, config.channels)
         self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
-        step, past, future = (frames * config.hop for frames in (self._block, reach.past, reach.future))
+        step, past, future = (
+            frames * config.hop for frames in (self._block, reach.past, reach.future)
+        )
         self._windows = MirroredWindows(config.channels, step, past, future, unit=config.hop)
 
     def process(self, block: Audio) -> Iterator[Analysed]:
@@ -122,18 +134,22 @@ class Analyser:
         """The block in the middle of a window, of which the stream has this many samples."""
         frames = -(-samples // self._hop)
         with torch.inference_mode():
-            both = self._model.network.encode(torch.from_numpy(window)[None].to(device_of(self._model)))
+            both = self._model.network.encode(
+                torch.from_numpy(window)[None].to(device_of(self._model))
+            )
         silent = self._silent(window, frames)
         lead = int(not (self._begun or silent[0] or self._first == 0))
         self._begun = True
         own = slice(self._first - lead, self._first + frames)
         means, spreads = (x[0, :, own].T.float().cpu().numpy() for x in both)
         audio = window[:, own.start * self._hop : own.stop * self._hop]
-        return Analysed(means, spreads, np.concatenate([np.zeros(lead, np.bool_), silent]), audio, lead)
+        return Analysed(
+            means, spreads, np.concatenate([np.zeros(lead, np.bool_), silent]), audio, lead
+        )
 
     def _silent(self, window: Audio, frames: int) -> Flags:
-        """Groups of SILENCE_SAMPLES that are silent, with a frame more on both sides: there the latents tell of the
-        sound beside it, and so they are sent as they are."""
+        """Groups of SILENCE_SAMPLES that are silent, with a frame more on both sides: there the
+        latents tell of the sound beside it, and so they are sent as they are."""
         peaks = np.abs(window).reshape(len(window), -1, self._hop).max(axis=(0, 2))
         loud = np.pad(peaks > SILENCE, 1)
         quiet = ~(loud[:-2] | loud[1:-1] | loud[2:])[self._first : self._first + frames]

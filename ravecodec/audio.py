@@ -1,11 +1,12 @@
 """Audio in and out, one door: `open_input`, `Resampler`, `open_output`.
 
     with open_input("x.flac") as source:
-        for block in resample_blocks(source.blocks(65536), source.sample_rate, 48000, source.channels):
+        for block in resample_blocks(source.blocks(65536), source.sample_rate, 48000,
+        source.channels):
             ...                                             # float32 [channels, n]
 
-The work is done in `audio_in.py`, `resample.py`, `audio_out.py` and `wav.py`. None of them knows a model, a bitstream
-or torch.
+The work is done in `audio_in.py`, `resample.py`, `audio_out.py` and `wav.py`. None of them knows a
+model, a bitstream or torch.
 """
 
 import numpy as np

@@ -1,10 +1,11 @@
 """Audio in: any file or pipe becomes float32 blocks [channels, n] of bounded memory.
 
-The first stop of `encode` and of training. WAV and raw PCM are read by `wav.py`, from files and pipes alike; everything
-else by libsndfile (flac, ogg, opus, mp3, aiff, w64, caf, ...), which has to seek: other containers from a pipe are
-spooled to a temporary file first. libsndfile believes headers and estimates; so they are compared with what is there
-(`iff.py`, `mpeg.py`, `ogg.py`), and either all of the audio is read or none. What the codec cannot code (NaN, more than
-two channels) is refused here, in one sentence.
+The first stop of `encode` and of training. WAV and raw PCM are read by `wav.py`, from files and
+pipes alike; everything else by libsndfile (flac, ogg, opus, mp3, aiff, w64, caf, ...), which has to
+seek: other containers from a pipe are spooled to a temporary file first. libsndfile believes
+headers and estimates; so they are compared with what is there (`iff.py`, `mpeg.py`, `ogg.py`), and
+either all of the audio is read or none. What the codec cannot code (NaN, more than two channels) is
+refused here, in one sentence.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ import soundfile
 from numpy.typing import NDArray
 
 from ravecodec import iff, mpeg, ogg, tags
-from ravecodec.decoders import EXTRA, READABLE, AvReader, Part, PcmReader, Reader, SoundFileReader, has_av, reason
+from ravecodec.decoders import (
+    EXTRA,
+    READABLE,
+    AvReader,
+    Part,
+    PcmReader,
+    Reader,
+    SoundFileReader,
+    has_av,
+    reason,
+)
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio, temporary_file
 from ravecodec.views import Bytes, View
@@ -34,17 +45,48 @@ Block = NDArray[np.float32]
 
 MAX_CHANNELS = 2
 MIN_RATE, MAX_RATE = 1_000, 768_000
-MAX_AMPLITUDE = 10.0  # full scale is 1; music mastered into floats peaks at 2 or 3, integers kept as floats far above
+# full scale is 1; music mastered into floats peaks at 2 or 3, integers kept as floats far above
+MAX_AMPLITUDE = 10.0
 AUDIO_SUFFIXES = frozenset(
-    (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".w64", ".caf", ".rf64", ".au")
+    (
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".w64",
+        ".caf",
+        ".rf64",
+        ".au",
+    )
 )  # of files that are looked for in folders
 IGNORE = "--ignore-length"
-_TOLERANCE = {"OGG": 8192, "MP3": 2304, "MPEG": 2304}  # samples that real files announce too many (104 seen) ...
+_TOLERANCE = {
+    "OGG": 8192,
+    "MP3": 2304,
+    "MPEG": 2304,
+}  # samples that real files announce too many (104 seen) ...
 _AV_TOLERANCE = 8192  # ... in whole codec blocks
 _LOOK = 1 << 16  # bytes of a pipe that are looked at before it is spooled
 
-HEADERS = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b"caff", b".snd")  # what audio files begin with
-_STREAMINFO = (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22")  # head of FLAC's first metadata block, or its only one
+HEADERS = (
+    b"RIFF",
+    b"RF64",
+    b"riff",
+    b"FORM",
+    b"fLaC",
+    b"OggS",
+    b"caff",
+    b".snd",
+)  # what audio files begin with
+_STREAMINFO = (
+    b"\x00\x00\x00\x22",
+    b"\x80\x00\x00\x22",
+)  # head of FLAC's first metadata block, or its only one
 _FOREIGN = {  # what PyAV reads and libsndfile does not: place and bytes -> name
     (4, b"ftyp"): "MPEG-4 (M4A, MP4)",
     (0, b"\x1a\x45\xdf\xa3"): "Matroska or WebM",
@@ -67,8 +109,9 @@ class AudioInput:
     Attributes:
         name: the file's name, or "standard input".
         sample_rate: Hz, MIN_RATE to MAX_RATE. channels: 1 or 2.
-        frames: samples per channel as announced, None where only reading to the end can tell. Exact for PCM and FLAC;
-            Ogg and MP3 may end some samples earlier, so what counts is what `blocks` yields.
+        frames: samples per channel as announced, None where only reading to the end can tell. Exact
+        for PCM and FLAC; Ogg and MP3 may end some samples earlier, so what counts is what `blocks`
+        yields.
         container, subtype: libsndfile's names ("WAV", "PCM_16"); headerless PCM is "RAW".
         remarks: sentences on what is odd but no error; complete when `blocks` has ended.
 
@@ -105,7 +148,8 @@ class AudioInput:
         The last block may be shorter, and none is empty.
 
         Raises:
-            InputError: NaN, Inf or an absurd amplitude, a damaged file, or fewer samples than the header announced.
+            InputError: NaN, Inf or an absurd amplitude, a damaged file, or fewer samples than the
+            header announced.
         """
         frames = self._read(size)
         while len(frames):
@@ -114,9 +158,15 @@ class AudioInput:
         self._check_end()
 
     def _check_end(self) -> None:
-        tolerance = _AV_TOLERANCE if isinstance(self._reader, AvReader) else _TOLERANCE.get(self.container, 0)
+        tolerance = (
+            _AV_TOLERANCE
+            if isinstance(self._reader, AvReader)
+            else _TOLERANCE.get(self.container, 0)
+        )
         if self.frames is not None and self._position < self.frames - tolerance:
-            _truncated(self.name, self._position, self.frames, "samples", self._ignore_length, self.remarks)
+            _truncated(
+                self.name, self._position, self.frames, "samples", self._ignore_length, self.remarks
+            )
         elif not self._position:
             self.remarks.append(f"{self.name}: holds no sound (0 samples)")
 
@@ -127,14 +177,18 @@ class AudioInput:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self.close()
 
     def _read(self, size: int) -> Block:
         try:
             frames = self._reader.read(size)
         except soundfile.LibsndfileError as error:
-            raise InputError(f"{self.name}: is damaged after sample {self._position} ({reason(error)})") from error
+            raise InputError(
+                f"{self.name}: is damaged after sample {self._position} ({reason(error)})"
+            ) from error
         except OSError as error:
             raise InputError(f"{self.name}: cannot be read ({error.strerror})") from error
         if self._full_scale != 1:
@@ -145,12 +199,19 @@ class AudioInput:
 
     def _check_form(self) -> None:
         if not 1 <= self.channels <= MAX_CHANNELS:
-            raise InputError(f"{self.name}: has {self.channels} channels, expected 1 or 2 (mix it down first)")
+            raise InputError(
+                f"{self.name}: has {self.channels} channels, expected 1 or 2 (mix it down first)"
+            )
         if not MIN_RATE <= self.sample_rate <= MAX_RATE:
-            raise InputError(f"{self.name}: has a rate of {self.sample_rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz")
+            raise InputError(
+                f"{self.name}: has a rate of {self.sample_rate} Hz, expected {MIN_RATE} to "
+                f"{MAX_RATE} Hz"
+            )
 
     def _check_values(self, frames: Block) -> None:
-        if not frames.size or max(frames.max(), -frames.min()) <= MAX_AMPLITUDE:  # False for NaN, which max passes on
+        if (
+            not frames.size or max(frames.max(), -frames.min()) <= MAX_AMPLITUDE
+        ):  # False for NaN, which max passes on
             return
         row, channel = (int(i) for i in np.argwhere(~(np.abs(frames) <= MAX_AMPLITUDE))[0])
         at = self._position + row
@@ -166,7 +227,9 @@ def check_full_scale(full_scale: float) -> None:
 
 
 def expected_amplitude(value: float) -> str:
-    """What is said about a sample that is above MAX_AMPLITUDE or no number: what was expected, and what mends it."""
+    """What is said about a sample that is above MAX_AMPLITUDE or no number: what was expected, and
+    what mends it.
+    """
     if not np.isfinite(value):
         return "expected finite samples around +-1"
     over = f"{20 * np.log10(abs(value)):.0f} dB over full scale, expected samples around +-1"
@@ -183,15 +246,15 @@ def open_input(
 ) -> AudioInput:
     """Open a file, a named pipe, or standard input (`-`) for reading.
 
-    With `raw_rate` the source is headerless 16-bit little-endian PCM of that rate and `raw_channels` (default 1)
-    channels. `full_scale`: the sample value that stands for full scale; blocks are divided by it. With `ignore_length`
-    a header that announces more or less than there is, or an end that is missing, is a remark and no error: all that is
-    there is read.
+    With `raw_rate` the source is headerless 16-bit little-endian PCM of that rate and
+    `raw_channels` (default 1) channels. `full_scale`: the sample value that stands for full scale;
+    blocks are divided by it. With `ignore_length` a header that announces more or less than there
+    is, or an end that is missing, is a remark and no error: all that is there is read.
 
     Raises:
-        InputError: missing, unreadable, not audio, truncated, or audio that cannot be coded (channels, rate).
-        UsageError: `raw_channels` without `raw_rate`, impossible raw values, standard input is a terminal, or
-            `full_scale` is not positive.
+        InputError: missing, unreadable, not audio, truncated, or audio that cannot be coded
+        (channels, rate). UsageError: `raw_channels` without `raw_rate`, impossible raw values,
+        standard input is a terminal, or `full_scale` is not positive.
         OutputError: the temporary folder cannot hold what comes from a pipe.
     """
     check_full_scale(full_scale)
@@ -227,7 +290,9 @@ def open_input(
 
 def _check_raw(rate: int | None, channels: int | None) -> None:
     if channels is not None and rate is None:
-        raise UsageError("raw channels are given without a raw rate, expected both for headerless PCM")
+        raise UsageError(
+            "raw channels are given without a raw rate, expected both for headerless PCM"
+        )
     if channels is not None and not 1 <= channels <= MAX_CHANNELS:
         raise UsageError(f"raw channels are {channels}, expected 1 or {MAX_CHANNELS}")
     if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
@@ -253,7 +318,8 @@ def _refuse_header(name: str, stream: BinaryIO) -> None:
     if stream.seekable():
         if (start := stream.read(4)) in HEADERS:
             raise InputError(
-                f"{name}: begins with {start.decode()!r}, a header; expected headerless PCM for a raw rate"
+                f"{name}: begins with {start.decode()!r}, a header; expected headerless PCM for a "
+                "raw rate"
             )
         stream.seek(0)
 
@@ -263,7 +329,9 @@ def _size(stream: BinaryIO) -> int:
     return os.fstat(stream.fileno()).st_size if stream.seekable() else 0
 
 
-def _truncated(name: str, there: int, announced: int, what: str, ignore: bool, remarks: list[str]) -> None:
+def _truncated(
+    name: str, there: int, announced: int, what: str, ignore: bool, remarks: list[str]
+) -> None:
     """InputError, or with `ignore` a remark."""
     found = f"{name}: is truncated after {there} {what}, expected {announced} as its header says"
     if not ignore:
@@ -274,7 +342,9 @@ def _truncated(name: str, there: int, announced: int, what: str, ignore: bool, r
 class _Opening:
     """Finds the reader for a stream; what is odd and allowed goes to `remarks`."""
 
-    def __init__(self, name: str, stream: BinaryIO, resources: ExitStack, ignore_length: bool) -> None:
+    def __init__(
+        self, name: str, stream: BinaryIO, resources: ExitStack, ignore_length: bool
+    ) -> None:
         self.remarks: list[str] = []
         self._name = name
         self._stream = stream
@@ -282,7 +352,9 @@ class _Opening:
         self._ignore = ignore_length
 
     def reader(self, *, can_seek: bool) -> Reader:
-        """WAV by our own reader; anything else by libsndfile, from a spooled copy where the source cannot seek."""
+        """WAV by our own reader; anything else by libsndfile, from a spooled copy where the source
+        cannot seek.
+        """
         header = HeaderReader(self._stream)
         layout = header.layout()
         if layout is not None:
@@ -320,13 +392,17 @@ class _Opening:
         if iff.riff_rest_is_chunks(Bytes(self._stream), stop):
             return replace(layout, exact=True)
         if layout.exact:
-            self._or_remark(_goes_on(layout.frames, f"{there - (stop - start)} bytes that are no chunks"))
+            self._or_remark(
+                _goes_on(layout.frames, f"{there - (stop - start)} bytes that are no chunks")
+            )
         return all_of_it
 
     def _pcm_pipe(self, layout: PcmLayout) -> Reader:
         """What follows the announced samples is looked at when they have been read."""
         if not layout.exact or layout.frames is None or self._ignore:
-            return PcmReader(self._name, self._stream, replace(layout, frames=None, exact=False), "WAV")
+            return PcmReader(
+                self._name, self._stream, replace(layout, frames=None, exact=False), "WAV"
+            )
         frames = layout.frames
 
         def behind() -> None:
@@ -346,7 +422,8 @@ class _Opening:
 
     def _no_audio(self, start: bytes) -> InputError:
         return InputError(
-            f"{self._name}: cannot be read as audio (Format not recognised, begins with {start[:8].hex(' ')}), "
+            f"{self._name}: cannot be read as audio (Format not recognised, begins with "
+            f"{start[:8].hex(' ')}), "
             f"expected {READABLE}"
         )
 
@@ -366,11 +443,15 @@ class _Opening:
         return self._soundfile([Part()])
 
     def _soundfile(self, parts: list[Part]) -> Reader:
-        return SoundFileReader(self._name, self._stream, parts, self._resources, ignore_length=self._ignore)
+        return SoundFileReader(
+            self._name, self._stream, parts, self._resources, ignore_length=self._ignore
+        )
 
     def _foreign(self, what: str) -> Reader:
         if not has_av():
-            raise InputError(f"{self._name}: is {what}; to read it, `pip install 'ravecodec[{EXTRA}]'` (PyAV)")
+            raise InputError(
+                f"{self._name}: is {what}; to read it, `pip install 'ravecodec[{EXTRA}]'` (PyAV)"
+            )
         return AvReader(self._name, self._stream, self._resources)
 
     def _mpeg(self, data: Bytes, begin: int, first: int, stop: int) -> Reader:
@@ -379,16 +460,27 @@ class _Opening:
         if not pieces:
             raise InputError(f"{self._name}: is MPEG audio without a whole frame")
         for low, high in [(begin, first)] * (first > begin) + found.junk:
-            self.remarks.append(f"{self._name}: {high - low} bytes at byte {low} are no MPEG audio, passed over")
+            self.remarks.append(
+                f"{self._name}: {high - low} bytes at byte {low} are no MPEG audio, passed over"
+            )
         for piece in pieces:
             if piece.missing and piece.announced:
                 size = piece.first.samples
-                _truncated(self._name, piece.samples, piece.announced * size, "samples", self._ignore, self.remarks)
+                _truncated(
+                    self._name,
+                    piece.samples,
+                    piece.announced * size,
+                    "samples",
+                    self._ignore,
+                    self.remarks,
+                )
             elif piece.missing:
                 self._or_remark(f"ends within a frame, after {piece.samples} samples")
         views = [View(self._stream, piece.stretches, piece.prefix(data)) for piece in pieces]
         least = [piece.samples - mpeg.MOST_TRIMMED for piece in pieces]
-        return self._soundfile([Part(view, samples) for view, samples in zip(views, least, strict=True)])
+        return self._soundfile(
+            [Part(view, samples) for view, samples in zip(views, least, strict=True)]
+        )
 
     def _ogg(self, data: Bytes, begin: int, stop: int) -> Reader:
         found = ogg.scan(data, begin, stop)
@@ -403,9 +495,13 @@ class _Opening:
         if lost := sum(link.lost for link in found.links):
             self._or_remark(f"is damaged: {lost} of its pages are missing")
         if any(link.is_flac for link in found.links):
-            parts = [self._flac_part(View(self._stream, _unmapped(link.bodies))) for link in found.links]
+            parts = [
+                self._flac_part(View(self._stream, _unmapped(link.bodies))) for link in found.links
+            ]
             return self._soundfile(parts)
-        return self._soundfile([Part(View(self._stream, [(link.start, link.stop)])) for link in found.links])
+        return self._soundfile(
+            [Part(View(self._stream, [(link.start, link.stop)])) for link in found.links]
+        )
 
     def _flac(self, data: Bytes, begin: int, stop: int) -> Reader:
         """FLAC, or several files of it one behind the other."""
@@ -420,14 +516,19 @@ class _Opening:
         return self._soundfile([self._flac_part(view) for view in views])
 
     def _flac_part(self, view: View) -> Part:
-        """STREAMINFO's number of samples (RFC 9639, 8.2) is taken out, so that libsndfile reads on to the end."""
+        """STREAMINFO's number of samples (RFC 9639, 8.2) is taken out, so that libsndfile reads on
+        to the end.
+        """
         view.seek(0)
         head = view.read(26)
         if head[:4] != b"fLaC" or len(head) < 26 or head[4] & 0x7F:
             return Part(view)
         form = int.from_bytes(head[18:26], "big")
         total = form & (1 << 36) - 1
-        return Part(View(view, [(0, len(view))], patches={18: (form - total).to_bytes(8, "big")}), announced=total)  # type: ignore[arg-type]
+        return Part(
+            View(view, [(0, len(view))], patches={18: (form - total).to_bytes(8, "big")}),
+            announced=total,
+        )  # type: ignore[arg-type]
 
     def _chunks(self, data: Bytes) -> Reader:
         """RIFF, AIFF, W64, CAF, AU: every chunk is where it should be, or it is said."""
@@ -435,7 +536,14 @@ class _Opening:
         if sound is None:
             return self._soundfile([Part()])
         if sound.cut and sound.announced is not None:
-            _truncated(self._name, sound.there, sound.announced, "bytes of sound", self._ignore, self.remarks)
+            _truncated(
+                self._name,
+                sound.there,
+                sound.announced,
+                "bytes of sound",
+                self._ignore,
+                self.remarks,
+            )
         if sound.more:
             self._or_remark(_goes_on(sound.announced or 0, "others that are no chunks", "bytes"))
         if iff.mp3_in_wav(data, sound):
@@ -460,12 +568,18 @@ def _unmapped(bodies: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _foreign(start: bytes) -> str:
     """The name of a format that only PyAV reads; "" for any other."""
-    return next((what for (at, magic), what in _FOREIGN.items() if start[at:].startswith(magic)), "")
+    return next(
+        (what for (at, magic), what in _FOREIGN.items() if start[at:].startswith(magic)), ""
+    )
 
 
 def _begins_like_audio(start: bytes) -> bool:
-    """Whether a pipe is worth being spooled; everything else would fill the disk before it is refused."""
-    known = start[:4] in (*HEADERS, b"RIFX", b"BW64") or start[:3] == b"ID3" or bool(_foreign(start))
+    """Whether a pipe is worth being spooled; everything else would fill the disk before it is
+    refused.
+    """
+    known = (
+        start[:4] in (*HEADERS, b"RIFX", b"BW64") or start[:3] == b"ID3" or bool(_foreign(start))
+    )
     if known:
         return True
     bytes_at = Bytes(io.BytesIO(start))
@@ -495,7 +609,9 @@ def _only_chunks_follow(stream: BinaryIO, padding: int) -> bool:
 
 
 def spool(start: bytes, stream: BinaryIO, resources: ExitStack) -> BinaryIO:
-    """A temporary file with `start` and the rest of `stream`; it vanishes when `resources` close."""
+    """A temporary file with `start` and the rest of `stream`; it vanishes when `resources`
+    close.
+    """
     file = resources.enter_context(temporary_file("the input from a pipe"))
     file.write(start)
     shutil.copyfileobj(stream, file)

@@ -1,8 +1,8 @@
 """Audio out: float32 blocks [channels, n] become a file or a WAV stream on standard output.
 
-The last stop of `decode`. The container follows from the file's extension; WAV is written by `wav.py` (the same bytes
-every time, also into a pipe), the others by libsndfile. Samples beyond full scale are clipped and counted. A file
-appears when it is complete (`files.AtomicFile`).
+The last stop of `decode`. The container follows from the file's extension; WAV is written by
+`wav.py` (the same bytes every time, also into a pipe), the others by libsndfile. Samples beyond
+full scale are clipped and counted. A file appears when it is complete (`files.AtomicFile`).
 """
 
 from collections.abc import Iterator
@@ -22,13 +22,20 @@ from ravecodec.wav import WavWriter
 Block = NDArray[np.float32]
 
 SOFT_KNEE = 0.9  # the soft clipper passes |x| up to here unchanged
-_PIECE = 1 << 14  # samples converted at once; libsndfile's Vorbis encoder overflows its stack on blocks of a million
-_LIMIT_32_BIT = (1 << 32) - (1 << 16)  # bytes of samples where sizes have 32 bits, with room for headers
+_PIECE = (
+    1 << 14
+    # samples converted at once; libsndfile's Vorbis encoder overflows its stack on blocks of a
+    # million
+)
+_LIMIT_32_BIT = (1 << 32) - (
+    1 << 16
+)  # bytes of samples where sizes have 32 bits, with room for headers
 
 
 @dataclass(frozen=True)
 class _Container:
-    """libsndfile's name, the subtypes allowed (the first is the default), and whether its sizes have 32 bits.
+    """libsndfile's name, the subtypes allowed (the first is the default), and whether its sizes
+    have 32 bits.
 
     max_rate: Hz; rates above `any_rate` must be multiples of 10.
     """
@@ -43,7 +50,9 @@ class _Container:
 _LINEAR = ("PCM_16", "PCM_24", "FLOAT")
 _CONTAINERS = {
     ".wav": _Container("WAV", _LINEAR, sizes_32_bit=True),
-    ".flac": _Container("FLAC", ("PCM_16", "PCM_24"), max_rate=655_350, any_rate=65_535),  # RFC 9639, 9.1.2
+    ".flac": _Container(
+        "FLAC", ("PCM_16", "PCM_24"), max_rate=655_350, any_rate=65_535
+    ),  # RFC 9639, 9.1.2
     ".ogg": _Container("OGG", ("VORBIS",), max_rate=200_000),  # libvorbis overruns its tables above
     ".aiff": _Container("AIFF", _LINEAR, sizes_32_bit=True),
     ".aif": _Container("AIFF", _LINEAR, sizes_32_bit=True),
@@ -54,12 +63,17 @@ _CONTAINERS = {
 _SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 _STDOUT_CONTAINER = _Container("WAV", _LINEAR)  # as a stream it has no size to overflow
 WRITABLE = ", ".join(_CONTAINERS)
-WRITABLE_SUBTYPES = {suffix: (container.name, container.subtypes) for suffix, container in _CONTAINERS.items()}
+WRITABLE_SUBTYPES = {
+    suffix: (container.name, container.subtypes) for suffix, container in _CONTAINERS.items()
+}
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """Everything decided before the file is opened. `total` is the announced number of samples per channel, or None."""
+    """Everything decided before the file is opened.
+
+    `total` is the announced number of samples per channel, or None.
+    """
 
     name: str
     rate: int
@@ -71,18 +85,25 @@ class _Plan:
 
     def check_length(self, frames: int) -> None:
         """Raise OutputError where `frames` samples do not fit into the container."""
-        if self.container.sizes_32_bit and frames * self.channels * _SAMPLE_BYTES[self.subtype] > _LIMIT_32_BIT:
+        if (
+            self.container.sizes_32_bit
+            and frames * self.channels * _SAMPLE_BYTES[self.subtype] > _LIMIT_32_BIT
+        ):
             limit = f"the 4 GiB of {self.container.name}"
-            raise OutputError(f"{self.name}: {frames} samples exceed {limit}, expected .rf64, .w64, .caf or .flac")
+            raise OutputError(
+                f"{self.name}: {frames} samples exceed {limit}, expected .rf64, .w64, .caf or .flac"
+            )
 
 
 class AudioOutput:
     """An open target for audio, made by `open_output`.
 
     Attributes:
-        name: the file's name, or "standard output". container, subtype: libsndfile's names ("WAV", "PCM_16").
+        name: the file's name, or "standard output". container, subtype: libsndfile's names ("WAV",
+        "PCM_16").
         frames: samples per channel written so far.
-        clipped: samples, over all channels, that lay beyond +-1 and were limited; 0 for FLOAT without soft clipping.
+        clipped: samples, over all channels, that lay beyond +-1 and were limited; 0 for FLOAT
+        without soft clipping.
     """
 
     def __init__(self, plan: _Plan, sink: "_Sink") -> None:
@@ -120,9 +141,11 @@ class AudioOutput:
 
 
 def soft_clip(samples: Block) -> Block:
-    """Limit to [-1, 1]: identity up to SOFT_KNEE, above it knee + (1 - knee) * tanh((|x| - knee) / (1 - knee)).
+    """Limit to [-1, 1]: identity up to SOFT_KNEE, above it knee + (1 - knee) * tanh((|x| - knee) /
+    (1 - knee)).
 
-    Slope and value are continuous at the knee, and no sample looks at another, so the result does not depend on blocks.
+    Slope and value are continuous at the knee, and no sample looks at another, so the result does
+    not depend on blocks.
     """
     room = np.float32(1 - SOFT_KNEE)
     size = np.abs(samples)
@@ -133,8 +156,8 @@ def soft_clip(samples: Block) -> Block:
 def to_integers(samples: Block, subtype: str) -> NDArray[np.generic]:
     """float32 in [-1, 1] -> int16 (PCM_16) or int32 with the value in the upper 24 bits (PCM_24).
 
-    Rounded to nearest, not dithered. The scale is 2^(bits-1), the reader's, so that integers read and written again are
-    unchanged; +1.0 becomes the largest integer.
+    Rounded to nearest, not dithered. The scale is 2^(bits-1), the reader's, so that integers read
+    and written again are unchanged; +1.0 becomes the largest integer.
     """
     scale = 2.0**15 if subtype == "PCM_16" else 2.0**23
     values = np.minimum(np.rint(samples * np.float32(scale)), np.float32(scale - 1))
@@ -151,10 +174,11 @@ def open_output(
     soft_clip: bool = False,
     total: int | None = None,
 ) -> AbstractContextManager[AudioOutput]:
-    """A context manager that yields an `AudioOutput`; the extension decides the container, `-` is WAV on stdout.
+    """A context manager that yields an `AudioOutput`; the extension decides the container, `-` is
+    WAV on stdout.
 
-    All checks are made by this call; the file is created when the `with` block is entered, and renamed into place when
-    it ends well.
+    All checks are made by this call; the file is created when the `with` block is entered, and
+    renamed into place when it ends well.
 
     Args:
         subtype: PCM_16 (default), PCM_24 or FLOAT; .ogg has none to choose.
@@ -163,7 +187,8 @@ def open_output(
         total: samples per channel, if known: then a WAV stream carries its true size.
 
     Raises:
-        UsageError: an extension or subtype that is not known, or a rate that the container cannot hold.
+        UsageError: an extension or subtype that is not known, or a rate that the container cannot
+        hold.
         OutputError: see `files.check_output`; or `total` does not fit into the container.
     """
     container = _STDOUT_CONTAINER if is_stdio(target) else _container(Path(target))
@@ -172,7 +197,9 @@ def open_output(
         raise UsageError(f"{target}: {container.name} cannot hold {subtype}, expected {expected}")
     _check_rate(target, container, rate)
     name = STDOUT_NAME if is_stdio(target) else str(target)
-    plan = _Plan(name, rate, channels, container, subtype or container.subtypes[0], soft_clip, total)
+    plan = _Plan(
+        name, rate, channels, container, subtype or container.subtypes[0], soft_clip, total
+    )
     plan.check_length(total or 0)
     check_output(target, force=force)
     return _opened(plan, target, force)
@@ -180,16 +207,23 @@ def open_output(
 
 def _check_rate(target: str | Path, container: _Container, rate: int) -> None:
     if rate > container.max_rate:
-        raise UsageError(f"{target}: {container.name} cannot hold {rate} Hz, expected at most {container.max_rate} Hz")
+        raise UsageError(
+            f"{target}: {container.name} cannot hold {rate} Hz, expected at most "
+            f"{container.max_rate} Hz"
+        )
     if rate > container.any_rate and rate % 10:
-        raise UsageError(f"{target}: {container.name} cannot hold {rate} Hz, expected a multiple of 10 Hz")
+        raise UsageError(
+            f"{target}: {container.name} cannot hold {rate} Hz, expected a multiple of 10 Hz"
+        )
 
 
 def _container(path: Path) -> _Container:
     try:
         return _CONTAINERS[path.suffix.lower()]
     except KeyError:
-        raise UsageError(f"{path}: has the extension '{path.suffix}', expected one of {WRITABLE}") from None
+        raise UsageError(
+            f"{path}: has the extension '{path.suffix}', expected one of {WRITABLE}"
+        ) from None
 
 
 @contextmanager
@@ -227,7 +261,9 @@ class _WavSink:
     """Our own WAV writer."""
 
     def __init__(self, plan: _Plan, file: BinaryIO, *, seekable: bool) -> None:
-        self._wav = WavWriter(file, plan.rate, plan.channels, plan.subtype, total=plan.total, patch=seekable)
+        self._wav = WavWriter(
+            file, plan.rate, plan.channels, plan.subtype, total=plan.total, patch=seekable
+        )
         self.write = self._wav.write
         self.close = self._wav.close
 
@@ -236,9 +272,11 @@ class _WavSink:
 
 
 class _Errors:
-    """The file as libsndfile sees it: a failed write is remembered, since nothing can be raised through C.
+    """The file as libsndfile sees it: a failed write is remembered, since nothing can be raised
+    through C.
 
-    Without this a full disk would go unnoticed: libsndfile's Ogg writer does not look whether its pages were written.
+    Without this a full disk would go unnoticed: libsndfile's Ogg writer does not look whether its
+    pages were written.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -281,17 +319,23 @@ class _SoundFileSink:
     def close(self) -> None:
         with self._named():
             self._sound.close()
-        if self._frames == 0 and self._plan.container.name == "FLAC":  # libsndfile leaves an empty file then
+        if (
+            self._frames == 0 and self._plan.container.name == "FLAC"
+        ):  # libsndfile leaves an empty file then
             self._file.write(empty_flac(self._plan.rate, self._plan.channels, self._plan.subtype))
 
     def abandon(self) -> None:
-        """libsndfile must let go of the file; that it may be unable to complete it is why we are here."""
+        """libsndfile must let go of the file; that it may be unable to complete it is why we are
+        here.
+        """
         with suppress(soundfile.LibsndfileError):
             self._sound.close()
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """libsndfile's errors (and soundfile's assertion about short writes) as one sentence with the file's name."""
+        """libsndfile's errors (and soundfile's assertion about short writes) as one sentence with
+        the file's name.
+        """
         try:
             yield
         except (soundfile.LibsndfileError, AssertionError) as error:

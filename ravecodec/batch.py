@@ -1,11 +1,14 @@
-"""Many files in one call: which there are, what becomes of each, and the record from which an interrupted call goes on.
+"""Many files in one call: which there are, what becomes of each, and the record from which an
+interrupted call goes on.
 
-    items, problems = collect(["music"], suffixes={".flac"}, recursive=True, name=..., output="archive")
+    items, problems = collect(["music"], suffixes={".flac"}, recursive=True, name=...,
+    output="archive")
     with closing(run_batch(EncodeWork(...), items, jobs=2, manifest=manifest)) as outcomes:
         for outcome in outcomes: ...
 
-Stands above `transcode.py` and `examine.py`, whose functions do the work of one file, and below `cli`. The processes
-are those of `pool.py`. Nothing here imports torch; `Work.start` does, where the work is.
+Stands above `transcode.py` and `examine.py`, whose functions do the work of one file, and below
+`cli`. The processes are those of `pool.py`. Nothing here imports torch; `Work.start` does, where
+the work is.
 """
 
 from __future__ import annotations
@@ -25,7 +28,14 @@ from ravecodec import __version__
 from ravecodec.audio_in import HEADERS
 from ravecodec.bitstream import StreamReader
 from ravecodec.bitstream.container import MAGIC
-from ravecodec.errors import CorruptError, FormatError, InputError, OutputError, RavecodecError, UsageError
+from ravecodec.errors import (
+    CorruptError,
+    FormatError,
+    InputError,
+    OutputError,
+    RavecodecError,
+    UsageError,
+)
 from ravecodec.examine import Inspection, Verification, inspect_file, open_stream, verify_file
 from ravecodec.files import check_output, check_source, is_stdio
 from ravecodec.pool import Died, Hear, Work, run_tasks
@@ -46,7 +56,8 @@ Summary = EncodeSummary | DecodeSummary | Inspection | Verification
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file and what is to become of it. target: None where nothing is written. size: of the source, bytes.
+    """A file and what is to become of it. target: None where nothing is written. size: of the
+    source, bytes.
 
     replace: the target may be replaced if it exists.
     """
@@ -61,8 +72,8 @@ class Item:
 class Outcome:
     """What became of a file.
 
-    verdict: done, skipped or failed. error: "" or a sentence, which is also there where damage was concealed. sha256:
-    of the target, hex. seconds: wall clock. summary: None where there is none.
+    verdict: done, skipped or failed. error: "" or a sentence, which is also there where damage was
+    concealed. sha256: of the target, hex. seconds: wall clock. summary: None where there is none.
     """
 
     item: Item
@@ -87,7 +98,10 @@ class Outcome:
 
 @dataclass
 class Totals:
-    """What all files together come to. audio_seconds, bytes: of the streams of files that are done; seconds: wall."""
+    """What all files together come to.
+
+    audio_seconds, bytes: of the streams of files that are done; seconds: wall.
+    """
 
     files: int = 0
     done: int = 0
@@ -117,10 +131,12 @@ class Totals:
     @property
     def exit_code(self) -> int:
         """0, the one code that all failed files share, or 1."""
-        return next(iter(self.exit_codes)) if len(self.exit_codes) == 1 else int(bool(self.exit_codes))
+        return (
+            next(iter(self.exit_codes)) if len(self.exit_codes) == 1 else int(bool(self.exit_codes))
+        )
 
 
-# ---- which files there are -------------------------------------------------------------------------------------------
+# ---- which files there are -----------------------------------------------------------------------
 
 
 def collect(
@@ -132,15 +148,17 @@ def collect(
     name: Callable[[str], str] | None = None,
     output: str | None = None,
 ) -> tuple[list[Item], list[Outcome]]:
-    """The files that are meant by `sources`, in their order, and what is wrong with folders that cannot be read.
+    """The files that are meant by `sources`, in their order, and what is wrong with folders that
+    cannot be read.
 
-    suffixes: of files that are taken from folders (lower case), `what` they are in words. name: gives the target that
-    belongs to a source; None where nothing is written. output: a folder for the targets, in which the files of a folder
-    stand as they do in that one; None puts each beside its source. Hidden files and links to folders are passed over.
+    suffixes: of files that are taken from folders (lower case), `what` they are in words. name:
+    gives the target that belongs to a source; None where nothing is written. output: a folder for
+    the targets, in which the files of a folder stand as they do in that one; None puts each beside
+    its source. Hidden files and links to folders are passed over.
 
     Raises:
-        InputError: a folder without `recursive`, or one without such files. UsageError: two sources have one target, or
-            a target is a source.
+        InputError: a folder without `recursive`, or one without such files. UsageError: two sources
+        have one target, or a target is a source.
     """
     suffixes = frozenset(suffixes)
     items: list[Item] = []
@@ -148,15 +166,21 @@ def collect(
     for source in sources:
         check_source(source)
         if is_stdio(source) and name:
-            raise UsageError("- is one of several files, expected names (standard input is one file by itself)")
+            raise UsageError(
+                "- is one of several files, expected names (standard input is one file by itself)"
+            )
         pairs = [(source, os.path.basename(source))]
         if os.path.isdir(source):
             if not recursive:
-                raise InputError(f"{source}: is a folder, expected a file (-r goes through folders)")
+                raise InputError(
+                    f"{source}: is a folder, expected a file (-r goes through folders)"
+                )
             before = len(problems)
             pairs = list(_walk(source, suffixes, problems))
             if not pairs and len(problems) == before:
-                raise InputError(f"{source}: holds no {what}, expected names that end in {_listed(suffixes)}")
+                raise InputError(
+                    f"{source}: holds no {what}, expected names that end in {_listed(suffixes)}"
+                )
         for path, relative in pairs:
             base = path if output is None else os.path.join(output, relative)
             items.append(Item(path, name(base) if name else None, _size(path)))
@@ -165,18 +189,26 @@ def collect(
     return items, problems
 
 
-def _walk(folder: str, suffixes: frozenset[str], problems: list[Outcome]) -> Iterator[tuple[str, str]]:
+def _walk(
+    folder: str, suffixes: frozenset[str], problems: list[Outcome]
+) -> Iterator[tuple[str, str]]:
     """(path, path within the folder) of all files in and below it, in order of their names."""
 
     def failed(error: OSError) -> None:
         sentence = f"{error.filename}: the folder cannot be read ({error.strerror})"
-        problems.append(Outcome(Item(str(error.filename), None, 0), FAILED, sentence, InputError.exit_code))
+        problems.append(
+            Outcome(Item(str(error.filename), None, 0), FAILED, sentence, InputError.exit_code)
+        )
 
     for at, folders, names in os.walk(folder, onerror=failed):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for each in sorted(names):
             path = os.path.join(at, each)
-            if not each.startswith(".") and os.path.splitext(each)[1].lower() in suffixes and os.path.isfile(path):
+            if (
+                not each.startswith(".")
+                and os.path.splitext(each)[1].lower() in suffixes
+                and os.path.isfile(path)
+            ):
                 yield path, os.path.relpath(path, folder)
 
 
@@ -192,7 +224,9 @@ def _size(path: str) -> int:
 
 
 def _check_distinct(items: Sequence[Item]) -> None:
-    """UsageError, naming both, where two files would become one, or one would become another's source."""
+    """UsageError, naming both, where two files would become one, or one would become another's
+    source.
+    """
     owners: dict[str, Item] = {}
     for item in items:
         first = owners.setdefault(place(item.target or ""), item)
@@ -200,10 +234,16 @@ def _check_distinct(items: Sequence[Item]) -> None:
             if place(first.source) == place(item.source):
                 raise UsageError(f"{item.source}: is named twice, expected every file once")
             both = f"{first.source} and {item.source} would both become {item.target}"
-            raise UsageError(f"{both}, expected one file for each (leave one out, or give it another folder by -o)")
+            raise UsageError(
+                f"{both}, expected one file for each (leave one out, or give it another folder by "
+                "-o)"
+            )
     for item in items:
         if (owner := owners.get(place(item.source))) is not None and owner is not item:
-            raise UsageError(f"{item.source}: is an input, but {owner.source} would become it, expected another output")
+            raise UsageError(
+                f"{item.source}: is an input, but {owner.source} would become it, expected another "
+                "output"
+            )
 
 
 def place(path: str) -> str:
@@ -223,7 +263,7 @@ def _real(folder: str) -> str:
     return _folders[folder]
 
 
-# ---- what is done with one file --------------------------------------------------------------------------------------
+# ---- what is done with one file ------------------------------------------------------------------
 
 
 def check_kind(source: str, *, stream: bool) -> None:
@@ -238,18 +278,27 @@ def check_kind(source: str, *, stream: bool) -> None:
     try:
         if Path(source).is_dir():
             expected = "an .rvc file" if stream else "an audio file"
-            raise InputError(f"{source}: is a folder, expected {expected} (-r goes through folders)")
+            raise InputError(
+                f"{source}: is a folder, expected {expected} (-r goes through folders)"
+            )
         if not Path(source).is_file():
             return  # missing, or a pipe: who opens it will say
         with Path(source).open("rb") as file:
             start = file.read(len(MAGIC))
     except (OSError, ValueError) as error:
-        raise InputError(f"{source}: cannot be read ({getattr(error, 'strerror', error)})") from error
+        raise InputError(
+            f"{source}: cannot be read ({getattr(error, 'strerror', error)})"
+        ) from error
     if start == MAGIC and not stream:
-        raise InputError(f"{source}: is an .rvc stream already, expected audio (`ravecodec decode` makes audio of it)")
+        raise InputError(
+            f"{source}: is an .rvc stream already, expected audio (`ravecodec decode` makes audio "
+            "of it)"
+        )
     if stream and (start in HEADERS or start[:3] == b"ID3"):
         expected = "expected the magic of an .rvc stream (`ravecodec encode` makes one of it)"
-        raise FormatError(f"{source}: is audio that begins with {start.decode('latin-1')!r}, {expected}")
+        raise FormatError(
+            f"{source}: is audio that begins with {start.decode('latin-1')!r}, {expected}"
+        )
 
 
 def _outcome(item: Item, do: Callable[[], Outcome]) -> Outcome:
@@ -264,7 +313,11 @@ def _outcome(item: Item, do: Callable[[], Outcome]) -> Outcome:
         done = Outcome(
             item,
             FAILED,
-            f"{item.source}: {type(error).__name__}: {what} (a bug? -v shows where, for this file alone)",
+            (
+                f"{item.source}: {type(error).__name__}: {what} (a bug? -v shows where, for this "
+                "file "
+                "alone)"
+            ),
             1,
         )
     return replace(done, seconds=time.perf_counter() - began)
@@ -296,7 +349,9 @@ def remove_source(source: str) -> None:
     try:
         os.unlink(source)
     except OSError as error:
-        raise OutputError(f"{source}: was encoded, but cannot be removed ({error.strerror})") from error
+        raise OutputError(
+            f"{source}: was encoded, but cannot be removed ({error.strerror})"
+        ) from error
 
 
 def _shares(hear: Hear) -> Callable[[Progress], None]:
@@ -334,7 +389,10 @@ class EncodeWork:
 
 @dataclass(frozen=True)
 class DecodeWork:
-    """`decode_file` of every file, each with the model that made it. options: of `decode_file`, but for those below."""
+    """`decode_file` of every file, each with the model that made it.
+
+    options: of `decode_file`, but for those below.
+    """
 
     model: str | None
     options: Mapping[str, Any]
@@ -355,7 +413,14 @@ class DecodeWork:
         options = {**self.options, "force": item.replace}
         done = decode_file(item.source, item.target, model=model, progress=_shares(hear), **options)
         error = concealed(item.source, len(done.damage)) if done.damage else ""
-        return Outcome(item, DONE, error, CorruptError.exit_code if error else 0, _digest(item.target), summary=done)
+        return Outcome(
+            item,
+            DONE,
+            error,
+            CorruptError.exit_code if error else 0,
+            _digest(item.target),
+            summary=done,
+        )
 
     def _model(self, source: str, loaded: dict[bytes, Model]) -> Model:
         """The model of a stream, loaded once."""
@@ -396,15 +461,18 @@ class VerifyWork:
 
     def _verify(self, item: Item) -> Outcome:
         found = verify_file(item.source, model=self.model)
-        return Outcome(item, DONE if found.ok else FAILED, found.error, found.exit_code, summary=found)
+        return Outcome(
+            item, DONE if found.ok else FAILED, found.error, found.exit_code, summary=found
+        )
 
 
-# ---- all of them -----------------------------------------------------------------------------------------------------
+# ---- all of them ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is done where a target exists. force: replace it. skip: leave it. newer: replace it if its source is newer.
+    """What is done where a target exists. force: replace it. skip: leave it. newer: replace it if
+    its source is newer.
 
     With none of them the file fails.
     """
@@ -414,15 +482,25 @@ class Wish:
     newer: bool = False
 
 
-def sort_out(items: Iterable[Item], wish: Wish, manifest: Manifest | None = None) -> tuple[list[Item], list[Outcome]]:
-    """What is to be done, and what is done already: by an earlier call like this one, or where `wish` says so."""
+def sort_out(
+    items: Iterable[Item], wish: Wish, manifest: Manifest | None = None
+) -> tuple[list[Item], list[Outcome]]:
+    """What is to be done, and what is done already: by an earlier call like this one, or where
+    `wish` says so.
+    """
     waiting, settled = [], []
     for item in items:
         record = manifest.finished(item) if manifest and not wish.force else None
         if record is not None:
             sentence = str(record.get("error", ""))
-            code = CorruptError.exit_code if sentence else 0  # the only error that leaves a file: damage was concealed
-            settled.append(Outcome(item, SKIPPED, sentence or f"{item.target}: was made by an earlier call", code))
+            code = (
+                CorruptError.exit_code if sentence else 0
+            )  # the only error that leaves a file: damage was concealed
+            settled.append(
+                Outcome(
+                    item, SKIPPED, sentence or f"{item.target}: was made by an earlier call", code
+                )
+            )
         elif item.target is None or wish.force or not os.path.lexists(item.target):
             waiting.append(replace(item, replace=wish.force))
         elif manifest and manifest.begun(item):
@@ -442,9 +520,11 @@ def _is_newer(source: str, target: str) -> bool:
 
 
 def rehearse(items: Iterable[Item], *, stream: bool) -> Iterator[Outcome]:
-    """What can be told of files without reading them: whether they are there, and whether the target can be written.
+    """What can be told of files without reading them: whether they are there, and whether the
+    target can be written.
 
-    stream: whether the sources are streams. A folder that does not exist would be made, and is none of the faults.
+    stream: whether the sources are streams. A folder that does not exist would be made, and is none
+    of the faults.
     """
 
     def check(item: Item) -> Outcome:
@@ -468,13 +548,17 @@ def run_batch(
     manifest: Manifest | None = None,
     hear: Callable[[Item, float], None] | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Does all items and yields what became of each, in the order in which they end; the manifest gets it first.
+    """Does all items and yields what became of each, in the order in which they end; the manifest
+    gets it first.
 
-    jobs: processes, each with so many threads. hear: called with the share of a file that is done, now and then. Close
-    the iterator if it is left early. Raises what `work.start` raises, before anything is written.
+    jobs: processes, each with so many threads. hear: called with the share of a file that is done,
+    now and then. Close the iterator if it is left early. Raises what `work.start` raises, before
+    anything is written.
     """
     begin = manifest.begin if manifest else lambda item: None
-    with closing(run_tasks(work, items, jobs=jobs, threads=threads, begin=begin, hear=hear)) as results:
+    with closing(
+        run_tasks(work, items, jobs=jobs, threads=threads, begin=begin, hear=hear)
+    ) as results:
         for item, result in results:
             outcome = result
             if isinstance(result, Died):
@@ -485,14 +569,15 @@ def run_batch(
             yield outcome
 
 
-# ---- the record ------------------------------------------------------------------------------------------------------
+# ---- the record ----------------------------------------------------------------------------------
 
 
 class Manifest:
-    """`manifest.jsonl`: a line when a file is begun and a line when it ends, each written at once; nothing is removed.
+    """`manifest.jsonl`: a line when a file is begun and a line when it ends, each written at once;
+    nothing is removed.
 
-    The last line of a target counts. Targets are named from the manifest's folder, sources in full. call: whatever
-    decides what becomes of a file; lines of calls that differ in it do not count.
+    The last line of a target counts. Targets are named from the manifest's folder, sources in full.
+    call: whatever decides what becomes of a file; lines of calls that differ in it do not count.
 
     Raises:
         OutputError: the file cannot be read or written, or is no such manifest.
@@ -501,24 +586,37 @@ class Manifest:
     def __init__(self, path: str | Path, command: str, call: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self._command = command
-        self._point = {key: call[key] for key in ("fidelity", "bitrate", "effort") if call.get(key) is not None}
+        self._point = {
+            key: call[key] for key in ("fidelity", "bitrate", "effort") if call.get(key) is not None
+        }
         text = json.dumps({"command": command, **call}, sort_keys=True, default=str)
         self._call = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._folder = _real(os.path.abspath(self.path.parent))
         self._records = self._read()
-        self._sources: dict[str, dict[str, Any]] = {}  # of files in hand, as they were when they were begun
+        self._sources: dict[
+            str, dict[str, Any]
+        ] = {}  # of files in hand, as they were when they were begun
         self._file: BinaryIO | None = None
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """The last record of every target that this command has written; a line that was cut off is passed over."""
+        """The last record of every target that this command has written; a line that was cut off is
+        passed over.
+        """
         found: dict[str, dict[str, Any]] = {}
         try:
             with self.path.open("rb") as file:
                 for number, line in enumerate(file):
                     record = _parsed(line)
                     if record is None and number == 0 and not _cut_off(line):
-                        raise OutputError(f"{self.path}: is no manifest of ravecodec (--manifest FILE names another)")
-                    if record and record.get("command") == self._command and isinstance(record.get("output"), str):
+                        raise OutputError(
+                            f"{self.path}: is no manifest of ravecodec (--manifest FILE names "
+                            "another)"
+                        )
+                    if (
+                        record
+                        and record.get("command") == self._command
+                        and isinstance(record.get("output"), str)
+                    ):
                         found[os.path.join(self._folder, record["output"])] = record
         except FileNotFoundError:
             return {}
@@ -527,7 +625,9 @@ class Manifest:
         return found
 
     def finished(self, item: Item) -> dict[str, Any] | None:
-        """The record of an item that a call like this one has done, if neither source nor target changed since."""
+        """The record of an item that a call like this one has done, if neither source nor target
+        changed since.
+        """
         record = self._record(item)
         if record is None or record.get("verdict") != DONE or item.target is None:
             return None
@@ -537,12 +637,16 @@ class Manifest:
             return None
         if now.st_size != record.get("output_bytes"):
             return None
-        if now.st_mtime_ns != record.get("output_time") and _digest(item.target) != record.get("sha256"):
+        if now.st_mtime_ns != record.get("output_time") and _digest(item.target) != record.get(
+            "sha256"
+        ):
             return None
         return record
 
     def begun(self, item: Item) -> bool:
-        """Whether a call like this one was stopped while it did this item: a target that is there now is its own."""
+        """Whether a call like this one was stopped while it did this item: a target that is there
+        now is its own.
+        """
         record = self._record(item)
         return record is not None and record.get("verdict") == STARTED and not record.get("existed")
 
@@ -550,7 +654,9 @@ class Manifest:
         record = self._records.get(place(item.target or ""))
         if record is None or record.get("call") != self._call:
             return None
-        same = _source(item) == {key: record.get(key) for key in ("input", "input_bytes", "input_time")}
+        same = _source(item) == {
+            key: record.get(key) for key in ("input", "input_bytes", "input_time")
+        }
         return record if same else None
 
     def begin(self, item: Item) -> None:
@@ -626,7 +732,11 @@ def _source(item: Item) -> dict[str, Any]:
         now = os.stat(item.source)
     except OSError:
         return {"input": os.path.abspath(item.source), "input_bytes": None, "input_time": None}
-    return {"input": os.path.abspath(item.source), "input_bytes": now.st_size, "input_time": now.st_mtime_ns}
+    return {
+        "input": os.path.abspath(item.source),
+        "input_bytes": now.st_size,
+        "input_time": now.st_mtime_ns,
+    }
 
 
 def common_folder(items: Sequence[Item]) -> str:
@@ -635,4 +745,6 @@ def common_folder(items: Sequence[Item]) -> str:
     try:
         return os.path.commonpath(folders)
     except ValueError as error:  # different drives
-        raise OutputError("the outputs have no folder in common for a manifest, expected --manifest FILE") from error
+        raise OutputError(
+            "the outputs have no folder in common for a manifest, expected --manifest FILE"
+        ) from error

@@ -1,10 +1,12 @@
-"""Samples <-> symbols, as streams: `Encoder` (an `Analysis`, perhaps a `Search`, and a `Coder`) and `Decoder`.
+"""Samples <-> symbols, as streams: `Encoder` (an `Analysis`, perhaps a `Search`, and a `Coder`) and
+`Decoder`.
 
 Here models and bitstream meet; files are `transcode.py`'s.
 
-Both run the network on blocks of 2^18 samples at one fixed shape, with as much real context on both sides as the
-network can see. So a frame's symbols and a frame's samples do not depend on how the audio was cut into pieces by the
-caller, and memory does not grow with length. Blocks start at multiples of 2^18 samples from the start of the stream.
+Both run the network on blocks of 2^18 samples at one fixed shape, with as much real context on both
+sides as the network can see. So a frame's symbols and a frame's samples do not depend on how the
+audio was cut into pieces by the caller, and memory does not grow with length. Blocks start at
+multiples of 2^18 samples from the start of the stream.
 
 Where audio is silent, frames are marked as silent; the decoder puts out zeros for them.
 """
@@ -31,9 +33,12 @@ from ravecodec.quantize import Quantizer
 from ravecodec.search import Search
 from ravecodec.tables import plays, tables_for
 
-BLOCKS_PER_CHUNK = 2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
-# Silent frames have a step index that is so much greater than the model's own: with the shipped model a tenth of the
-# bits, and decoders that do not know silence play noise of -73 dBFS. It is relative because models' base steps differ.
+BLOCKS_PER_CHUNK = (
+    2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
+)
+# Silent frames have a step index that is so much greater than the model's own: with the shipped
+# model a tenth of the bits, and decoders that do not know silence play noise of -73 dBFS. It is
+# relative because models' base steps differ.
 SILENCE_COARSER = 28
 
 Symbols = NDArray[np.int32]  # [frames, dims]
@@ -41,8 +46,8 @@ Symbols = NDArray[np.int32]  # [frames, dims]
 
 @dataclass(frozen=True)
 class Coded:
-    """A chunk: symbols int32 [frames, dims] of a step index. silent: they stand for digital silence. lead_in: this is
-    the one frame before the stream's first."""
+    """A chunk: symbols int32 [frames, dims] of a step index. silent: they stand for digital
+    silence. lead_in: this is the one frame before the stream's first."""
 
     symbols: Symbols
     step_index: int
@@ -50,7 +55,9 @@ class Coded:
     lead_in: bool = False
 
 
-def stream_info(model: Model, sample_rate: int, channels: int, dims: int, step_index: int, seed: int = 0) -> StreamInfo:
+def stream_info(
+    model: Model, sample_rate: int, channels: int, dims: int, step_index: int, seed: int = 0
+) -> StreamInfo:
     """The header of a stream of this model."""
     return StreamInfo(
         model_id=model.id,
@@ -74,18 +81,22 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
     """ModelError unless `model` is the one that made the stream, or was refit of it."""
     if not plays(model.id, model.info, info.model_id):
         raise ModelError(
-            f"{name}: made with model {info.model_id.hex()}, but {model.name!r} is {model.id.hex()}; "
+            f"{name}: made with model {info.model_id.hex()}, but {model.name!r} is "
+            f"{model.id.hex()}; "
             "give the right one with --model or `ravecodec model add`"
         )
-    if (info.hop, info.model_rate) != (model.config.hop, model.config.sample_rate) or info.dims > model.config.latent:
+    if (info.hop, info.model_rate) != (
+        model.config.hop,
+        model.config.sample_rate,
+    ) or info.dims > model.config.latent:
         raise ModelError(f"{name}: its header does not fit model {model.name!r} that it names")
 
 
 class Coder:
     """Posterior means -> chunks of symbols. Feed with `process`, end with `flush`.
 
-    `quantizer` says at which operating point; `process_axes` takes means that it has projected before. A chunk is
-    silent as a whole or not at all.
+    `quantizer` says at which operating point; `process_axes` takes means that it has projected
+    before. A chunk is silent as a whole or not at all.
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
@@ -98,7 +109,9 @@ class Coder:
 
     def process(self, frames: Analysed) -> Iterator[Coded]:
         """Feed some frames; yields every chunk that became complete."""
-        yield from self.process_axes(Projected(self.quantizer.axes(frames.means), frames.silent, frames.lead))
+        yield from self.process_axes(
+            Projected(self.quantizer.axes(frames.means), frames.silent, frames.lead)
+        )
 
     def process_axes(self, frames: Projected) -> Iterator[Coded]:
         """The same for frames that have been projected on the axes."""
@@ -131,8 +144,8 @@ class Coder:
 class Encoder:
     """Audio in pieces of any length -> chunks of symbols. Feed with `process`, end with `flush`.
 
-    Posterior means are coded, never samples: the same audio always gives the same symbols. effort: what is tried to
-    make them sound nearer to the audio; by default the model's level.
+    Posterior means are coded, never samples: the same audio always gives the same symbols. effort:
+    what is tried to make them sound nearer to the audio; by default the model's level.
     """
 
     def __init__(self, model: Model, info: StreamInfo, effort: Effort | None = None) -> None:
@@ -170,17 +183,23 @@ class Encoder:
 
 
 class Decoder:
-    """Chunks of symbols -> audio in pieces, at `sample_rate` and the original's channels; mirrors `Encoder`.
+    """Chunks of symbols -> audio in pieces, at `sample_rate` and the original's channels; mirrors
+    `Encoder`.
 
-    Before a stream stands its lead-in; without one the first latents are held, and beyond the end the last. Frames of a
-    lost chunk are asked for with `skip`. Silent frames are zeros; their latents are what the frames beside them see.
-    precision: what the generator's layers compute in, float32, bfloat16 or auto (see `precision.py`); all that makes
-    sound of their output (the
+    Before a stream stands its lead-in; without one the first latents are held, and beyond the end
+    the last. Frames of a lost chunk are asked for with `skip`. Silent frames are zeros; their
+    latents are what the frames beside them see. precision: what the generator's layers compute in,
+    float32, bfloat16 or auto (see `precision.py`); all that makes sound of their output (the
     excitations, the filter bank, the resampler) is float32 in both.
     """
 
     def __init__(
-        self, model: Model, info: StreamInfo, *, sample_rate: int | None = None, precision: str = "float32"
+        self,
+        model: Model,
+        info: StreamInfo,
+        *,
+        sample_rate: int | None = None,
+        precision: str = "float32",
     ) -> None:
         config = model.config
         self._model, self._info = model, info
@@ -209,9 +228,11 @@ class Decoder:
         return self._resampler.emitted
 
     def start_at(self, sample: int) -> int:
-        """Leave out what comes before this sample of the output, as far as blocks of frames allow; call it first.
+        """Leave out what comes before this sample of the output, as far as blocks of frames allow;
+        call it first.
 
-        Returns the first frame that has to be fed. From `sample` on the output is what it is without this call.
+        Returns the first frame that has to be fed. From `sample` on the output is what it is
+        without this call.
         """
         hop = self._model.config.hop
         at = sample * self._model.config.sample_rate // self._rate - self._resampler.reach
@@ -225,7 +246,9 @@ class Decoder:
 
     def lead_in(self, symbols: Symbols, step_index: int | None = None) -> None:
         """Symbols int32 [1, dims] of the frame before the first, which comes next."""
-        self.lead_in_latents(self._quantizer(symbols, step_index).latents(symbols, -1, self._info.seed))
+        self.lead_in_latents(
+            self._quantizer(symbols, step_index).latents(symbols, -1, self._info.seed)
+        )
 
     def lead_in_latents(self, latents: NDArray[np.float32]) -> None:
         """The same for float32 [1, latent]."""
@@ -234,9 +257,13 @@ class Decoder:
     def _quantizer(self, symbols: Symbols, step_index: int | None) -> Quantizer:
         """Of a chunk, whose dims and step may be its own."""
         step = self._info.step_index if step_index is None else step_index
-        return Quantizer(self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill)
+        return Quantizer(
+            self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill
+        )
 
-    def process(self, symbols: Symbols, step_index: int | None = None, silent: bool = False) -> Iterator[Audio]:
+    def process(
+        self, symbols: Symbols, step_index: int | None = None, silent: bool = False
+    ) -> Iterator[Audio]:
         """Feed a chunk int32 [frames, dims]; yields float32 [channels, n] as it becomes ready.
 
         step_index: of this chunk, by default the stream's. silent: it stands for digital silence.
@@ -244,23 +271,38 @@ class Decoder:
         quantizer = self._quantizer(symbols, step_index)
         yield from self._feed(quantizer.latents(symbols, self._received, self._info.seed), silent)
 
-    def process_latents(self, latents: NDArray[np.float32], silent: bool = False) -> Iterator[Audio]:
-        """Feed float32 [frames, latent] that come from elsewhere than a stream; yields as `process` does."""
+    def process_latents(
+        self, latents: NDArray[np.float32], silent: bool = False
+    ) -> Iterator[Audio]:
+        """Feed float32 [frames, latent] that come from elsewhere than a stream; yields as `process`
+        does.
+        """
         yield from self._feed(latents, silent)
 
     def skip(self, frames: int) -> Iterator[Audio]:
         """Conceal a gap of `frames` frames: the last latents, or silence, are held."""
-        held = self._latents[-1:] if len(self._latents) else self._model.latent.mean[None].astype(np.float32)
+        held = (
+            self._latents[-1:]
+            if len(self._latents)
+            else self._model.latent.mean[None].astype(np.float32)
+        )
         yield from self._feed(np.repeat(held, frames, axis=0), silent=bool(self._silent[-1:].any()))
 
     def flush(self, total_samples: int) -> Iterator[Audio]:
-        """Ends the stream: yields the rest, so that the output lasts `total_samples` of the original rate."""
-        left = resampled_length(total_samples, self._info.sample_rate, self._model.config.sample_rate) - self._emitted
+        """Ends the stream: yields the rest, so that the output lasts `total_samples` of the
+        original rate.
+        """
+        left = (
+            resampled_length(total_samples, self._info.sample_rate, self._model.config.sample_rate)
+            - self._emitted
+        )
         for audio in self._run(final=True):
             yield self._resampled(audio[:, : max(0, left)])
             left -= audio.shape[1]
         self._leave_out()
-        yield self._resampler.flush(resampled_length(total_samples, self._info.sample_rate, self._rate))
+        yield self._resampler.flush(
+            resampled_length(total_samples, self._info.sample_rate, self._rate)
+        )
 
     def _feed(self, latents: NDArray[np.float32], silent: bool) -> Iterator[Audio]:
         self._latents = np.concatenate([self._latents, latents])
@@ -272,7 +314,9 @@ class Decoder:
             yield self._resampled(audio)
 
     def _resampled(self, audio: Audio) -> Audio:
-        """Audio at the model's rate -> at the output's, what has become ready; behind what is left out."""
+        """Audio at the model's rate -> at the output's, what has become ready; behind what is left
+        out.
+        """
         self._leave_out()
         return self._resampler.process(audio)
 
@@ -285,7 +329,10 @@ class Decoder:
         while self._received >= self._decoded + self._block + self._reach.future or (
             final and self._decoded < self._received
         ):
-            first, last = self._decoded - self._reach.past, self._decoded + self._block + self._reach.future
+            first, last = (
+                self._decoded - self._reach.past,
+                self._decoded + self._block + self._reach.future,
+            )
             frames = np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
             count = min(self._block, self._received - self._decoded)
             silent = self._silent[self._decoded - self._begin :][:count]
@@ -302,8 +349,9 @@ class Decoder:
         self._begin = keep
 
     def _synthesise(self, latents: NDArray[np.float32], first_frame: int, silent: Flags) -> Audio:
-        """Audio [channels, frames * hop] of the frames that `silent` tells of, bool [frames]: they are the first of the
-        block in the middle of a window of latents, whose first frame has this number."""
+        """Audio [channels, frames * hop] of the frames that `silent` tells of, bool [frames]: they
+        are the first of the block in the middle of a window of latents, whose first frame has this
+        number."""
         hop = self._model.config.hop
         if silent.all():
             return np.zeros((self._model.config.channels, len(silent) * hop), np.float32)
@@ -312,7 +360,9 @@ class Decoder:
         return audio
 
     def _generated(self, latents: NDArray[np.float32], first_frame: int) -> Audio:
-        """Audio [channels, block * hop] of the middle of a window of latents whose first frame has this number."""
+        """Audio [channels, block * hop] of the middle of a window of latents whose first frame has
+        this number.
+        """
         network, device, hop = self._model.network, device_of(self._model), self._model.config.hop
         z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device)
         with torch.inference_mode():

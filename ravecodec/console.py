@@ -1,7 +1,7 @@
 """How the command line talks: exit codes, one sentence per error, progress, numbers in words.
 
-`cli` has the commands. Results go to standard output, everything else to standard error, which holds nothing but
-errors with -q.
+`cli` has the commands. Results go to standard output, everything else to standard error, which
+holds nothing but errors with -q.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class Tool(click.Group):
     """The group of all commands; turns every end into an exit code."""
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
-        """Runs a command and exits: 0 if all is well, else the code that docs/cli.md lists. Arguments as for click."""
+        """Runs a command and exits: 0 if all is well, else the code that docs/cli.md lists.
+
+        Arguments as for click.
+        """
         state = State(verbose=bool(os.environ.get(DEBUG)))
         prepare_streams()
         options |= {"prog_name": "ravecodec", "standalone_mode": False, "obj": state}
@@ -106,20 +109,24 @@ def _dash_hint(error: click.UsageError) -> str:
     """For a file whose name was taken for an option."""
     if not isinstance(error, click.NoSuchOption):
         return ""
-    names = [arg for arg in sys.argv[1:] if arg.startswith("-") and len(arg) > 1 and os.path.exists(arg)]  # noqa: PTH110
+    options = [word for word in sys.argv[1:] if word.startswith("-") and len(word) > 1]
+    names = [word for word in options if os.path.exists(word)]  # noqa: PTH110
     return f"; a file is meant by ./{names[0]}" if names else ""
 
 
 @contextmanager
 def _signals_unwind() -> Iterator[None]:
-    """Within the block SIGTERM and SIGHUP raise Terminated; only the main thread of a process may arrange that.
+    """Within the block SIGTERM and SIGHUP raise Terminated; only the main thread of a process may
+    arrange that.
 
     A SIGHUP that is ignored, as `nohup` does, stays so.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [signal.SIGTERM] + [number for number in (getattr(signal, "SIGHUP", None),) if number is not None]
+    numbers = [signal.SIGTERM] + [
+        number for number in (getattr(signal, "SIGHUP", None),) if number is not None
+    ]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in numbers:
         if number == signal.SIGTERM or before[number] is not signal.SIG_IGN:
@@ -136,10 +143,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def prepare_streams() -> None:
-    """Standard streams that can be written to whatever the text, and whose numbers no other file can get.
+    """Standard streams that can be written to whatever the text, and whose numbers no other file
+    can get.
 
-    Where one of them is closed, /dev/null takes its place: else the next file that is opened gets its number, and what
-    a library says there ends up in it. What cannot be encoded is written as a backslash sequence.
+    Where one of them is closed, /dev/null takes its place: else the next file that is opened gets
+    its number, and what a library says there ends up in it. What cannot be encoded is written as a
+    backslash sequence.
     """
     for number in range(3):
         try:
@@ -151,11 +160,13 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-# ---- words -----------------------------------------------------------------------------------------------------------
+# ---- words ---------------------------------------------------------------------------------------
 
 
 def printable(text: object) -> str:
-    """Text from outside, safe to show: control characters, line ends and lone surrogates as escape sequences."""
+    """Text from outside, safe to show: control characters, line ends and lone surrogates as escape
+    sequences.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
@@ -180,11 +191,15 @@ def emit(text: str) -> None:
         sys.stdout.flush()
     except (OSError, ValueError) as error:
         _silence(sys.stdout, 1)
-        raise OutputError(f"{STDOUT_NAME}: cannot be written ({getattr(error, 'strerror', error)})") from error
+        raise OutputError(
+            f"{STDOUT_NAME}: cannot be written ({getattr(error, 'strerror', error)})"
+        ) from error
 
 
 def emit_afterwards(text: str) -> None:
-    """`emit` of what was done: that it cannot be told changes nothing of it, so a warning is all."""
+    """`emit` of what was done: that it cannot be told changes nothing of it, so a warning is
+    all.
+    """
     try:
         emit(text)
     except OutputError as error:
@@ -203,13 +218,20 @@ def _silence(stream: TextIO | None, number: int) -> None:
 
 
 def as_json(value: Any, indent: int | None = 2) -> str:
-    """A dataclass, or a list or dict, as JSON: infinities and NaN are null, what cannot be encoded is escaped.
+    """A dataclass, or a list or dict, as JSON: infinities and NaN are null, what cannot be encoded
+    is escaped.
 
     indent: None puts everything on one line.
     """
-    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    plain = (
+        dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+    )
     encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "")
-    text = json.dumps(_finite(plain), indent=indent, ensure_ascii=encoding != "utf8", allow_nan=False)
+    text = json.dumps(
+        _finite(plain), indent=indent, ensure_ascii=encoding != "utf8", allow_nan=False
+    )
     return re.sub("[\ud800-\udfff\x7f-\x9f]", lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
@@ -230,12 +252,17 @@ def emit_json(value: Any) -> None:
 
 def sound(rate: int, channels: int) -> str:
     """The form of audio in words."""
-    return f"{rate} Hz {'mono' if channels == 1 else 'stereo' if channels == 2 else f'{channels} channels'}"
+    return (
+        f"{rate} Hz "
+        f"{'mono' if channels == 1 else 'stereo' if channels == 2 else f'{channels} channels'}"
+    )
 
 
 def shares(stream: StreamSummary) -> str:
     """Where the bytes of a stream went."""
-    payload, lost = (100 * count / stream.total_bytes for count in (stream.payload_bytes, stream.lost_bytes))
+    payload, lost = (
+        100 * count / stream.total_bytes for count in (stream.payload_bytes, stream.lost_bytes)
+    )
     damage = f"damaged {lost:.1f} %, " if stream.lost_bytes else ""
     return f"payload {payload:.1f} %, {damage}container {100 - payload - lost:.1f} %"
 
@@ -248,7 +275,10 @@ def cost(stream: StreamSummary) -> str:
 def encoded(done: EncodeSummary) -> str:
     """The last line of `encode`."""
     stream = done.stream
-    what = f"{done.target}: {stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
+    what = (
+        f"{done.target}: {stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} "
+        f"in {cost(stream)}"
+    )
     how = f"{stream.dims} dims, step {stream.step_index}, model {done.model} ({stream.model_id})"
     speed = f"{done.seconds:.1f} s, {done.speed:.1f}x real time"
     return "; ".join([what, how, speed] + ["symbols read back and equal"] * done.verified)
@@ -258,10 +288,14 @@ def decoded(done: DecodeSummary) -> str:
     """The last line of `decode`."""
     stream, length = done.stream, done.samples / done.sample_rate
     what = (
-        f"{done.target}: {length:.3f} s of {sound(done.sample_rate, stream.channels)}, {done.container} {done.subtype}"
+        f"{done.target}: {length:.3f} s of {sound(done.sample_rate, stream.channels)}, "
+        f"{done.container} {done.subtype}"
     )
     speed = f"model {done.model}; {done.seconds:.1f} s, {done.speed:.1f}x real time"
-    limited = f"{done.clipped} samples beyond full scale were limited (--soft-clip bends, --bits float keeps them)"
+    limited = (
+        f"{done.clipped} samples beyond full scale were limited (--soft-clip bends, --bits float "
+        "keeps them)"
+    )
     return "; ".join([f"{what}, from {cost(stream)}", speed] + [limited] * (done.clipped > 0))
 
 
@@ -281,7 +315,9 @@ def damaged(damage: Damage, stream: StreamSummary) -> str:
 def spliced(done: SpliceSummary) -> str:
     """The last line of `cut` and `concat`."""
     stream = done.stream
-    begins = f", from {done.start / stream.sample_rate:.3f} s of the original on" if done.start else ""
+    begins = (
+        f", from {done.start / stream.sample_rate:.3f} s of the original on" if done.start else ""
+    )
     sounds = sound(stream.sample_rate, stream.channels)
     return f"{done.target}: {stream.duration:.3f} s of {sounds}{begins}, {cost(stream)}"
 
@@ -292,9 +328,18 @@ def inspected(found: Inspection) -> str:
     rows = {
         "format": f"RVC {found.version}",
         "model": f"{stream.model_id} ({found.model or 'not installed'})",
-        "audio": f"{sound(stream.sample_rate, stream.channels)}, {stream.duration:.3f} s, {stream.samples} samples",
-        "latents": f"{stream.frames} frames of {found.hop} samples at {found.model_rate} Hz in {stream.chunks} chunks",
-        "coding": f"{stream.dims} dims, step {stream.step_index}, noise fill {'on' if found.noise_fill else 'off'}",
+        "audio": (
+            f"{sound(stream.sample_rate, stream.channels)}, {stream.duration:.3f} s, "
+            f"{stream.samples} samples"
+        ),
+        "latents": (
+            f"{stream.frames} frames of {found.hop} samples at {found.model_rate} Hz in "
+            f"{stream.chunks} chunks"
+        ),
+        "coding": (
+            f"{stream.dims} dims, step {stream.step_index}, noise fill "
+            f"{'on' if found.noise_fill else 'off'}"
+        ),
         "seed": str(found.seed),
         "size": f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s",
         "payload": f"{stream.payload_bytes} bytes",
@@ -314,15 +359,22 @@ def inspected(found: Inspection) -> str:
 def inspected_in_one_line(found: Inspection) -> str:
     """What `info` shows of one of several streams."""
     stream = found.stream
-    what = f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
-    how = f"{stream.dims} dims, step {stream.step_index}, model {found.model or 'not installed'} ({stream.model_id})"
+    what = (
+        f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
+    )
+    how = (
+        f"{stream.dims} dims, step {stream.step_index}, model {found.model or 'not installed'} "
+        f"({stream.model_id})"
+    )
     return printable(f"{found.name}: {what}; {how}")
 
 
 def added_up(totals: Totals) -> str:
     """The last line of a call with several files."""
     whole = f"{totals.done} of {totals.files} files"
-    others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [f"{totals.failed} failed"] * bool(totals.failed)
+    others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [
+        f"{totals.failed} failed"
+    ] * bool(totals.failed)
     hours, size = totals.audio_seconds / 3600, f"{totals.bytes} bytes, {totals.kbps:.3f} kbit/s"
     speed = f"{totals.seconds:.1f} s, {totals.speed:.1f}x real time"
     return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio in {size}", speed])
@@ -333,7 +385,14 @@ def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
     names = ("frame", "seconds", "frames", "offset", "bytes", "dims", "step")
     rows = ["  " + " ".join(f"{name:>10}" for name in names)]
     for chunk in chunks:
-        at = (chunk.frame, f"{chunk.seconds:.3f}", chunk.frames, chunk.offset, chunk.bytes, chunk.dims)
+        at = (
+            chunk.frame,
+            f"{chunk.seconds:.3f}",
+            chunk.frames,
+            chunk.offset,
+            chunk.bytes,
+            chunk.dims,
+        )
         remark = "  silent" if chunk.silent else "  lead-in" if chunk.frame < 0 else ""
         rows.append("  " + " ".join(f"{value:>10}" for value in (*at, chunk.step_index)) + remark)
     return rows
@@ -342,8 +401,15 @@ def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
 def verified(result: Verification) -> str:
     """What `verify` says of a whole stream."""
     assert result.stream is not None
-    tables = f"symbols checked with model {result.model}" if result.model else "symbols not checked, no model at hand"
-    return printable(f"{result.name}: ok, {result.stream.duration:.3f} s in {result.stream.chunks} chunks, {tables}")
+    tables = (
+        f"symbols checked with model {result.model}"
+        if result.model
+        else "symbols not checked, no model at hand"
+    )
+    return printable(
+        f"{result.name}: ok, {result.stream.duration:.3f} s in {result.stream.chunks} chunks, "
+        f"{tables}"
+    )
 
 
 def failed(result: Verification) -> str:
@@ -353,7 +419,7 @@ def failed(result: Verification) -> str:
     return f"error: {result.error} [first bad chunk: byte {result.offset}, {result.seconds:.3f} s]"
 
 
-# ---- progress --------------------------------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------------------
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -362,7 +428,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 class Meter:
-    """Shows how far it is, how fast, and at what rate, if standard error is a terminal. Call it with each Progress."""
+    """Shows how far it is, how fast, and at what rate, if standard error is a terminal.
+
+    Call it with each Progress.
+    """
 
     def __init__(self, label: str, *, quiet: bool) -> None:
         self._label = label
@@ -373,7 +442,9 @@ class Meter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -400,7 +471,8 @@ class Meter:
 
 
 class Overview:
-    """Shows how much of many files is done, how fast, and how long the rest will take, if standard error is a terminal.
+    """Shows how much of many files is done, how fast, and how long the rest will take, if standard
+    error is a terminal.
 
     Files count by their bytes. `aside` is for lines that are written meanwhile.
     """
@@ -420,12 +492,22 @@ class Overview:
         from tqdm import tqdm
 
         form = "{percentage:3.0f} % |{bar:20}| {desc}, {remaining} left"
-        return tqdm(total=1.0, bar_format=form, desc=self._text, mininterval=0.2, miniters=0, smoothing=0, leave=False)
+        return tqdm(
+            total=1.0,
+            bar_format=form,
+            desc=self._text,
+            mininterval=0.2,
+            miniters=0,
+            smoothing=0,
+            leave=False,
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -460,9 +542,11 @@ class Overview:
 
 
 def jobs_or_default(wanted: int | None, device: str) -> int:
-    """Processes for many files: as wished, else one per usable core up to MOST_THREADS, or OMP_NUM_THREADS.
+    """Processes for many files: as wished, else one per usable core up to MOST_THREADS, or
+    OMP_NUM_THREADS.
 
-    A device that is named and is not the CPU gets one. More than there are cores are told and not used.
+    A device that is named and is not the CPU gets one. More than there are cores are told and not
+    used.
     """
     if wanted is not None:
         if (jobs := bounded_threads(wanted)) < wanted:
@@ -471,11 +555,15 @@ def jobs_or_default(wanted: int | None, device: str) -> int:
     if device not in ("auto", "cpu"):
         return 1
     named = os.environ.get("OMP_NUM_THREADS", "")
-    return min(bounded_threads(int(named)) if named.isdigit() and int(named) else usable_cores(), MOST_THREADS)
+    return min(
+        bounded_threads(int(named)) if named.isdigit() and int(named) else usable_cores(),
+        MOST_THREADS,
+    )
 
 
 def threads_or_default(wanted: int | None) -> int | None:
-    """Threads for torch: as wished, else one per usable core up to MOST_THREADS, unless OMP_NUM_THREADS decides.
+    """Threads for torch: as wished, else one per usable core up to MOST_THREADS, unless
+    OMP_NUM_THREADS decides.
 
     More than there are cores are told and not used.
     """

@@ -1,4 +1,5 @@
-"""Readers behind `audio_in.AudioInput`: PCM, libsndfile on views of a file, and PyAV for what libsndfile cannot read.
+"""Readers behind `audio_in.AudioInput`: PCM, libsndfile on views of a file, and PyAV for what
+libsndfile cannot read.
 
 Each has `read(n)`: float32 [m, channels] with m <= n, and m < n only at the end.
 """
@@ -44,8 +45,8 @@ class Reader(Protocol):
 
 
 class PcmReader:
-    """Samples of a known layout, straight from the stream. `behind` is called once they are all read. `least`: samples
-    per channel that there were when a file without a header was opened."""
+    """Samples of a known layout, straight from the stream. `behind` is called once they are all
+    read. `least`: samples per channel that there were when a file without a header was opened."""
 
     def __init__(
         self,
@@ -74,10 +75,15 @@ class PcmReader:
         frames, extra = divmod(len(data), self._layout.frame_bytes)
         if extra and self.container == "RAW":
             expected = f"16-bit PCM of {self.channels} channel(s)"
-            raise InputError(f"{self._name}: ends inside a sample ({extra} bytes left), expected {expected}")
+            raise InputError(
+                f"{self._name}: ends inside a sample ({extra} bytes left), expected {expected}"
+            )
         self._least -= frames
         if frames < n and self._least > 0:
-            raise InputError(f"{self._name}: lost {self._least} samples while it was read, expected a file that stays")
+            raise InputError(
+                f"{self._name}: lost {self._least} samples while it was read, expected a file that "
+                "stays"
+            )
         if self._left is not None:
             self._left -= frames
         if self._left == 0 and self._behind is not None:
@@ -89,8 +95,8 @@ class PcmReader:
 class _ForwardSoundFile(soundfile.SoundFile):
     """soundfile seeks to where it already is after every read, unless told that it cannot.
 
-    In libsndfile 1.2.2 that seek replaces samples of Opus by wrong ones, changes the rounding of MP3, and fails at the
-    end of FLAC of unknown length; so blocks of another size gave other audio.
+    In libsndfile 1.2.2 that seek replaces samples of Opus by wrong ones, changes the rounding of
+    MP3, and fails at the end of FLAC of unknown length; so blocks of another size gave other audio.
     """
 
     def seekable(self) -> bool:
@@ -101,8 +107,10 @@ class _ForwardSoundFile(soundfile.SoundFile):
 class Part:
     """What libsndfile is to read in one go: the whole file (view None), or a view of it.
 
-    least: samples per channel that it must find, so that an estimate of libsndfile's drops nothing unseen.
-    announced: FLAC's own number of samples, whose view has it replaced by "unknown"; 0 if FLAC does not know it.
+    least: samples per channel that it must find, so that an estimate of libsndfile's drops nothing
+    unseen.
+    announced: FLAC's own number of samples, whose view has it replaced by "unknown"; 0 if FLAC does
+    not know it.
     """
 
     view: View | None = None
@@ -114,7 +122,13 @@ class SoundFileReader:
     """Everything that libsndfile knows, one part after the other; `stream` must be a real file."""
 
     def __init__(
-        self, name: str, stream: BinaryIO, parts: list[Part], resources: ExitStack, *, ignore_length: bool = False
+        self,
+        name: str,
+        stream: BinaryIO,
+        parts: list[Part],
+        resources: ExitStack,
+        *,
+        ignore_length: bool = False,
     ) -> None:
         self._name = name
         self._stream = stream
@@ -137,7 +151,10 @@ class SoundFileReader:
             elif form[:2] != (self.sample_rate, self.channels):
                 before = f"{self.sample_rate} Hz and {self.channels} channel(s)"
                 after = f"{form[0]} Hz and {form[1]}"
-                raise InputError(f"{self._name}: goes on with {after} after {before}, expected one form throughout")
+                raise InputError(
+                    f"{self._name}: goes on with {after} after {before}, expected one form "
+                    "throughout"
+                )
             lengths.append(self._length(sound, part))
             if len(self._parts) > 1:
                 sound.close()
@@ -151,8 +168,12 @@ class SoundFileReader:
         if part.announced is not None:
             return part.announced or None
         if sound.frames < part.least:
-            found = f"{part.least} samples in its frames, of which libsndfile would read {sound.frames}"
-            raise InputError(f"{self._name}: holds {found}; decode it to WAV with another program first")
+            found = (
+                f"{part.least} samples in its frames, of which libsndfile would read {sound.frames}"
+            )
+            raise InputError(
+                f"{self._name}: holds {found}; decode it to WAV with another program first"
+            )
         return None if sound.frames >= _UNKNOWN_FRAMES else int(sound.frames)
 
     def _open(self, part: Part) -> _ForwardSoundFile:
@@ -160,11 +181,15 @@ class SoundFileReader:
             if part.view is not None:
                 part.view.seek(0)
                 return _ForwardSoundFile(part.view)
-            os.lseek(self._stream.fileno(), 0, os.SEEK_SET)  # libsndfile starts where the descriptor stands
+            os.lseek(
+                self._stream.fileno(), 0, os.SEEK_SET
+            )  # libsndfile starts where the descriptor stands
             return _ForwardSoundFile(self._stream.fileno(), closefd=False)
         except soundfile.LibsndfileError as error:
             self._check_view(part)
-            raise InputError(f"{self._name}: cannot be read as audio ({reason(error)}), expected {READABLE}") from error
+            raise InputError(
+                f"{self._name}: cannot be read as audio ({reason(error)}), expected {READABLE}"
+            ) from error
 
     def read(self, n: int) -> Block:
         pieces: list[Block] = []
@@ -173,7 +198,11 @@ class SoundFileReader:
                 if self._next == len(self._parts):
                     break
                 part = self._parts[self._next]
-                self._sound, self._next, self._left = self._open(part), self._next + 1, part.announced or None
+                self._sound, self._next, self._left = (
+                    self._open(part),
+                    self._next + 1,
+                    part.announced or None,
+                )
             piece = self._read_part(n)
             pieces.append(piece)
             n -= len(piece)
@@ -225,7 +254,7 @@ def reason(error: soundfile.LibsndfileError) -> str:
     return text or f"libsndfile error {error.code}"
 
 
-# ---- PyAV ------------------------------------------------------------------------------------------------------------
+# ---- PyAV ----------------------------------------------------------------------------------------
 
 
 def has_av() -> bool:
@@ -253,7 +282,9 @@ class AvReader:
             self._decoded = container.decode(audio)
             first = next(self._decoded, None)
         except (av.FFmpegError, ValueError) as error:
-            raise InputError(f"{name}: cannot be read as audio ({_av_reason(error)}), expected {READABLE}") from error
+            raise InputError(
+                f"{name}: cannot be read as audio ({_av_reason(error)}), expected {READABLE}"
+            ) from error
         if first is None:
             raise InputError(f"{name}: has no audio in it")
         self.sample_rate = int(first.sample_rate)
@@ -262,7 +293,9 @@ class AvReader:
         self.subtype = str(audio.codec_context.name).upper()
         self.frames = self._announced(audio) if "mp4" in container.format.name else None
         self._layout = first.layout.name
-        self._resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=self.sample_rate)
+        self._resampler = av.AudioResampler(
+            format="fltp", layout=self._layout, rate=self.sample_rate
+        )
         self._blocks = self._converted(first)
         self._rest = np.zeros((0, self.channels), np.float32)
         self._given = 0
@@ -276,7 +309,10 @@ class AvReader:
         """float32 [n, channels] of every frame."""
         for frame in self._frames(first):
             if (frame.sample_rate, frame.layout.name) != (self.sample_rate, self._layout):
-                raise InputError(f"{self._name}: changes rate or channels on the way, expected one form throughout")
+                raise InputError(
+                    f"{self._name}: changes rate or channels on the way, expected one form "
+                    "throughout"
+                )
             frame.pts = None
             for out in self._resampler.resample(frame):
                 yield np.ascontiguousarray(out.to_ndarray().T, np.float32)
@@ -295,7 +331,9 @@ class AvReader:
         while count < n and (block := next(self._blocks, None)) is not None:
             parts.append(block)
             count += len(block)
-        joined = np.concatenate(parts)  # behind the announced samples there is the rest of the last block
+        joined = np.concatenate(
+            parts
+        )  # behind the announced samples there is the rest of the last block
         self._rest = joined[n:]
         left = n if self.frames is None else min(n, self.frames - self._given)
         self._given += min(left, len(joined[:n]))

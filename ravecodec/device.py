@@ -14,7 +14,10 @@ _forked = False
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; any other name of torch's is tried. UsageError if it fails."""
+    """`auto` is CUDA where there is one, else the CPU; any other name of torch's is tried.
+
+    UsageError if it fails.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     expected = "expected auto, cpu, cuda, cuda:1 or another of torch's"
@@ -37,7 +40,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def set_threads(count: int) -> None:
-    """CPU threads of torch in this whole process: at most one per core, and one in a forked child (see below).
+    """CPU threads of torch in this whole process: at most one per core, and one in a forked child
+    (see below).
 
     UsageError for less than one.
     """
@@ -47,7 +51,9 @@ def set_threads(count: int) -> None:
 
 
 def _one_thread_in_child() -> None:
-    """Threads do not survive a fork: a child that waits for those of its parent's pool waits for ever."""
+    """Threads do not survive a fork: a child that waits for those of its parent's pool waits for
+    ever.
+    """
     global _forked
     _forked = True
     torch.set_num_threads(1)

@@ -1,8 +1,9 @@
 """What can be done to latents without a network: each function takes `Latents` and gives new ones.
 
-`ravecodec edit` is a list of these. The model, the original rate, the channels, the step index and the dims stay those
-of the first argument. Silent frames keep their values and stay silent, wherever frames are not made of others. A frame
-is the smallest unit of time, except at the end, which is exact to the sample.
+`ravecodec edit` is a list of these. The model, the original rate, the channels, the step index and
+the dims stay those of the first argument. Silent frames keep their values and stay silent, wherever
+frames are not made of others. A frame is the smallest unit of time, except at the end, which is
+exact to the sample.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Axis = int | str  # its number from 0, or ALL
 Edit = Callable[[Latents], Latents]
 
 
-# ---- values ----------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 
 def scale(latents: Latents, axis: Axis, factor: float) -> Latents:
@@ -46,7 +47,9 @@ def shift(latents: Latents, axis: Axis, value: float) -> Latents:
 
 
 def randomise(latents: Latents, axis: Axis, sigma: float, seed: int = 0) -> Latents:
-    """Adds Gaussian noise of this standard deviation to an axis, a function of seed, frame and axis alone."""
+    """Adds Gaussian noise of this standard deviation to an axis, a function of seed, frame and axis
+    alone.
+    """
     sigma = _finite(sigma, "sigma")
     if sigma < 0:
         raise UsageError(f"sigma is {sigma:g}, expected 0 or more")
@@ -54,11 +57,16 @@ def randomise(latents: Latents, axis: Axis, sigma: float, seed: int = 0) -> Late
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"the seed is {seed}, expected 0 to {MAX_SEED}")
     columns = np.arange(latents.info.dims)[_columns(latents, axis)]
-    return _on_axis(latents, axis, lambda values, first: values + sigma * _noise(seed, first, len(values), columns))
+    return _on_axis(
+        latents,
+        axis,
+        lambda values, first: values + sigma * _noise(seed, first, len(values), columns),
+    )
 
 
 def smooth(latents: Latents, seconds: float) -> Latents:
-    """Averages every axis over a window of this length around each frame; a window within one frame changes nothing.
+    """Averages every axis over a window of this length around each frame; a window within one frame
+    changes nothing.
 
     At the ends, and beside silent frames, which take no part, the window is shorter.
     """
@@ -93,8 +101,8 @@ def _convolved(column: NDArray[np.float64], kernel: NDArray[np.float64]) -> NDAr
 def mix(latents: Latents, other: Latents, share: float) -> Latents:
     """A point on the way from these (share 0) to `other` (share 1), frame by frame.
 
-    Beyond the end of `other` these go on alone; axes that it lacks are 0. Where either is silent, what sounds is mixed
-    with the model's idea of silence.
+    Beyond the end of `other` these go on alone; axes that it lacks are 0. Where either is silent,
+    what sounds is mixed with the model's idea of silence.
     """
     share = _finite(share, "the share")
     if not 0 <= share <= 1:
@@ -102,7 +110,9 @@ def mix(latents: Latents, other: Latents, share: float) -> Latents:
     _check_latents(other)
     frames = min(len(latents), len(other))
     values, silent, lead = latents.values.copy(), latents.silent.copy(), latents.lead
-    values[:frames] = _between(values[:frames], _fitted(latents, other, other.values[:frames]), share)
+    values[:frames] = _between(
+        values[:frames], _fitted(latents, other, other.values[:frames]), share
+    )
     mine, theirs = silent[:frames], other.silent[:frames]
     silent[:frames] = (mine | (share == 1)) & (theirs | (share == 0))
     if len(lead) and len(other.lead):
@@ -114,13 +124,19 @@ def _between(one: Values, other: Values, share: float) -> NDArray[np.float64]:
     return (1 - share) * one.astype(np.float64) + share * other.astype(np.float64)
 
 
-# ---- time ------------------------------------------------------------------------------------------------------------
+# ---- time ----------------------------------------------------------------------------------------
 
 
 def crop(latents: Latents, start: float = 0.0, end: float | None = None) -> Latents:
-    """What lies between two times in seconds; `start` is taken back to the beginning of its frame."""
+    """What lies between two times in seconds; `start` is taken back to the beginning of its
+    frame.
+    """
     info, start = latents.info, _finite(start, "the start")
-    last = latents.samples if end is None else math.floor(_finite(end, "the end") * info.sample_rate + NEAR)
+    last = (
+        latents.samples
+        if end is None
+        else math.floor(_finite(end, "the end") * info.sample_rate + NEAR)
+    )
     last = min(last, latents.samples)
     first = math.floor(start * latents.frame_rate + NEAR)
     dropped = samples_of(info, first)
@@ -134,13 +150,17 @@ def crop(latents: Latents, start: float = 0.0, end: float | None = None) -> Late
 
 
 def reverse(latents: Latents) -> Latents:
-    """The last frame first. The length stays, so where it is no whole number of frames, the sound of the first frame
-    is cut at the end."""
-    return _timed(latents, latents.values[::-1], latents.silent[::-1], latents.samples, latents.lead[:0])
+    """The last frame first. The length stays, so where it is no whole number of frames, the sound
+    of the first frame is cut at the end."""
+    return _timed(
+        latents, latents.values[::-1], latents.silent[::-1], latents.samples, latents.lead[:0]
+    )
 
 
 def stretch(latents: Latents, factor: float) -> Latents:
-    """`factor` times as long at the same pitch: new frames are interpolated between the two nearest."""
+    """`factor` times as long at the same pitch: new frames are interpolated between the two
+    nearest.
+    """
     factor = _finite(factor, "the factor of time")
     if factor <= 0:
         raise UsageError(f"the factor of time is {factor:g}, expected more than 0")
@@ -180,20 +200,24 @@ def _timed(
     samples: int,
     lead: NDArray[np.floating],
 ) -> Latents:
-    """Other frames with their length, which is brought within what they can last: rounding may miss by a sample."""
+    """Other frames with their length, which is brought within what they can last: rounding may miss
+    by a sample.
+    """
     info, frames = latents.info, len(values)
     least = samples_of(info, frames - 1) + 1 if frames else 0
     samples = min(max(samples, least), max(least, samples_of(info, frames)))
     return replace(latents, values=values, silent=silent, samples=samples, lead=lead, chunks=None)
 
 
-# ---- helpers ---------------------------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------
 
 
 def _on_axis(
     latents: Latents, axis: Axis, change: Callable[[NDArray[np.float64], int], NDArray[np.float64]]
 ) -> Latents:
-    """`change` is given the values [frames, axes] of frames that are not silent, and the number of their first one."""
+    """`change` is given the values [frames, axes] of frames that are not silent, and the number of
+    their first one.
+    """
     columns = _columns(latents, axis)
     values, lead = latents.values.astype(np.float64), latents.lead.astype(np.float64)
     changed = change(values[:, columns], 0)
@@ -222,7 +246,9 @@ def _noise(seed: int, first: int, frames: int, columns: NDArray[np.intp]) -> NDA
 
 
 def _fitted(latents: Latents, other: Latents, values: Values) -> Values:
-    """Values of `other` [frames, dims] with the dims of `latents`; ModelError if they are another model's."""
+    """Values of `other` [frames, dims] with the dims of `latents`; ModelError if they are another
+    model's.
+    """
     if (found := other.model_id) != latents.model_id:
         expected = f"expected {latents.model_id.hex()}, as the first ones"
         raise ModelError(f"the other latents are of model {found.hex()}, {expected}")
@@ -242,12 +268,15 @@ def _finite(value: float, what: str) -> float:
     return value
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class EditSummary:
-    """What `edit_file` did. before: seconds of the source; stream: what was written; model: its name."""
+    """What `edit_file` did.
+
+    before: seconds of the source; stream: what was written; model: its name.
+    """
 
     source: str
     target: str
@@ -273,8 +302,8 @@ def edit_file(
     device: str = "auto",
     threads: int | None = None,
 ) -> EditSummary:
-    """.rvc file (or `-`) -> .rvc file (or `-`): edits in this order, from the exact symbols to a stream of the same
-    header. No edits give the same stream.
+    """.rvc file (or `-`) -> .rvc file (or `-`): edits in this order, from the exact symbols to a
+    stream of the same header. No edits give the same stream.
 
     Raises:
         UsageError, InputError, FormatError, CorruptError, TruncatedError, ModelError, OutputError.

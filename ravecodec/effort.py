@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # these import torch
 
 @dataclass(frozen=True)
 class Effort:
-    """What a level consists of: learned corrections of the latents (`refinement.py`), then iterations of a search for
-    symbols (`search.py`)."""
+    """What a level consists of: learned corrections of the latents (`refinement.py`), then
+    iterations of a search for symbols (`search.py`)."""
 
     corrections: int
     iterations: int
@@ -44,11 +44,14 @@ def effort_of(model: Model, level: int | None) -> Effort:
 
 def level_of(corrections: int) -> int:
     """The highest level that makes at most so many corrections and does not search."""
-    return max(level for level, e in enumerate(LEVELS) if e.corrections <= corrections and not e.iterations)
+    return max(
+        level for level, e in enumerate(LEVELS) if e.corrections <= corrections and not e.iterations
+    )
 
 
 class Analysis:
-    """Audio in pieces -> `Analysed` frames whose latents are corrected: an `Analyser` and the corrections behind it.
+    """Audio in pieces -> `Analysed` frames whose latents are corrected: an `Analyser` and the
+    corrections behind it.
 
     `process` feeds, `flush` ends the stream.
     """

@@ -18,13 +18,17 @@ class UsageError(RavecodecError):
 
 
 class InputError(RavecodecError):
-    """The input cannot be read or is not audio that can be coded (missing, NaN, > 2 channels); exit code 3."""
+    """The input cannot be read or is not audio that can be coded (missing, NaN, > 2 channels); exit
+    code 3.
+    """
 
     exit_code = 3
 
 
 class FormatError(RavecodecError):
-    """Not an .rvc stream, or one of a version or with a feature that this reader does not know; exit code 4."""
+    """Not an .rvc stream, or one of a version or with a feature that this reader does not know;
+    exit code 4.
+    """
 
     exit_code = 4
 

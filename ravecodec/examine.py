@@ -1,7 +1,8 @@
-"""Looks at an .rvc stream without decoding it to audio: `inspect_file`, `verify_file`. Never loads torch.
+"""Looks at an .rvc stream without decoding it to audio: `inspect_file`, `verify_file`. Never loads
+torch.
 
-Verifying decodes every symbol where the model's tables are at hand, so what passes here decodes; only the network is
-left out. `transcode.py` opens and sums up streams through here as well.
+Verifying decodes every symbol where the model's tables are at hand, so what passes here decodes;
+only the network is left out. `transcode.py` opens and sums up streams through here as well.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from ravecodec.files import STDIN_NAME, binary_stdin, check_source, is_stdio
 class StreamSummary:
     """What a stream holds and costs.
 
-    model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original audio. frames,
-    chunks, dims, step_index: of the coded latents. *_bytes: where the stream's bytes went; lost is what salvaging gave
-    up, framing all that is neither that nor coded symbols nor metadata. kbps: kbit/s over everything; 0 for no audio.
+    model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original
+    audio. frames, chunks, dims, step_index: of the coded latents. *_bytes: where the stream's bytes
+    went; lost is what salvaging gave up, framing all that is neither that nor coded symbols nor
+    metadata. kbps: kbit/s over everything; 0 for no audio.
     """
 
     model_id: str
@@ -45,7 +47,9 @@ class StreamSummary:
     lost_bytes: int = 0
 
 
-def summarise(info: StreamInfo, samples: int, frames: int, chunks: int, count: ByteCount) -> StreamSummary:
+def summarise(
+    info: StreamInfo, samples: int, frames: int, chunks: int, count: ByteCount
+) -> StreamSummary:
     """The summary of a stream that was written or read to its end."""
     duration = samples / info.sample_rate
     kbps = count.total * 8 / 1000 / duration if samples else 0.0
@@ -56,8 +60,8 @@ def summarise(info: StreamInfo, samples: int, frames: int, chunks: int, count: B
 
 @dataclass(frozen=True)
 class ChunkSummary:
-    """A chunk of a stream. frame: its first, or -1 of a lead-in; seconds: where that begins; offset (byte), bytes: of
-    the chunk; silent: it stands for digital silence."""
+    """A chunk of a stream. frame: its first, or -1 of a lead-in; seconds: where that begins; offset
+    (byte), bytes: of the chunk; silent: it stands for digital silence."""
 
     frame: int
     seconds: float
@@ -71,8 +75,8 @@ class ChunkSummary:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `info` shows. model: the name of the stream's model, "" where it is not installed. meta: the metadata.
-    chunks: one by one where they were asked for, a lead-in first."""
+    """What `info` shows. model: the name of the stream's model, "" where it is not installed. meta:
+    the metadata. chunks: one by one where they were asked for, a lead-in first."""
 
     name: str
     version: str
@@ -90,9 +94,10 @@ class Inspection:
 class Verification:
     """Whether a stream is whole.
 
-    error: "" or one sentence; exit_code: that of the error, or 0. offset (byte) and seconds: where the first bad chunk
-    begins, None where no stream was found at all. model: the one whose tables decoded every symbol, "" where none was
-    at hand and only the checksums of the bytes were checked. stream: None unless it is whole.
+    error: "" or one sentence; exit_code: that of the error, or 0. offset (byte) and seconds: where
+    the first bad chunk begins, None where no stream was found at all. model: the one whose tables
+    decoded every symbol, "" where none was at hand and only the checksums of the bytes were
+    checked. stream: None unless it is whole.
     """
 
     name: str
@@ -118,7 +123,11 @@ def open_stream(source: str | Path) -> Iterator[ByteSource]:
         try:
             if not is_stdio(source) and Path(source).is_dir():
                 raise InputError(f"{name}: is a folder, expected an .rvc file")
-            file = binary_stdin() if is_stdio(source) else resources.enter_context(Path(source).open("rb"))
+            file = (
+                binary_stdin()
+                if is_stdio(source)
+                else resources.enter_context(Path(source).open("rb"))
+            )
         except OSError as error:
             raise InputError(f"{name}: cannot be opened ({error.strerror})") from error
         except ValueError as error:  # a null character
@@ -137,7 +146,8 @@ def is_regular(source: str | Path) -> bool:
 
 
 def inspect_file(source: str | Path, *, frames: bool = False) -> Inspection:
-    """Reads a stream to its end, checking every checksum of its bytes. frames: list its chunks as well.
+    """Reads a stream to its end, checking every checksum of its bytes. frames: list its chunks as
+    well.
 
     Raises:
         InputError, FormatError, CorruptError, TruncatedError.
@@ -156,7 +166,15 @@ def inspect_file(source: str | Path, *, frames: bool = False) -> Inspection:
         model = zoo.installed(info.model_id)
         name = model.name if model else ""
         form = (info.model_rate, info.hop, info.noise_fill, info.seed)
-        return Inspection(reader.name, version, name, *form, stream, reader.meta, tuple(listed) if frames else None)
+        return Inspection(
+            reader.name,
+            version,
+            name,
+            *form,
+            stream,
+            reader.meta,
+            tuple(listed) if frames else None,
+        )
 
 
 def _chunk_summary(chunk: Chunk, frame: int, info: StreamInfo) -> ChunkSummary:
@@ -171,9 +189,11 @@ def _summarise_reader(reader: StreamReader, chunks: int) -> StreamSummary:
 
 
 def verify_file(source: str | Path, *, model: str | Path | None = None) -> Verification:
-    """Checks a stream in full, without audio; what is wrong stands in the result, nothing of it is raised.
+    """Checks a stream in full, without audio; what is wrong stands in the result, nothing of it is
+    raised.
 
-    model: name, path or id; by default the stream's own model is looked up, and done without if it is not installed.
+    model: name, path or id; by default the stream's own model is looked up, and done without if it
+    is not installed.
     """
     check = _Check(model)
     try:
@@ -191,7 +211,9 @@ class _Check:
         self._wanted = wanted
         self._model = ""
         self._reader: StreamReader | None = None
-        self._chunk: tuple[int, int] | None = None  # offset and first frame of a chunk whose symbols are being decoded
+        self._chunk: tuple[int, int] | None = (
+            None  # offset and first frame of a chunk whose symbols are being decoded
+        )
 
     def run(self, reader: StreamReader) -> StreamSummary:
         static = self._tables(reader)
@@ -220,7 +242,9 @@ class _Check:
         self._model = entry.name
         return zoo.read_tables(entry, reader.info.model_id)
 
-    def result(self, source: str | Path, error: str, code: int, stream: StreamSummary | None) -> Verification:
+    def result(
+        self, source: str | Path, error: str, code: int, stream: StreamSummary | None
+    ) -> Verification:
         name = STDIN_NAME if is_stdio(source) else str(source)
         offset, seconds = self._place() if error else (None, None)
         return Verification(name, not error, error, code, offset, seconds, self._model, stream)

@@ -1,8 +1,8 @@
 """Files that appear whole or not at all, and the rules for `-`, overwriting and in == out.
 
-Stands at the bottom of the tool: encode, decode, training checkpoints and reports all write through here.
-`check_output` is called before anything slow; `AtomicFile` writes a `.part` file beside the target, syncs it and
-renames it, so that a target that exists survives every failure and Ctrl-C.
+Stands at the bottom of the tool: encode, decode, training checkpoints and reports all write through
+here. `check_output` is called before anything slow; `AtomicFile` writes a `.part` file beside the
+target, syncs it and renames it, so that a target that exists survives every failure and Ctrl-C.
 """
 
 import io
@@ -31,33 +31,47 @@ STDIN_NAME = "standard input"
 STDOUT_NAME = "standard output"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PART = ".part"
-_TRIES = 8  # names for a temporary file; more than one is needed only if another process tidies up at the same moment
-_NAME_IN_TEMP = 40  # characters of the target's name in the temporary one; at 4 bytes each still below the usual 255
+# names for a temporary file; more than one is needed only if another process tidies up at the same
+# moment
+_TRIES = 8
+# characters of the target's name in the temporary one; at 4 bytes each still below the usual 255
+_NAME_IN_TEMP = 40
 
 
 def is_stdio(target: str | Path) -> bool:
-    """True when `target` is `-`: standard input or output. (`Path("./-")` is `-` too; the str `"./-"` is a file.)"""
+    """True when `target` is `-`: standard input or output.
+
+    (`Path("./-")` is `-` too; the str `"./-"` is a file.)
+    """
     return str(target) == STDIO
 
 
 def check_source(source: str | Path) -> None:
-    """InputError for what cannot be the name of an input file: nothing at all, or an address on the net."""
+    """InputError for what cannot be the name of an input file: nothing at all, or an address on the
+    net.
+    """
     if not str(source):
         raise InputError("the input's name is empty, expected a file (or - for standard input)")
     if isinstance(source, str) and _ADDRESS.match(source):
         raise InputError(
-            f"{source}: is an address, expected a file (`curl -L ADDRESS | ravecodec ... -` reads from one)"
+            f"{source}: is an address, expected a file (`curl -L ADDRESS | ravecodec ... -` reads "
+            "from one)"
         )
 
 
-def check_output(target: str | Path, *, force: bool = False, source: str | Path | None = None) -> None:
-    """Raise now what would make writing `target` fail later; creates nothing. Call it before anything slow.
+def check_output(
+    target: str | Path, *, force: bool = False, source: str | Path | None = None
+) -> None:
+    """Raise now what would make writing `target` fail later; creates nothing. Call it before
+    anything slow.
 
-    With `source`, the input of the same command, also refuses to write a file over itself, through any kind of link.
+    With `source`, the input of the same command, also refuses to write a file over itself, through
+    any kind of link.
 
     Raises:
         UsageError: target and source are the same file.
-        OutputError: the target exists and `force` is not set, is no regular file, or its folder cannot be written.
+        OutputError: the target exists and `force` is not set, is no regular file, or its folder
+        cannot be written.
     """
     if is_stdio(target):
         _check_terminal(force)
@@ -76,7 +90,9 @@ def check_output(target: str | Path, *, force: bool = False, source: str | Path 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """What the system says against a path (too long, not searchable, a link to itself) as OutputError."""
+    """What the system says against a path (too long, not searchable, a link to itself) as
+    OutputError.
+    """
     try:
         yield
     except OSError as error:
@@ -89,7 +105,9 @@ def _check_terminal(force: bool) -> None:
     if sys.stdout is None:
         raise OutputError(f"{STDOUT_NAME}: is closed, expected a file or a pipe")
     if sys.stdout.isatty() and not force:
-        raise OutputError(f"{STDOUT_NAME}: is a terminal, expected a file or a pipe for binary data (or --force)")
+        raise OutputError(
+            f"{STDOUT_NAME}: is a terminal, expected a file or a pipe for binary data (or --force)"
+        )
 
 
 def _check_distinct(source: Path, path: Path) -> None:
@@ -105,13 +123,17 @@ def _check_target(path: Path, force: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected the name of a file")
     if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: is not a regular file, expected one (write to - for pipes and devices)")
+        raise OutputError(
+            f"{path}: is not a regular file, expected one (write to - for pipes and devices)"
+        )
     if path.is_file() and not force:
         raise OutputError(f"{path}: exists already, expected a new name (or --force to overwrite)")
 
 
 def _check_folder(path: Path) -> None:
-    with suppress(FileNotFoundError):  # as it should be; anything else is in the way, a link to itself for one
+    with suppress(
+        FileNotFoundError
+    ):  # as it should be; anything else is in the way, a link to itself for one
         path.stat()
     folder = path.resolve().parent
     if not folder.is_dir():
@@ -121,7 +143,9 @@ def _check_folder(path: Path) -> None:
 
 
 class _Sink(io.FileIO):
-    """A raw binary file whose write errors name the target: disk full, quota, closed pipe become OutputError."""
+    """A raw binary file whose write errors name the target: disk full, quota, closed pipe become
+    OutputError.
+    """
 
     label: str = ""
 
@@ -135,12 +159,14 @@ class _Sink(io.FileIO):
 class AtomicFile:
     """A binary file that appears under its name only when the `with` block ends well.
 
-    `with AtomicFile(path) as file:` yields a seekable, buffered binary file. On success it is flushed, synced and
-    renamed to `path`; on any exception (KeyboardInterrupt included) the temporary file is removed and an existing
-    `path` is left as it was. A symbolic link at `path` stays a link: its target is replaced.
+    `with AtomicFile(path) as file:` yields a seekable, buffered binary file. On success it is
+    flushed, synced and renamed to `path`; on any exception (KeyboardInterrupt included) the
+    temporary file is removed and an existing `path` is left as it was. A symbolic link at `path`
+    stays a link: its target is replaced.
 
     Raises:
-        OutputError: see `check_output` (raised by the constructor), or the disk is full, or `path` appeared meanwhile.
+        OutputError: see `check_output` (raised by the constructor), or the disk is full, or `path`
+        appeared meanwhile.
     """
 
     def __init__(self, path: str | Path, *, force: bool = False) -> None:
@@ -164,16 +190,22 @@ class AtomicFile:
         return self._file
 
     def _created(self, start: str) -> _Sink:
-        """The temporary file, locked as long as it is open: that tells a living writer's from a left-over."""
+        """The temporary file, locked as long as it is open: that tells a living writer's from a
+        left-over.
+        """
         for _ in range(_TRIES):
             self._temp = self._target.with_name(f"{start}{secrets.token_hex(4)}{_PART}")
             sink = _Sink(self._temp, "x+b")
             if _lock(sink.fileno()) is not False and self._temp.exists():
                 return sink
             sink.close()
-        raise OutputError(f"{self.path}: cannot be created (another process removes its temporary file)")
+        raise OutputError(
+            f"{self.path}: cannot be created (another process removes its temporary file)"
+        )
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 self._commit()
@@ -195,7 +227,9 @@ class AtomicFile:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def _discard(self) -> None:
-        """Drop the temporary file (after a commit there is none) without flushing what is still buffered."""
+        """Drop the temporary file (after a commit there is none) without flushing what is still
+        buffered.
+        """
         assert self._file is not None
         if not self._file.closed:
             self._file.raw.close()
@@ -203,7 +237,10 @@ class AtomicFile:
 
 
 def _lock(handle: int) -> bool | None:
-    """Takes the file's lock. False if another process has it, None where the system has no such locks."""
+    """Takes the file's lock.
+
+    False if another process has it, None where the system has no such locks.
+    """
     if fcntl is None:
         return None
     try:
@@ -216,14 +253,19 @@ def _lock(handle: int) -> bool | None:
 
 
 def _remove_left_overs(folder: Path, start: str) -> None:
-    """Removes what killed writers of a target left behind: temporary files that no process holds locked."""
+    """Removes what killed writers of a target left behind: temporary files that no process holds
+    locked.
+    """
     try:
         names = [name for name in os.listdir(folder) if _is_part(name, start)]  # noqa: PTH208, names only
     except OSError:
         return
     for name in names:
         with suppress(OSError):
-            handle = os.open(folder / name, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            handle = os.open(
+                folder / name,
+                os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0),
+            )
             try:
                 if _lock(handle):
                     (folder / name).unlink()
@@ -249,10 +291,12 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[BinaryIO]:
-    """Yield a binary file for `target`: an `AtomicFile`, or standard output for `-` (not seekable, flushed at the end).
+    """Yield a binary file for `target`: an `AtomicFile`, or standard output for `-` (not seekable,
+    flushed at the end).
 
     Raises:
-        OutputError: as `check_output` and `AtomicFile`; for `-` also when the reader of the pipe has gone
+        OutputError: as `check_output` and `AtomicFile`; for `-` also when the reader of the pipe
+        has gone
             (then `__cause__` is a BrokenPipeError).
     """
     if not is_stdio(target):
@@ -263,7 +307,9 @@ def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[B
     try:
         yield stream
     except Exception:
-        with suppress(OutputError):  # what was written before the error goes out, if anybody listens
+        with suppress(
+            OutputError
+        ):  # what was written before the error goes out, if anybody listens
             stream.flush()
         raise
     else:
@@ -273,13 +319,18 @@ def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[B
 
 
 def _drop(stream: BinaryIO) -> None:
-    """Forgets what could not be written: Python 3.13 tries once more when it clears up, and prints a traceback."""
+    """Forgets what could not be written: Python 3.13 tries once more when it clears up, and prints
+    a traceback.
+    """
     if isinstance(stream, io.BufferedWriter) and isinstance(stream.raw, _Sink):
         stream.raw.close()
 
 
 def binary_stdout(*, force: bool = False) -> BinaryIO:
-    """Standard output for bytes. Refuses a terminal unless `force`; write errors are OutputError."""
+    """Standard output for bytes.
+
+    Refuses a terminal unless `force`; write errors are OutputError.
+    """
     _check_terminal(force)
     try:
         sys.stdout.flush()
@@ -296,7 +347,8 @@ def binary_stdout(*, force: bool = False) -> BinaryIO:
 
 @contextmanager
 def temporary_file(what: str) -> Iterator[BinaryIO]:
-    """A file without a name in the temporary folder, for `what`; it vanishes at the end of the block.
+    """A file without a name in the temporary folder, for `what`; it vanishes at the end of the
+    block.
 
     Raises:
         OutputError: there is no temporary folder, or it is full; both name TMPDIR.
@@ -310,7 +362,9 @@ def temporary_file(what: str) -> Iterator[BinaryIO]:
     except OSError as error:
         why = error.strerror or str(error)
         raise OutputError(f"TMPDIR: no temporary file for {what} can be made ({why})") from error
-    with suppress(OSError):  # on Windows an open file cannot be removed; there it stays until the end
+    with suppress(
+        OSError
+    ):  # on Windows an open file cannot be removed; there it stays until the end
         Path(name).unlink()
     sink = _Sink(handle, "r+b")
     sink.label = f"TMPDIR: the temporary file for {what} in {folder}"

@@ -1,8 +1,10 @@
-"""A high-pass for the encoder: an offset and what lies below hearing are no sound, but the network makes one of it.
+"""A high-pass for the encoder: an offset and what lies below hearing are no sound, but the network
+makes one of it.
 
-What a symmetric low-pass finds (FIR, Kaiser window) is subtracted, so there is no shift in time. Beyond both ends the
-audio is continued by reflection: an offset that is there from the first sample on is gone without a transient. The
-low-pass works on triangular averages, one for 16 samples, and its output is interpolated linearly: what that
+What a symmetric low-pass finds (FIR, Kaiser window) is subtracted, so there is no shift in time.
+Beyond both ends the audio is continued by reflection: an offset that is there from the first sample
+on is gone without a transient. The low-pass works on triangular averages, one for 16 samples, and
+its output is interpolated linearly: what that
 folds or mirrors lies 90 dB below. It costs about a hundredth of the network's time.
 """
 
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 
 from ravecodec.windows import Audio, MirroredWindows
 
-CUTOFF_HZ = 14.5  # -6 dB; from 20 Hz on all passes within 0.03 dB, up to 10 Hz at least 49 dB are taken off
+CUTOFF_HZ = (
+    14.5  # -6 dB; from 20 Hz on all passes within 0.03 dB, up to 10 Hz at least 49 dB are taken off
+)
 HALF_SECONDS = 8192 / 48_000  # of the low-pass's impulse response on each side
 BETA = 4.5  # of the Kaiser window
-COARSE_HZ = 3000  # at least so many averages a second: at that frequency triangles fold only what is 90 dB down
+# at least so many averages a second: at that frequency triangles fold only what is 90 dB down
+COARSE_HZ = 3000
 COARSE = 16  # samples per average, where the rate allows it
 
 
@@ -30,10 +35,11 @@ def low_pass(rate: float, half: int) -> NDArray[np.float64]:
 
 
 class HighPass:
-    """Audio at `rate` Hz in pieces of any length -> the same, high-passed, as many samples, in whatever pieces.
+    """Audio at `rate` Hz in pieces of any length -> the same, high-passed, as many samples, in
+    whatever pieces.
 
-    The joined output depends only on the joined input, bit for bit: it is computed in float64 in blocks at fixed places
-    of the stream. Memory does not grow with length.
+    The joined output depends only on the joined input, bit for bit: it is computed in float64 in
+    blocks at fixed places of the stream. Memory does not grow with length.
     """
 
     def __init__(self, rate: int, channels: int) -> None:
@@ -42,7 +48,9 @@ class HighPass:
         size = 8 * half  # of the transform, in averages: about three quarters of them are new ones
         kernel = np.pad(low_pass(rate / coarse, half), (0, size - 2 * half - 1))
         self._response = np.fft.rfft(np.roll(kernel, -half)).real
-        self._ramps = np.stack([np.arange(coarse), coarse - np.arange(coarse)]) / coarse  # rising and falling
+        self._ramps = (
+            np.stack([np.arange(coarse), coarse - np.arange(coarse)]) / coarse
+        )  # rising and falling
         self._margin = (half + 1) * coarse
         self._step = size * coarse - 2 * self._margin
         self._windows = MirroredWindows(channels, self._step, self._margin, self._margin)

@@ -1,8 +1,10 @@
-"""Containers made of chunks, walked to the end of the file: RIFF, RF64, AIFF, W64, CAF, and AU that has but one.
+"""Containers made of chunks, walked to the end of the file: RIFF, RF64, AIFF, W64, CAF, and AU that
+has but one.
 
-libsndfile forgives these headers: a file that was cut counts as whole, and sound behind a size that is too small is
-dropped. Here every chunk must fit and the last one must end where the file does. Layouts: RIFF as in wav.py, AIFF-C
-(Apple, 1991), W64 (Sony Pictures Digital), CAF (Apple, Core Audio Format Specification), AU (Sun).
+libsndfile forgives these headers: a file that was cut counts as whole, and sound behind a size that
+is too small is dropped. Here every chunk must fit and the last one must end where the file does.
+Layouts: RIFF as in wav.py, AIFF-C (Apple, 1991), W64 (Sony Pictures Digital), CAF (Apple, Core
+Audio Format Specification), AU (Sun).
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from ravecodec.tags import starts_tag
 from ravecodec.views import Bytes
 
 MOST_PADDING = 1 << 16  # zeros behind the last chunk that are no sound
-_WAVE64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # what the names of most chunks of a W64 file end with
+_WAVE64 = bytes.fromhex(
+    "f3acd3118cd100c04f8edb8a"
+)  # what the names of most chunks of a W64 file end with
 
 
 @dataclass(frozen=True)
 class Grammar:
     """How chunks lie in a file.
 
-    first: place of the first chunk. name, size: bytes of a chunk's name and size. order: of the size's bytes. whole:
-    whether the size counts name and size, too. align: chunks begin at multiples of this. sound: name of the chunk with
-    the samples. unknown: sizes from this one on say that the writer did not know; so do those in `also`.
+    first: place of the first chunk. name, size: bytes of a chunk's name and size. order: of the
+    size's bytes. whole: whether the size counts name and size, too. align: chunks begin at
+    multiples of this. sound: name of the chunk with the samples. unknown: sizes from this one on
+    say that the writer did not know; so do those in `also`.
     """
 
     first: int
@@ -55,10 +60,11 @@ _GRAMMARS = {
 
 @dataclass(frozen=True)
 class Sound:
-    """Where the samples lie: the place of their size field, their first byte, bytes announced, and bytes there.
+    """Where the samples lie: the place of their size field, their first byte, bytes announced, and
+    bytes there.
 
-    announced is None where the header does not know. more: the announced bytes are followed by others that are no
-    chunk, so `there` (all up to the end of the file) is above `announced`.
+    announced is None where the header does not know. more: the announced bytes are followed by
+    others that are no chunk, so `there` (all up to the end of the file) is above `announced`.
     """
 
     size_at: int
@@ -95,7 +101,9 @@ def find_sound(data: Bytes) -> Sound | None:
     return None
 
 
-def _measured(data: Bytes, grammar: Grammar, size_at: int, start: int, size: int, large: int | None) -> Sound:
+def _measured(
+    data: Bytes, grammar: Grammar, size_at: int, start: int, size: int, large: int | None
+) -> Sound:
     if size == 0xFFFFFFFF and large is not None:
         size = large
     there = data.size - start
@@ -109,7 +117,9 @@ def _measured(data: Bytes, grammar: Grammar, size_at: int, start: int, size: int
 
 
 def chunks_to_the_end(data: Bytes, grammar: Grammar, place: int) -> bool:
-    """Whether nothing but chunks, tags and a few zeros lies between `place` and the end of the file."""
+    """Whether nothing but chunks, tags and a few zeros lies between `place` and the end of the
+    file.
+    """
     aligned = place + -place % grammar.align
     return any(_only_chunks(data, grammar, start) for start in {aligned, place})
 
@@ -129,7 +139,9 @@ def _only_chunks(data: Bytes, grammar: Grammar, place: int) -> bool:
 
 
 def _is_name(name: bytes) -> bool:
-    """Chunks are named in printable ASCII; W64 names go on with 12 fixed bytes or are a GUID that is not looked at."""
+    """Chunks are named in printable ASCII; W64 names go on with 12 fixed bytes or are a GUID that
+    is not looked at.
+    """
     return all(32 <= byte < 127 for byte in name[:4])
 
 
@@ -161,7 +173,9 @@ def riff_rest_is_chunks(data: Bytes, place: int) -> bool:
 
 def _size_in_ds64(data: Bytes) -> int | None:
     head = data.at(12, 8 + 16)
-    return int.from_bytes(head[16:24], "little") if head[:4] == b"ds64" and len(head) == 24 else None
+    return (
+        int.from_bytes(head[16:24], "little") if head[:4] == b"ds64" and len(head) == 24 else None
+    )
 
 
 def _find_in_au(data: Bytes) -> Sound | None:

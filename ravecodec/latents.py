@@ -1,10 +1,12 @@
-"""Latents that one can hold: `Latents`, made from audio, a stream or a file, and turned into audio or a stream.
+"""Latents that one can hold: `Latents`, made from audio, a stream or a file, and turned into audio
+or a stream.
 
     latents = analyse(audio, 44100)              latents = Latents.from_stream("song.rvc")
     audio, rate = latents.synthesise()           data = latents.to_stream()
 
-They go through the same `Analysis`, `Quantizer`, `Coder` and `Decoder` as `encode` and `decode`. What can be done to
-them without a network is in `edits.py`. torch is loaded by the functions that need a model.
+They go through the same `Analysis`, `Quantizer`, `Coder` and `Decoder` as `encode` and `decode`.
+What can be done to them without a network is in `edits.py`. torch is loaded by the functions that
+need a model.
 """
 
 from __future__ import annotations
@@ -45,12 +47,21 @@ Values = NDArray[np.float32]  # [frames, dims]
 
 NPZ, NPY, CSV = ".npz", ".npy", ".csv"
 VERSION = 1  # of the layout of an npz
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, MemoryError, RuntimeError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+)
 MOST_BYTES = 2**31  # of the arrays of an npz; an hour of the default model's latents takes 30 MB
 
 
 def as_numpy(array: Any) -> Any:
-    """A torch tensor, on any device and with or without a gradient, as an array; anything else as it is.
+    """A torch tensor, on any device and with or without a gradient, as an array; anything else as
+    it is.
 
     InputError for a tensor that no array can hold: sparse, quantised, without data.
     """
@@ -61,7 +72,9 @@ def as_numpy(array: Any) -> Any:
         return (array.float() if array.is_floating_point() else array).numpy()
     except (TypeError, RuntimeError) as error:  # NotImplementedError is one
         found = f"{array.dtype} tensor ({array.layout}) on {array.device}"
-        raise InputError(f"a {found} cannot become an array, expected a dense one with data") from error
+        raise InputError(
+            f"a {found} cannot become an array, expected a dense one with data"
+        ) from error
 
 
 def _as_array(value: Any, what: str) -> NDArray[Any]:
@@ -78,17 +91,21 @@ def _as_array(value: Any, what: str) -> NDArray[Any]:
 class Latents:
     """The latents of a whole piece, on the axes of its model.
 
-    values: float32 [frames, dims], axis vectors (`LatentSpace`): SVD order, mean 0 over training data; any array or
-        tensor of real numbers is taken. Column d is axis d.
+    values: float32 [frames, dims], axis vectors (`LatentSpace`): SVD order, mean 0 over training
+    data; any array or tensor of real numbers is taken. Column d is axis d.
     samples: per channel, of the piece at its original rate.
     info: the header of its stream: model id, original rate, channels, frame rate, step index, seed.
     silent: bool [frames], frames that stand for digital silence; none by default.
-    lead: float32 [0 or 1, dims], the frame before the first, which is not heard; see docs/design.md.
-    chunks: int32 [chunks, 3], how a stream was divided: frames, step index and dims of each chunk, that of the
-        lead-in first if there is one. None: as the encoder does it, at the header's step index and dims.
+    lead: float32 [0 or 1, dims], the frame before the first, which is not heard; see
+    docs/design.md.
+    chunks: int32 [chunks, 3], how a stream was divided: frames, step index and dims of each chunk,
+    that of the
+        lead-in first if there is one. None: as the encoder does it, at the header's step index and
+        dims.
     meta: metadata of the stream, a JSON object.
 
-    InputError if they do not fit together or hold NaN or infinity, UsageError for a header that cannot be.
+    InputError if they do not fit together or hold NaN or infinity, UsageError for a header that
+    cannot be.
     """
 
     values: Values
@@ -129,14 +146,18 @@ class Latents:
         most = info.max_samples(frames) if frames else 0
         if not (0 <= self.samples <= most and (frames - 1) * info.hop < max(played, 1)):
             lasts = f"{frames} frames last {samples_of(info, frames)} samples"
-            raise InputError(f"latents: {lasts}, but samples is {self.samples}; expected them to agree")
+            raise InputError(
+                f"latents: {lasts}, but samples is {self.samples}; expected them to agree"
+            )
         if self.chunks is not None:
             self._check_chunks(self.chunks)
 
     def _check_chunks(self, chunks: NDArray[np.int32]) -> None:
         expected = "expected whole numbers [chunks, 3] (frames, step index, dims), as of the stream"
         if chunks.ndim != 2 or chunks.shape[1] != 3 or not np.issubdtype(chunks.dtype, np.integer):
-            raise InputError(f"latents: chunks is {chunks.dtype} of shape {chunks.shape}, {expected}")
+            raise InputError(
+                f"latents: chunks is {chunks.dtype} of shape {chunks.shape}, {expected}"
+            )
         frames, _, dims = chunks.T
         fits = (frames >= 1) & (frames <= MAX_CHUNK_FRAMES) & (dims >= 0) & (dims <= self.info.dims)
         if not fits.all() or frames.sum() != len(self.lead) + len(self.values):
@@ -204,7 +225,8 @@ class Latents:
         device: str = "auto",
         threads: int | None = None,
     ) -> Latents:
-        """The latents of an .rvc stream, its bytes or a file (`-`: standard input): what its symbols stand for.
+        """The latents of an .rvc stream, its bytes or a file (`-`: standard input): what its
+        symbols stand for.
 
         Raises:
             InputError, FormatError, CorruptError, TruncatedError, ModelError.
@@ -214,7 +236,9 @@ class Latents:
                 reader = StreamReader(io.BytesIO(source))
             else:
                 reader = StreamReader(resources.enter_context(open_stream(source)))
-            return cls.read(reader, model_of(reader.info, reader.name, model, device=device, threads=threads))
+            return cls.read(
+                reader, model_of(reader.info, reader.name, model, device=device, threads=threads)
+            )
 
     @classmethod
     def read(cls, reader: StreamReader, model: Model) -> Latents:
@@ -249,7 +273,8 @@ class Latents:
     def to_stream(self, model: str | Path | Model | None = None, *, device: str = "auto") -> bytes:
         """The bytes of an .rvc stream, quantised at its step index.
 
-        Latents of a stream that were left alone give the same symbols and, where ravecodec wrote it, the same bytes.
+        Latents of a stream that were left alone give the same symbols and, where ravecodec wrote
+        it, the same bytes.
 
         Raises:
             ModelError; InputError for values that the format cannot hold.
@@ -297,11 +322,15 @@ class Latents:
             raise InputError(f"latents: {found}, a stream at this step holds at most {most}")
 
     def _runs(self) -> Iterator[tuple[int, int, int, int]]:
-        """First frame, frames, step index and dims of stretches that are sent alike; the lead's first frame is -1."""
+        """First frame, frames, step index and dims of stretches that are sent alike; the lead's
+        first frame is -1.
+        """
         if self.chunks is None:
             borders = np.flatnonzero(self.silent[1:] != self.silent[:-1]) + 1
             ends = [*([0] if len(self.lead) else []), *borders, *([len(self)] if len(self) else [])]
-            rows: Iterable[Any] = [(n, self.info.step_index, self.info.dims) for n in np.diff([-len(self.lead), *ends])]
+            rows: Iterable[Any] = [
+                (n, self.info.step_index, self.info.dims) for n in np.diff([-len(self.lead), *ends])
+            ]
         else:
             rows = self.chunks
         first = -len(self.lead)
@@ -314,7 +343,11 @@ class Latents:
         from ravecodec.quantize import Quantizer
 
         for first, frames, step, dims in self._runs():
-            yield first, frames, Quantizer(model.latent, model.coding, dims, step, self.info.noise_fill)
+            yield (
+                first,
+                frames,
+                Quantizer(model.latent, model.coding, dims, step, self.info.noise_fill),
+            )
 
     def _part(self, first: int, frames: int, quantizer: Quantizer) -> Values:
         """The values of a run [frames, dims of the run]."""
@@ -324,15 +357,22 @@ class Latents:
     # ---- audio ----
 
     def synthesise(
-        self, model: str | Path | Model | None = None, *, rate: int | None = None, device: str = "auto"
+        self,
+        model: str | Path | Model | None = None,
+        *,
+        rate: int | None = None,
+        device: str = "auto",
     ) -> tuple[Audio, int]:
-        """Audio float32 [channels, samples] and its rate in Hz, from the values as they are, not quantised.
+        """Audio float32 [channels, samples] and its rate in Hz, from the values as they are, not
+        quantised.
 
         rate: of the output, by default the original's. ModelError, InputError as for `to_stream`.
         """
         rate = None if rate is None else whole(rate, "the output's rate")
         if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
-            raise UsageError(f"the output's rate is {rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz")
+            raise UsageError(
+                f"the output's rate is {rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz"
+            )
         loaded = model_of(self.info, "latents", model, device=device)
         blocks = list(self.audio(loaded, rate))
         return np.concatenate(blocks, axis=1), rate or self.sample_rate
@@ -354,8 +394,9 @@ class Latents:
     # ---- files ----
 
     def save(self, target: str | Path, *, force: bool = False) -> None:
-        """Into a file: .npz is everything; .npy (values) and .csv (seconds, silent, one column per axis) are for
-        people and other programs. `-` is an npz on standard output. OutputError, UsageError."""
+        """Into a file: .npz is everything; .npy (values) and .csv (seconds, silent, one column per
+        axis) are for people and other programs. `-` is an npz on standard output. OutputError,
+        UsageError."""
         write = _writer_for(target)
         with open_binary_output(target, force=force) as file:
             write(self, file)
@@ -372,7 +413,9 @@ class Latents:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 size = sum(member.file_size for member in archive.infolist())
             if size > MOST_BYTES:
-                raise InputError(f"{name}: holds {size} bytes of arrays, expected at most {MOST_BYTES}")
+                raise InputError(
+                    f"{name}: holds {size} bytes of arrays, expected at most {MOST_BYTES}"
+                )
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 found = {key: np.asarray(arrays[key]) for key in arrays.files}
         except (
@@ -392,7 +435,9 @@ class Latents:
 
 
 def _checked(values: Any, what: str, dims: int) -> Values:
-    """As float32 [frames, dims]; InputError for other shapes, other things than real numbers, NaN and infinity."""
+    """As float32 [frames, dims]; InputError for other shapes, other things than real numbers, NaN
+    and infinity.
+    """
     array = _as_array(values, what)
     real = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
     if not real or array.ndim != 2 or array.shape[1] != dims:
@@ -409,7 +454,9 @@ def _checked(values: Any, what: str, dims: int) -> Values:
 
 def _finite(block: Audio) -> Audio:
     if not np.isfinite(block).all():
-        raise InputError("latents: decode to NaN or infinity, expected audio; the values are too far out")
+        raise InputError(
+            "latents: decode to NaN or infinity, expected audio; the values are too far out"
+        )
     return block
 
 
@@ -431,7 +478,9 @@ def model_of(
     device: str = "auto",
     threads: int | None = None,
 ) -> Model:
-    """The loaded model of a stream or latents called `name`; ModelError if `model` is another one."""
+    """The loaded model of a stream or latents called `name`; ModelError if `model` is another
+    one.
+    """
     if isinstance(model, str | Path | None):
         model = load_model(model_for_stream(info, name, model).path, device=device, threads=threads)
     check_loaded(model)
@@ -447,10 +496,12 @@ def check_loaded(model: Any) -> None:
 
     if not isinstance(model, Model):
         found = type(model).__name__
-        raise UsageError(f"model is of type {found}, expected a name, a path, an id or a loaded model")
+        raise UsageError(
+            f"model is of type {found}, expected a name, a path, an id or a loaded model"
+        )
 
 
-# ---- from audio ------------------------------------------------------------------------------------------------------
+# ---- from audio ----------------------------------------------------------------------------------
 
 
 def analyse(
@@ -466,10 +517,12 @@ def analyse(
     full_scale: float = 1.0,
     device: str = "auto",
 ) -> Latents:
-    """Audio float [channels, n] or [n], array or tensor, full scale +-1 -> its `Latents`, not quantised.
+    """Audio float [channels, n] or [n], array or tensor, full scale +-1 -> its `Latents`, not
+    quantised.
 
-    Options as for `encode`, whose streams are those of `to_stream` with levels of effort that do not search; of the
-    others only the corrections apply here. step_index matters to `to_stream` alone.
+    Options as for `encode`, whose streams are those of `to_stream` with levels of effort that do
+    not search; of the others only the corrections apply here. step_index matters to `to_stream`
+    alone.
 
     Raises:
         InputError, UsageError, ModelError, as `encode`.
@@ -500,7 +553,9 @@ def analyse_file(
         return _analysed(loaded, info, audio.blocks(BLOCK), effort)
 
 
-def _model_for(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+def _model_for(
+    model: str | Path | Model | None, point: Point, device: str, threads: int | None
+) -> Model:
     if isinstance(model, str | Path | None):
         model = load_model(model, device=device, threads=threads)
     check_loaded(model)
@@ -508,7 +563,9 @@ def _model_for(model: str | Path | Model | None, point: Point, device: str, thre
     return model
 
 
-def _analysed(model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: int | None) -> Latents:
+def _analysed(
+    model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: int | None
+) -> Latents:
     from ravecodec.effort import Analysis, effort_of
     from ravecodec.quantize import Quantizer
 
@@ -519,12 +576,14 @@ def _analysed(model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: i
     frames += analysis.flush()
     leads = frames[0].lead if frames else 0
     none = np.zeros((0, info.dims))
-    values = np.concatenate([none, *(quantizer.axes(part.means) for part in frames)]).astype(np.float32)
+    values = np.concatenate([none, *(quantizer.axes(part.means) for part in frames)]).astype(
+        np.float32
+    )
     silent = np.concatenate([np.zeros(0, np.bool_), *(part.silent for part in frames)])
     return Latents(values[leads:], analysis.samples, info, silent[leads:], values[:leads])
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def _writer_for(target: str | Path) -> Callable[[Latents, BinaryIO], None]:
@@ -548,7 +607,9 @@ def _whole_file(source: ByteSource) -> bytes:
         parts.append(part)
         size += len(part)
         if size > MOST_BYTES:
-            raise InputError(f"{source.name}: has more than {MOST_BYTES} bytes, expected a file of latents")
+            raise InputError(
+                f"{source.name}: has more than {MOST_BYTES} bytes, expected a file of latents"
+            )
     return b"".join(parts)
 
 

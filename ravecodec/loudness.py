@@ -1,7 +1,8 @@
 """The loudness of one sound given to another, second by second, as streams.
 
-Loudness is ITU-R BS.1770's: the power of both channels behind its K-weighting. Here it is taken of overlapping windows
-of a second, from their spectra; so one filter, which the standard gives for 48 kHz, serves every rate.
+Loudness is ITU-R BS.1770's: the power of both channels behind its K-weighting. Here it is taken of
+overlapping windows of a second, from their spectra; so one filter, which the standard gives for 48
+kHz, serves every rate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ Audio = NDArray[np.float32]  # [channels, samples]
 
 # BS.1770-5, annex 1, tables 1 and 2: the two biquads of the K-weighting at 48 kHz, b and a
 STANDARD_RATE = 48_000
-SHELF = ((1.53512485958697, -2.69169618940638, 1.19839281085285), (1.0, -1.69065929318241, 0.73248077421585))
+SHELF = (
+    (1.53512485958697, -2.69169618940638, 1.19839281085285),
+    (1.0, -1.69065929318241, 0.73248077421585),
+)
 HIGH_PASS = ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621))
 OFFSET_DB = -0.691  # loudness of a power of 1, in LUFS
 
@@ -25,7 +29,9 @@ MOST_DB = 20.0  # of gain, either way
 
 
 def k_weighting(hz: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The K-weighting's power gain at frequencies in Hz; above 24 kHz, which it does not know, that of 24 kHz."""
+    """The K-weighting's power gain at frequencies in Hz; above 24 kHz, which it does not know, that
+    of 24 kHz.
+    """
     z = np.exp(-2j * np.pi * np.minimum(hz, STANDARD_RATE / 2) / STANDARD_RATE)
     gain = np.ones(hz.shape)
     for b, a in (SHELF, HIGH_PASS):
@@ -39,10 +45,11 @@ def lufs(power: float) -> float:
 
 
 class Levels:
-    """Audio in pieces of any length -> the K-weighted power of every window, a mean over its second.
+    """Audio in pieces of any length -> the K-weighted power of every window, a mean over its
+    second.
 
-    Window k lies around sample k * hop. They overlap by half, and their shapes, squared sines, add up to 1. Beyond both
-    ends there are zeros. Memory does not grow with length.
+    Window k lies around sample k * hop. They overlap by half, and their shapes, squared sines, add
+    up to 1. Beyond both ends there are zeros. Memory does not grow with length.
     """
 
     def __init__(self, rate: int, channels: int) -> None:
@@ -51,7 +58,8 @@ class Levels:
         self._shape = np.sin(np.pi * (np.arange(size) + 0.5) / size)
         sides = np.full(self.hop + 1, 2.0)
         sides[[0, -1]] = 1.0
-        # Parseval: the mean over `hop` samples, half the window, because the squared shape has half its area
+        # Parseval: the mean over `hop` samples, half the window, because the squared shape has half
+        # its area
         self._weights = k_weighting(np.fft.rfftfreq(size, 1 / rate)) * sides / (size * self.hop)
         self._held = np.zeros((channels, self.hop), np.float32)
 
@@ -64,7 +72,9 @@ class Levels:
             self._held = self._held[:, self.hop :]
 
     def flush(self) -> Iterator[float]:
-        """Ends the stream: yields the rest, up to a window whose middle is at the end or behind it."""
+        """Ends the stream: yields the rest, up to a window whose middle is at the end or behind
+        it.
+        """
         behind = -self._held.shape[1] % self.hop
         yield from self.process(np.zeros((len(self._held), behind + self.hop), np.float32))
 
@@ -72,9 +82,10 @@ class Levels:
 class Follower:
     """Gives one sound the loudness of another of the same rate, channels and length.
 
-    `follow` feeds the sound that is followed, `process` the one that is changed, in any pieces and in either order as
-    long as the first is not behind; `flush` ends both. The gain of a window is bounded, and goes towards none where
-    both fall below FLOOR_LUFS; between the middles of windows it moves evenly in dB, so it never jumps.
+    `follow` feeds the sound that is followed, `process` the one that is changed, in any pieces and
+    in either order as long as the first is not behind; `flush` ends both. The gain of a window is
+    bounded, and goes towards none where both fall below FLOOR_LUFS; between the middles of windows
+    it moves evenly in dB, so it never jumps.
     """
 
     def __init__(self, rate: int, channels: int) -> None:

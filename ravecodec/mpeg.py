@@ -1,9 +1,10 @@
 """MPEG audio (MP3) counted frame by frame, because its headers cannot be believed.
 
-Only some encoders say how long a file is, in a first frame that holds no sound ("Xing", "Info" or "VBRI"); whoever
-writes into a pipe leaves it empty, joined files have several, and a decoder that goes by it drops the rest. So the
-frames are counted here; libsndfile (mpg123) then decodes each piece from a view whose first frame is true. Frame
-headers: ISO/IEC 11172-3, 2.4.1 and 13818-3; Xing and LAME: http://gabriel.mp3-tech.org/mp3infotag.html.
+Only some encoders say how long a file is, in a first frame that holds no sound ("Xing", "Info" or
+"VBRI"); whoever writes into a pipe leaves it empty, joined files have several, and a decoder that
+goes by it drops the rest. So the frames are counted here; libsndfile (mpg123) then decodes each
+piece from a view whose first frame is true. Frame headers: ISO/IEC 11172-3, 2.4.1 and 13818-3; Xing
+and LAME: http://gabriel.mp3-tech.org/mp3infotag.html.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from ravecodec.tags import tag_length
 from ravecodec.views import Bytes
 
 SEARCH = 1 << 16  # bytes looked through for the first frame behind junk
-MOST_TRIMMED = (
-    8192  # samples of a piece that a decoder may rightly leave out: its own delay, the encoder's, the last frame
-)
+# samples of a piece that a decoder may rightly leave out: its own delay, the encoder's, the last
+# frame
+MOST_TRIMMED = 8192
 _AGREEING = 3  # frames one behind the other that make a find behind junk no accident
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version: 1, 2, 2.5
+_RATES = {
+    3: (44100, 48000, 32000),
+    2: (22050, 24000, 16000),
+    0: (11025, 12000, 8000),
+}  # by version: 1, 2, 2.5
 _KBPS = {  # by (version is 1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -33,7 +38,9 @@ _KBPS = {  # by (version is 1, layer)
 
 @dataclass(frozen=True)
 class Frame:
-    """What a frame header says: its form (version, layer, Hz), channels, bytes and samples per channel of the frame."""
+    """What a frame header says: its form (version, layer, Hz), channels, bytes and samples per
+    channel of the frame.
+    """
 
     version: int
     layer: int
@@ -56,7 +63,9 @@ class Frame:
 
 @lru_cache(maxsize=4096)
 def parse_frame(head: bytes) -> Frame | None:
-    """The four bytes of a frame header, or None: no header, or of free bit rate, which is not supported."""
+    """The four bytes of a frame header, or None: no header, or of free bit rate, which is not
+    supported.
+    """
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -64,16 +73,23 @@ def parse_frame(head: bytes) -> Frame | None:
     if version == 1 or layer == 4 or kbps in (0, 15) or rate == 3:
         return None
     hertz, bits = _RATES[version][rate], 1000 * _KBPS[version == 3, layer][kbps - 1]
-    padding, samples = head[2] >> 1 & 1, 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
-    size = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
+    padding, samples = (
+        head[2] >> 1 & 1,
+        384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152,
+    )
+    size = (
+        (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
+    )
     return Frame(version, layer, hertz, 1 if head[3] >> 6 == 3 else 2, size, samples)
 
 
 @dataclass
 class Piece:
-    """Frames that were encoded together. `announced`: frames that its own header promises, None where it says nothing.
+    """Frames that were encoded together. `announced`: frames that its own header promises, None
+    where it says nothing.
 
-    `info`: place and size of the frame without sound, "" where there is none; `stretches`: where its frames lie.
+    `info`: place and size of the frame without sound, "" where there is none; `stretches`: where
+    its frames lie.
     """
 
     first: Frame
@@ -100,11 +116,15 @@ class Piece:
 
     @property
     def missing(self) -> bool:
-        """Whether frames are missing: the header counts more of them (one may be the header's own), or one is cut."""
+        """Whether frames are missing: the header counts more of them (one may be the header's own),
+        or one is cut.
+        """
         return self.cut if self.announced is None else self.frames < self.announced - 1
 
     def prefix(self, data: Bytes) -> bytes:
-        """A frame without sound that says how many frames follow: the piece's own, made true, or a new one."""
+        """A frame without sound that says how many frames follow: the piece's own, made true, or a
+        new one.
+        """
         if self.first.layer != 3:
             return b""
         if self.info is not None and self.kind in (b"Xing", b"Info") and self.announced is not None:
@@ -146,7 +166,9 @@ def find_first(data: Bytes, start: int, stop: int) -> int | None:
 
 
 def _agree(data: Bytes, place: int, stop: int, form: tuple[int, int, int] | None = None) -> bool:
-    """Whether frames of one form follow each other from here, as many as must (or up to the end, but not one alone)."""
+    """Whether frames of one form follow each other from here, as many as must (or up to the end,
+    but not one alone).
+    """
     for count in range(_AGREEING):
         if place >= stop and count > 1:
             return True
@@ -159,7 +181,9 @@ def _agree(data: Bytes, place: int, stop: int, form: tuple[int, int, int] | None
 
 @dataclass
 class Mpeg:
-    """A file of MPEG audio: its pieces, and stretches of bytes between them that are neither frames nor tags."""
+    """A file of MPEG audio: its pieces, and stretches of bytes between them that are neither frames
+    nor tags.
+    """
 
     pieces: list[Piece]
     junk: list[tuple[int, int]]
@@ -187,7 +211,9 @@ def scan(data: Bytes, start: int, stop: int) -> Mpeg:
 
 
 def _continues(found: Mpeg, frame: Frame, data: Bytes, place: int, stop: int) -> bool:
-    """Whether a frame belongs to what came before it: of the same form, or the first of several of another."""
+    """Whether a frame belongs to what came before it: of the same form, or the first of several of
+    another.
+    """
     before = found.pieces[-1].first if found.pieces else None
     if before is not None and (before.form, before.channels) == (frame.form, frame.channels):
         return True
@@ -207,7 +233,9 @@ def _take(found: Mpeg, frame: Frame, head: bytes, data: Bytes, place: int) -> No
 
 
 def _announcement(frame: Frame, content: bytes) -> tuple[bytes, int | None]:
-    """Kind of a frame without sound and the number of frames that it announces; b"" for a frame with sound."""
+    """Kind of a frame without sound and the number of frames that it announces; b"" for a frame
+    with sound.
+    """
     at = frame.info_at
     if content[at : at + 4] in (b"Xing", b"Info"):
         flags = int.from_bytes(content[at + 4 : at + 8], "big")

@@ -1,4 +1,6 @@
-"""The pages of an Ogg file (RFC 3533): the streams that are chained in it, and whether each is whole."""
+"""The pages of an Ogg file (RFC 3533): the streams that are chained in it, and whether each is
+whole.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ FLAC_MAPPING = 9  # bytes before "fLaC" in the first packet of FLAC in Ogg
 class Link:
     """One of the streams that follow each other, with those that play at the same time (`serials`).
 
-    start, stop: bytes. codec: the first bytes of its first packet. ended: serials whose last page was seen.
+    start, stop: bytes. codec: the first bytes of its first packet. ended: serials whose last page
+    was seen.
     lost: pages whose number was skipped. bodies: where the pages' contents lie, for FLAC only.
     """
 

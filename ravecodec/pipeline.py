@@ -1,7 +1,9 @@
-"""Blocks of audio <-> the bytes of a stream, with a loaded model: `EncodePipeline` and `DecodePipeline`.
+"""Blocks of audio <-> the bytes of a stream, with a loaded model: `EncodePipeline` and
+`DecodePipeline`.
 
-They join `codec.py` (samples <-> symbols) and the bitstream (symbols <-> bytes), keep the books, and deal with damage.
-`transcode.py` puts files and models around them. Memory does not grow with length.
+They join `codec.py` (samples <-> symbols) and the bitstream (symbols <-> bytes), keep the books,
+and deal with damage. `transcode.py` puts files and models around them. Memory does not grow with
+length.
 """
 
 from __future__ import annotations
@@ -54,7 +56,10 @@ def _digestible(symbols: NDArray[np.int32], step_index: int, silent: bool) -> by
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is. seconds: of audio done; share: 0 to 1, None where the end is not known; bytes: of the stream."""
+    """How far it is.
+
+    seconds: of audio done; share: 0 to 1, None where the end is not known; bytes: of the stream.
+    """
 
     seconds: float
     share: float | None
@@ -69,7 +74,9 @@ def progress_at(samples: int, total: int | None, rate: int, count: int) -> Progr
 class EncodePipeline:
     """One stream on its way into a file, with a hash of all its symbols."""
 
-    def __init__(self, model: Model, info: StreamInfo, file: SupportsWrite, meta: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self, model: Model, info: StreamInfo, file: SupportsWrite, meta: Mapping[str, Any] | None
+    ) -> None:
         self._model = model
         self._static = tables_for(model, info.model_id)
         self._writer = StreamWriter(file, info, self._static)
@@ -91,7 +98,10 @@ class EncodePipeline:
 
         total: samples, if known. effort: as for `Encoder`.
         """
-        encoder, rate = Encoder(self._model, self._writer.info, effort), self._writer.info.sample_rate
+        encoder, rate = (
+            Encoder(self._model, self._writer.info, effort),
+            self._writer.info.sample_rate,
+        )
         for block in blocks:
             self._write(encoder.process(block))
             yield progress_at(encoder.samples, total, rate, self._writer.bytes.total)
@@ -135,7 +145,9 @@ class EncodePipeline:
             symbols = reader.decode_chunk(chunk, self._static)
             digest.update(_digestible(symbols, chunk.step_index, chunk.silent))
         if digest.digest() != self._digest.digest() or reader.total_samples != self._samples:
-            raise CorruptError(f"{name}: what was written does not decode to the symbols that were encoded")
+            raise CorruptError(
+                f"{name}: what was written does not decode to the symbols that were encoded"
+            )
 
     def summary(self) -> StreamSummary:
         """What was written."""
@@ -146,10 +158,11 @@ class EncodePipeline:
 class DecodePipeline:
     """The audio of a stream at `rate` Hz, block by block.
 
-    salvage: where the stream is damaged, hold the sound and go on with the next intact chunk; `damage` lists where.
-    precision: as for `Decoder`. part: first sample of the output and the one behind the last, None for the end; what
-    comes out is that slice of the whole, bit for bit, and nothing is read behind it. index: of the stream, to get to
-    the part without reading what is before it; the reader's file must be seekable then.
+    salvage: where the stream is damaged, hold the sound and go on with the next intact chunk;
+    `damage` lists where. precision: as for `Decoder`. part: first sample of the output and the one
+    behind the last, None for the end; what comes out is that slice of the whole, bit for bit, and
+    nothing is read behind it. index: of the stream, to get to the part without reading what is
+    before it; the reader's file must be seekable then.
     """
 
     def __init__(
@@ -180,7 +193,9 @@ class DecodePipeline:
 
     def _seek(self, index: Sequence[IndexEntry]) -> None:
         """Go on behind the last chunk of which nothing is needed, if there is one."""
-        before = bisect_right(index, self._first, key=lambda entry: entry.first_frame + entry.frames)
+        before = bisect_right(
+            index, self._first, key=lambda entry: entry.first_frame + entry.frames
+        )
         if before:
             self._reader.seek_behind(index[before - 1])
 
@@ -193,7 +208,9 @@ class DecodePipeline:
         for block in self._blocks():
             if not np.isfinite(block).all():
                 at = f"sample {self._samples}"
-                raise CorruptError(f"{self._reader.name}: decodes to NaN or infinity after {at}, expected audio")
+                raise CorruptError(
+                    f"{self._reader.name}: decodes to NaN or infinity after {at}, expected audio"
+                )
             self._samples = self._decoder.position
             begin = self._samples - block.shape[1]
             wanted = block[:, max(0, start - begin) : None if end is None else max(0, end - begin)]
@@ -214,16 +231,24 @@ class DecodePipeline:
         yield from self._decoder.flush(total)
 
     def _check_start(self, total: int) -> None:
-        length, start = resampled_length(total, self._reader.info.sample_rate, self._rate), self._part[0]
+        length, start = (
+            resampled_length(total, self._reader.info.sample_rate, self._rate),
+            self._part[0],
+        )
         if start and start >= length:
             where = f"sample {start} ({start / self._rate:.3f} s)"
-            raise UsageError(f"{self._reader.name}: has {length} samples, expected more up to the start at {where}")
+            raise UsageError(
+                f"{self._reader.name}: has {length} samples, expected more up to the start at "
+                f"{where}"
+            )
 
     def _decode_chunk(self, chunk: Chunk) -> Iterator[Audio]:
         self._chunks += 1
         try:
             if self._chunks == 1 and chunk.first_frame == 0 and (before := self._reader.lead_in):
-                self._decoder.lead_in(self._reader.decode_chunk(before, self._decoder.static), before.step_index)
+                self._decoder.lead_in(
+                    self._reader.decode_chunk(before, self._decoder.static), before.step_index
+                )
             symbols = self._reader.decode_chunk(chunk, self._decoder.static)
             if self._chunks == 1 and chunk.first_frame and not self._salvage:
                 self._decoder.resume(chunk.first_frame)
@@ -232,25 +257,34 @@ class DecodePipeline:
                 raise
             self._chunks -= 1
             self._lost.add(chunk.size, len(chunk.payload))
-            yield from self._conceal(Damage(chunk.first_frame, chunk.frames, chunk.offset, chunk.size, str(error)))
+            yield from self._conceal(
+                Damage(chunk.first_frame, chunk.frames, chunk.offset, chunk.size, str(error))
+            )
         else:
             self._frames += chunk.frames
             self._used.add(chunk.size, len(chunk.payload))
             yield from self._decoder.process(symbols, chunk.step_index, chunk.silent)
 
     def _conceal(self, damage: Damage) -> Iterator[Audio]:
-        """Hold the sound over a gap; one that ends beyond what a stream may last is no gap but another damage."""
+        """Hold the sound over a gap; one that ends beyond what a stream may last is no gap but
+        another damage.
+        """
         self.damage.append(damage)
         info, frames = self._reader.info, damage.frames or 0
         if (damage.first_frame + frames) * info.hop > Limits().seconds * info.model_rate:
-            raise CorruptError(f"{self._reader.name}: {frames} frames are missing at byte {damage.offset}, too many")
+            raise CorruptError(
+                f"{self._reader.name}: {frames} frames are missing at byte {damage.offset}, too "
+                "many"
+            )
         for start in range(0, frames, GAP):
             yield from self._decoder.skip(min(GAP, frames - start))
 
     def _total(self) -> int:
-        """Samples of the original: as END says, or as far as the frames go where END is lost or cannot be trusted.
+        """Samples of the original: as END says, or as far as the frames go where END is lost or
+        cannot be trusted.
 
-        After damage END's own checksum cannot be verified, so its total counts only if it ends in the last frame.
+        After damage END's own checksum cannot be verified, so its total counts only if it ends in
+        the last frame.
         """
         reader, info = self._reader, self._reader.info
         whole = reader.frames * info.hop * info.sample_rate // info.model_rate
@@ -259,7 +293,9 @@ class DecodePipeline:
         if total is None or (self.damage and not whole - frame <= total <= whole):
             return whole
         if resampled_length(total, info.sample_rate, self._rate) < self._samples:
-            raise CorruptError(f"{reader.name}: ends with {total} samples, but its chunks hold more")
+            raise CorruptError(
+                f"{reader.name}: ends with {total} samples, but its chunks hold more"
+            )
         return total
 
     def summary(self) -> StreamSummary:
@@ -272,6 +308,13 @@ class DecodePipeline:
             samples = self._frames * info.hop * info.sample_rate // info.model_rate
             found = summarise(info, samples, self._frames, self._chunks, self._used)
             return replace(found, lost_bytes=self._lost.total)
-        found = summarise(self._reader.info, self._total(), self._reader.frames, self._chunks, self._reader.bytes)
-        payload, framing = found.payload_bytes - self._lost.payload, found.framing_bytes - self._lost.framing
-        return replace(found, payload_bytes=payload, framing_bytes=framing, lost_bytes=self._lost.total)
+        found = summarise(
+            self._reader.info, self._total(), self._reader.frames, self._chunks, self._reader.bytes
+        )
+        payload, framing = (
+            found.payload_bytes - self._lost.payload,
+            found.framing_bytes - self._lost.framing,
+        )
+        return replace(
+            found, payload_bytes=payload, framing_bytes=framing, lost_bytes=self._lost.total
+        )

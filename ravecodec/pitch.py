@@ -1,8 +1,9 @@
 """Pitch without time: `PitchShift`, a phase vocoder and a resampler, as a stream.
 
-The audio is made `ratio` times as long at its own pitch, then played `ratio` times as fast. Longer: Laroche & Dolson,
-"Improved phase vocoder time-scale modification of audio" (1999), with identity phase locking; a spectrum's bins are
-turned together with the peak that they belong to, in both channels alike, so that the stereo image stays.
+The audio is made `ratio` times as long at its own pitch, then played `ratio` times as fast. Longer:
+Laroche & Dolson, "Improved phase vocoder time-scale modification of audio" (1999), with identity
+phase locking; a spectrum's bins are turned together with the peak that they belong to, in both
+channels alike, so that the stereo image stays.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ def check_pitch(semitones: float) -> None:
 
 
 class PitchShift:
-    """Audio at `rate` Hz in pieces of any length -> the same time, `semitones` higher, as many samples.
+    """Audio at `rate` Hz in pieces of any length -> the same time, `semitones` higher, as many
+    samples.
 
-    The joined output depends only on the joined input. No shift passes everything on as it is. Memory does not grow
-    with length. UsageError for more than MOST_SEMITONES either way.
+    The joined output depends only on the joined input. No shift passes everything on as it is.
+    Memory does not grow with length. UsageError for more than MOST_SEMITONES either way.
     """
 
     def __init__(self, rate: int, channels: int, semitones: float) -> None:
@@ -67,10 +69,11 @@ class PitchShift:
 
 
 class Stretch:
-    """Audio at `rate` Hz in pieces of any length -> `ratio` times as long at the same pitch, rounded to samples.
+    """Audio at `rate` Hz in pieces of any length -> `ratio` times as long at the same pitch,
+    rounded to samples.
 
-    Window k is taken around sample k * hop / ratio and put around sample k * hop, turned in phase so that it goes on
-    where the one before it leaves off. Beyond both ends there are zeros.
+    Window k is taken around sample k * hop / ratio and put around sample k * hop, turned in phase
+    so that it goes on where the one before it leaves off. Beyond both ends there are zeros.
     """
 
     def __init__(self, rate: int, channels: int, ratio: float) -> None:
@@ -78,11 +81,17 @@ class Stretch:
         self._hop = self._size // OVERLAP
         self._ratio = ratio
         self._window = np.hanning(self._size + 1)[:-1]
-        self._number = self._first = 1 - OVERLAP // 2  # of the next window, and of the first that reaches sample 0
-        self._begin = self._middle() - self._hop - self._size // 2  # sample of the input where `_held` begins
+        self._number = self._first = (
+            1 - OVERLAP // 2
+        )  # of the next window, and of the first that reaches sample 0
+        self._begin = (
+            self._middle() - self._hop - self._size // 2
+        )  # sample of the input where `_held` begins
         self._held = np.zeros((channels, -self._begin), np.float32)
         self._received = self._emitted = 0
-        self._sum = np.zeros((channels, self._size))  # of windows, from the start of the next one on
+        self._sum = np.zeros(
+            (channels, self._size)
+        )  # of windows, from the start of the next one on
         bins = self._size // 2 + 1
         self._turn = np.zeros(bins)  # of the window before, radians
         self._before: Spectrum = np.zeros((channels, bins), np.complex128)
@@ -111,13 +120,17 @@ class Stretch:
         return np.fft.rfft(self._held[:, start : start + self._size] * self._window)
 
     def _next(self) -> Audio:
-        """Adds the next window; returns the hop of samples that it completes, none of which is before the start."""
+        """Adds the next window; returns the hop of samples that it completes, none of which is
+        before the start.
+        """
         middle = self._middle()
         spectrum = self._spectrum(middle)
         if self._number > self._first:
             self._turn = self._turned(spectrum, self._spectrum(middle - self._hop))
         self._before = spectrum
-        self._sum += np.fft.irfft(spectrum * np.exp(1j * self._turn)) * self._window * ANALYSIS_SCALE
+        self._sum += (
+            np.fft.irfft(spectrum * np.exp(1j * self._turn)) * self._window * ANALYSIS_SCALE
+        )
         ready = self._sum[:, : self._hop].astype(np.float32)
         self._sum = np.pad(self._sum[:, self._hop :], ((0, 0), (0, self._hop)))
         before_start = self._size // 2 - self._number * self._hop
@@ -128,8 +141,8 @@ class Stretch:
         return ready
 
     def _turned(self, spectrum: Spectrum, hop_ago: Spectrum) -> NDArray[np.float64]:
-        """The turn of each bin: that of its peak, for which the input's window one hop ago would follow on without a
-        seam from the window that was put out before."""
+        """The turn of each bin: that of its peak, for which the input's window one hop ago would
+        follow on without a seam from the window that was put out before."""
         peaks = peaks_of((np.abs(spectrum) ** 2).sum(0))
         step = np.angle((self._before[:, peaks] * hop_ago[:, peaks].conj()).sum(0))
         turns = self._turn[peaks] + step
@@ -146,10 +159,16 @@ class Stretch:
 
 
 def peaks_of(power: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Bins that are greater than PEAK_REACH ones on both sides; the greatest alone where there are none."""
+    """Bins that are greater than PEAK_REACH ones on both sides; the greatest alone where there are
+    none.
+    """
     padded = np.pad(power, PEAK_REACH, constant_values=-1.0)
     beside = np.stack(
-        [padded[PEAK_REACH + k : PEAK_REACH + k + len(power)] for k in range(-PEAK_REACH, PEAK_REACH + 1) if k]
+        [
+            padded[PEAK_REACH + k : PEAK_REACH + k + len(power)]
+            for k in range(-PEAK_REACH, PEAK_REACH + 1)
+            if k
+        ]
     )
     peaks = np.flatnonzero(power > beside.max(axis=0))
     return peaks if len(peaks) else np.array([int(power.argmax())])

@@ -1,7 +1,9 @@
-"""Tasks in processes of their own: each loads what it needs once, and the death of one costs no more than its task.
+"""Tasks in processes of their own: each loads what it needs once, and the death of one costs no
+more than its task.
 
-The processes are spawned, not forked, because torch's threads do not survive a fork. Each has a pipe to the one that
-started it, so it is known which task a process died of; the pools of the standard library give up all tasks then.
+The processes are spawned, not forked, because torch's threads do not survive a fork. Each has a
+pipe to the one that started it, so it is known which task a process died of; the pools of the
+standard library give up all tasks then.
 With one process wanted, everything is done in the calling one.
 """
 
@@ -37,13 +39,19 @@ class Work(Protocol[T_contra, R_co]):
     """What is to be done with every task. It is sent to the processes, so it can be pickled."""
 
     def start(self) -> Callable[[T_contra, Hear], R_co]:
-        """Loads what all tasks share, and returns the function that does one task. That function raises nothing."""
+        """Loads what all tasks share, and returns the function that does one task.
+
+        That function raises nothing.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Died:
-    """What stands in place of a result where the process died. code: its exit status, negative for a signal's."""
+    """What stands in place of a result where the process died.
+
+    code: its exit status, negative for a signal's.
+    """
 
     code: int | None
 
@@ -55,7 +63,9 @@ class Died:
 
 
 class _Stop(BaseException):
-    """The calling process wants this one to end; unwinds the stack, so that temporary files are removed."""
+    """The calling process wants this one to end; unwinds the stack, so that temporary files are
+    removed.
+    """
 
 
 def run_tasks(
@@ -67,11 +77,13 @@ def run_tasks(
     begin: Callable[[T], None] = lambda task: None,
     hear: Callable[[T, float], None] | None = None,
 ) -> Generator[tuple[T, R | Died], None, None]:
-    """Does all tasks in up to `jobs` processes and yields each with its result, in the order in which they end.
+    """Does all tasks in up to `jobs` processes and yields each with its result, in the order in
+    which they end.
 
-    threads: of the numerical libraries in each process. begin: called here before a task is handed out. hear: called
-    here with the share of a task that is done, now and then; None where nobody wants to know. Close the iterator if it
-    is left early (`contextlib.closing`): tasks in hand are then given up, and their temporary files removed.
+    threads: of the numerical libraries in each process. begin: called here before a task is handed
+    out. hear: called here with the share of a task that is done, now and then; None where nobody
+    wants to know. Close the iterator if it is left early (`contextlib.closing`): tasks in hand are
+    then given up, and their temporary files removed.
 
     Raises:
         What `work.start` raises, from any of the processes.
@@ -82,7 +94,10 @@ def run_tasks(
 
 
 def _run_here(
-    work: Work[T, R], tasks: Iterable[T], begin: Callable[[T], None], hear: Callable[[T, float], None] | None
+    work: Work[T, R],
+    tasks: Iterable[T],
+    begin: Callable[[T], None],
+    hear: Callable[[T, float], None] | None,
 ) -> Generator[tuple[T, R | Died], None, None]:
     do = None
     for task in tasks:
@@ -108,7 +123,7 @@ class _Throttled:
             self._tell(share)
 
 
-# ---- the calling process ---------------------------------------------------------------------------------------------
+# ---- the calling process -------------------------------------------------------------------------
 
 
 class _Worker(Generic[T]):
@@ -230,7 +245,9 @@ class _Pool(Generic[T, R]):
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes that are started within the block never hear of Ctrl-C: this one decides what becomes of them."""
+    """Processes that are started within the block never hear of Ctrl-C: this one decides what
+    becomes of them.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -256,7 +273,7 @@ def _threads_of_children(count: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-# ---- the other ones --------------------------------------------------------------------------------------------------
+# ---- the other ones ------------------------------------------------------------------------------
 
 
 def _serve(pipe: Connection, work: Work[Any, Any], heard: bool) -> None:
@@ -275,7 +292,9 @@ def _serve(pipe: Connection, work: Work[Any, Any], heard: bool) -> None:
 
 
 def _stop_on_signals() -> None:
-    """The first SIGTERM or SIGHUP raises _Stop; a SIGHUP that is ignored, as `nohup` does, stays so."""
+    """The first SIGTERM or SIGHUP raises _Stop; a SIGHUP that is ignored, as `nohup` does, stays
+    so.
+    """
     numbers = [signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:

@@ -1,7 +1,9 @@
-"""float32 or bfloat16: what the layers of a network compute in, and which of the two is faster here.
+"""float32 or bfloat16: what the layers of a network compute in, and which of the two is faster
+here.
 
-A processor with AMX computes in bfloat16 twice as fast, one without any instruction for it eight times as slow as in
-float32; what a processor says about itself does not tell how fast it is. So `auto` times a few layers.
+A processor with AMX computes in bfloat16 twice as fast, one without any instruction for it eight
+times as slow as in float32; what a processor says about itself does not tell how fast it is. So
+`auto` times a few layers.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ if TYPE_CHECKING:  # torch is not imported before it is needed
 
 PRECISIONS = ("float32", "bfloat16")
 AUTO = "auto"
-LAYERS, CHANNELS, ROWS, COLUMNS = 4, 96, 32, 64  # of the network that is timed: a middle level of the default preset
+LAYERS, CHANNELS, ROWS, COLUMNS = (
+    4,
+    96,
+    32,
+    64,
+)  # of the network that is timed: a middle level of the default preset
 ROUNDS = 3
 WORTHWHILE = 1.15  # times faster, before bfloat16 is preferred
 
@@ -48,7 +55,10 @@ def _timed(network: nn.Module, x: Tensor, precision: str, training: bool) -> flo
 
     began = time.perf_counter()
     enabled = precision == "bfloat16"
-    with torch.set_grad_enabled(training), torch.autocast(x.device.type, torch.bfloat16, enabled=enabled):
+    with (
+        torch.set_grad_enabled(training),
+        torch.autocast(x.device.type, torch.bfloat16, enabled=enabled),
+    ):
         total = network(x).float().sum()
     if training:
         total.backward()

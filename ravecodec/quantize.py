@@ -1,8 +1,9 @@
-"""Latents <-> symbols: project on the model's axes, divide by the step, round; and back, at centroids.
+"""Latents <-> symbols: project on the model's axes, divide by the step, round; and back, at
+centroids.
 
-The step of axis i is base_i * 2^(g / 8), g the stream's step index; base_i = sqrt(12) * (posterior spread along the
-axis), so that at g = 0 rounding adds as much noise as the generator was trained with. Training (stage 2) and the codec
-call the same functions.
+The step of axis i is base_i * 2^(g / 8), g the stream's step index; base_i = sqrt(12) * (posterior
+spread along the axis), so that at g = 0 rounding adds as much noise as the generator was trained
+with. Training (stage 2) and the codec call the same functions.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def base_steps(latent: LatentSpace) -> NDArray[np.float64]:
 
 
 def _density(shape: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit-variance density, up to a constant factor, of a shape of the format's table family (SPEC section 6)."""
+    """Unit-variance density, up to a constant factor, of a shape of the format's table family (SPEC
+    section 6).
+    """
     x = np.abs(x)
     if shape == "gaussian":
         return np.exp(-(x**2) / 2)
@@ -47,8 +50,8 @@ def _density(shape: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=4096)
 def centroids(shape: str, sigma: float) -> NDArray[np.float64]:
-    """Mean value in steps of each cell q = 0 .. CENTROIDS, float64, for a source of this shape and standard deviation
-    (in steps): between the cell's inner edge and its middle."""
+    """Mean value in steps of each cell q = 0 .. CENTROIDS, float64, for a source of this shape and
+    standard deviation (in steps): between the cell's inner edge and its middle."""
     cells = np.arange(CENTROIDS + 1)[:, None]
     points = cells + (np.arange(GRID) + 0.5) / GRID - 0.5
     weights = _density(shape, points / sigma)
@@ -68,7 +71,9 @@ def _nearest_edge(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 class Quantizer:
     """One operating point: the first `dims` axes at step index `step_index`."""
 
-    def __init__(self, latent: LatentSpace, coding: Coding, dims: int, step_index: int, fill: bool) -> None:
+    def __init__(
+        self, latent: LatentSpace, coding: Coding, dims: int, step_index: int, fill: bool
+    ) -> None:
         if not 0 <= dims <= len(coding.base):
             raise ModelError(f"dims is {dims}; this model has 0 to {len(coding.base)}")
         self.latent = latent
@@ -81,9 +86,14 @@ class Quantizer:
     @cached_property
     def centroids(self) -> NDArray[np.float64]:
         """[dims, CENTROIDS + 1] in steps."""
-        scales = np.clip(self.static.scales[: self.dims].astype(int) - self.step_index, 0, len(SIGMAS) - 1)
+        scales = np.clip(
+            self.static.scales[: self.dims].astype(int) - self.step_index, 0, len(SIGMAS) - 1
+        )
         shapes = self.static.shapes[: self.dims]
-        rows = [centroids(SHAPES[shape], SIGMAS[scale]) for shape, scale in zip(shapes, scales, strict=True)]
+        rows = [
+            centroids(SHAPES[shape], SIGMAS[scale])
+            for shape, scale in zip(shapes, scales, strict=True)
+        ]
         return np.reshape(rows, (self.dims, CENTROIDS + 1))
 
     def symbols(self, z: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -94,7 +104,9 @@ class Quantizer:
         return self.rounded(self.axes(z))
 
     def axes(self, z: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The first half of `symbols`: latents [frames, latent] -> axis vectors float64 [frames, dims]."""
+        """The first half of `symbols`: latents [frames, latent] -> axis vectors float64 [frames,
+        dims].
+        """
         y = self.latent.project(z.astype(np.float64))[:, : self.dims]
         if not np.isfinite(y).all():
             raise ModelError("latents hold NaN or infinity; the model cannot code this sound")
@@ -104,24 +116,38 @@ class Quantizer:
         """The second half of `symbols`: axis vectors in steps."""
         return np.clip(np.rint(y / self.step), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
-    def latents(self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
-        """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes: from the prior, or zero."""
+    def latents(
+        self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0
+    ) -> NDArray[np.float32]:
+        """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes: from the prior,
+        or zero.
+        """
         return self.filled(self.values(symbols), first_frame, seed)
 
     def values(self, symbols: NDArray[np.int32]) -> NDArray[np.float64]:
-        """The first step of `latents`: symbols [frames, dims] -> axis vectors [frames, dims], which round to them."""
+        """The first step of `latents`: symbols [frames, dims] -> axis vectors [frames, dims], which
+        round to them.
+        """
         size = np.abs(symbols)
         inner = np.take_along_axis(self.centroids.T, np.minimum(size, CENTROIDS), axis=0)
-        values: NDArray[np.float64] = np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
+        values: NDArray[np.float64] = (
+            np.where(size <= CENTROIDS, np.sign(symbols) * inner, symbols) * self.step
+        )
         return values
 
-    def filled(self, y: NDArray[np.float64], first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
-        """The last step of `latents`: axis vectors [frames, dims], quantised or not -> latents [frames, latent]."""
+    def filled(
+        self, y: NDArray[np.float64], first_frame: int = 0, seed: int = 0
+    ) -> NDArray[np.float32]:
+        """The last step of `latents`: axis vectors [frames, dims], quantised or not -> latents
+        [frames, latent].
+        """
         rest = self._rest(first_frame, len(y), seed)
         return self.latent.unproject(np.concatenate([y, rest], axis=1)).astype(np.float32)
 
     def _rest(self, first_frame: int, frames: int, seed: int) -> NDArray[np.float64]:
-        """Values of the cropped axes [frames, latent - dims]; noise depends on (seed, frame, axis) only."""
+        """Values of the cropped axes [frames, latent - dims]; noise depends on (seed, frame, axis)
+        only.
+        """
         cropped = len(self.latent.mean) - self.dims
         if not self.fill or cropped == 0:
             return np.zeros((frames, cropped))

@@ -1,8 +1,9 @@
-"""A target rate: the piece is analysed once, then the finest step is looked for whose stream is small enough.
+"""A target rate: the piece is analysed once, then the finest step is looked for whose stream is
+small enough.
 
-Steps are tried by really coding, framing and metadata included, so the promise holds for the file. What the network
-made of the audio is kept in a temporary file meanwhile (about 50 MB an hour), and for a search the audio too (1.4 GB an
-hour): memory does not grow with length.
+Steps are tried by really coding, framing and metadata included, so the promise holds for the file.
+What the network made of the audio is kept in a temporary file meanwhile (about 50 MB an hour), and
+for a search the audio too (1.4 GB an hour): memory does not grow with length.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from ravecodec.search import Search
 BLOCK, AUDIO_BLOCK = 512, 32  # frames read back at a time, without and with their audio
 SILENT, LEAD = 1, 2  # flags of frames in a file
 FINER, COARSEST = 24, 64  # steps tried: from three octaves finer than the model's default
-USED = 0.98  # share of the bits that the step leaves over which a search may use: framing is not exact
+USED = (
+    0.98  # share of the bits that the step leaves over which a search may use: framing is not exact
+)
 
 
 class Recording:
@@ -38,7 +41,9 @@ class Recording:
     `info` says which axes are kept; its step index does not matter.
     """
 
-    def __init__(self, model: Model, info: StreamInfo, meta: Mapping[str, Any] | None, effort: Effort) -> None:
+    def __init__(
+        self, model: Model, info: StreamInfo, meta: Mapping[str, Any] | None, effort: Effort
+    ) -> None:
         self._model, self._info, self._meta, self._effort = model, info, meta, effort
         self._samples = 0
         self._files = ExitStack()
@@ -52,8 +57,13 @@ class Recording:
         self._files.close()
 
     def record(self, blocks: Iterable[Audio], total: int | None = None) -> Iterator[Progress]:
-        """Takes the whole audio; reports after every block float32 [channels, n]. total: samples, if known."""
-        analysis = Analysis(self._model, self._info.sample_rate, self._info.seed, self._effort.corrections)
+        """Takes the whole audio; reports after every block float32 [channels, n].
+
+        total: samples, if known.
+        """
+        analysis = Analysis(
+            self._model, self._info.sample_rate, self._info.seed, self._effort.corrections
+        )
         for block in blocks:
             self._keep(analysis.process(block))
             yield progress_at(analysis.samples, total, self._info.sample_rate, 0)
@@ -68,7 +78,8 @@ class Recording:
                 self._frames.write(part)
 
     def finest_info(self, kbps: float) -> StreamInfo:
-        """The header with the smallest step index whose stream costs at most `kbps` kbit/s of its duration.
+        """The header with the smallest step index whose stream costs at most `kbps` kbit/s of its
+        duration.
 
         UsageError if even the coarsest step costs more.
         """
@@ -89,7 +100,9 @@ class Recording:
         return self._at(low)
 
     def search(self, info: StreamInfo, kbps: float) -> Iterator[Progress]:
-        """Replaces what was recorded by what a search finds for this header, at most `kbps` kbit/s as a stream."""
+        """Replaces what was recorded by what a search finds for this header, at most `kbps` kbit/s
+        as a stream.
+        """
         if not (self._samples and self._effort.iterations):
             return
         before = self._tried(info, self._axes).bytes
@@ -101,7 +114,9 @@ class Recording:
             for projected in search.process(part):
                 found.write(projected)
                 frames += len(projected.axes)
-            share_done = min(1.0, frames * info.hop * info.sample_rate / info.model_rate / self._samples)
+            share_done = min(
+                1.0, frames * info.hop * info.sample_rate / info.model_rate / self._samples
+            )
             yield Progress(share_done * self._samples / info.sample_rate, share_done, 0)
         for projected in search.flush():
             found.write(projected)
@@ -146,7 +161,9 @@ class AxesFile:
 
 
 class FramesFile:
-    """`Analysed` frames without their spreads: rows of float32, the latents, a flag, and the audio."""
+    """`Analysed` frames without their spreads: rows of float32, the latents, a flag, and the
+    audio.
+    """
 
     def __init__(self, model: Model, files: ExitStack) -> None:
         config = model.config

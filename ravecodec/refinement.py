@@ -1,8 +1,9 @@
 """Learned corrections of posterior means, as a stream.
 
-`Rave.refine` does the same to whole crops in training. Here the distance of decoded latents to the audio is taken for
-one block of frames after the other, at fixed places of the stream, and a latent's gradient is the sum over all blocks
-that it is heard in. So the result does not depend on how the audio was cut into pieces, and memory does not grow.
+`Rave.refine` does the same to whole crops in training. Here the distance of decoded latents to the
+audio is taken for one block of frames after the other, at fixed places of the stream, and a
+latent's gradient is the sum over all blocks that it is heard in. So the result does not depend on
+how the audio was cut into pieces, and memory does not grow.
 """
 
 from __future__ import annotations
@@ -22,17 +23,21 @@ from ravecodec.models.refine import REACH, distance_gradient
 
 
 class Correction:
-    """One learned correction. `process` feeds frames of any number, `flush` ends the stream; both yield the same
-    frames with corrected means, some later."""
+    """One learned correction. `process` feeds frames of any number, `flush` ends the stream; both
+    yield the same frames with corrected means, some later."""
 
     def __init__(self, model: Model, seed: int) -> None:
-        assert model.network.refiner is not None, "effort_of asks for corrections of such models only"
+        assert model.network.refiner is not None, (
+            "effort_of asks for corrections of such models only"
+        )
         self._network, self._refiner, self._seed = model.network, model.network.refiner, seed
         self._device = device_of(model)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
         self._held = no_frames(model)  # begins at frame `_begin`
-        self._gradient = np.zeros_like(self._held.means)  # of the same frames, as far as it is known
+        self._gradient = np.zeros_like(
+            self._held.means
+        )  # of the same frames, as far as it is known
         self._begin = 0
         self._received = 0  # frames
         self._compared = 0  # frames
@@ -56,8 +61,8 @@ class Correction:
         yield from self._emit(self._received)
 
     def _frames(self, first: int, last: int) -> NDArray[np.intp]:
-        """Where frames first .. last - 1 lie in `_held`; beyond both ends of the stream the outermost frame is
-        repeated, as the decoder does."""
+        """Where frames first .. last - 1 lie in `_held`; beyond both ends of the stream the
+        outermost frame is repeated, as the decoder does."""
         return np.clip(np.arange(first, last), self._begin, self._received - 1) - self._begin
 
     def _compare(self, end: int) -> None:

@@ -1,4 +1,6 @@
-"""A predictor for a model that is finished: fitted to audio, put beside the weights, which stay as they are."""
+"""A predictor for a model that is finished: fitted to audio, put beside the weights, which stay as
+they are.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,13 @@ def refit_model(
     force: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> ModelEntry:
-    """Writes a copy of a model with a predictor fitted to the audio below the folder `data` (SPEC section 7.3).
+    """Writes a copy of a model with a predictor fitted to the audio below the folder `data` (SPEC
+    section 7.3).
 
-    Streams of the copy take fewer bytes for the same symbols and sound. Its id is another; it decodes streams of the
-    model as well, but the model does not decode those of the copy. About `frames` frames are looked at, as many of
-    every file, from two fifths of it on. Files that cannot be read are reported and left out.
+    Streams of the copy take fewer bytes for the same symbols and sound. Its id is another; it
+    decodes streams of the model as well, but the model does not decode those of the copy. About
+    `frames` frames are looked at, as many of every file, from two fifths of it on. Files that
+    cannot be read are reported and left out.
 
     Raises:
         InputError: no audio, or less than 1,000 frames of it. ModelError, OutputError.
@@ -54,15 +58,22 @@ def refit_model(
     if (found := sum(map(len, runs))) < FEWEST:
         seconds = FEWEST * loaded.config.hop / loaded.config.sample_rate
         raise InputError(
-            f"{data}: has audio for {found} frames of this model, expected {FEWEST} ({seconds:.0f} s) or more"
+            f"{data}: has audio for {found} frames of this model, expected {FEWEST} ({seconds:.0f} "
+            "s) or more"
         )
     prediction = fit_prediction(loaded.latent, loaded.coding.base, runs)
     with AtomicFile(target, force=force) as file:
-        file.write(package_with(entry.path, prediction, {REFIT_OF: [*earlier_ids(entry.info), entry.id.hex()]}))
+        file.write(
+            package_with(
+                entry.path, prediction, {REFIT_OF: [*earlier_ids(entry.info), entry.id.hex()]}
+            )
+        )
     return read_entry(target)
 
 
-def _runs(model: Model, files: list[Path], frames: int, report: Callable[[str], None]) -> Iterator[Latents]:
+def _runs(
+    model: Model, files: list[Path], frames: int, report: Callable[[str], None]
+) -> Iterator[Latents]:
     """Latents of an excerpt of each file, as they are before quantisation."""
     share = max(SHORTEST, -(-frames // len(files)))
     seen = 0
@@ -81,7 +92,9 @@ def _runs(model: Model, files: list[Path], frames: int, report: Callable[[str], 
 
 
 def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
-    """Latents [frames, latent] of about so many frames of a file, from two fifths of it on, before quantisation."""
+    """Latents [frames, latent] of about so many frames of a file, from two fifths of it on, before
+    quantisation.
+    """
     wanted = int(frames * model.config.hop * audio.sample_rate / model.config.sample_rate)
     begin = int(PLACE * max(0, (audio.frames or 0) - wanted))
     analysis = Analysis(model, audio.sample_rate, 0, effort_of(model, None).corrections)
@@ -94,4 +107,6 @@ def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
             parts += [part.means[part.lead :] for part in analysis.process(piece)]
         if position >= begin + wanted:
             break
-    return np.concatenate(list(chain(parts, (part.means[part.lead :] for part in analysis.flush()))))
+    return np.concatenate(
+        list(chain(parts, (part.means[part.lead :] for part in analysis.flush())))
+    )

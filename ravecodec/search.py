@@ -1,13 +1,16 @@
-"""Search at the encoder: symbols that sound nearer to the audio for the same bits, found by gradient.
+"""Search at the encoder: symbols that sound nearer to the audio for the same bits, found by
+gradient.
 
-What is sent is a few hundred integers a frame, and the generator is differentiable. So for one block of frames after
-the other, with its neighbours held, Adam moves the axis vectors to lower
+What is sent is a few hundred integers a frame, and the generator is differentiable. So for one
+block of frames after the other, with its neighbours held, Adam moves the axis vectors to lower
 
-    distance of what the decoder will play to the audio + weight * bits under the stream's own tables.
+    distance of what the decoder will play to the audio + weight * bits under the stream's own
+    tables.
 
-The decoder's own rounding, centroids, fill and excitation are in the loop; gradients pass the rounding as if it were
-not there (Bengio, Leonard & Courville 2013). The weight follows the bits (dual ascent), so that the stream costs what
-it was given. The format and the decoder know nothing of it.
+The decoder's own rounding, centroids, fill and excitation are in the loop; gradients pass the
+rounding as if it were not there (Bengio, Leonard & Courville 2013). The weight follows the bits
+(dual ascent), so that the stream costs what it was given. The format and the decoder know nothing
+of it.
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 class Channel:
-    """What becomes of axis vectors between encoder and generator, and what they cost, as differentiable functions.
+    """What becomes of axis vectors between encoder and generator, and what they cost, as
+    differentiable functions.
 
     Axis vectors are in steps, float32 [frames, dims].
     """
@@ -69,7 +73,9 @@ class Channel:
         return y + (sent - y.detach())
 
     def latents(self, sent: Tensor, rest: Tensor) -> Tensor:
-        """Latents [frames, latent] of sent values; rest [frames, latent]: what the mean and cropped axes add."""
+        """Latents [frames, latent] of sent values; rest [frames, latent]: what the mean and cropped
+        axes add.
+        """
         return (sent * self._step) @ self._synthesis.T + rest
 
     def foreseen(self, y: Tensor, past: Tensor) -> Tensor:
@@ -89,10 +95,14 @@ class Channel:
         step_index = self._quantizer.step_index
         if self._predictor:
             return float(predicted_code_lengths(values, self._predictor, step_index, before).sum())
-        return ideal_code_length(values, self._quantizer.static.rows(step_index, self._quantizer.dims))
+        return ideal_code_length(
+            values, self._quantizer.static.rows(step_index, self._quantizer.dims)
+        )
 
     def length(self, y: Tensor, foreseen: Tensor) -> Tensor:
-        """Code length of each value of y in bits, where those were foreseen, interpolated between integers."""
+        """Code length of each value of y in bits, where those were foreseen, interpolated between
+        integers.
+        """
         size = (y - foreseen).abs()
         low = size.detach().floor().clamp(max=TABULATED - 1)
         below = self._lengths.gather(1, low.long().T).T
@@ -104,10 +114,11 @@ class Channel:
 class Excerpt:
     """A block to search and what surrounds it.
 
-    target: audio float32 [1, channels, samples] that is compared. latents: float32 [frames, latent] of the frames that
-    are known, with what is added to the searched part in the `own` ones. places: int64 [window], the frame that each
-    place of the generator's window shows, for beyond both ends of a stream the outermost frame is held. skip: frames of
-    the window before the target; clock: of its first frame.
+    target: audio float32 [1, channels, samples] that is compared. latents: float32 [frames, latent]
+    of the frames that are known, with what is added to the searched part in the `own` ones. places:
+    int64 [window], the frame that each place of the generator's window shows, for beyond both ends
+    of a stream the outermost frame is held. skip: frames of the window before the target; clock: of
+    its first frame.
     """
 
     target: Tensor
@@ -121,13 +132,15 @@ class Excerpt:
 class Search:
     """Frames in, axis vectors out: `process` feeds, `flush` ends.
 
-    Axis vectors that come out are whole multiples of the step, except where frames are silent and left as they were.
-    iterations: of Adam for each block. share: of the bits that the frames would cost without a search, what they may
-    cost, 1 or more; they never cost more than that so far. A block is searched when the frames up to twice the reach of
-    the decoder behind it are known.
+    Axis vectors that come out are whole multiples of the step, except where frames are silent and
+    left as they were. iterations: of Adam for each block. share: of the bits that the frames would
+    cost without a search, what they may cost, 1 or more; they never cost more than that so far. A
+    block is searched when the frames up to twice the reach of the decoder behind it are known.
     """
 
-    def __init__(self, model: Model, quantizer: Quantizer, seed: int, iterations: int, share: float = 1.0) -> None:
+    def __init__(
+        self, model: Model, quantizer: Quantizer, seed: int, iterations: int, share: float = 1.0
+    ) -> None:
         self._network, self._quantizer, self._seed = model.network, quantizer, seed
         self._iterations, self._share = iterations, share
         self._device = device_of(model)
@@ -137,7 +150,8 @@ class Search:
         self._weight = WEIGHT
         self._saved = 0.0  # bits that earlier blocks left over
         self._held = no_frames(model)  # begins at frame `_begin`
-        # Of the same frames: what is sent of those that were searched, of the others where the search begins.
+        # Of the same frames: what is sent of those that were searched, of the others where the
+        # search begins.
         self._symbols = np.zeros((0, quantizer.dims), np.int32)
         self._begin = 0
         self._received = 0  # frames
@@ -150,7 +164,9 @@ class Search:
         self._held = self._held.joined(frames)
         self._symbols = np.concatenate([self._symbols, self._quantizer.symbols(frames.means)])
         self._received += len(frames)
-        while self._received >= self._searched + self._block + self._reach.past + self._reach.future:
+        while (
+            self._received >= self._searched + self._block + self._reach.past + self._reach.future
+        ):
             yield self._search(self._searched + self._block)
 
     def flush(self) -> Iterator[Projected]:
@@ -174,8 +190,14 @@ class Search:
 
     def _excerpt(self, start: int, end: int) -> Excerpt:
         past, future = self._reach.past, self._reach.future
-        first, last = start - past - future, end + past + future  # latents that the compared sound depends on
-        compared = max(0, start - future), min(self._received, end + past)  # frames whose sound the block has a part in
+        first, last = (
+            start - past - future,
+            end + past + future,
+        )  # latents that the compared sound depends on
+        compared = (
+            max(0, start - future),
+            min(self._received, end + past),
+        )  # frames whose sound the block has a part in
         low, high = max(first, self._begin), min(last, self._received)
         rows = self._symbols[low - self._begin : high - self._begin].copy()
         rows[start - low : end - low] = 0
@@ -191,7 +213,9 @@ class Search:
         )
 
     def _improved(self, excerpt: Excerpt, start: Axes) -> Symbols:
-        """Symbols [frames, dims] of the excerpt's own frames; start: where the search begins, in steps."""
+        """Symbols [frames, dims] of the excerpt's own frames; start: where the search begins, in
+        steps.
+        """
         y = torch.from_numpy(start).float().to(self._device).requires_grad_(True)
         past = self._past()
         allowed = self._channel.cost(y.detach().round(), past) * self._share
@@ -213,9 +237,13 @@ class Search:
         return symbols.cpu().numpy().astype(np.int32)
 
     def _past(self) -> Tensor:
-        """Symbols of the two frames before those that are searched, float32 [2, dims]; zeros before the stream."""
+        """Symbols of the two frames before those that are searched, float32 [2, dims]; zeros before
+        the stream.
+        """
         at = self._searched - self._begin
-        rows = np.concatenate([np.zeros((2, self._quantizer.dims), np.int32), self._symbols[:at]])[-2:]
+        rows = np.concatenate([np.zeros((2, self._quantizer.dims), np.int32), self._symbols[:at]])[
+            -2:
+        ]
         return torch.from_numpy(rows).float().to(self._device)
 
     def _forget(self, first: int) -> None:
@@ -226,10 +254,11 @@ class Search:
 
 
 def trimmed(y: Tensor, channel: Channel, allowed: float, past: Tensor) -> Tensor:
-    """y [frames, dims], in steps, rounded to integers that cost at most so many bits; past [2, dims]: those before.
+    """y [frames, dims], in steps, rounded to integers that cost at most so many bits; past [2,
+    dims]: those before.
 
-    Where rounding to the nearest costs more, those are rounded towards zero that lie nearest to the middle between two
-    integers, and if that does not suffice, they go on towards zero.
+    Where rounding to the nearest costs more, those are rounded towards zero that lie nearest to the
+    middle between two integers, and if that does not suffice, they go on towards zero.
     """
     symbols = y.round()
     while (excess := channel.cost(symbols, past) - allowed) > 0 and symbols.any():
@@ -246,8 +275,12 @@ def trimmed(y: Tensor, channel: Channel, allowed: float, past: Tensor) -> Tensor
     return symbols
 
 
-def played_distance(network: Rave, channel: Channel, excerpt: Excerpt, y: Tensor, random: torch.Generator) -> Tensor:
-    """Distance of what the decoder makes of axis vectors y to the excerpt's audio, over windows drawn at random."""
+def played_distance(
+    network: Rave, channel: Channel, excerpt: Excerpt, y: Tensor, random: torch.Generator
+) -> Tensor:
+    """Distance of what the decoder makes of axis vectors y to the excerpt's audio, over windows
+    drawn at random.
+    """
     hop, samples = network.config.hop, excerpt.target.shape[-1]
     latents = excerpt.latents
     own = channel.latents(channel.send(y), latents[excerpt.own])
@@ -257,7 +290,11 @@ def played_distance(network: Rave, channel: Channel, excerpt: Excerpt, y: Tensor
     ]
     fitting = [window for window in WINDOWS if window <= samples]
     windows = [fitting[i] for i in torch.randperm(len(fitting), generator=random)[:WINDOWS_DRAWN]]
-    grids = min(max(windows) // 4, samples - max(windows) + 1)  # in how many places the spectra can begin
+    grids = min(
+        max(windows) // 4, samples - max(windows) + 1
+    )  # in how many places the spectra can begin
     grid = int(torch.randint(grids, (), generator=random))
     target, gain = excerpt.target[..., grid:], lift(excerpt.target)
-    return stereo_distance(gain * target, gain * output[..., grid:], windows, network.config.sample_rate)
+    return stereo_distance(
+        gain * target, gain * output[..., grid:], windows, network.config.sample_rate
+    )

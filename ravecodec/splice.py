@@ -1,8 +1,10 @@
-"""Cuts and joins streams without decoding them to audio: `cut_file`, `concat_files`. Never loads torch.
+"""Cuts and joins streams without decoding them to audio: `cut_file`, `concat_files`. Never loads
+torch.
 
-Symbols stay what they are. Whole chunks are copied, coded as they came; only a chunk that is cut through is coded anew,
-for which the model's tables are needed. What a decoder adds of its own (noise, the axes that were not sent) depends on
-the seed and the number of a frame, and frames get new numbers here.
+Symbols stay what they are. Whole chunks are copied, coded as they came; only a chunk that is cut
+through is coded anew, for which the model's tables are needed. What a decoder adds of its own
+(noise, the axes that were not sent) depends on the seed and the number of a frame, and frames get
+new numbers here.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec import zoo
-from ravecodec.bitstream import MINOR, Chunk, StaticModel, StreamInfo, StreamReader, StreamWriter, streams
+from ravecodec.bitstream import (
+    MINOR,
+    Chunk,
+    StaticModel,
+    StreamInfo,
+    StreamReader,
+    StreamWriter,
+    streams,
+)
 from ravecodec.errors import FormatError, ModelError, UsageError
 from ravecodec.examine import StreamSummary, open_stream, summarise
 from ravecodec.files import STDOUT_NAME, check_output, check_source, is_stdio, open_binary_output
@@ -25,7 +35,10 @@ from ravecodec.times import Part, Time
 
 @dataclass(frozen=True)
 class SpliceSummary:
-    """What `cut_file` or `concat_files` did. start: first sample of the original that a cut holds, 0 of a join."""
+    """What `cut_file` or `concat_files` did.
+
+    start: first sample of the original that a cut holds, 0 of a join.
+    """
 
     target: str
     start: int
@@ -51,7 +64,9 @@ class _Splice:
             self._writer.write_meta(meta)
 
     def copy(self, reader: StreamReader, chunk: Chunk, first: int, last: int) -> None:
-        """The frames of a chunk from number `first` of the stream up to `last`, coded anew if they are not all."""
+        """The frames of a chunk from number `first` of the stream up to `last`, coded anew if they
+        are not all.
+        """
         begin, end = max(0, first - chunk.first_frame), min(chunk.frames, last - chunk.first_frame)
         if begin >= end:
             return
@@ -77,7 +92,8 @@ class _Splice:
             return reader.decode_chunk(chunk, self._static)
         except ModelError as error:
             raise ModelError(
-                f"{reader.name}: model {reader.info.model_id.hex()} is needed to code anew what is cut through, "
+                f"{reader.name}: model {reader.info.model_id.hex()} is needed to code anew what is "
+                "cut through, "
                 "but it is not installed (`ravecodec model add`)"
             ) from error
 
@@ -101,10 +117,12 @@ def cut_file(
     duration: Time | None = None,
     force: bool = False,
 ) -> SpliceSummary:
-    """A part of a stream as a stream: from the frame in which `start` lies (or `-`) up to `end` exactly.
+    """A part of a stream as a stream: from the frame in which `start` lies (or `-`) up to `end`
+    exactly.
 
-    Times as for `decode_file`; samples are those of the original. The frame before the part becomes its lead-in, and
-    metadata is kept. Raises UsageError, InputError, FormatError, CorruptError, ModelError, OutputError.
+    Times as for `decode_file`; samples are those of the original. The frame before the part becomes
+    its lead-in, and metadata is kept. Raises UsageError, InputError, FormatError, CorruptError,
+    ModelError, OutputError.
     """
     part = Part.of(start, end, duration)
     check_source(source)
@@ -122,28 +140,38 @@ def cut_file(
             total = reader.total_samples
             assert total is not None
             if begin and begin >= total:
-                raise UsageError(f"{reader.name}: has {total} samples, expected more up to the start at sample {begin}")
+                raise UsageError(
+                    f"{reader.name}: has {total} samples, expected more up to the start at sample "
+                    f"{begin}"
+                )
             origin = _samples_of(info, first)
             stream = splice.close(min(total if stop is None else stop, total) - origin)
     return SpliceSummary(_name(target), origin, stream)
 
 
 def _copy_part(splice: _Splice, reader: StreamReader, first: int, last: int | None) -> None:
-    """The frames of a stream from `first` up to `last`, behind the one before them; the stream is read to its end."""
+    """The frames of a stream from `first` up to `last`, behind the one before them; the stream is
+    read to its end.
+    """
     for chunk in reader.chunks():
         if not first and not chunk.first_frame:
             splice.copy_lead_in(reader.lead_in)
         if chunk.first_frame < first <= chunk.first_frame + chunk.frames:
             splice.lead_in(reader, chunk, first - 1)
-        splice.copy(reader, chunk, first, chunk.first_frame + chunk.frames if last is None else last)
+        splice.copy(
+            reader, chunk, first, chunk.first_frame + chunk.frames if last is None else last
+        )
 
 
-def concat_files(sources: Sequence[str | Path], target: str | Path, *, force: bool = False) -> SpliceSummary:
-    """Streams of one model, rate and number of channels as one stream, one behind the other; a file may hold several.
+def concat_files(
+    sources: Sequence[str | Path], target: str | Path, *, force: bool = False
+) -> SpliceSummary:
+    """Streams of one model, rate and number of channels as one stream, one behind the other; a file
+    may hold several.
 
-    Each begins where the last frame of the one before ends, which may be up to a frame behind its last sample. Metadata
-    that all have alike is kept. The seed is the first one's. Raises UsageError, InputError, FormatError (they do not
-    fit), CorruptError, OutputError.
+    Each begins where the last frame of the one before ends, which may be up to a frame behind its
+    last sample. Metadata that all have alike is kept. The seed is the first one's. Raises
+    UsageError, InputError, FormatError (they do not fit), CorruptError, OutputError.
     """
     for source in sources:
         check_source(source)
@@ -196,7 +224,10 @@ def _heads(source: str | Path) -> list[_Head]:
 
 
 def _common(heads: Sequence[_Head]) -> StreamInfo:
-    """The header of the joined stream: the first one's with the most dims. FormatError unless all fit together."""
+    """The header of the joined stream: the first one's with the most dims.
+
+    FormatError unless all fit together.
+    """
     name, info, _ = heads[0]
     what = {
         "model_id": "model",
@@ -210,7 +241,10 @@ def _common(heads: Sequence[_Head]) -> StreamInfo:
         for field, words in what.items():
             found, expected = getattr(other, field), getattr(info, field)
             if found != expected:
-                raise FormatError(f"{other_name}: its {words} is {_text(found)}, that of {name} is {_text(expected)}")
+                raise FormatError(
+                    f"{other_name}: its {words} is {_text(found)}, that of {name} is "
+                    f"{_text(expected)}"
+                )
     minor = min(MINOR, max(other.minor for _, other, _ in heads))
     return replace(info, minor=minor, dims=max(other.dims for _, other, _ in heads))
 
@@ -221,9 +255,17 @@ def _text(value: object) -> str:
 
 def _alike(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What all have alike, looked for within `tags` as well."""
-    alike = {key: value for key, value in metas[0].items() if all(key in m and m[key] == value for m in metas)}
+    alike = {
+        key: value
+        for key, value in metas[0].items()
+        if all(key in m and m[key] == value for m in metas)
+    }
     tags = [meta.get("tags") for meta in metas]
-    if "tags" not in alike and all(isinstance(each, dict) for each in tags) and (common := _alike(tags)):  # type: ignore[arg-type]
+    if (
+        "tags" not in alike
+        and all(isinstance(each, dict) for each in tags)
+        and (common := _alike(tags))
+    ):  # type: ignore[arg-type]
         alike["tags"] = common
     return alike
 

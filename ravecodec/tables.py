@@ -15,7 +15,9 @@ from ravecodec.models.coding import Coding, Prediction
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
-REFIT_OF = "refit_of"  # in a model's info: ids, hex, of the models whose weights and static tables it has
+REFIT_OF = (
+    "refit_of"  # in a model's info: ids, hex, of the models whose weights and static tables it has
+)
 
 
 def tables_of(coding: Coding) -> StaticModel:
@@ -24,8 +26,8 @@ def tables_of(coding: Coding) -> StaticModel:
 
 
 def plays(own: bytes, info: Mapping[str, Any], model_id: bytes) -> bool:
-    """Whether a model with this id and info decodes streams of `model_id`: its own, and those of what it was refit of,
-    which has the same weights, axes and static tables."""
+    """Whether a model with this id and info decodes streams of `model_id`: its own, and those of
+    what it was refit of, which has the same weights, axes and static tables."""
     return model_id == own or model_id.hex() in earlier_ids(info)
 
 
@@ -36,12 +38,18 @@ def earlier_ids(info: Mapping[str, Any]) -> list[str]:
 
 
 def tables_for(model: Model, model_id: bytes) -> StaticModel:
-    """The tables of streams that name this id: without the predictor where it is an earlier one, which had none or
-    another."""
-    return tables_of(model.coding if model_id == model.id else replace(model.coding, prediction=None))
+    """The tables of streams that name this id: without the predictor where it is an earlier one,
+    which had none or another."""
+    return tables_of(
+        model.coding if model_id == model.id else replace(model.coding, prediction=None)
+    )
 
 
-def static_model(shapes: NDArray[np.uint8], scales: NDArray[np.int16], prediction: Prediction | None) -> StaticModel:
+def static_model(
+    shapes: NDArray[np.uint8], scales: NDArray[np.int16], prediction: Prediction | None
+) -> StaticModel:
     """The tables of these rows [latent] and this prediction."""
-    predictor = Predictor(prediction.weights, prediction.shapes, prediction.scales) if prediction else None
+    predictor = (
+        Predictor(prediction.weights, prediction.shapes, prediction.scales) if prediction else None
+    )
     return StaticModel(shapes, scales, predictor)

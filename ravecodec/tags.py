@@ -1,4 +1,6 @@
-"""Tags that people put before and behind audio and that belong to no container: ID3, APE, Lyrics3."""
+"""Tags that people put before and behind audio and that belong to no container: ID3, APE,
+Lyrics3.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def tag_length(data: Bytes, place: int) -> int:
 def without_tags(data: Bytes) -> tuple[int, int]:
     """(start, stop) of what lies between the tags at both ends of a file."""
     start, stop = 0, data.size
-    while data.at(start, 3) == b"ID3" and 0 < (length := tag_length(data, start)) <= data.size - start:
+    while (
+        data.at(start, 3) == b"ID3" and 0 < (length := tag_length(data, start)) <= data.size - start
+    ):
         start += length
     if stop - start >= _ID3V1 and data.at(stop - _ID3V1, 3) == b"TAG":
         stop -= _ID3V1

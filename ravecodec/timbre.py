@@ -1,10 +1,12 @@
 """Timbre transfer (RAVE, section 5.4): any audio through a model of another sound.
 
-    done = transfer(audio, 44100, "strings")          transfer_file("song.flac", "song.wav", model="strings")
+    done = transfer(audio, 44100, "strings")          transfer_file("song.flac", "song.wav",
+    model="strings")
 
-Audio is analysed, its latents are not quantised but decoded as they are, and the result follows the loudness of the
-input. These are the classes behind `encode` and `decode`; what is of the model's own sound, and what of the input's, is
-decided by how many axes are kept. Memory does not grow with length. torch is loaded by what needs a model.
+Audio is analysed, its latents are not quantised but decoded as they are, and the result follows the
+loudness of the input. These are the classes behind `encode` and `decode`; what is of the model's
+own sound, and what of the input's, is decided by how many axes are kept. Memory does not grow with
+length. torch is loaded by what needs a model.
 """
 
 from __future__ import annotations
@@ -29,7 +31,16 @@ from ravecodec.files import STDIN_NAME, STDOUT_NAME, check_output, check_source,
 from ravecodec.latents import as_numpy, check_loaded
 from ravecodec.loudness import Follower
 from ravecodec.pitch import PitchShift, check_pitch
-from ravecodec.transcode import BLOCK, Point, Report, as_audio, header_for, model_to_encode, real, whole
+from ravecodec.transcode import (
+    BLOCK,
+    Point,
+    Report,
+    as_audio,
+    header_for,
+    model_to_encode,
+    real,
+    whole,
+)
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.analysis import Analysed
@@ -49,8 +60,8 @@ def _silent(progress: object) -> None:
 class Known:
     """How much of an input a model knows.
 
-    frames: of the input that sound. outside: of these, how many have latents that lie outside of where 99 in 100 frames
-    of the training audio lie (`LatentSpace.unusual`).
+    frames: of the input that sound. outside: of these, how many have latents that lie outside of
+    where 99 in 100 frames of the training audio lie (`LatentSpace.unusual`).
     """
 
     frames: int
@@ -58,7 +69,9 @@ class Known:
 
     @property
     def share(self) -> float:
-        """Of frames outside; 0.01 for the audio that the model was trained on, 0 where nothing sounds."""
+        """Of frames outside; 0.01 for the audio that the model was trained on, 0 where nothing
+        sounds.
+        """
         return self.outside / self.frames if self.frames else 0.0
 
     @property
@@ -79,9 +92,10 @@ class Transferred(NamedTuple):
 class TransferSummary:
     """What `transfer_file` did.
 
-    samples (per channel), container, subtype: of the output. clipped: samples beyond full scale, over all channels.
-    dims: axes kept. pitch: semitones. frames, outside: see `Known`; far: whether a warning is due, which is in
-    `remarks`. seconds: wall clock, loading included; speed: times real time.
+    samples (per channel), container, subtype: of the output. clipped: samples beyond full scale,
+    over all channels. dims: axes kept. pitch: semitones. frames, outside: see `Known`; far: whether
+    a warning is due, which is in `remarks`. seconds: wall clock, loading included; speed: times
+    real time.
     """
 
     source: str
@@ -105,7 +119,9 @@ class TransferSummary:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file of a folder that could not be done: its name, what is wrong, and the exit code of that."""
+    """A file of a folder that could not be done: its name, what is wrong, and the exit code of
+    that.
+    """
 
     source: str
     error: str
@@ -129,22 +145,29 @@ class FolderSummary:
 
 
 class Transfer:
-    """Audio in pieces of any length -> the same length in the sound of a model, in pieces, with a loaded model.
+    """Audio in pieces of any length -> the same length in the sound of a model, in pieces, with a
+    loaded model.
 
-    `process` feeds float32 [channels, n] at `info.sample_rate`, `flush` ends it. info: dims, seed and noise fill are
-    those of the decoding. pitch: semitones that the input is shifted by before the analysis. loudness: the output
-    follows the input's, K-weighted, second by second.
+    `process` feeds float32 [channels, n] at `info.sample_rate`, `flush` ends it. info: dims, seed
+    and noise fill are those of the decoding. pitch: semitones that the input is shifted by before
+    the analysis. loudness: the output follows the input's, K-weighted, second by second.
     """
 
-    def __init__(self, model: Model, info: StreamInfo, *, pitch: float = 0.0, loudness: bool = True) -> None:
+    def __init__(
+        self, model: Model, info: StreamInfo, *, pitch: float = 0.0, loudness: bool = True
+    ) -> None:
         from ravecodec.codec import Decoder
         from ravecodec.effort import Analysis, effort_of
         from ravecodec.quantize import Quantizer
 
         self._model, self._seed = model, info.seed
         self._pitch = PitchShift(info.sample_rate, info.channels, pitch)
-        self._analysis = Analysis(model, info.sample_rate, info.seed, effort_of(model, None).corrections)
-        self._quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
+        self._analysis = Analysis(
+            model, info.sample_rate, info.seed, effort_of(model, None).corrections
+        )
+        self._quantizer = Quantizer(
+            model.latent, model.coding, info.dims, info.step_index, info.noise_fill
+        )
         self._decoder = Decoder(model, info)
         self._follower = Follower(info.sample_rate, info.channels) if loudness else None
         self._position = 0  # of the next frame; the lead-in is none
@@ -156,7 +179,10 @@ class Transfer:
         return Known(self._frames, self._outside)
 
     def process(self, audio: Audio) -> Iterator[Audio]:
-        """Feed float32 [channels, n]; yields what is ready. InputError if the model makes NaN or infinity of it."""
+        """Feed float32 [channels, n]; yields what is ready.
+
+        InputError if the model makes NaN or infinity of it.
+        """
         if self._follower:
             self._follower.follow(audio)
         for shifted in self._pitch.process(audio):
@@ -189,7 +215,9 @@ class Transfer:
         """Takes down how far from the training audio the frames lie that sound."""
         space, sounding = self._model.latent, part.means[part.lead :][~part.silent[part.lead :]]
         self._frames += len(sounding)
-        self._outside += int(np.count_nonzero(space.unusual(space.project(sounding.astype(np.float64)))))
+        self._outside += int(
+            np.count_nonzero(space.unusual(space.project(sounding.astype(np.float64))))
+        )
 
     def _followed(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
         for block in blocks:
@@ -201,7 +229,9 @@ class Transfer:
                 yield block
 
 
-def _loaded(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+def _loaded(
+    model: str | Path | Model | None, point: Point, device: str, threads: int | None
+) -> Model:
     """The loaded model, once `point` makes sense with it; UsageError for what is no model."""
     if not isinstance(model, str | Path | None):
         check_loaded(model)
@@ -214,7 +244,7 @@ def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     yield from pairwise([0, *(int(border) for border in borders), len(flags)])
 
 
-# ---- in memory -------------------------------------------------------------------------------------------------------
+# ---- in memory -----------------------------------------------------------------------------------
 
 
 def transfer(
@@ -230,12 +260,13 @@ def transfer(
     full_scale: float = 1.0,
     device: str = "auto",
 ) -> Transferred:
-    """Audio float [channels, n] or [n], array or tensor, full scale +-1 -> the same in the sound of a model.
+    """Audio float [channels, n] or [n], array or tensor, full scale +-1 -> the same in the sound of
+    a model.
 
-    model: name, path, id or a loaded one. fidelity or dims: how many axes are kept, by default as many as the model
-    sends; the others are filled with noise of the prior, as in the paper. Fewer: more of the model's own sound, and
-    less of the input. pitch: semitones that the input is shifted by first, up to 24 either way. loudness: the output
-    follows the input's. seed: of the noise.
+    model: name, path, id or a loaded one. fidelity or dims: how many axes are kept, by default as
+    many as the model sends; the others are filled with noise of the prior, as in the paper. Fewer:
+    more of the model's own sound, and less of the input. pitch: semitones that the input is shifted
+    by first, up to 24 either way. loudness: the output follows the input's. seed: of the noise.
 
     Raises:
         InputError, UsageError, ModelError, as `encode`.
@@ -255,7 +286,7 @@ def transfer(
     return Transferred(np.concatenate(blocks, axis=1), sample_rate, running.known)
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def transfer_file(
@@ -275,7 +306,8 @@ def transfer_file(
     threads: int | None = None,
     progress: Report = _silent,
 ) -> TransferSummary:
-    """Audio file (or `-`) -> audio file by its extension (or WAV to `-`), which appears when it is complete.
+    """Audio file (or `-`) -> audio file by its extension (or WAV to `-`), which appears when it is
+    complete.
 
     Rate, channels and samples are the input's. Options as for `transfer`, and as for `decode_file`.
 
@@ -290,7 +322,9 @@ def transfer_file(
     check_output(target, force=force, source=source)
     with open_input(source) as audio:
         rate, channels = audio.sample_rate, audio.channels
-        opening = open_output(target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip)
+        opening = open_output(
+            target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip
+        )
         loaded = _loaded(model, point, device, threads)
         from ravecodec.pipeline import progress_at
 
@@ -324,7 +358,9 @@ def transfer_file(
 
 
 def _check_audio(source: str | Path) -> None:
-    """InputError for what cannot be audio by its name, and for streams, which `decode` makes audio of first."""
+    """InputError for what cannot be audio by its name, and for streams, which `decode` makes audio
+    of first.
+    """
     check_source(source)
     if not is_regular(source):
         return
@@ -351,11 +387,14 @@ def _through(running: Transfer, blocks: Iterable[Audio], name: str) -> Iterator[
 
 def _warning(known: Known, model: str) -> Iterator[str]:
     if known.far:
-        found = f"{100 * known.share:.0f} % of its frames lie outside of what model {model} was trained on"
+        found = (
+            f"{100 * known.share:.0f} % of its frames lie outside of what model {model} was "
+            "trained on"
+        )
         yield f"the input is far from what the model knows: {found} (1 % of that audio does)"
 
 
-# ---- folders ---------------------------------------------------------------------------------------------------------
+# ---- folders -------------------------------------------------------------------------------------
 
 
 def transfer_folder(
@@ -371,14 +410,16 @@ def transfer_folder(
     done: Callable[[TransferSummary | Failure], None] = _silent,
     **options: object,
 ) -> FolderSummary:
-    """Every audio file in a folder, and in folders within it -> the same relative path in another, which is made.
+    """Every audio file in a folder, and in folders within it -> the same relative path in another,
+    which is made.
 
-    The extension is kept where it can be written, else it becomes .wav. One bad file does not stop the rest: `done` is
-    told of each, and the summary lists them. Options as for `transfer_file`; the model is loaded once.
+    The extension is kept where it can be written, else it becomes .wav. One bad file does not stop
+    the rest: `done` is told of each, and the summary lists them. Options as for `transfer_file`;
+    the model is loaded once.
 
     Raises:
-        UsageError: the output lies within the input. InputError: there is no audio. ModelError; OutputError for a
-        folder that cannot be made.
+        UsageError: the output lies within the input. InputError: there is no audio. ModelError;
+        OutputError for a folder that cannot be made.
     """
     source, target = Path(source), Path(target)
     check_pitch(pitch := real(pitch, "pitch"))
@@ -406,12 +447,22 @@ def transfer_folder(
 def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Input and output of every audio file."""
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target}: is a file, expected a folder for what is in the folder {source}")
+        raise UsageError(
+            f"{target}: is a file, expected a folder for what is in the folder {source}"
+        )
     if target.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"{target}: lies within the folder {source} that is read, expected another place")
-    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+        raise UsageError(
+            f"{target}: lies within the folder {source} that is read, expected another place"
+        )
+    found = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
+    )
     if not found:
-        raise InputError(f"{source}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}")
+        raise InputError(
+            f"{source}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}"
+        )
     return [(path, target / _renamed(path.relative_to(source))) for path in found]
 
 

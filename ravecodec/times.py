@@ -1,4 +1,6 @@
-"""Places in audio as people write them: `1:02.5`, `62.5` or `48000s`; and parts of audio from one place to another."""
+"""Places in audio as people write them: `1:02.5`, `62.5` or `48000s`; and parts of audio from one
+place to another.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ class Moment:
 
 
 def parse(time: Time, what: str) -> Moment:
-    """Seconds as a number, or text as the command line takes it. UsageError for anything else, named as `what`."""
+    """Seconds as a number, or text as the command line takes it.
+
+    UsageError for anything else, named as `what`.
+    """
     if isinstance(time, str):
         return _parse_text(time.strip(), what)
     if isinstance(time, bool | np.bool_):
@@ -59,7 +64,9 @@ def _parse_text(text: str, what: str) -> Moment:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of audio, as wished: from `start` up to `end` or for `duration`; None: from the beginning, to the end."""
+    """A part of audio, as wished: from `start` up to `end` or for `duration`; None: from the
+    beginning, to the end.
+    """
 
     start: Moment | None = None
     end: Moment | None = None
@@ -79,11 +86,17 @@ class Part:
         return self == Part()
 
     def samples(self, rate: int) -> tuple[int, int | None]:
-        """First sample and the one behind the last (None: to the end) at a rate in Hz. UsageError for an empty part."""
+        """First sample and the one behind the last (None: to the end) at a rate in Hz.
+
+        UsageError for an empty part.
+        """
         start = self.start.at(rate) if self.start else 0
         end = self.end.at(rate) if self.end else None
         if self.duration:
             end = start + self.duration.at(rate)
         if end is not None and end <= start:
-            raise UsageError(f"the part ends at sample {end} and starts at {start}; expected an end behind the start")
+            raise UsageError(
+                f"the part ends at sample {end} and starts at {start}; expected an end behind the "
+                "start"
+            )
         return start, end

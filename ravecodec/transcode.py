@@ -1,7 +1,8 @@
 """Files in, files out: `encode_file` and `decode_file`; in memory: `encode` and `decode`.
 
-The layer above `pipeline.py` and below `cli`. Everything cheap is checked before torch is imported, because that and
-loading a model take seconds: the output first, then the input, then the model's header.
+The layer above `pipeline.py` and below `cli`. Everything cheap is checked before torch is imported,
+because that and loading a model take seconds: the output first, then the input, then the model's
+header.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
-from ravecodec.audio_in import MAX_AMPLITUDE, MAX_RATE, MIN_RATE, check_full_scale, expected_amplitude
+from ravecodec.audio_in import (
+    MAX_AMPLITUDE,
+    MAX_RATE,
+    MIN_RATE,
+    check_full_scale,
+    expected_amplitude,
+)
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader, find_index
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.effort import check_effort
@@ -74,9 +81,9 @@ def real(value: Any, what: str) -> float:
 class Point:
     """An operating point as wished; None leaves it to the model.
 
-    dims: axes coded. fidelity: chooses them instead (paper, eq. 11). step_index: g, the quantiser's step is 2^(g/8)
-    times the model's base step. bitrate: chooses that instead, as the finest whose file is at most so many kbit/s.
-    effort: how much the encoder tries, a level of `effort.LEVELS`.
+    dims: axes coded. fidelity: chooses them instead (paper, eq. 11). step_index: g, the quantiser's
+    step is 2^(g/8) times the model's base step. bitrate: chooses that instead, as the finest whose
+    file is at most so many kbit/s. effort: how much the encoder tries, a level of `effort.LEVELS`.
     """
 
     fidelity: float | None = None
@@ -86,7 +93,13 @@ class Point:
     effort: int | None = None
 
     def __post_init__(self) -> None:
-        converters = {"fidelity": real, "dims": whole, "step_index": whole, "bitrate": real, "effort": whole}
+        converters = {
+            "fidelity": real,
+            "dims": whole,
+            "step_index": whole,
+            "bitrate": real,
+            "effort": whole,
+        }
         for name, convert in converters.items():
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, convert(value, name.removesuffix("_index")))
@@ -119,8 +132,8 @@ class Point:
 class EncodeSummary:
     """What `encode_file` did.
 
-    seconds: wall clock, loading included; speed: times real time; verified: the bytes were read back and their symbols
-    compared. remarks: sentences on what is odd but no error.
+    seconds: wall clock, loading included; speed: times real time; verified: the bytes were read
+    back and their symbols compared. remarks: sentences on what is odd but no error.
     """
 
     source: str
@@ -137,8 +150,9 @@ class EncodeSummary:
 class DecodeSummary:
     """What `decode_file` did.
 
-    sample_rate (Hz), samples (per channel), container, subtype: of the output. clipped: samples beyond full scale, over
-    all channels. seconds, speed: as in EncodeSummary. damage: what was concealed, empty unless salvaging.
+    sample_rate (Hz), samples (per channel), container, subtype: of the output. clipped: samples
+    beyond full scale, over all channels. seconds, speed: as in EncodeSummary. damage: what was
+    concealed, empty unless salvaging.
     """
 
     source: str
@@ -162,11 +176,15 @@ def _silent(progress: Progress) -> None:
     """Nobody wants to know."""
 
 
-def load_model(model: str | Path | None = None, *, device: str = "auto", threads: int | None = None) -> Model:
-    """A model by name, path or id (None: the default one), ready to encode and decode any number of files.
+def load_model(
+    model: str | Path | None = None, *, device: str = "auto", threads: int | None = None
+) -> Model:
+    """A model by name, path or id (None: the default one), ready to encode and decode any number of
+    files.
 
-    threads: for torch, in this whole process, at most one per core; None leaves it alone. ModelError if there is none
-    or it is damaged. A process that is forked afterwards computes on one thread.
+    threads: for torch, in this whole process, at most one per core; None leaves it alone.
+    ModelError if there is none or it is damaged. A process that is forked afterwards computes on
+    one thread.
     """
     return _load(find_model(model), device, threads)
 
@@ -180,7 +198,7 @@ def _load(entry: ModelEntry, device: str, threads: int | None) -> Model:
     return replace(load_package(entry.path, choose_device(device)), name=entry.name)
 
 
-# ---- encode ----------------------------------------------------------------------------------------------------------
+# ---- encode --------------------------------------------------------------------------------------
 
 
 def encode_file(
@@ -207,12 +225,12 @@ def encode_file(
 ) -> EncodeSummary:
     """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
 
-    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort: see `Point`. seed: of the
-    decoder's noise. verify: decode the symbols from the written bytes and compare, before the file is put in place.
-    meta: JSON object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample
-    value that stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds what is divided by it.
-    ignore_length: take what is there of a source that announces more, or less, than it holds. threads: as for
-    `load_model`.
+    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort: see `Point`.
+    seed: of the decoder's noise. verify: decode the symbols from the written bytes and compare,
+    before the file is put in place. meta: JSON object to store. raw_rate, raw_channels: the source
+    is headerless 16-bit PCM. full_scale: the sample value that stands for full scale, 32768 for
+    16-bit integers kept as floats; the stream holds what is divided by it. ignore_length: take what
+    is there of a source that announces more, or less, than it holds. threads: as for `load_model`.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
@@ -226,7 +244,9 @@ def encode_file(
         loaded = model_to_encode(model, point, device, threads)
         info = header_for(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
-            pipeline = _encode_to(file, loaded, info, point, meta, audio.blocks(BLOCK), audio.frames, progress)
+            pipeline = _encode_to(
+                file, loaded, info, point, meta, audio.blocks(BLOCK), audio.frames, progress
+            )
             if verify:
                 pipeline.check_written(file, _name(target, STDOUT_NAME))
     seconds, stream = time.perf_counter() - began, pipeline.summary()
@@ -240,8 +260,14 @@ def _unspent(point: Point, model: Model, stream: StreamSummary) -> Iterator[str]
     from ravecodec.ratecontrol import FINER
 
     finest = model.coding.step_index - FINER
-    if point.bitrate is not None and stream.step_index == finest and stream.kbps < SPENT * point.bitrate:
-        needs = f"the finest step ({finest}) at {stream.dims} dims needs no more than {stream.kbps:.3g}"
+    if (
+        point.bitrate is not None
+        and stream.step_index == finest
+        and stream.kbps < SPENT * point.bitrate
+    ):
+        needs = (
+            f"the finest step ({finest}) at {stream.dims} dims needs no more than {stream.kbps:.3g}"
+        )
         yield f"bitrate is {point.bitrate:g} kbit/s, but {needs} kbit/s here"
 
 
@@ -260,14 +286,15 @@ def encode(
     full_scale: float = 1.0,
     device: str = "auto",
 ) -> bytes:
-    """Audio float [channels, n] or [n], full scale +-1 -> the bytes of an .rvc stream. Options as in `encode_file`.
+    """Audio float [channels, n] or [n], full scale +-1 -> the bytes of an .rvc stream. Options as
+    in `encode_file`.
 
-    Any float type is taken (float16 to longdouble), and numbers may be numpy's. Integers are refused, because their
-    full scale is not known, and so are masked samples.
+    Any float type is taken (float16 to longdouble), and numbers may be numpy's. Integers are
+    refused, because their full scale is not known, and so are masked samples.
 
     Raises:
-        InputError: not 1 or 2 channels, not floats, NaN, more than 20 dB over full scale, another rate than 1 to 768
-            kHz. UsageError, ModelError.
+        InputError: not 1 or 2 channels, not floats, NaN, more than 20 dB over full scale, another
+        rate than 1 to 768 kHz. UsageError, ModelError.
     """
     sample_rate = whole(sample_rate, "the rate")
     samples = as_audio(audio, sample_rate, full_scale)
@@ -290,7 +317,9 @@ def _encode_to(
     total: int | None,
     progress: Report,
 ) -> EncodePipeline:
-    """Writes a whole stream of audio of `total` samples, if that is known; in two passes for a target rate."""
+    """Writes a whole stream of audio of `total` samples, if that is known; in two passes for a
+    target rate.
+    """
     from ravecodec.effort import effort_of
     from ravecodec.pipeline import EncodePipeline
     from ravecodec.ratecontrol import Recording
@@ -323,11 +352,22 @@ def as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
     try:
         given = np.atleast_2d(np.asarray(audio))
     except ValueError as error:  # rows of different lengths
-        raise InputError(f"audio: is no array ({error}), expected floats [1 or 2 channels, samples]") from error
+        raise InputError(
+            f"audio: is no array ({error}), expected floats [1 or 2 channels, samples]"
+        ) from error
     if np.issubdtype(given.dtype, np.integer):
-        raise InputError(f"audio: {given.dtype}, expected floats with full scale +-1 (int16: divide by 32768)")
-    if not np.issubdtype(given.dtype, np.floating) or given.ndim != 2 or not 1 <= len(given) <= MAX_CHANNELS:
-        raise InputError(f"audio: {given.dtype} of shape {given.shape}, expected floats [1 or 2 channels, samples]")
+        raise InputError(
+            f"audio: {given.dtype}, expected floats with full scale +-1 (int16: divide by 32768)"
+        )
+    if (
+        not np.issubdtype(given.dtype, np.floating)
+        or given.ndim != 2
+        or not 1 <= len(given) <= MAX_CHANNELS
+    ):
+        raise InputError(
+            f"audio: {given.dtype} of shape {given.shape}, expected floats [1 or 2 channels, "
+            "samples]"
+        )
     full_scale = real(full_scale, "full scale")
     check_full_scale(full_scale)
     with np.errstate(over="ignore"):  # infinite then, and refused
@@ -338,11 +378,15 @@ def as_audio(audio: ArrayLike, sample_rate: int, full_scale: float) -> Audio:
         where = f"sample {at} of channel {channel + 1}"
         raise InputError(f"audio: holds {value:g} at {where}, {expected_amplitude(value)}")
     if not MIN_RATE <= sample_rate <= MAX_RATE:
-        raise InputError(f"audio: has a rate of {sample_rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz")
+        raise InputError(
+            f"audio: has a rate of {sample_rate} Hz, expected {MIN_RATE} to {MAX_RATE} Hz"
+        )
     return samples
 
 
-def model_to_encode(model: str | Path | Model | None, point: Point, device: str, threads: int | None) -> Model:
+def model_to_encode(
+    model: str | Path | Model | None, point: Point, device: str, threads: int | None
+) -> Model:
     """The loaded model, once `point` makes sense with it."""
     if not isinstance(model, str | Path | None):
         point.check(model.name, model.config.latent)
@@ -352,7 +396,9 @@ def model_to_encode(model: str | Path | Model | None, point: Point, device: str,
     return _load(entry, device, threads)
 
 
-def header_for(model: Model, sample_rate: int, channels: int, point: Point, seed: int) -> StreamInfo:
+def header_for(
+    model: Model, sample_rate: int, channels: int, point: Point, seed: int
+) -> StreamInfo:
     """The header of a stream at an operating point; UsageError for an impossible seed."""
     from ravecodec.codec import stream_info
 
@@ -365,7 +411,10 @@ def header_for(model: Model, sample_rate: int, channels: int, point: Point, seed
 
 @contextmanager
 def _stream_output(target: str | Path, *, force: bool, hold: bool) -> Iterator[BinaryIO]:
-    """A binary file for the stream. hold: it can be read back; a pipe then gets everything at the end."""
+    """A binary file for the stream.
+
+    hold: it can be read back; a pipe then gets everything at the end.
+    """
     if not (hold and is_stdio(target)):
         with open_binary_output(target, force=force) as file:
             yield file
@@ -377,7 +426,7 @@ def _stream_output(target: str | Path, *, force: bool, hold: bool) -> Iterator[B
             shutil.copyfileobj(held, stdout)
 
 
-# ---- decode ----------------------------------------------------------------------------------------------------------
+# ---- decode --------------------------------------------------------------------------------------
 
 
 def decode_file(
@@ -398,17 +447,21 @@ def decode_file(
     threads: int | None = None,
     progress: Report = _silent,
 ) -> DecodeSummary:
-    """.rvc file (or `-`) -> audio file by its extension (or WAV to `-`), with the original's rate, channels and length.
+    """.rvc file (or `-`) -> audio file by its extension (or WAV to `-`), with the original's rate,
+    channels and length.
 
-    model: by default the one that made the stream, found by its id. rate: Hz of the output instead of the original's.
-    subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold the sound and go on with the next
-    intact chunk; the summary says where. precision: what the network computes in, float32 or bfloat16, which scores the
-    same, and is faster on processors with AMX and slower on others; "auto" times both. start, end or duration: of the
-    part to decode, seconds or text such as "1:02.5" or "48000s" (samples of the output); it equals that slice of the
-    whole bit for bit, an end behind the stream's is the stream's, and only what is needed for it is read and checked.
+    model: by default the one that made the stream, found by its id. rate: Hz of the output instead
+    of the original's. subtype: PCM_16, PCM_24 or FLOAT. salvage: where the stream is damaged, hold
+    the sound and go on with the next intact chunk; the summary says where. precision: what the
+    network computes in, float32 or bfloat16, which scores the same, and is faster on processors
+    with AMX and slower on others; "auto" times both. start, end or duration: of the part to decode,
+    seconds or text such as "1:02.5" or "48000s" (samples of the output); it equals that slice of
+    the whole bit for bit, an end behind the stream's is the stream's, and only what is needed for
+    it is read and checked.
 
     Raises:
-        UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and TruncatedError unless salvaging.
+        UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and
+        TruncatedError unless salvaging.
     """
     began = time.perf_counter()
     _check_precision(precision)
@@ -423,11 +476,15 @@ def decode_file(
         seekable = is_regular(source) and not part.whole
         index = find_index(cast("BinaryIO", file.fileobj), start=0) if seekable else None
         channels = reader.info.channels
-        opening = open_output(target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip, total=total)
+        opening = open_output(
+            target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip, total=total
+        )
         loaded = _model_to_decode(model, reader, device, threads)
         from ravecodec.pipeline import DecodePipeline, Progress
 
-        pipeline = DecodePipeline(reader, loaded, rate, salvage=salvage, precision=precision, part=span, index=index)
+        pipeline = DecodePipeline(
+            reader, loaded, rate, salvage=salvage, precision=precision, part=span, index=index
+        )
         length = span[1] - span[0] if span[1] else total
         with opening as output:
             for block in pipeline.decode():
@@ -462,7 +519,8 @@ def decode(
     duration: Time | None = None,
     device: str = "auto",
 ) -> tuple[Audio, int]:
-    """The bytes of an .rvc stream -> audio float32 [channels, n], and its rate in Hz. Options as in `decode_file`.
+    """The bytes of an .rvc stream -> audio float32 [channels, n], and its rate in Hz. Options as in
+    `decode_file`.
 
     Raises:
         FormatError, CorruptError, TruncatedError, ModelError, UsageError.
@@ -476,14 +534,17 @@ def decode(
     loaded = _model_to_decode(model, reader, device, None)
     from ravecodec.pipeline import DecodePipeline
 
-    blocks = DecodePipeline(reader, loaded, rate, precision=precision, part=span, index=index).decode()
+    blocks = DecodePipeline(
+        reader, loaded, rate, precision=precision, part=span, index=index
+    ).decode()
     return np.concatenate([np.zeros((reader.info.channels, 0), np.float32), *blocks], axis=1), rate
 
 
 def _announced(source: str | Path, rate: int) -> int | None:
     """Samples per channel that the output will have; None for a pipe.
 
-    A file is read through for that: it costs little, and whatever is wrong with it shows before anything slow.
+    A file is read through for that: it costs little, and whatever is wrong with it shows before
+    anything slow.
     """
     if not is_regular(source):
         return None
@@ -504,16 +565,22 @@ def _output_rate(reader: StreamReader, wanted: int | None) -> int:
     """Hz; refuses what the format can say and this decoder cannot play."""
     info, expected = reader.info, f"{MIN_RATE} to {MAX_RATE} Hz"
     if info.channels > MAX_CHANNELS:
-        raise FormatError(f"{reader.name}: has {info.channels} channels, this decoder plays 1 or {MAX_CHANNELS}")
+        raise FormatError(
+            f"{reader.name}: has {info.channels} channels, this decoder plays 1 or {MAX_CHANNELS}"
+        )
     if not MIN_RATE <= info.sample_rate <= MAX_RATE:
-        raise FormatError(f"{reader.name}: has a rate of {info.sample_rate} Hz, this decoder plays {expected}")
+        raise FormatError(
+            f"{reader.name}: has a rate of {info.sample_rate} Hz, this decoder plays {expected}"
+        )
     wanted = None if wanted is None else whole(wanted, "the output's rate")
     if wanted is not None and not MIN_RATE <= wanted <= MAX_RATE:
         raise UsageError(f"the output's rate is {wanted} Hz, expected {expected}")
     return wanted or info.sample_rate
 
 
-def _model_to_decode(model: str | Path | Model | None, reader: StreamReader, device: str, threads: int | None) -> Model:
+def _model_to_decode(
+    model: str | Path | Model | None, reader: StreamReader, device: str, threads: int | None
+) -> Model:
     if isinstance(model, str | Path | None):
         model = _load(model_for_stream(reader.info, reader.name, model), device, threads)
     from ravecodec.codec import check_model

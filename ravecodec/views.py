@@ -1,7 +1,7 @@
 """A part of a file as a file of its own: stretches of bytes put together, some of them replaced.
 
-libsndfile is shown such a view where it would believe a wrong length, or would stop at the first of several joined
-pieces. Nothing is copied; memory does not grow with the file.
+libsndfile is shown such a view where it would believe a wrong length, or would stop at the first of
+several joined pieces. Nothing is copied; memory does not grow with the file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import BinaryIO
 
 
 class View:
-    """A seekable binary file made of `prefix` and of the stretches (start, stop) of `file`, one behind the other.
+    """A seekable binary file made of `prefix` and of the stretches (start, stop) of `file`, one
+    behind the other.
 
-    `patches` replaces bytes: place in the view -> new bytes. A failed read is kept in `error`, because nothing can be
-    raised through C; the view then ends there.
+    `patches` replaces bytes: place in the view -> new bytes. A failed read is kept in `error`,
+    because nothing can be raised through C; the view then ends there.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
 """WAV without seeking: the header read from and written to a pipe, and the samples as numpy arrays.
 
-libsndfile wants to seek and gives up on the lengths that pipes carry, so WAV, the one format that everything pipes, is
-read and written here, from files too, so that the same bytes always give the same samples. Everything else goes through
-libsndfile (`audio_in.py`, `audio_out.py`). Layout: RIFF as in Microsoft's Multimedia Programming Interface, RF64 as in
-EBU Tech 3306, BW64 as in ITU-R BS.2088.
+libsndfile wants to seek and gives up on the lengths that pipes carry, so WAV, the one format that
+everything pipes, is read and written here, from files too, so that the same bytes always give the
+same samples. Everything else goes through libsndfile (`audio_in.py`, `audio_out.py`). Layout: RIFF
+as in Microsoft's Multimedia Programming Interface, RF64 as in EBU Tech 3306, BW64 as in ITU-R
+BS.2088.
 """
 
 import struct
@@ -20,10 +21,13 @@ _UNKNOWN_SIZES = (
     (0x7FFFEF00, 0x80000000),
     (0xFFFFEF00, UNKNOWN_SIZE),
 )  # into pipes, by SoX and ALSA; ffmpeg
-_MAX_HEADER = 16 << 20  # bytes read in search of the samples (an id3 chunk may hold a cover); libsndfile may try more
+_MAX_HEADER = (
+    16 << 20
+)  # bytes read in search of the samples (an id3 chunk may hold a cover); libsndfile may try more
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
-# (format tag, bytes per sample) -> (libsndfile's name of the subtype, numpy dtype or None for 3 bytes, full scale)
+# (format tag, bytes per sample) -> (libsndfile's name of the subtype, numpy dtype or None for 3
+# bytes, full scale)
 _SUBTYPES: dict[tuple[int, int], tuple[str, str | None, float]] = {
     (_PCM, 1): ("PCM_U8", "u1", 2.0**7),
     (_PCM, 2): ("PCM_16", "<i2", 2.0**15),
@@ -38,8 +42,9 @@ _SUBTYPES: dict[tuple[int, int], tuple[str, str | None, float]] = {
 class PcmLayout:
     """How interleaved samples lie in the stream.
 
-    `frames` is the number of samples per channel, None where the header does not know. Without `exact` it is a size
-    that programs write into pipes, where they cannot know it: fewer or more samples are no error.
+    `frames` is the number of samples per channel, None where the header does not know. Without
+    `exact` it is a size that programs write into pipes, where they cannot know it: fewer or more
+    samples are no error.
     """
 
     tag: int
@@ -60,7 +65,9 @@ class PcmLayout:
         return self.sample_bytes * self.channels
 
     def to_float(self, data: bytes) -> NDArray[np.float32]:
-        """Whole interleaved frames -> float32 [n, channels], integers divided by 2^(bits-1) as libsndfile does."""
+        """Whole interleaved frames -> float32 [n, channels], integers divided by 2^(bits-1) as
+        libsndfile does.
+        """
         _, dtype, scale = _SUBTYPES[self.tag, self.sample_bytes]
         values = _from_24_bit(data) if dtype is None else np.frombuffer(data, dtype)
         floats = values.astype(np.float32).reshape(-1, self.channels)
@@ -75,7 +82,9 @@ def raw_16_bit(rate: int, channels: int) -> PcmLayout:
 
 
 def _from_24_bit(data: bytes) -> NDArray[np.int32]:
-    """Three little-endian bytes -> the upper three of an int32, so that the sign is right without any arithmetic."""
+    """Three little-endian bytes -> the upper three of an int32, so that the sign is right without
+    any arithmetic.
+    """
     wide = np.zeros((len(data) // 3, 4), np.uint8)
     wide[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
     return wide.view("<i4")[:, 0]
@@ -87,7 +96,9 @@ def to_24_bit(values: NDArray[np.int32]) -> bytes:
 
 
 def read_exactly(stream: BinaryIO, count: int) -> bytes:
-    """`count` bytes, or fewer at the end of the stream; short reads, as pipes give them, are joined."""
+    """`count` bytes, or fewer at the end of the stream; short reads, as pipes give them, are
+    joined.
+    """
     parts = []
     while count and (part := stream.read(count)):
         parts.append(part)
@@ -96,14 +107,18 @@ def read_exactly(stream: BinaryIO, count: int) -> bytes:
 
 
 class HeaderReader:
-    """Parses a WAV header from any stream and remembers the bytes it took, so that another reader can have them."""
+    """Parses a WAV header from any stream and remembers the bytes it took, so that another reader
+    can have them.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.seen = bytearray()
 
     def layout(self) -> PcmLayout | None:
-        """The layout of the samples that follow, or None: not WAV, damaged, or a coding that is left to libsndfile."""
+        """The layout of the samples that follow, or None: not WAV, damaged, or a coding that is
+        left to libsndfile.
+        """
         head = self._take(12)
         if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
             return None
@@ -132,37 +147,61 @@ class HeaderReader:
         elif size == UNKNOWN_SIZE or (size == 0 and self._claims_nothing_more(riff_size)):
             return PcmLayout(tag, sample_bytes, channels, rate, None, exact=False)
         streaming = any(low <= size <= high for low, high in _UNKNOWN_SIZES)
-        return PcmLayout(tag, sample_bytes, channels, rate, size // (channels * sample_bytes), exact=not streaming)
+        return PcmLayout(
+            tag,
+            sample_bytes,
+            channels,
+            rate,
+            size // (channels * sample_bytes),
+            exact=not streaming,
+        )
 
     def _claims_nothing_more(self, riff_size: int) -> bool:
-        """A data size of 0 means "unknown" unless the RIFF size says that other chunks follow the empty one."""
+        """A data size of 0 means "unknown" unless the RIFF size says that other chunks follow the
+        empty one.
+        """
         return not len(self.seen) - 8 < riff_size < _UNKNOWN_SIZES[0][0]
 
 
 def _parse_fmt(fmt: bytes) -> tuple[int, int, int, int] | None:
-    """(tag, channels, rate, bytes per sample) of a `fmt ` chunk, or None where the coding is not plain PCM or float."""
+    """(tag, channels, rate, bytes per sample) of a `fmt ` chunk, or None where the coding is not
+    plain PCM or float.
+    """
     if len(fmt) < 16:
         return None
     tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", fmt)
     if tag == _EXTENSIBLE and len(fmt) >= 40:
         tag = int.from_bytes(fmt[24:26], "little")
     sample_bytes = frame_bytes // channels if channels else 0
-    plain = sample_bytes * channels == frame_bytes and sample_bytes * 8 == bits and (tag, sample_bytes) in _SUBTYPES
+    plain = (
+        sample_bytes * channels == frame_bytes
+        and sample_bytes * 8 == bits
+        and (tag, sample_bytes) in _SUBTYPES
+    )
     return (tag, channels, rate, sample_bytes) if plain else None
 
 
 class WavWriter:
     """Writes WAV to any binary file. `subtype`: PCM_16, PCM_24 or FLOAT.
 
-    The header carries the size of `total` samples, or 0xFFFFFFFF where that is unknown or above 4 GiB; a seekable file
-    (`patch=True`) gets the true size at `close`.
+    The header carries the size of `total` samples, or 0xFFFFFFFF where that is unknown or above 4
+    GiB; a seekable file (`patch=True`) gets the true size at `close`.
     """
 
     def __init__(
-        self, stream: BinaryIO, rate: int, channels: int, subtype: str, *, total: int | None = None, patch: bool = False
+        self,
+        stream: BinaryIO,
+        rate: int,
+        channels: int,
+        subtype: str,
+        *,
+        total: int | None = None,
+        patch: bool = False,
     ) -> None:
         self._stream = stream
-        self._tag, self._sample_bytes = next(key for key, value in _SUBTYPES.items() if value[0] == subtype)
+        self._tag, self._sample_bytes = next(
+            key for key, value in _SUBTYPES.items() if value[0] == subtype
+        )
         self._form = (channels, rate)
         self._total = total
         self._patch = patch
@@ -170,9 +209,13 @@ class WavWriter:
         self._stream.write(self._header(total))
 
     def write(self, frames: NDArray[np.generic]) -> None:
-        """Write [n, channels]: int16 (PCM_16), int32 with the value in its upper 24 bits (PCM_24), float32 (FLOAT)."""
+        """Write [n, channels]: int16 (PCM_16), int32 with the value in its upper 24 bits (PCM_24),
+        float32 (FLOAT).
+        """
         _, dtype, _ = _SUBTYPES[self._tag, self._sample_bytes]
-        data = to_24_bit(frames.astype(np.int32)) if dtype is None else frames.astype(dtype).tobytes()
+        data = (
+            to_24_bit(frames.astype(np.int32)) if dtype is None else frames.astype(dtype).tobytes()
+        )
         self._stream.write(data)
         self._written += len(frames)
 
@@ -188,7 +231,10 @@ class WavWriter:
             self._stream.seek(0)
             self._stream.write(self._header(self._written))
         elif self._total not in (None, self._written):
-            raise OutputError(f"WAV stream: {self._written} samples written, but its header announced {self._total}")
+            raise OutputError(
+                f"WAV stream: {self._written} samples written, but its header announced "
+                f"{self._total}"
+            )
 
     def _data_bytes(self, frames: int) -> int:
         return frames * self._form[0] * self._sample_bytes
@@ -196,11 +242,23 @@ class WavWriter:
     def _header(self, frames: int | None) -> bytes:
         channels, rate = self._form
         frame_bytes = channels * self._sample_bytes
-        fmt = struct.pack("<HHIIHH", self._tag, channels, rate, rate * frame_bytes, frame_bytes, 8 * self._sample_bytes)
+        fmt = struct.pack(
+            "<HHIIHH",
+            self._tag,
+            channels,
+            rate,
+            rate * frame_bytes,
+            frame_bytes,
+            8 * self._sample_bytes,
+        )
         size = UNKNOWN_SIZE if frames is None else self._data_bytes(frames)
-        if self._tag == _FLOAT:  # everything but integer PCM needs the extension size and a fact chunk
+        if (
+            self._tag == _FLOAT
+        ):  # everything but integer PCM needs the extension size and a fact chunk
             fmt += struct.pack("<H", 0)
-            fact = b"fact" + struct.pack("<II", 4, UNKNOWN_SIZE if frames is None else min(frames, UNKNOWN_SIZE))
+            fact = b"fact" + struct.pack(
+                "<II", 4, UNKNOWN_SIZE if frames is None else min(frames, UNKNOWN_SIZE)
+            )
         else:
             fact = b""
         body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + fact + b"data"

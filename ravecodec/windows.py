@@ -1,8 +1,9 @@
 """A stream cut into overlapping windows, mirrored beyond both ends.
 
-Two users: the high-pass (`highpass.py`), whose windows are those of an overlap-save convolution, and the `Analyser` of
-`codec.py`, whose windows are what the encoder's network sees. Beyond its ends audio is continued by whole-sample
-symmetric reflection (numpy's "reflect"), as often as it takes; a single sample is repeated.
+Two users: the high-pass (`highpass.py`), whose windows are those of an overlap-save convolution,
+and the `Analyser` of `codec.py`, whose windows are what the encoder's network sees. Beyond its ends
+audio is continued by whole-sample symmetric reflection (numpy's "reflect"), as often as it takes; a
+single sample is repeated.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ Audio = NDArray[np.float32]  # [channels, samples]
 
 
 def mirrored(positions: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
-    """Where a signal of `samples` samples, continued by reflection, takes its value from at any integer positions."""
+    """Where a signal of `samples` samples, continued by reflection, takes its value from at any
+    integer positions.
+    """
     period = max(1, 2 * (samples - 1))
     within = positions % period
     return np.minimum(within, period - within)
 
 
 class MirroredWindows:
-    """Audio in pieces of any length -> windows [channels, past + step + future], one for every `step` samples.
+    """Audio in pieces of any length -> windows [channels, past + step + future], one for every
+    `step` samples.
 
-    Window k shows the samples from k * step - past on. `process` and `flush` yield each with the number of samples of
-    its step that the stream has, which is `step` but for the last window. There, the step ends with a multiple of
-    `unit` samples, and what lies more than `future` behind that end is arbitrary. A stream without samples has no
-    windows. Memory does not grow with length.
+    Window k shows the samples from k * step - past on. `process` and `flush` yield each with the
+    number of samples of its step that the stream has, which is `step` but for the last window.
+    There, the step ends with a multiple of `unit` samples, and what lies more than `future` behind
+    that end is arbitrary. A stream without samples has no windows. Memory does not grow with
+    length.
     """
 
     def __init__(self, channels: int, step: int, past: int, future: int, unit: int = 1) -> None:

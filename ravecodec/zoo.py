@@ -1,9 +1,10 @@
-"""Finds a model by name, by path or by its id. A file is read whole once, for its SHA-256, and of its content only the
-header is looked at: no tensor is made and torch is not loaded.
+"""Finds a model by name, by path or by its id. A file is read whole once, for its SHA-256, and of
+its content only the header is looked at: no tensor is made and torch is not loaded.
 
-Looked through, in this order: the folders of $RAVECODEC_MODELS, the user's data folder, the models shipped with
-ravecodec. A model is one .safetensors file (`models/package.py`); its name is the file's name without that extension,
-its id the first 8 bytes of the file's SHA-256, as every stream header carries it.
+Looked through, in this order: the folders of $RAVECODEC_MODELS, the user's data folder, the models
+shipped with ravecodec. A model is one .safetensors file (`models/package.py`); its name is the
+file's name without that extension, its id the first 8 bytes of the file's SHA-256, as every stream
+header carries it.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ _LISTED = 8  # models that an error message names at most
 class ModelEntry:
     """A model file, as far as its header tells.
 
-    digest: SHA-256 of the file. size: bytes. point: the default operating point (dims, step_index, fill). info:
-    provenance, licence, credits.
+    digest: SHA-256 of the file. size: bytes. point: the default operating point (dims, step_index,
+    fill). info: provenance, licence, credits.
     """
 
     name: str
@@ -65,7 +66,7 @@ class ModelEntry:
         return f"{self.name} ({self.id.hex()})"
 
 
-# ---- where -----------------------------------------------------------------------------------------------------------
+# ---- where ---------------------------------------------------------------------------------------
 
 
 def user_folder() -> Path:
@@ -73,9 +74,13 @@ def user_folder() -> Path:
     try:
         folder = user_data_path("ravecodec") / "models"
     except (RuntimeError, KeyError) as error:  # no HOME, and no entry in passwd
-        raise OutputError("this user has no folder for models (no HOME); name one in RAVECODEC_MODELS") from error
+        raise OutputError(
+            "this user has no folder for models (no HOME); name one in RAVECODEC_MODELS"
+        ) from error
     if not folder.is_absolute():  # what platformdirs made of "~"
-        raise OutputError("this user has no folder for models (no HOME); name one in RAVECODEC_MODELS")
+        raise OutputError(
+            "this user has no folder for models (no HOME); name one in RAVECODEC_MODELS"
+        )
     return folder
 
 
@@ -87,11 +92,17 @@ def shipped_folder() -> Path:
 def folders() -> list[Path]:
     """All folders in the order of lookup; those that do not exist are passed over."""
     listed = os.environ.get(ENVIRONMENT, "").split(os.pathsep)
-    return [*(Path(folder) for folder in listed if folder), *_searchable_user_folder(), shipped_folder()]
+    return [
+        *(Path(folder) for folder in listed if folder),
+        *_searchable_user_folder(),
+        shipped_folder(),
+    ]
 
 
 def _searchable_user_folder() -> list[Path]:
-    """The user's folder, where there is one that may be searched; everything but `model add` does without."""
+    """The user's folder, where there is one that may be searched; everything but `model add` does
+    without.
+    """
     try:
         folder = user_folder()
         return [folder] if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK) else []
@@ -110,21 +121,31 @@ def model_files() -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Model files of a folder; none where it does not exist, ModelError where it may not be looked into."""
+    """Model files of a folder; none where it does not exist, ModelError where it may not be looked
+    into.
+    """
     try:
-        return sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX)) if folder.is_dir() else []
+        return (
+            sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX))
+            if folder.is_dir()
+            else []
+        )
     except OSError as error:
-        raise ModelError(f"{folder}: the folder of models cannot be read ({error.strerror})") from error
+        raise ModelError(
+            f"{folder}: the folder of models cannot be read ({error.strerror})"
+        ) from error
 
 
-# ---- one file --------------------------------------------------------------------------------------------------------
+# ---- one file ------------------------------------------------------------------------------------
 
 
 def read_entry(path: Path) -> ModelEntry:
     """The entry of a model file; ModelError if it is missing, damaged, or no ravecodec model."""
     header = read_header(path)
     name = path.name.removesuffix(SUFFIX)
-    return ModelEntry(name, path, header.digest(), header.size, header.config, header.point, header.info)
+    return ModelEntry(
+        name, path, header.digest(), header.size, header.config, header.point, header.info
+    )
 
 
 def check_values(path: Path) -> None:
@@ -134,15 +155,15 @@ def check_values(path: Path) -> None:
 
 
 def read_tables(entry: ModelEntry, model_id: bytes | None = None) -> StaticModel:
-    """The entropy tables of a model, enough to check a stream's symbols without the network; model_id: which the stream
-    names, if that may be an earlier one (see `tables_for`)."""
+    """The entropy tables of a model, enough to check a stream's symbols without the network;
+    model_id: which the stream names, if that may be an earlier one (see `tables_for`)."""
     header = read_header(entry.path)
     arrays = header.arrays(name for name in header.tensors if name.startswith("coding."))
     prediction = Prediction.of(arrays) if model_id in (None, entry.id) else None
     return static_model(arrays["coding.shapes"], arrays["coding.scales"], prediction)
 
 
-# ---- lookup ----------------------------------------------------------------------------------------------------------
+# ---- lookup --------------------------------------------------------------------------------------
 
 
 def list_models() -> tuple[list[ModelEntry], list[ModelError]]:
@@ -159,7 +180,8 @@ def list_models() -> tuple[list[ModelEntry], list[ModelError]]:
 def find_model(wanted: str | Path | None = None) -> ModelEntry:
     """The model of this name, path or id (hex, at least 8 digits); None: the default one.
 
-    The default is the model called "default", else the only one there is. ModelError if none or several fit.
+    The default is the model called "default", else the only one there is. ModelError if none or
+    several fit.
     """
     if wanted is None:
         return _find_default()
@@ -181,17 +203,27 @@ def _find_default() -> ModelEntry:
         return entries[0]
     if entries:
         raise ModelError(f"no default model; choose one of {_names(entries)} with --model")
-    raise ModelError("no model is installed; give a file with --model, or install one with `ravecodec model add FILE`")
+    raise ModelError(
+        "no model is installed; give a file with --model, or install one with `ravecodec model add "
+        "FILE`"
+    )
 
 
 def _find_id(text: str) -> ModelEntry:
-    """The model whose id begins like this. All 64 digits name one file, so the first that has them is enough."""
+    """The model whose id begins like this.
+
+    All 64 digits name one file, so the first that has them is enough.
+    """
     if len(text) == DIGEST_DIGITS and _ID.fullmatch(text):
         found = next((entry for entry in _entries_for_ids() if entry.digest.hex() == text), None)
         if found is not None:
             return found
     entries, _ = list_models()
-    matches = {e.digest: e for e in reversed(entries) if _ID.fullmatch(text) and e.digest.hex().startswith(text)}
+    matches = {
+        e.digest: e
+        for e in reversed(entries)
+        if _ID.fullmatch(text) and e.digest.hex().startswith(text)
+    }
     if len(matches) == 1:
         return next(iter(matches.values()))
     if matches:
@@ -202,8 +234,9 @@ def _find_id(text: str) -> ModelEntry:
 
 
 def _entries_for_ids() -> Iterator[ModelEntry]:
-    """Every model that can be read, one at a time, the shipped default first: it made most streams, and where the
-    looking ends, no other file is hashed. Equal ids are equal files, so the order decides nothing else."""
+    """Every model that can be read, one at a time, the shipped default first: it made most streams,
+    and where the looking ends, no other file is hashed. Equal ids are equal files, so the order
+    decides nothing else."""
     files = list(model_files())
     files.sort(key=lambda path: path != shipped_folder() / (DEFAULT + SUFFIX))
     for path in files:
@@ -220,7 +253,8 @@ def _names(entries: list[ModelEntry]) -> str:
 
 
 def installed(model_id: bytes) -> ModelEntry | None:
-    """The model of these 8 bytes, or else the first that was refit of it, or None; files behind a model of this id
+    """The model of these 8 bytes, or else the first that was refit of it, or None; files behind a
+    model of this id
     are not looked at."""
     refit = None
     for entry in _entries_for_ids():
@@ -232,29 +266,34 @@ def installed(model_id: bytes) -> ModelEntry | None:
 
 
 def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = None) -> ModelEntry:
-    """The model that made the stream called `name`: found by id among all, or `wanted` if that is the one.
+    """The model that made the stream called `name`: found by id among all, or `wanted` if that is
+    the one.
 
     ModelError, naming both ids, otherwise.
     """
     if wanted is not None:
         entry = find_model(wanted)
         if not entry.plays(info.model_id):
-            raise ModelError(f"{name}: was made with model {info.model_id.hex()}, but --model is {entry}")
+            raise ModelError(
+                f"{name}: was made with model {info.model_id.hex()}, but --model is {entry}"
+            )
         return entry
     if (found := installed(info.model_id)) is not None:
         return found
     entries, _ = list_models()
     raise ModelError(
-        f"{name}: was made with model {info.model_id.hex()}, which is not installed (there is {_names(entries)}); "
+        f"{name}: was made with model {info.model_id.hex()}, which is not installed (there is "
+        f"{_names(entries)}); "
         "give its file with --model, or install it with `ravecodec model add FILE`"
     )
 
 
 def add_model(path: Path, name: str | None = None, *, force: bool = False) -> ModelEntry:
-    """Copies a model file into the user's folder, as `name` (default: the file's own); returns the entry there.
+    """Copies a model file into the user's folder, as `name` (default: the file's own); returns the
+    entry there.
 
-    Adding what is there already is no error. ModelError if it is no model, UsageError for an impossible name,
-    OutputError if another model has the name and `force` is not set.
+    Adding what is there already is no error. ModelError if it is no model, UsageError for an
+    impossible name, OutputError if another model has the name and `force` is not set.
     """
     source = read_entry(path)
     name = source.name if name is None else name

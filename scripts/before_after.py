@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Spectrograms of an excerpt and of what several models make of it, one row each: 0-20 kHz and 0-4 kHz.
+"""Spectrograms of an excerpt and of what several models make of it, one row each: 0-20 kHz and 0-4
+kHz.
 
-    python scripts/before_after.py AUDIO OUT.png --start 20 --seconds 8 --model old=old.safetensors --model now=default
+    python scripts/before_after.py AUDIO OUT.png --start 20 --seconds 8 --model old=old.safetensors
+    --model now=default
 
-A maintainer's tool; needs matplotlib. Every model codes the excerpt by itself, bitstream and all; the row says at which
-rate.
+A maintainer's tool; needs matplotlib. Every model codes the excerpt by itself, bitstream and all;
+the row says at which rate.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from ravecodec.transcode import decode, encode, load_model
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("audio", type=Path)
     parser.add_argument("out", type=Path, help="a PNG file")
     parser.add_argument("--model", action="append", required=True, metavar="LABEL=MODEL")

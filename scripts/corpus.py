@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Build the training, evaluation and small folders of real audio out of Debian packages.
 
-A maintainer's tool: it stands outside the installed package and needs apt-get, dpkg-deb and soundfile.
+A maintainer's tool: it stands outside the installed package and needs apt-get, dpkg-deb and
+soundfile.
 
     python scripts/corpus.py --out DIR [--list train|eval|small|all] [--debs DIR]
 
-Every package is downloaded once (apt-get download), read in one pass through `dpkg-deb --fsys-tarfile`, and its tracks
-are put unchanged (never re-encoded) in DIR/<list>/<package>/. A package folder appears by one rename and carries a
-stamp, so a killed run is repeated without harm. Each list gets manifest.json, CREDITS.md and, when it stands, the mark
-DIR/<LIST>_READY.
+Every package is downloaded once (apt-get download), read in one pass through `dpkg-deb
+--fsys-tarfile`, and its tracks are put unchanged (never re-encoded) in DIR/<list>/<package>/. A
+package folder appears by one rename and carries a stamp, so a killed run is repeated without harm.
+Each list gets manifest.json, CREDITS.md and, when it stands, the mark DIR/<LIST>_READY.
 
-The licence of each track is looked up in the package's own files: debian/copyright (DEP-5, the last matching paragraph
-wins), naev's SOUND_LICENSE.yaml, or, where the copyright file is free text, a stated licence whose wording must be
-found there. Tracks for training must be CC0, public domain, MIT, CC-BY or CC-BY-SA in one of their licences at least,
-stereo, 30 s or longer and sampled at 44.1 kHz or more; what is left out is said on stderr.
+The licence of each track is looked up in the package's own files: debian/copyright (DEP-5, the last
+matching paragraph wins), naev's SOUND_LICENSE.yaml, or, where the copyright file is free text, a
+stated licence whose wording must be found there. Tracks for training must be CC0, public domain,
+MIT, CC-BY or CC-BY-SA in one of their licences at least, stereo, 30 s or longer and sampled at 44.1
+kHz or more; what is left out is said on stderr.
 """
 
 from __future__ import annotations
@@ -47,9 +49,10 @@ class CorpusError(Exception):
 class Package:
     """What to take from one Debian package.
 
-    `tracks` and `leave` are regular expressions on the installed path (or, with `archive`, on `archive prefix + name
-    inside the zip`); `root` is cut from the path to name a track; `source` replaces `root` to give the path that
-    debian/copyright speaks of. `stated` = (licence, author, wording that the copyright file must contain).
+    `tracks` and `leave` are regular expressions on the installed path (or, with `archive`, on
+    `archive prefix + name inside the zip`); `root` is cut from the path to name a track; `source`
+    replaces `root` to give the path that debian/copyright speaks of. `stated` = (licence, author,
+    wording that the copyright file must contain).
     """
 
     name: str
@@ -65,7 +68,10 @@ class Package:
 
 @dataclass(frozen=True)
 class Track:
-    """One audio file of the corpus, as manifest.json lists it. `piece` groups stems and variants of one composition."""
+    """One audio file of the corpus, as manifest.json lists it.
+
+    `piece` groups stems and variants of one composition.
+    """
 
     path: str
     package: str
@@ -77,42 +83,114 @@ class Track:
     author: str
 
 
-# fmt: off
 PACKAGES = (
-    Package("fretsonfire-songs-muldjord", "train", "usr/share/games/fretsonfire/data/songs/muldjord/", r"\.ogg$",
-            stated=("CC-BY-SA-3.0", "El Senator (Muldjord)", "Attribution ShareAlike licence 3.0")),
-    Package("marsshooter-data", "train", "usr/share/games/marsshooter/", r"audio/(music/.*|menu|tutorial)\.ogg$",
-            source="data/"),
-    Package("singularity-music", "train", "usr/share/games/singularity/music/", r"\.ogg$",
-            stated=("CC-BY-SA-3.0", "Max McCracken", "this License: Attribution, ShareAlike.")),
-    Package("ufoai-music", "train", "", r"^music/.*\.ogg$", source="base/",
-            archive="usr/share/games/ufoai/base/0music.pk3"),
-    Package("naev-data", "train", "usr/share/naev/dat/", r"snd/music/.*\.ogg$", source="dat/",
-            extra=r"SOUND_LICENSE\.yaml$"),
-    Package("supertuxkart-data", "train", "usr/share/games/supertuxkart/data/", r"(music|tracks)/.*\.ogg$",
-            source="data/", leave=r"(steamLocomotive|spaceship|speech)", extra=r"/data/CREDITS$"),
-    Package("0ad-data", "train", "", r"^audio/music/.*\.ogg$", source="binaries/data/mods/public/",
-            archive="usr/share/games/0ad/mods/public/public.zip", extra=r"^audio/LICENSE\.txt$"),
+    Package(
+        "fretsonfire-songs-muldjord",
+        "train",
+        "usr/share/games/fretsonfire/data/songs/muldjord/",
+        r"\.ogg$",
+        stated=("CC-BY-SA-3.0", "El Senator (Muldjord)", "Attribution ShareAlike licence 3.0"),
+    ),
+    Package(
+        "marsshooter-data",
+        "train",
+        "usr/share/games/marsshooter/",
+        r"audio/(music/.*|menu|tutorial)\.ogg$",
+        source="data/",
+    ),
+    Package(
+        "singularity-music",
+        "train",
+        "usr/share/games/singularity/music/",
+        r"\.ogg$",
+        stated=("CC-BY-SA-3.0", "Max McCracken", "this License: Attribution, ShareAlike."),
+    ),
+    Package(
+        "ufoai-music",
+        "train",
+        "",
+        r"^music/.*\.ogg$",
+        source="base/",
+        archive="usr/share/games/ufoai/base/0music.pk3",
+    ),
+    Package(
+        "naev-data",
+        "train",
+        "usr/share/naev/dat/",
+        r"snd/music/.*\.ogg$",
+        source="dat/",
+        extra=r"SOUND_LICENSE\.yaml$",
+    ),
+    Package(
+        "supertuxkart-data",
+        "train",
+        "usr/share/games/supertuxkart/data/",
+        r"(music|tracks)/.*\.ogg$",
+        source="data/",
+        leave=r"(steamLocomotive|spaceship|speech)",
+        extra=r"/data/CREDITS$",
+    ),
+    Package(
+        "0ad-data",
+        "train",
+        "",
+        r"^audio/music/.*\.ogg$",
+        source="binaries/data/mods/public/",
+        archive="usr/share/games/0ad/mods/public/public.zip",
+        extra=r"^audio/LICENSE\.txt$",
+    ),
     Package("hyperrogue-music", "eval", "usr/share/hyperrogue/", r"music/.*\.ogg$"),
-    Package("unknown-horizons", "eval", "usr/share/unknown-horizons/", r"content/audio/music/.*\.ogg$"),
-    Package("freecol", "eval", "usr/share/games/freecol/", r"resources/music/.*\.ogg$", source="data/"),
-    Package("fretsonfire-songs-sectoid", "eval", "usr/share/games/fretsonfire/data/songs/sectoid/", r"\.ogg$",
-            stated=("MIT", "Carlos Viola Iborra (Sectoid)", "Permission is hereby granted, free of charge")),
-    Package("extremetuxracer-data", "eval", "usr/share/games/etr/", r"music/.*\.ogg$", source="data/",
-            extra=r"etr/(credits\.lst|music/readme)$"),
-    Package("starfighter-data", "eval", "usr/share/starfighter/", r"music/.*\.ogg$", leave=r"through_space\.ogg$",
-            extra=r"credits\.txt$"),
-    Package("sonic-pi-samples", "small", "usr/share/sonic-pi/samples/", r"\.flac$", source="etc/samples/",
-            extra=r"README\.md$"),
+    Package(
+        "unknown-horizons", "eval", "usr/share/unknown-horizons/", r"content/audio/music/.*\.ogg$"
+    ),
+    Package(
+        "freecol", "eval", "usr/share/games/freecol/", r"resources/music/.*\.ogg$", source="data/"
+    ),
+    Package(
+        "fretsonfire-songs-sectoid",
+        "eval",
+        "usr/share/games/fretsonfire/data/songs/sectoid/",
+        r"\.ogg$",
+        stated=(
+            "MIT",
+            "Carlos Viola Iborra (Sectoid)",
+            "Permission is hereby granted, free of charge",
+        ),
+    ),
+    Package(
+        "extremetuxracer-data",
+        "eval",
+        "usr/share/games/etr/",
+        r"music/.*\.ogg$",
+        source="data/",
+        extra=r"etr/(credits\.lst|music/readme)$",
+    ),
+    Package(
+        "starfighter-data",
+        "eval",
+        "usr/share/starfighter/",
+        r"music/.*\.ogg$",
+        leave=r"through_space\.ogg$",
+        extra=r"credits\.txt$",
+    ),
+    Package(
+        "sonic-pi-samples",
+        "small",
+        "usr/share/sonic-pi/samples/",
+        r"\.flac$",
+        source="etc/samples/",
+        extra=r"README\.md$",
+    ),
 )
-# fmt: on
 
 
-# ---------------------------------------------------------------------------------------------- licences
+# ---- licences ------------------------------------------------------------------------------------
 
 
 def paragraphs(text: str) -> Iterator[dict[str, str]]:
-    """Fields (names in lower case) of each paragraph of a DEP-5 file; continuation lines are kept, stripped."""
+    """Fields (names in lower case) of each paragraph of a DEP-5 file; continuation lines are kept,
+    stripped.
+    """
     for block in re.split(r"\n\s*\n", text):
         fields: dict[str, str] = {}
         name = ""
@@ -127,19 +205,25 @@ def paragraphs(text: str) -> Iterator[dict[str, str]]:
 
 
 def dep5_rules(text: str) -> list[tuple[list[str], str, str]]:
-    """(globs, licence, author) of every Files paragraph, in file order; [] where the text is not DEP-5."""
+    """(globs, licence, author) of every Files paragraph, in file order; [] where the text is not
+    DEP-5.
+    """
     rules = []
     for fields in paragraphs(text):
         if "files" in fields and "license" in fields:
             globs = [glob.removeprefix("./") for glob in fields["files"].split()]
-            author = "; ".join(line.strip() for line in fields.get("copyright", "").splitlines() if line.strip())
+            author = "; ".join(
+                line.strip() for line in fields.get("copyright", "").splitlines() if line.strip()
+            )
             licence = fields["license"].partition("\n")[0].strip() or "unknown"
             rules.append((globs, licence, author))
     return rules
 
 
 def yaml_rules(text: str) -> list[tuple[list[str], str, str]]:
-    """naev's SOUND_LICENSE.yaml (a list of authors, each with `license` and lists of names) as rules."""
+    """naev's SOUND_LICENSE.yaml (a list of authors, each with `license` and lists of names) as
+    rules.
+    """
     rules: list[tuple[list[str], str, str]] = []
     for line in text.splitlines():
         if author := re.match(r"^- (.*):$", line):
@@ -154,14 +238,23 @@ def yaml_rules(text: str) -> list[tuple[list[str], str, str]]:
 def spdx_like(licence: str) -> str:
     """'GPLv3 / CC-by 3' -> 'GPL-3 or CC-BY-3.0'."""
     words = re.sub(r"GPLv(\d)", r"GPL-\1", licence.replace(" / ", " or "))
-    return re.sub(r"CC-by(-sa)? (\d)(\.\d)?", lambda m: f"CC-BY{(m[1] or '').upper()}-{m[2]}{m[3] or '.0'}", words)
+    return re.sub(
+        r"CC-by(-sa)? (\d)(\.\d)?",
+        lambda m: f"CC-BY{(m[1] or '').upper()}-{m[2]}{m[3] or '.0'}",
+        words,
+    )
 
 
 def is_free(licence: str) -> bool:
-    """True where one of the offered alternatives ('or') consists of free content licences only ('and')."""
+    """True where one of the offered alternatives ('or') consists of free content licences only
+    ('and').
+    """
     alternatives = re.split(r"\s+or\s+", licence, flags=re.IGNORECASE)
     return any(
-        all(FREE.match(part.strip(" ,")) for part in re.split(r"\s+and\s+", option, flags=re.IGNORECASE))
+        all(
+            FREE.match(part.strip(" ,"))
+            for part in re.split(r"\s+and\s+", option, flags=re.IGNORECASE)
+        )
         for option in alternatives
     )
 
@@ -171,7 +264,9 @@ def licence_of(package: Package, source_path: str, texts: dict[str, str]) -> tup
     if package.stated:
         licence, author, wording = package.stated
         if wording and wording not in texts["copyright"]:
-            raise CorpusError(f"{package.name}: copyright file: expected the wording {wording!r}, found none")
+            raise CorpusError(
+                f"{package.name}: copyright file: expected the wording {wording!r}, found none"
+            )
         return licence, author
     own = yaml_rules(texts.get("SOUND_LICENSE.yaml", ""))
     matches = [
@@ -184,16 +279,21 @@ def licence_of(package: Package, source_path: str, texts: dict[str, str]) -> tup
     return matches[-1]
 
 
-# ---------------------------------------------------------------------------------------------- packages
+# ---- packages ------------------------------------------------------------------------------------
 
 
 def fetch(name: str, debs: Path) -> Path:
     """The newest .deb of `name` in `debs`, downloaded there first if there is none."""
     debs.mkdir(parents=True, exist_ok=True)
     if not list(debs.glob(f"{name}_*.deb")):
-        done = subprocess.run(["apt-get", "download", name], cwd=debs, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["apt-get", "download", name], cwd=debs, capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise CorpusError(f"apt-get download {name}: {done.stderr.strip() or 'failed'} (apt-get update first?)")
+            raise CorpusError(
+                f"apt-get download {name}: {done.stderr.strip() or 'failed'} (apt-get update "
+                "first?)"
+            )
     return max(debs.glob(f"{name}_*.deb"), key=lambda path: path.stat().st_mtime)
 
 
@@ -213,7 +313,9 @@ def members(deb: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def unpack(package: Package, deb: Path, part: Path) -> dict[str, str]:
-    """Put the wanted tracks of `deb` under `part`/raw by source path; returns the licence texts by file name."""
+    """Put the wanted tracks of `deb` under `part`/raw by source path; returns the licence texts by
+    file name.
+    """
     texts: dict[str, str] = {}
     wanted = re.compile(rf"(/doc/{re.escape(package.name)}/copyright$)|({package.extra or '$^'})")
     for path, stream in members(deb):
@@ -231,7 +333,9 @@ def unpack(package: Package, deb: Path, part: Path) -> dict[str, str]:
 
 
 def unzip(package: Package, part: Path) -> dict[str, str]:
-    """The tracks and licence texts inside the package's zip archive, which is deleted afterwards."""
+    """The tracks and licence texts inside the package's zip archive, which is deleted
+    afterwards.
+    """
     texts = {}
     archive = part / "archive.zip"
     if not archive.exists():
@@ -268,7 +372,11 @@ def save(stream: IO[bytes], path: Path) -> None:
 def track_name(package: Package, source: str) -> str:
     """A flat file name: folders that tell tracks apart joined by '-', blanks as '_'."""
     name = source.removeprefix(package.source)
-    name = re.sub(r"^(content/|default/|base/)?(resources/|audio/|snd/)?(music/|tracks/)?(default/)?", "", name)
+    name = re.sub(
+        r"^(content/|default/|base/)?(resources/|audio/|snd/)?(music/|tracks/)?(default/)?",
+        "",
+        name,
+    )
     return name.replace("/", "-").replace(" ", "_")
 
 
@@ -290,7 +398,11 @@ def build(package: Package, deb: Path, out: Path) -> list[Track]:
     shutil.rmtree(part / "raw")
     for name, text in texts.items():
         (part / f"{name}.txt").write_text(text, encoding="utf-8")
-    stamp = {"version": SPEC_VERSION, "deb": deb.name, "tracks": [asdict(track) for track in tracks]}
+    stamp = {
+        "version": SPEC_VERSION,
+        "deb": deb.name,
+        "tracks": [asdict(track) for track in tracks],
+    }
     (part / "stamp.json").write_text(json.dumps(stamp, indent=1), encoding="utf-8")
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)
@@ -298,7 +410,9 @@ def build(package: Package, deb: Path, out: Path) -> list[Track]:
 
 
 def place(package: Package, part: Path, texts: dict[str, str]) -> Iterator[Track]:
-    """Move the usable tracks of part/raw to part/ and describe them; says what is left out and why."""
+    """Move the usable tracks of part/raw to part/ and describe them; says what is left out and
+    why.
+    """
     for path in sorted((part / "raw").rglob("*.*")):
         source = path.relative_to(part / "raw").as_posix()
         licence, author = licence_of(package, source, texts)
@@ -323,7 +437,10 @@ def place(package: Package, part: Path, texts: dict[str, str]) -> Iterator[Track
 
 
 def objection(folder: str, licence: str, seconds: float, rate: int, channels: int) -> str:
-    """Why a track may not be used in the list `folder`, or ''. Only the training list asks for a free licence."""
+    """Why a track may not be used in the list `folder`, or ''.
+
+    Only the training list asks for a free licence.
+    """
     if folder == "train" and not is_free(licence):
         return f"licence {licence}"
     if folder != "small" and seconds < MIN_SECONDS:
@@ -347,7 +464,7 @@ def stamped(package: Package, deb: Path, out: Path) -> list[Track] | None:
     return tracks if all((out / package.folder / track.path).exists() for track in tracks) else None
 
 
-# ---------------------------------------------------------------------------------------------- reports
+# ---- reports -------------------------------------------------------------------------------------
 
 
 def credits_text(folder: str, tracks: Iterable[Track]) -> str:
@@ -383,8 +500,14 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def report(folder: str, tracks: list[Track], out: Path) -> None:
-    """Write manifest.json, CREDITS.md and the READY mark of a finished list; print the hours per package."""
-    manifest = {"list": folder, "hours": round(hours(tracks), 4), "tracks": [asdict(track) for track in tracks]}
+    """Write manifest.json, CREDITS.md and the READY mark of a finished list; print the hours per
+    package.
+    """
+    manifest = {
+        "list": folder,
+        "hours": round(hours(tracks), 4),
+        "tracks": [asdict(track) for track in tracks],
+    }
     write_atomically(out / folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_atomically(out / folder / "CREDITS.md", credits_text(folder, tracks))
     print(f"{'package':32}{'tracks':>7}{'hours':>8}")
@@ -392,7 +515,9 @@ def report(folder: str, tracks: list[Track], out: Path) -> None:
         members = [track for track in tracks if track.package == name]
         print(f"{name:32}{len(members):7}{hours(members):8.2f}")
     print(f"{'all of ' + folder:32}{len(tracks):7}{hours(tracks):8.2f}", flush=True)
-    write_atomically(out / f"{folder.upper()}_READY", f"{len(tracks)} tracks, {hours(tracks):.2f} h\n")
+    write_atomically(
+        out / f"{folder.upper()}_READY", f"{len(tracks)} tracks, {hours(tracks):.2f} h\n"
+    )
 
 
 def build_list(folder: str, out: Path, debs: Path) -> None:
@@ -403,7 +528,9 @@ def build_list(folder: str, out: Path, debs: Path) -> None:
             deb = fetch(package.name, debs)
             known = stamped(package, deb, out)
             tracks += build(package, deb, out) if known is None else known
-            print(f"{folder}/{package.name}: {'built' if known is None else 'up to date'}", flush=True)
+            print(
+                f"{folder}/{package.name}: {'built' if known is None else 'up to date'}", flush=True
+            )
     report(folder, tracks, out)
 
 
@@ -412,14 +539,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="corpus folder to build")
     parser.add_argument(
-        "--list", choices=["train", "eval", "small", "all"], default="all", help="which list (default all)"
+        "--list",
+        choices=["train", "eval", "small", "all"],
+        default="all",
+        help="which list (default all)",
     )
     parser.add_argument("--debs", type=Path, help="folder of .deb files (default OUT/debs)")
     args = parser.parse_args()
     try:
         for folder in ["train", "eval", "small"] if args.list == "all" else [args.list]:
             build_list(folder, args.out, args.debs or args.out / "debs")
-    except (CorpusError, OSError, soundfile.LibsndfileError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (
+        CorpusError,
+        OSError,
+        soundfile.LibsndfileError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+    ) as error:
         print(f"corpus.py: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,8 +1,10 @@
 """Designs the prototype filter of `models/pqmf.py` and writes `models/pqmf_prototype.npy`.
 
-A cosine-modulated filter bank of M bands reconstructs perfectly when its polyphase matrix E(z) is paraunitary:
-sum_l E_l^T E_(l+m) = I for m = 0 and 0 for every other lag m. The classic Kaiser prototype stops near 60 dB; here the
-symmetric prototype is optimised directly (L-BFGS, float64) on that residual plus its stop-band energy.
+A cosine-modulated filter bank of M bands reconstructs perfectly when its polyphase matrix E(z) is
+paraunitary:
+sum_l E_l^T E_(l+m) = I for m = 0 and 0 for every other lag m. The classic Kaiser prototype stops
+near 60 dB; here the symmetric prototype is optimised directly (L-BFGS, float64) on that residual
+plus its stop-band energy.
 
 Usage: python scripts/design_pqmf.py        (half a minute on one core)
 """
@@ -13,12 +15,16 @@ import numpy as np
 import torch
 
 BANDS = 16
-TAPS = 385  # odd: symmetric around a sample, so that the bank has zero delay; (TAPS - 1) / 2 is a multiple of BANDS
+# odd: symmetric around a sample, so that the bank has zero delay; (TAPS - 1) / 2 is a multiple of
+# BANDS
+TAPS = 385
 STOP_WEIGHTS = (1e-4, 1e-6, 1e-8)  # annealed: first the stop band, then the reconstruction
 
 
 def modulate(prototype: torch.Tensor) -> torch.Tensor:
-    """Analysis filters [BANDS, TAPS] of a prototype [TAPS] (Lin & Vaidyanathan 1998, cosine modulation)."""
+    """Analysis filters [BANDS, TAPS] of a prototype [TAPS] (Lin & Vaidyanathan 1998, cosine
+    modulation).
+    """
     n = torch.arange(TAPS, dtype=prototype.dtype) - (TAPS - 1) / 2
     k = torch.arange(BANDS, dtype=prototype.dtype)[:, None]
     phase = torch.where(k % 2 == 0, torch.pi / 4, -torch.pi / 4)
@@ -48,20 +54,33 @@ def stop_energy(prototype: torch.Tensor) -> torch.Tensor:
 def design() -> np.ndarray:
     """The optimised prototype, float64 [TAPS]."""
     n = np.arange(TAPS) - (TAPS - 1) / 2
-    starts = [torch.tensor(np.sinc(n / (2 * BANDS) * c) * np.kaiser(TAPS, 10.0)) for c in np.linspace(1.0, 1.2, 201)]
+    starts = [
+        torch.tensor(np.sinc(n / (2 * BANDS) * c) * np.kaiser(TAPS, 10.0))
+        for c in np.linspace(1.0, 1.2, 201)
+    ]
     starts = [s * np.sqrt(BANDS) / modulate(s).norm() for s in starts]  # trace of E^T E is BANDS
-    half = min(starts, key=lambda s: float(residual(s)))[: TAPS // 2 + 1].clone().requires_grad_(True)
+    half = (
+        min(starts, key=lambda s: float(residual(s)))[: TAPS // 2 + 1].clone().requires_grad_(True)
+    )
 
     def whole() -> torch.Tensor:
         return torch.cat([half, half[:-1].flip(0)])
 
     def minimise(weight: float) -> None:
-        options = {"max_iter": 3000, "max_eval": 6000, "history_size": 100, "tolerance_grad": 0, "tolerance_change": 0}
+        options = {
+            "max_iter": 3000,
+            "max_eval": 6000,
+            "history_size": 100,
+            "tolerance_grad": 0,
+            "tolerance_change": 0,
+        }
         optimiser = torch.optim.LBFGS([half], line_search_fn="strong_wolfe", **options)
 
         def closure() -> torch.Tensor:
             optimiser.zero_grad()
-            loss = 1e8 * (residual(whole()) + weight * stop_energy(whole()))  # far from the optimiser's tolerances
+            loss = 1e8 * (
+                residual(whole()) + weight * stop_energy(whole())
+            )  # far from the optimiser's tolerances
             loss.backward()
             return loss
 

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""The numbers of README.md, docs/evaluation.md and the model's card, made from the results of one evaluation.
+"""The numbers of README.md, docs/evaluation.md and the model's card, made from the results of one
+evaluation.
 
-    python scripts/report_tables.py --results REPORT/results.json     # take over a new evaluation, then as below
-    python scripts/report_tables.py              # tables and figures from docs/evaluation/results.json
+    python scripts/report_tables.py --results REPORT/results.json     # take over a new evaluation,
+    then as below python scripts/report_tables.py              # tables and figures from
+    docs/evaluation/results.json
     python scripts/report_tables.py --check      # exit 1 if a page says something else
 
 Blocks between `<!-- table: NAME -->` and `<!-- end -->` are replaced, and so are, within a line,
-`<!-- number: NAME -->` and `<!-- mean: CONDITION METRIC -->`: NAME is of NUMBERS, CONDITION an id of the
+`<!-- number: NAME -->` and `<!-- mean: CONDITION METRIC -->`: NAME is of NUMBERS, CONDITION an id
+of the
 results or own, unquantised, cropped.
-docs/evaluation/results.json keeps the headline metrics and a few more; REPORT has all. Needs `ravecodec[eval]` for the
-figures, numpy and soundfile for the rest.
+docs/evaluation/results.json keeps the headline metrics and a few more; REPORT has all. Needs
+`ravecodec[eval]` for the figures, numpy and soundfile for the rest.
 """
 
 from __future__ import annotations
@@ -32,7 +35,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "docs" / "evaluation"
 CARD = ROOT / "models" / "pretrained" / "default.md"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "evaluation.md", CARD)
-KEPT = ("loudness_error", "spectral_floored", "mel_dac", "stereo_level_error", "stereo_correlation_error")
+KEPT = (
+    "loudness_error",
+    "spectral_floored",
+    "mel_dac",
+    "stereo_level_error",
+    "stereo_correlation_error",
+)
 SHORT = (
     "opus-8",
     "opus-60ms-9",
@@ -44,7 +53,9 @@ SHORT = (
 
 
 def compacted(results: Results) -> Results:
-    """With headline metrics and those of KEPT only, and without what only the full report needs or where it lay."""
+    """With headline metrics and those of KEPT only, and without what only the full report needs or
+    where it lay.
+    """
     metrics = [m for m in results.metrics if m.headline or m.id in KEPT]
     names = {m.id for m in metrics}
     scores = [
@@ -52,12 +63,19 @@ def compacted(results: Results) -> Results:
         for score in results.scores
     ]
     above = folder_above([Path(item.source) for item in results.items])
-    items = [dataclasses.replace(item, source=item.source.removeprefix(above)) for item in results.items]
+    items = [
+        dataclasses.replace(item, source=item.source.removeprefix(above)) for item in results.items
+    ]
     unreadable = [sentence.removeprefix(above) for sentence in results.unreadable]
     command = shlex.join(without_folders(shlex.split(results.manifest["command"])))
     manifest = results.manifest | {"command": command}
     return dataclasses.replace(
-        results, metrics=metrics, scores=scores, items=items, unreadable=unreadable, manifest=manifest
+        results,
+        metrics=metrics,
+        scores=scores,
+        items=items,
+        unreadable=unreadable,
+        manifest=manifest,
     )
 
 
@@ -103,14 +121,22 @@ def paired_table(results: Results) -> Table:
     return dataclasses.replace(table, head=table.caption)
 
 
-TABLES: dict[str, Callable[[Results], Table]] = {"short": short_table, "full": full_table, "paired": paired_table}
+TABLES: dict[str, Callable[[Results], Table]] = {
+    "short": short_table,
+    "full": full_table,
+    "paired": paired_table,
+}
 
 
 def rates(results: Results) -> str:
     """Lowest and highest rate of an excerpt at the model's own point, in kbit/s."""
     seconds = {item.id: item.seconds for item in results.items}
     own = own_point(results).id
-    found = [s.bytes * 8 / 1000 / seconds[s.item] for s in results.scores if s.condition == own and s.bytes is not None]
+    found = [
+        s.bytes * 8 / 1000 / seconds[s.item]
+        for s in results.scores
+        if s.condition == own and s.bytes is not None
+    ]
     return f"{min(found):.1f} to {max(found):.1f}"
 
 
@@ -121,7 +147,10 @@ NUMBERS: dict[str, Callable[[Results], str]] = {
 
 
 def mean(results: Results, name: str, metric: str) -> str:
-    """A condition's mean; SystemExit where there is none. name: its id, or own, unquantised or cropped."""
+    """A condition's mean; SystemExit where there is none.
+
+    name: its id, or own, unquantised or cropped.
+    """
     own = own_point(results)
     bounds = [c.id for c in results.conditions if c.kind == "bound" and c.model == own.model]
     named = {"own": own.id} | dict(zip(("unquantised", "cropped"), bounds, strict=False))
@@ -140,12 +169,17 @@ def renewed(text: str, results: Results) -> str:
         return f"<!-- number: {found[1]} -->{NUMBERS[found[1]](results)}<!-- end -->"
 
     def average(found: re.Match[str]) -> str:
-        return f"<!-- mean: {found[1]} {found[2]} -->{mean(results, found[1], found[2])}<!-- end -->"
+        return (
+            f"<!-- mean: {found[1]} {found[2]} -->{mean(results, found[1], found[2])}<!-- end -->"
+        )
 
     def block(found: re.Match[str]) -> str:
         if found[1] not in TABLES:
             sys.exit(f"no table is called {found[1]!r}; expected {', '.join(TABLES)}")
-        return f"<!-- table: {found[1]} -->\n{tables.markdown(TABLES[found[1]](results))}\n<!-- end -->"
+        return (
+            f"<!-- table: {found[1]} -->\n{tables.markdown(TABLES[found[1]](results))}\n<!-- end "
+            "-->"
+        )
 
     text = re.sub(r"<!-- number: (\S+) -->.*?<!-- end -->", number, text)
     text = re.sub(r"<!-- mean: (\S+) (\S+) -->.*?<!-- end -->", average, text)
@@ -162,7 +196,9 @@ def write_figures(results: Results) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--results", type=Path, help="results.json of the evaluation to take over")
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()

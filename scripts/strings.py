@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Render string quartets from scores and a free soundfont: the narrow domain of the `strings` model.
+"""Render string quartets from scores and a free soundfont: the narrow domain of the `strings`
+model.
 
-A maintainer's tool outside of the installed package. It needs PyPI's music21 (for its scores), verovio and mido,
-Debian's fluidsynth and fluid-soundfont-gm, and soundfile:
+A maintainer's tool outside of the installed package. It needs PyPI's music21 (for its scores),
+verovio and mido, Debian's fluidsynth and fluid-soundfont-gm, and soundfile:
 
     pip install music21 verovio mido
-    apt-get download fluidsynth libfluidsynth3 libinstpatch-1.0-2 fluid-soundfont-gm     # then dpkg -x each into DEBS
-    python scripts/strings.py --out DIR --debs DEBS [--minutes 30]
+    apt-get download fluidsynth libfluidsynth3 libinstpatch-1.0-2 fluid-soundfont-gm     # then dpkg
+    -x each into DEBS python scripts/strings.py --out DIR --debs DEBS [--minutes 30]
 
-Scores are movements of quartets by Haydn, Mozart and Beethoven in MusicXML, four parts each; one that carries a notice
-of rights is left out. verovio makes MIDI of them, whose velocities are flat; dynamics, timing, tempo, the place of the
-players and the room are drawn from a generator seeded by the score's name (`humanised`). fluidsynth renders 48 kHz
-stereo, which is scaled to a peak of -3 dB and kept as 16-bit FLAC: DIR/train/ and DIR/held-out/, split by work, with
-manifest.json and CREDITS.md in both. With --minutes movements are taken by a hash of their names until there are so
+Scores are movements of quartets by Haydn, Mozart and Beethoven in MusicXML, four parts each; one
+that carries a notice of rights is left out. verovio makes MIDI of them, whose velocities are flat;
+dynamics, timing, tempo, the place of the players and the room are drawn from a generator seeded by
+the score's name (`humanised`). fluidsynth renders 48 kHz stereo, which is scaled to a peak of -3 dB
+and kept as 16-bit FLAC: DIR/train/ and DIR/held-out/, split by work, with manifest.json and
+CREDITS.md in both. With --minutes movements are taken by a hash of their names until there are so
 many. Notes share their samples, so held-out scores are no held-out recordings.
 
 What exists is kept: a run that was killed goes on.
@@ -72,7 +74,7 @@ class Track:
     notes: int
 
 
-# ---- scores ----------------------------------------------------------------------------------------------------------
+# ---- scores --------------------------------------------------------------------------------------
 
 
 def scores(corpus: Path) -> Iterator[tuple[str, Path]]:
@@ -102,7 +104,9 @@ def music_xml(path: Path) -> str:
 
 def reason_against(xml: str) -> str:
     """Why a score is left out, or nothing."""
-    if re.search(r"<rights|copyright|all rights reserved|non.?commercial|creativecommons", xml, re.IGNORECASE):
+    if re.search(
+        r"<rights|copyright|all rights reserved|non.?commercial|creativecommons", xml, re.IGNORECASE
+    ):
         return "carries a notice of rights"
     parts = len(re.findall(r"<score-part\b", xml))
     return "" if parts == len(PROGRAMS) else f"has {parts} parts"
@@ -113,7 +117,7 @@ def work_of(name: str) -> str:
     return "/".join(name.split("/")[:2])
 
 
-# ---- performance -----------------------------------------------------------------------------------------------------
+# ---- performance ---------------------------------------------------------------------------------
 
 
 def seed_of(name: str) -> int:
@@ -121,7 +125,9 @@ def seed_of(name: str) -> int:
 
 
 def walk(rng: np.random.Generator, count: int, pull: float, size: float) -> np.ndarray:
-    """A random walk [count] that is pulled back to 0 (Ornstein-Uhlenbeck), of deviation `size`, starting within it."""
+    """A random walk [count] that is pulled back to 0 (Ornstein-Uhlenbeck), of deviation `size`,
+    starting within it.
+    """
     steps = rng.standard_normal(count) * size * np.sqrt(1 - (1 - pull) ** 2)
     values = np.empty(count)
     value = size * rng.standard_normal()
@@ -132,9 +138,10 @@ def walk(rng: np.random.Generator, count: int, pull: float, size: float) -> np.n
 
 
 def humanised(notes: list[Note], seed: int) -> list[Note]:
-    """The same notes as if played: one tempo for the piece within 15 % of the score's, which sways a little; a common
-    dynamic that swells and fades over some ten seconds, each part's own around it; velocities that differ from note to
-    note, and starts that miss the beat by some 8 ms. No note begins before 0 or ends before it begins."""
+    """The same notes as if played: one tempo for the piece within 15 % of the score's, which sways
+    a little; a common dynamic that swells and fades over some ten seconds, each part's own around
+    it; velocities that differ from note to note, and starts that miss the beat by some 8 ms. No
+    note begins before 0 or ends before it begins."""
     if not notes:
         return []
     rng = np.random.default_rng(seed)
@@ -157,7 +164,7 @@ def humanised(notes: list[Note], seed: int) -> list[Note]:
     return played
 
 
-# ---- MIDI ------------------------------------------------------------------------------------------------------------
+# ---- MIDI ----------------------------------------------------------------------------------------
 
 
 def score_notes(xml: str, folder: Path) -> list[Note]:
@@ -171,7 +178,9 @@ def score_notes(xml: str, folder: Path) -> list[Note]:
         return []
     toolkit.renderToMIDIFile(str(folder / "score.mid"))
     file = mido.MidiFile(folder / "score.mid")
-    sounding = [track for track in file.tracks if any(message.type == "note_on" for message in track)]
+    sounding = [
+        track for track in file.tracks if any(message.type == "note_on" for message in track)
+    ]
     notes = []
     for part, track in enumerate(sounding[: len(PROGRAMS)]):
         notes += track_notes(file, track, part)
@@ -227,20 +236,28 @@ def write_midi(notes: list[Note], path: Path, seed: int) -> None:
         track.append(mido.Message("program_change", channel=part, program=program))
         pan = int(np.clip(place + rng.integers(-8, 9), 0, 127))
         track.append(mido.Message("control_change", channel=part, control=10, value=pan))
-        track.append(mido.Message("control_change", channel=part, control=91, value=int(rng.integers(20, 70))))
+        track.append(
+            mido.Message(
+                "control_change", channel=part, control=91, value=int(rng.integers(20, 70))
+            )
+        )
     events = [(note.end, 0, note) for note in notes] + [(note.start, 1, note) for note in notes]
     last = 0
     for time, begins, note in sorted(events, key=lambda event: (round(event[0] * 1000), event[1])):
         tick = round(time * 1000)
         kind = "note_on" if begins else "note_off"
         velocity = note.velocity if begins else 0
-        track.append(mido.Message(kind, channel=note.part, note=note.pitch, velocity=velocity, time=tick - last))
+        track.append(
+            mido.Message(
+                kind, channel=note.part, note=note.pitch, velocity=velocity, time=tick - last
+            )
+        )
         last = tick
     track.append(mido.MetaMessage("end_of_track", time=round(TAIL * 1000)))
     file.save(path)
 
 
-# ---- sound -----------------------------------------------------------------------------------------------------------
+# ---- sound ---------------------------------------------------------------------------------------
 
 
 def render(midi: Path, target: Path, debs: Path, seed: int) -> float:
@@ -248,7 +265,11 @@ def render(midi: Path, target: Path, debs: Path, seed: int) -> float:
     rng = np.random.default_rng(seed + 2)
     room, level, damp = rng.uniform(0.3, 0.75), rng.uniform(0.25, 0.6), rng.uniform(0.1, 0.5)
     wav = midi.with_suffix(".wav")
-    reverb = {"synth.reverb.room-size": room, "synth.reverb.level": level, "synth.reverb.damp": damp}
+    reverb = {
+        "synth.reverb.room-size": room,
+        "synth.reverb.level": level,
+        "synth.reverb.damp": damp,
+    }
     options = [f"-o{key}={value:.3f}" for key, value in reverb.items()]
     options += ["-osynth.chorus.active=0", f"-r{RATE}", "-g0.4", "-Twav", "-Ofloat", f"-F{wav}"]
     soundfont = debs / "usr/share/sounds/sf2/FluidR3_GM.sf2"
@@ -261,7 +282,10 @@ def render(midi: Path, target: Path, debs: Path, seed: int) -> float:
     loud = np.flatnonzero(np.abs(audio).max(axis=1) > 1e-4)
     audio = audio[: loud[-1] + 1] if len(loud) else audio[:0]
     if rate != RATE or audio.shape[1] != 2 or not len(audio):
-        raise SystemExit(f"{midi}: fluidsynth made {audio.shape} at {rate} Hz, expected stereo sound at {RATE} Hz")
+        raise SystemExit(
+            f"{midi}: fluidsynth made {audio.shape} at {rate} Hz, expected stereo sound at {RATE} "
+            "Hz"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
     soundfile.write(part, audio * (PEAK / np.abs(audio).max()), RATE, "PCM_16", format="FLAC")
@@ -271,7 +295,9 @@ def render(midi: Path, target: Path, debs: Path, seed: int) -> float:
 
 def credits(tracks: list[Track], debs: Path) -> str:
     """What the sound is made of, and under which licences."""
-    soundfont = next((debs / "usr/share/doc/fluid-soundfont-gm").glob("copyright")).read_text("utf-8", "replace")
+    soundfont = next((debs / "usr/share/doc/fluid-soundfont-gm").glob("copyright")).read_text(
+        "utf-8", "replace"
+    )
     authors = re.findall(r"^\s*(Copyright © .*)$", soundfont, re.MULTILINE)
     if "I hereby release Fluid under the MIT license" not in soundfont:
         raise SystemExit("fluid-soundfont-gm: its copyright file does not say MIT as expected")
@@ -280,9 +306,11 @@ def credits(tracks: list[Track], debs: Path) -> str:
 
 Rendered by scripts/strings.py; no recording of a performance is in it.
 
-- Music: string quartets by Joseph Haydn, Wolfgang Amadeus Mozart and Ludwig van Beethoven, in the public domain.
-- Scores: MusicXML files of the corpus of music21 {version("music21")}, "distributed with the permission of the
-  encoders"; only files that carry no notice of rights were used, and nothing of their text is in the sound.
+- Music: string quartets by Joseph Haydn, Wolfgang Amadeus Mozart and Ludwig van Beethoven, in the
+  public domain.
+- Scores: MusicXML files of the corpus of music21 {version("music21")}, "distributed with the
+  permission of the encoders"; only files that carry no notice of rights were used, and nothing of
+  their text is in the sound.
 - Samples: FluidR3 GM (Debian's fluid-soundfont-gm), MIT. {". ".join(authors)}.
 - Programs: verovio {version("verovio")}, fluidsynth; they leave no rights in what they make.
 
@@ -294,11 +322,17 @@ Works:
 
 def main() -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the corpus")
-    parser.add_argument("--debs", type=Path, required=True, help="folder of the extracted Debian packages")
     parser.add_argument(
-        "--scores", type=Path, help="folder of music21's corpus; default: that of the installed music21"
+        "--debs", type=Path, required=True, help="folder of the extracted Debian packages"
+    )
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        help="folder of music21's corpus; default: that of the installed music21",
     )
     parser.add_argument("--minutes", type=float, help="how much to render; default: all")
     args = parser.parse_args()
@@ -313,13 +347,20 @@ def main() -> int:
         if track is not None:
             lists[part].append(track)
             seconds += track.seconds
-            print(f"{part}/{track.path}: {track.seconds:.0f} s, {track.notes} notes", file=sys.stderr)
+            print(
+                f"{part}/{track.path}: {track.seconds:.0f} s, {track.notes} notes", file=sys.stderr
+            )
     for part, tracks in lists.items():
         (args.out / part).mkdir(parents=True, exist_ok=True)
-        listed = json.dumps([asdict(track) for track in sorted(tracks, key=lambda t: t.path)], indent=1)
+        listed = json.dumps(
+            [asdict(track) for track in sorted(tracks, key=lambda t: t.path)], indent=1
+        )
         (args.out / part / "manifest.json").write_text(listed + "\n")
         (args.out / part / "CREDITS.md").write_text(credits(tracks, args.debs))
-        print(f"{part}: {len(tracks)} movements, {sum(t.seconds for t in tracks) / 60:.1f} min", file=sys.stderr)
+        print(
+            f"{part}: {len(tracks)} movements, {sum(t.seconds for t in tracks) / 60:.1f} min",
+            file=sys.stderr,
+        )
     (args.out / "STRINGS_READY").touch()
     return 0
 
@@ -337,7 +378,11 @@ def movement(name: str, path: Path, out: Path, debs: Path) -> Track | None:
     why = reason_against(xml)
     with tempfile.TemporaryDirectory() as folder:
         notes = [] if why else score_notes(xml, Path(folder))
-        if not why and (not notes or notes[-1].end < SHORTEST or len({note.part for note in notes}) < len(PROGRAMS)):
+        if not why and (
+            not notes
+            or notes[-1].end < SHORTEST
+            or len({note.part for note in notes}) < len(PROGRAMS)
+        ):
             why = "gives too little of four parts"
         if why:
             print(f"{name}: left out, {why}", file=sys.stderr)

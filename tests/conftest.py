@@ -17,10 +17,14 @@ from ravecodec.models.rave import Rave
 
 Audio = NDArray[np.float32]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a script, whose children inherit it
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as in a background job of a script, whose children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-STEREO = ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=8, latent=16, lines=128)
+STEREO = ModelConfig(
+    channels=2, encoder="spectrogram", generator="istft", capacity=8, latent=16, lines=128
+)
 MONO = ModelConfig(channels=1, capacity=4, latent=8)
 LICENCE = "CC0-1.0"
 
@@ -32,7 +36,9 @@ def play(samples: int, channels: int = 2, rate: int = 44_100, seed: int = 0) -> 
     pitch = 110 * 2 ** (np.floor(time * 3) % 7 / 7)
     tones = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in (1, 2, 3))
     loud = 0.5 * (1 + np.sign(np.sin(2 * np.pi * 0.7 * time)))
-    sides = [tones * (0.2 + 0.1 * side) + 0.05 * rng.standard_normal(samples) for side in range(channels)]
+    sides = [
+        tones * (0.2 + 0.1 * side) + 0.05 * rng.standard_normal(samples) for side in range(channels)
+    ]
     return (np.stack(sides) * loud).clip(-0.8, 0.8).astype(np.float32)
 
 
@@ -64,7 +70,9 @@ def make_model() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two models: `default` (stereo, default preset's family) and `paper` (mono, paper's family)."""
+    """A folder with two models: `default` (stereo, default preset's family) and `paper` (mono,
+    paper's family).
+    """
     folder = tmp_path_factory.mktemp("models")
     write_model(folder / "default.safetensors", STEREO)
     write_model(folder / "paper.safetensors", MONO)
@@ -91,7 +99,10 @@ def mono_model(model_folder: Path) -> Model:
 
 @pytest.fixture
 def installed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The two models are found by name; nothing of this machine's user is. Returns the (empty) user's data folder."""
+    """The two models are found by name; nothing of this machine's user is.
+
+    Returns the (empty) user's data folder.
+    """
     home = tmp_path / "home"
     monkeypatch.setenv("RAVECODEC_MODELS", str(model_folder))
     for name in ("XDG_DATA_HOME", "HOME", "LOCALAPPDATA"):
@@ -108,5 +119,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Networks this small are fastest on one thread, and far slower where several fight for busy cores."""
+    """Networks this small are fastest on one thread, and far slower where several fight for busy
+    cores.
+    """
     torch.set_num_threads(1)

@@ -1,7 +1,9 @@
-"""All of the audio or an error: every format that common programs write, whole, piped, joined, cut, against ffmpeg.
+"""All of the audio or an error: every format that common programs write, whole, piped, joined, cut,
+against ffmpeg.
 
-The number of samples that ffmpeg decodes is the oracle. The programs are Debian packages (ffmpeg, lame, sox,
-vorbis-tools, opus-tools, flac); where one is missing its formats are skipped, and .ci/run installs them.
+The number of samples that ffmpeg decodes is the oracle. The programs are Debian packages (ffmpeg,
+lame, sox, vorbis-tools, opus-tools, flac); where one is missing its formats are skipped, and
+.ci/run installs them.
 """
 
 import shutil
@@ -18,7 +20,9 @@ from ravecodec.errors import InputError
 
 RATE, SECONDS = 44_100, 3
 SAMPLES = RATE * SECONDS + 1234
-TRIMMED = 2 * 1152 + 1105 + 529  # an MP3 decoder may keep or drop: first and last frame, encoder's and decoder's delay
+TRIMMED = (
+    2 * 1152 + 1105 + 529
+)  # an MP3 decoder may keep or drop: first and last frame, encoder's and decoder's delay
 
 # name -> (shell command that makes OUT from IN.wav, samples by which decoders may differ)
 COMMANDS = {
@@ -113,9 +117,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The file of a name in COMMANDS; skips where the program is missing."""
     folder = tmp_path_factory.mktemp("formats")
     time = np.arange(SAMPLES) / RATE
-    tone = 0.3 * np.sin(2 * np.pi * (200 + 100 * time) * time) + 0.01 * np.random.default_rng(0).standard_normal(
-        SAMPLES
-    )
+    tone = 0.3 * np.sin(2 * np.pi * (200 + 100 * time) * time) + 0.01 * np.random.default_rng(
+        0
+    ).standard_normal(SAMPLES)
     soundfile.write(folder / "in.wav", np.stack([tone, 0.5 * tone], 1), RATE)
 
     def make(name: str) -> Path:
@@ -143,7 +147,9 @@ def test_all_of_it(name: str, made: Callable[[str], Path]) -> None:
 
 
 @pytest.mark.parametrize("name", JOINABLE)
-def test_joined_files_give_all_parts(name: str, made: Callable[[str], Path], tmp_path: Path) -> None:
+def test_joined_files_give_all_parts(
+    name: str, made: Callable[[str], Path], tmp_path: Path
+) -> None:
     path, joined = made(name), tmp_path / name
     joined.write_bytes(3 * path.read_bytes())
     assert abs(counted(joined) - 3 * counted(path)) <= 3 * COMMANDS[name][1]
@@ -164,10 +170,17 @@ def test_a_cut_file_is_an_error_or_read_as_far_as_it_goes(
             except InputError:
                 continue
             continue
-        with pytest.raises(InputError, match=f"{name}: .*(truncated|damaged|ends within|cannot be read)"):
+        with pytest.raises(
+            InputError, match=f"{name}: .*(truncated|damaged|ends within|cannot be read)"
+        ):
             counted(cut)
         if name.endswith((".m4a", ".flac", ".oga", ".opus")):
-            continue  # an index at the end, a frame that is torn, or no length without the last page
+            # an index at the end, a frame that is torn, or no length without the last page
+            continue
         there = counted(cut, ignore_length=True)
-        least = 0.3 * whole * (share > 0.5) if name.endswith(("ogg", "-8.mp3")) else 0.9 * share * whole - 4096
+        least = (
+            0.3 * whole * (share > 0.5)
+            if name.endswith(("ogg", "-8.mp3"))
+            else 0.9 * share * whole - 4096
+        )
         assert least <= there < whole + COMMANDS[name][1], (share, there)

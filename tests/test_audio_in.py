@@ -1,4 +1,6 @@
-"""Audio in: everything libsndfile reads, from files and pipes, the same samples for any block size, clear refusals."""
+"""Audio in: everything libsndfile reads, from files and pipes, the same samples for any block size,
+clear refusals.
+"""
 
 import os
 import subprocess
@@ -87,7 +89,9 @@ with open_input("-", **kwargs) as source:
 
 
 def through_stdin(data: bytes, channels: int, **kwargs: int) -> NDArray[np.float32]:
-    done = subprocess.run([sys.executable, "-c", READ_STDIN, repr(kwargs)], input=data, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_STDIN, repr(kwargs)], input=data, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
     return np.frombuffer(done.stdout, np.float32).reshape(channels, -1)
 
@@ -118,9 +122,16 @@ def test_raw_pcm_from_file_and_pipe(tmp_path: Path) -> None:
     path = tmp_path / "x.raw"
     path.write_bytes(values.tobytes())
     with open_input(path, raw_rate=44100, raw_channels=2) as source:
-        assert (source.sample_rate, source.channels, source.frames, source.container) == (44100, 2, None, "RAW")
+        assert (source.sample_rate, source.channels, source.frames, source.container) == (
+            44100,
+            2,
+            None,
+            "RAW",
+        )
         assert np.array_equal(joined(source), expected)
-    assert np.array_equal(through_stdin(values.tobytes(), 2, raw_rate=44100, raw_channels=2), expected)
+    assert np.array_equal(
+        through_stdin(values.tobytes(), 2, raw_rate=44100, raw_channels=2), expected
+    )
     with open_input(path, raw_rate=8000) as source:
         assert source.channels == 1
 
@@ -163,13 +174,18 @@ def test_flac_of_unknown_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("suffix", ["wav", "aiff"])
-def test_what_is_no_number_is_refused_with_its_place(value: float, suffix: str, tmp_path: Path) -> None:
+def test_what_is_no_number_is_refused_with_its_place(
+    value: float, suffix: str, tmp_path: Path
+) -> None:
     signal = np.zeros((5000, 2), np.float32)
     signal[4321, 1] = value
     path = tmp_path / f"x.{suffix}"
     soundfile.write(path, signal, 8000, subtype="FLOAT")
     place = r"at sample 4321 \(0\.540 s\) of channel 2"
-    with open_input(path) as source, pytest.raises(InputError, match=rf"x\.{suffix}: holds .* {place}"):
+    with (
+        open_input(path) as source,
+        pytest.raises(InputError, match=rf"x\.{suffix}: holds .* {place}"),
+    ):
         joined(source)
 
 
@@ -194,7 +210,10 @@ M4A = bytes.fromhex("0000001c667479704d344120000000004d344120") + b"mp42isom" + 
     ("content", "sentence"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"hello, this is text\n" * 20, "cannot be read as audio .*Format not recognised.*WAV, FLAC, Ogg"),
+        (
+            b"hello, this is text\n" * 20,
+            "cannot be read as audio .*Format not recognised.*WAV, FLAC, Ogg",
+        ),
         (M4A, "cannot be read as audio .*WAV, FLAC, Ogg"),
         (b"RIFF\0\0\0\0WAVEfmt ", "cannot be read as audio"),
     ],
@@ -219,7 +238,10 @@ def test_truncated_file_is_an_error(suffix: str, tmp_path: Path) -> None:
     write(path, 50_000)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=rf"x\.{suffix}: is (damaged|truncated) after"), open_input(path) as source:
+    with (
+        pytest.raises(InputError, match=rf"x\.{suffix}: is (damaged|truncated) after"),
+        open_input(path) as source,
+    ):
         joined(source)
 
 
@@ -240,13 +262,19 @@ class Announcing:
 @pytest.mark.parametrize(
     ("container", "missing", "fine"), [("OGG", 104, True), ("OGG", 9999, False), ("FLAC", 1, False)]
 )
-def test_only_lossy_containers_may_announce_a_little_too_much(container: str, missing: int, fine: bool) -> None:
-    """Tracks of hyperrogue-music announce 104 samples more than libsndfile decodes; a truncated file lacks far more."""
+def test_only_lossy_containers_may_announce_a_little_too_much(
+    container: str, missing: int, fine: bool
+) -> None:
+    """Tracks of hyperrogue-music announce 104 samples more than libsndfile decodes; a truncated
+    file lacks far more.
+    """
     source = AudioInput("x", Announcing(container, 50_000, 50_000 - missing), ExitStack())
     if fine:
         assert joined(source).shape == (1, 50_000 - missing)
     else:
-        with pytest.raises(InputError, match=f"x: is truncated after {50_000 - missing} samples, expected 50000"):
+        with pytest.raises(
+            InputError, match=f"x: is truncated after {50_000 - missing} samples, expected 50000"
+        ):
             joined(source)
 
 
@@ -256,7 +284,10 @@ def test_flipped_bit_in_flac_is_an_error(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0x10
     path.write_bytes(data)
-    with open_input(path) as source, pytest.raises(InputError, match=r"x\.flac: is damaged after sample \d+ \(.+\)"):
+    with (
+        open_input(path) as source,
+        pytest.raises(InputError, match=r"x\.flac: is damaged after sample \d+ \(.+\)"),
+    ):
         joined(source)
 
 
@@ -287,12 +318,16 @@ def test_files_are_closed(tmp_path: Path) -> None:
 
 
 def test_integers_kept_as_floats_are_named_and_mended(tmp_path: Path) -> None:
-    """Full scale is 1; what is far above it is told with the option that mends it, and is scaled by it."""
+    """Full scale is 1; what is far above it is told with the option that mends it, and is scaled by
+    it.
+    """
     whole = np.random.default_rng(0).uniform(-0.5, 0.5, (5_000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", whole * 32_768, 44_100, subtype="FLOAT")
     with (
         open_input(tmp_path / "x.wav") as source,
-        pytest.raises(InputError, match=r"x\.wav: holds .* dB over full scale, .*--full-scale 32768"),
+        pytest.raises(
+            InputError, match=r"x\.wav: holds .* dB over full scale, .*--full-scale 32768"
+        ),
     ):
         list(source.blocks(1_000))
     with open_input(tmp_path / "x.wav", full_scale=32_768) as source:

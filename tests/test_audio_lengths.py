@@ -1,4 +1,6 @@
-"""Lengths that headers tell wrongly: all of the audio, or an error that names both numbers; never a silent part."""
+"""Lengths that headers tell wrongly: all of the audio, or an error that names both numbers; never a
+silent part.
+"""
 
 import io
 import os
@@ -23,10 +25,20 @@ PCM = np.random.default_rng(0).integers(-9000, 9000, RATE).astype("<i2").tobytes
 
 
 def wav(size: int, data: bytes, riff: int | None = None) -> bytes:
-    """Mono PCM whose data chunk says `size` and whose RIFF header says `riff` (default: the truth)."""
+    """Mono PCM whose data chunk says `size` and whose RIFF header says `riff` (default: the
+    truth).
+    """
     fmt = struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
     riff = 36 + len(data) if riff is None else riff
-    return b"RIFF" + struct.pack("<I", riff) + b"WAVEfmt " + fmt + b"data" + struct.pack("<I", size) + data
+    return (
+        b"RIFF"
+        + struct.pack("<I", riff)
+        + b"WAVEfmt "
+        + fmt
+        + b"data"
+        + struct.pack("<I", size)
+        + data
+    )
 
 
 def counted(path: Path, **options: bool) -> tuple[int, list[str]]:
@@ -48,16 +60,24 @@ except RavecodecError as error:
 
 def through_pipe(data: bytes, *args: str, **environment: str) -> tuple[str, str]:
     command = [sys.executable, "-c", READ_STDIN, *args]
-    done = subprocess.run(command, input=data, capture_output=True, timeout=120, env=os.environ | environment)
+    done = subprocess.run(
+        command, input=data, capture_output=True, timeout=120, env=os.environ | environment
+    )
     return done.stdout.decode().strip(), done.stderr.decode().strip()
 
 
 LIES = {
-    "size of nothing": (wav(0, PCM), "announces 0 samples of sound, but they are followed by 88200 bytes"),
+    "size of nothing": (
+        wav(0, PCM),
+        "announces 0 samples of sound, but they are followed by 88200 bytes",
+    ),
     "size of a half": (wav(len(PCM) // 2, PCM), "announces 22050 samples of sound, but"),
     "size modulo 2^32": (wav(44, PCM, 0xFFFFFFFF), "announces 22 samples of sound, but"),
     "cut": (wav(2 * len(PCM), PCM), "is truncated after 44100 samples, expected 88200"),
-    "cut, 3 GB": (wav(3_000_000_000, PCM, 3_000_000_036), "is truncated after 44100 samples, expected 1500000000"),
+    "cut, 3 GB": (
+        wav(3_000_000_000, PCM, 3_000_000_036),
+        "is truncated after 44100 samples, expected 1500000000",
+    ),
 }
 
 
@@ -66,7 +86,9 @@ def test_wav_that_lies_is_refused_and_can_be_taken(name: str, tmp_path: Path) ->
     data, sentence = LIES[name]
     path = tmp_path / "x.wav"
     path.write_bytes(data)
-    with pytest.raises(InputError, match=rf"x\.wav: {sentence}.*; --ignore-length takes what is there"):
+    with pytest.raises(
+        InputError, match=rf"x\.wav: {sentence}.*; --ignore-length takes what is there"
+    ):
         counted(path)
     samples, remarks = counted(path, ignore_length=True)
     assert samples == RATE
@@ -149,7 +171,9 @@ def test_header_only_is_remarked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["AIFF", "W64", "CAF", "AU", "RF64"])
 def test_other_containers_that_lie(form: str, tmp_path: Path) -> None:
-    """The size field of the samples is halved, doubled, or the file is cut: refused, and all is read if asked for."""
+    """The size field of the samples is halved, doubled, or the file is cut: refused, and all is
+    read if asked for.
+    """
     good, path = tmp_path / "good", tmp_path / "x"
     soundfile.write(good, np.frombuffer(PCM, "<i2"), RATE, format=form, subtype="PCM_16")
     data = bytearray(good.read_bytes())
@@ -159,7 +183,9 @@ def test_other_containers_that_lie(form: str, tmp_path: Path) -> None:
         sound = find_sound(Bytes(file))
     assert sound is not None
     total = sound.there
-    assert sound.announced == total == pytest.approx(len(PCM), abs=8)  # AIFF and CAF have some bytes before the samples
+    assert (
+        sound.announced == total == pytest.approx(len(PCM), abs=8)
+    )  # AIFF and CAF have some bytes before the samples
     at, width, order = {
         "AIFF": (sound.size_at, 4, "big"),
         "W64": (sound.size_at, 8, "little"),
@@ -169,7 +195,10 @@ def test_other_containers_that_lie(form: str, tmp_path: Path) -> None:
     }[form]
     size = int.from_bytes(data[at : at + width], order)  # type: ignore[arg-type]
     half = bytes(data[:at]) + (size - total // 2).to_bytes(width, order) + bytes(data[at + width :])  # type: ignore[arg-type]
-    for changed, sentence in ((half, "followed by"), (bytes(data[: -total // 2]), "is truncated after")):
+    for changed, sentence in (
+        (half, "followed by"),
+        (bytes(data[: -total // 2]), "is truncated after"),
+    ):
         path.write_bytes(changed)
         with pytest.raises(InputError, match=sentence):
             counted(path)
@@ -181,7 +210,10 @@ def test_flac_of_wrong_length(tmp_path: Path) -> None:
     soundfile.write(path, np.frombuffer(PCM, "<i2"), RATE)
     data = bytearray(path.read_bytes())
     form = int.from_bytes(data[18:26], "big")
-    for total, sentence in ((RATE // 3, "goes on behind the 14700 samples"), (2 * RATE, "is truncated after 44100")):
+    for total, sentence in (
+        (RATE // 3, "goes on behind the 14700 samples"),
+        (2 * RATE, "is truncated after 44100"),
+    ):
         data[18:26] = (form - RATE + total).to_bytes(8, "big")
         path.write_bytes(data)
         with pytest.raises(InputError, match=sentence):
@@ -197,25 +229,43 @@ def test_joined_files_of_two_forms_are_refused(tmp_path: Path) -> None:
     ):
         parts = []
         for rate in (44_100, 22_050):
-            soundfile.write(tmp_path / "part", np.frombuffer(PCM, "<i2"), rate, format=container, subtype=subtype)
+            soundfile.write(
+                tmp_path / "part",
+                np.frombuffer(PCM, "<i2"),
+                rate,
+                format=container,
+                subtype=subtype,
+            )
             parts.append((tmp_path / "part").read_bytes())
         path = tmp_path / f"x.{suffix}"
         path.write_bytes(b"".join(parts))
-        with pytest.raises(InputError, match=r"goes on with 22050 Hz and 1 after 44100 Hz and 1 channel"):
+        with pytest.raises(
+            InputError, match=r"goes on with 22050 Hz and 1 after 44100 Hz and 1 channel"
+        ):
             open_input(path)
 
 
 def test_mp3_behind_junk_and_in_wav(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "x", np.frombuffer(PCM, "<i2"), RATE, format="MP3", subtype="MPEG_LAYER_III")
+    soundfile.write(
+        tmp_path / "x", np.frombuffer(PCM, "<i2"), RATE, format="MP3", subtype="MPEG_LAYER_III"
+    )
     data = (tmp_path / "x").read_bytes()
     whole, _ = counted(tmp_path / "x")
     (tmp_path / "junk.mp3").write_bytes(b"no audio " * 300 + data)
     samples, remarks = counted(tmp_path / "junk.mp3")
     assert samples == whole
-    assert remarks == [f"{tmp_path / 'junk.mp3'}: 2700 bytes at byte 0 are no MPEG audio, passed over"]
+    assert remarks == [
+        f"{tmp_path / 'junk.mp3'}: 2700 bytes at byte 0 are no MPEG audio, passed over"
+    ]
     fmt = struct.pack("<IHHIIHHH", 18, 0x55, 1, RATE, 16_000, 1, 0, 0)
     (tmp_path / "x.wav").write_bytes(
-        b"RIFF" + struct.pack("<I", 38 + len(data)) + b"WAVEfmt " + fmt + b"data" + struct.pack("<I", len(data)) + data
+        b"RIFF"
+        + struct.pack("<I", 38 + len(data))
+        + b"WAVEfmt "
+        + fmt
+        + b"data"
+        + struct.pack("<I", len(data))
+        + data
     )
     assert counted(tmp_path / "x.wav") == (whole, [])
 
@@ -232,15 +282,23 @@ def test_a_page_of_ogg_that_is_missing(tmp_path: Path) -> None:
 
 def test_what_needs_the_extra_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ravecodec.audio_in.has_av", lambda: False)
-    for start, what in ((b"\0\0\0\x20ftypM4A ", "MPEG-4"), (b"\x1aE\xdf\xa3", "Matroska"), (b"wvpk", "WavPack")):
+    for start, what in (
+        (b"\0\0\0\x20ftypM4A ", "MPEG-4"),
+        (b"\x1aE\xdf\xa3", "Matroska"),
+        (b"wvpk", "WavPack"),
+    ):
         (tmp_path / "x").write_bytes(start + bytes(100))
-        with pytest.raises(InputError, match=rf"is {what}.*; to read it, `pip install 'ravecodec\[formats\]'`"):
+        with pytest.raises(
+            InputError, match=rf"is {what}.*; to read it, `pip install 'ravecodec\[formats\]'`"
+        ):
             open_input(tmp_path / "x")
 
 
 def test_a_pipe_is_looked_at_before_it_is_spooled(tmp_path: Path) -> None:
     with Path("/dev/zero").open("rb") as endless:
-        done = subprocess.run([sys.executable, "-c", READ_STDIN], stdin=endless, capture_output=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", READ_STDIN], stdin=endless, capture_output=True, timeout=60
+        )
     assert done.stderr.startswith(b"3 standard input: cannot be read as audio")
 
 
@@ -250,7 +308,9 @@ def test_a_temporary_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     assert error.startswith(f"8 TMPDIR: is {tmp_path / 'none'}, expected a folder")
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(0, 1), (44_100, 0), (44_100, 3), (10**12, 1), (-1, 1)])
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(0, 1), (44_100, 0), (44_100, 3), (10**12, 1), (-1, 1)]
+)
 def test_impossible_raw_values(rate: int, channels: int, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(PCM)
     with pytest.raises(UsageError, match="raw"):
@@ -267,7 +327,10 @@ def test_training_leaves_out_what_is_truncated_unless_told(tmp_path: Path) -> No
     assert [track.path for track in library.tracks] == ["good.wav"]
     assert any("left out: " in line and "is truncated" in line for line in lines)
     library = build_cache(folder, tmp_path / "two", RATE, 1, lines.append, ignore_length=True)
-    assert {track.path: track.frames for track in library.tracks} == {"good.wav": RATE, "bad.wav": RATE // 2}
+    assert {track.path: track.frames for track in library.tracks} == {
+        "good.wav": RATE,
+        "bad.wav": RATE // 2,
+    }
     assert any("warning: " in line and "is truncated" in line for line in lines)
     with pytest.raises(InputError, match=r"good\.wav: is a file; expected a folder"):
         build_cache(folder / "good.wav", tmp_path / "three", RATE, 1)
@@ -276,7 +339,9 @@ def test_training_leaves_out_what_is_truncated_unless_told(tmp_path: Path) -> No
 def test_a_view_is_its_bytes() -> None:
     """Against slices of bytes, for reads of every length from every place."""
     data = bytes(range(200))
-    view = View(io.BytesIO(data), [(10, 20), (50, 51), (90, 150)], b"prefix", {4: b"XY", 15: b"abc"})
+    view = View(
+        io.BytesIO(data), [(10, 20), (50, 51), (90, 150)], b"prefix", {4: b"XY", 15: b"abc"}
+    )
     expected = bytearray(b"prefix" + data[10:20] + data[50:51] + data[90:150])
     expected[4:6], expected[15:18] = b"XY", b"abc"
     assert len(view) == len(expected)
@@ -291,7 +356,9 @@ def test_a_view_is_its_bytes() -> None:
 def test_a_full_temporary_folder_is_named() -> None:
     from ravecodec.files import temporary_file
 
-    sentence = r"TMPDIR: the temporary file for a test .* cannot be written \(No space left on device\)"
+    sentence = (
+        r"TMPDIR: the temporary file for a test .* cannot be written \(No space left on device\)"
+    )
     with pytest.raises(OutputError, match=sentence), temporary_file("a test") as file:
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, file.fileno())
@@ -301,10 +368,20 @@ def test_a_full_temporary_folder_is_named() -> None:
 
 
 def test_damaged_files_are_audio_or_a_sentence(tmp_path: Path) -> None:
-    """Bytes changed, cut out and repeated, most of them in headers: nothing but InputError comes of it."""
+    """Bytes changed, cut out and repeated, most of them in headers: nothing but InputError comes of
+    it.
+    """
     rng, path, goods = np.random.default_rng(0), tmp_path / "x", [wav(len(PCM), PCM)[:20_000]]
-    for form, subtype in (("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("FLAC", None), ("AIFF", None), ("W64", None)):
-        soundfile.write(path, np.frombuffer(PCM, "<i2")[:20_000], RATE, format=form, subtype=subtype)
+    for form, subtype in (
+        ("MP3", "MPEG_LAYER_III"),
+        ("OGG", "VORBIS"),
+        ("FLAC", None),
+        ("AIFF", None),
+        ("W64", None),
+    ):
+        soundfile.write(
+            path, np.frombuffer(PCM, "<i2")[:20_000], RATE, format=form, subtype=subtype
+        )
         goods.append(path.read_bytes())
     outcomes = {True: 0, False: 0}
     for number in range(240):

@@ -1,4 +1,6 @@
-"""Audio out: exact integers, counted clipping, the same file for any cutting, whole files or none."""
+"""Audio out: exact integers, counted clipping, the same file for any cutting, whole files or
+none.
+"""
 
 import subprocess
 import sys
@@ -20,7 +22,9 @@ CASES += [("flac", "PCM_16"), ("flac", "PCM_24"), ("ogg", None)]
 
 
 def noise(samples: int, channels: int = 2, peak: float = 0.9) -> NDArray[np.float32]:
-    return np.random.default_rng(samples).uniform(-peak, peak, (channels, samples)).astype(np.float32)
+    return (
+        np.random.default_rng(samples).uniform(-peak, peak, (channels, samples)).astype(np.float32)
+    )
 
 
 def write(path: Path, signal: NDArray[np.float32], size: int = 1000, rate: int = 44100, **kwargs):  # type: ignore[no-untyped-def]
@@ -32,13 +36,17 @@ def write(path: Path, signal: NDArray[np.float32], size: int = 1000, rate: int =
 
 def read(path: Path) -> NDArray[np.float32]:
     with open_input(path) as source:
-        return np.concatenate([np.zeros((source.channels, 0), np.float32), *source.blocks(5000)], axis=1)
+        return np.concatenate(
+            [np.zeros((source.channels, 0), np.float32), *source.blocks(5000)], axis=1
+        )
 
 
 @pytest.mark.parametrize(("suffix", "subtype"), CASES)
 @pytest.mark.parametrize("samples", [0, 1, 777, 40_001])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_formats(suffix: str, subtype: str | None, samples: int, channels: int, tmp_path: Path) -> None:
+def test_formats(
+    suffix: str, subtype: str | None, samples: int, channels: int, tmp_path: Path
+) -> None:
     path, signal = tmp_path / f"x.{suffix}", noise(samples, channels)
     target = write(path, signal, subtype=subtype)
     assert (target.frames, target.clipped) == (samples, 0)
@@ -51,7 +59,9 @@ def test_formats(suffix: str, subtype: str | None, samples: int, channels: int, 
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize(("suffix", "subtype"), [("wav", "PCM_16"), ("wav", "PCM_24"), ("flac", "PCM_24")])
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [("wav", "PCM_16"), ("wav", "PCM_24"), ("flac", "PCM_24")]
+)
 def test_integers_survive_reading_and_writing(suffix: str, subtype: str, tmp_path: Path) -> None:
     """Every 16-bit value, extremes included, comes back as itself."""
     signal = (np.arange(-32768, 32768).reshape(2, -1) / 32768).astype(np.float32)
@@ -125,13 +135,18 @@ def test_what_is_no_number_is_not_written(value: float, tmp_path: Path) -> None:
 
 
 def test_wrong_shape_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected"), open_output(tmp_path / "x.wav", 48000, 2) as target:
+    with (
+        pytest.raises(ValueError, match="expected"),
+        open_output(tmp_path / "x.wav", 48000, 2) as target,
+    ):
         target.write(noise(10, channels=1))
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_failure_leaves_the_old_file(suffix: str, error: type[BaseException], tmp_path: Path) -> None:
+def test_failure_leaves_the_old_file(
+    suffix: str, error: type[BaseException], tmp_path: Path
+) -> None:
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(b"old")
     with pytest.raises(error), open_output(path, 48000, 2, force=True) as target:
@@ -190,7 +205,9 @@ with open_output("-", 44100, 2, total={total}) as target:
 
 @pytest.mark.parametrize("total", [None, 5000])
 def test_standard_output_is_a_wav_stream(total: int | None, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", WRITE_STDOUT.format(total=total)], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_STDOUT.format(total=total)], capture_output=True
+    )
     assert done.stderr == b""
     assert len(done.stdout) == 44 + 5000 * 4
     size = int.from_bytes(done.stdout[40:44], "little")
@@ -221,7 +238,9 @@ except OutputError as error:
 def test_full_disk_is_one_sentence_and_leaves_the_old_file(suffix: str, tmp_path: Path) -> None:
     name = f"x.{suffix}"
     (tmp_path / name).write_bytes(b"old")
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, name], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, name], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.stdout.startswith(f"{name}: cannot be written"), done
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
@@ -234,7 +253,12 @@ def test_empty_flac_is_what_the_flac_format_says() -> None:
     assert data[:8] == b"fLaC" + bytes([0x80, 0, 0, 34])
     assert len(data) == 8 + 34
     form = int.from_bytes(data[18:26], "big")
-    assert (form >> 44, (form >> 41 & 7) + 1, (form >> 36 & 31) + 1, form & (1 << 36) - 1) == (44100, 2, 16, 0)
+    assert (form >> 44, (form >> 41 & 7) + 1, (form >> 36 & 31) + 1, form & (1 << 36) - 1) == (
+        44100,
+        2,
+        16,
+        0,
+    )
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:

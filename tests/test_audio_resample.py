@@ -50,7 +50,9 @@ def test_length_there_and_back_never_falls_short(samples: int, rate_a: int, rate
     assert resampled_length(there, rate_b, rate_a) >= samples
 
 
-@pytest.mark.parametrize("rates", [(44100, 48000), (48000, 44100), (48000, 48000), (192000, 48000), (48000, 11025)])
+@pytest.mark.parametrize(
+    "rates", [(44100, 48000), (48000, 44100), (48000, 48000), (192000, 48000), (48000, 11025)]
+)
 @settings(max_examples=15, deadline=None)
 @given(sizes=st.lists(st.integers(0, 5000), max_size=12))
 def test_any_cutting_gives_the_same_bits(rates: tuple[int, int], sizes: list[int]) -> None:
@@ -61,7 +63,9 @@ def test_any_cutting_gives_the_same_bits(rates: tuple[int, int], sizes: list[int
 
 def test_single_samples_give_the_same_bits() -> None:
     signal = noise(1, 1500)
-    assert np.array_equal(convert(signal, 44100, 48000, sizes=[1] * 1500), convert(signal, 44100, 48000))
+    assert np.array_equal(
+        convert(signal, 44100, 48000, sizes=[1] * 1500), convert(signal, 44100, 48000)
+    )
 
 
 def band_limited(rate: int, samples: int) -> NDArray[np.float32]:
@@ -83,10 +87,13 @@ def test_round_trip_is_aligned_and_transparent(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_one_way_keeps_the_time_of_everything(rate: int) -> None:
-    """The converted tones equal the tones computed at the other rate: no delay, not even a fraction of a sample."""
+    """The converted tones equal the tones computed at the other rate: no delay, not even a fraction
+    of a sample.
+    """
     there = convert(band_limited(rate, rate), rate, MODEL_RATE)[0]
     expected = band_limited(MODEL_RATE, MODEL_RATE)[0]
-    # np.hanning(n) ends at n - 1, so the two windows differ by a sample in length: bounded by the slope of the window
+    # np.hanning(n) ends at n - 1, so the two windows differ by a sample in length: bounded by the
+    # slope of the window
     assert np.abs(there - expected).max() < 0.8 * 4 / min(rate, MODEL_RATE)
 
 

@@ -44,12 +44,27 @@ class Stdin:
 
 
 def chunk(name: bytes, data: bytes, size: int | None = None) -> bytes:
-    return name + struct.pack("<I", len(data) if size is None else size) + data + b"\0" * (len(data) % 2)
+    return (
+        name
+        + struct.pack("<I", len(data) if size is None else size)
+        + data
+        + b"\0" * (len(data) % 2)
+    )
 
 
-def fmt(tag: int, channels: int, rate: int, sample_bytes: int, *, extensible: bool = False) -> bytes:
+def fmt(
+    tag: int, channels: int, rate: int, sample_bytes: int, *, extensible: bool = False
+) -> bytes:
     frame = channels * sample_bytes
-    head = struct.pack("<HHIIHH", 0xFFFE if extensible else tag, channels, rate, rate * frame, frame, 8 * sample_bytes)
+    head = struct.pack(
+        "<HHIIHH",
+        0xFFFE if extensible else tag,
+        channels,
+        rate,
+        rate * frame,
+        frame,
+        8 * sample_bytes,
+    )
     if not extensible:
         return chunk(b"fmt ", head)
     guid = struct.pack("<H", tag) + bytes.fromhex("000000001000800000aa00389b71")
@@ -86,46 +101,65 @@ HEADERS = {
     "plain": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16)),
     "extensible": riff(fmt(1, 2, 44100, 2, extensible=True), chunk(b"data", PCM_16)),
     "odd chunk before": riff(
-        chunk(b"JUNK", b"odd"), fmt(1, 2, 44100, 2), chunk(b"bext", b"x" * 601), chunk(b"data", PCM_16)
+        chunk(b"JUNK", b"odd"),
+        fmt(1, 2, 44100, 2),
+        chunk(b"bext", b"x" * 601),
+        chunk(b"data", PCM_16),
     ),
-    "chunk behind": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16), chunk(b"LIST", b"INFOnot audio!!!")),
+    "chunk behind": riff(
+        fmt(1, 2, 44100, 2), chunk(b"data", PCM_16), chunk(b"LIST", b"INFOnot audio!!!")
+    ),
     "wrong riff size": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16), size=7),
     "unknown (ffmpeg)": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, UNKNOWN), size=UNKNOWN),
     "zero (wave module)": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, 0), size=36),
     "zero and zero": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, 0), size=0),
     "zero and unknown": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, 0), size=UNKNOWN),
     "2 GiB (sox)": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, 0x7FFFF000), size=0x7FFFF024),
-    "half a sample at the end": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16 + b"abc", UNKNOWN))[:-1],
+    "half a sample at the end": riff(fmt(1, 2, 44100, 2), chunk(b"data", PCM_16 + b"abc", UNKNOWN))[
+        :-1
+    ],
     "rf64": b"RF64"
     + riff(
-        chunk(b"ds64", struct.pack("<QQQI", 0, len(PCM_16), 4, 0)), fmt(1, 2, 44100, 2), chunk(b"data", PCM_16, UNKNOWN)
+        chunk(b"ds64", struct.pack("<QQQI", 0, len(PCM_16), 4, 0)),
+        fmt(1, 2, 44100, 2),
+        chunk(b"data", PCM_16, UNKNOWN),
     )[4:],
 }
 HEADERS["bw64"] = b"BW64" + HEADERS["rf64"][4:]
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_every_header_from_file_and_pipe(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_header_from_file_and_pipe(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert np.array_equal(from_file(HEADERS[name], tmp_path), EXPECTED)
     assert np.array_equal(from_pipe(HEADERS[name], monkeypatch), EXPECTED)
 
 
-def test_empty_data_with_a_chunk_behind_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_data_with_a_chunk_behind_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = riff(fmt(1, 2, 44100, 2), chunk(b"data", b""), chunk(b"LIST", b"INFOnot audio!!!"))
     assert from_file(data, tmp_path).shape == (2, 0)
     assert from_pipe(data, monkeypatch).shape == (2, 0)
 
 
 @pytest.mark.parametrize("extra", [0, 8])
-def test_truncated_wav_is_refused(extra: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_wav_is_refused(
+    extra: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = HEADERS["plain"][: -len(PCM_16) + extra]
-    with pytest.raises(InputError, match=rf"x\.wav: is truncated after {extra // 4} samples, expected 4"):
+    with pytest.raises(
+        InputError, match=rf"x\.wav: is truncated after {extra // 4} samples, expected 4"
+    ):
         from_file(data, tmp_path)
     with pytest.raises(InputError, match="standard input: is truncated"):
         from_pipe(data, monkeypatch)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "MS_ADPCM"])
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "MS_ADPCM"]
+)
 @pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_same_samples_as_libsndfile(
@@ -146,7 +180,12 @@ def test_same_samples_as_libsndfile(
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_layout_or_none(data: bytes) -> None:
-    for start in (b"", b"RIFF\0\0\0\0WAVE", b"RIFF\0\0\0\0WAVE" + fmt(1, 2, 8000, 2), b"RF64\xff\xff\xff\xffWAVE"):
+    for start in (
+        b"",
+        b"RIFF\0\0\0\0WAVE",
+        b"RIFF\0\0\0\0WAVE" + fmt(1, 2, 8000, 2),
+        b"RF64\xff\xff\xff\xffWAVE",
+    ):
         reader = HeaderReader(Dribble(start + data))  # type: ignore[arg-type]
         assert reader.layout() is None or len(reader.seen) >= 44
         assert bytes(reader.seen) == (start + data)[: len(reader.seen)]

@@ -1,4 +1,6 @@
-"""TensorBoard: what it shows of a run says what it is, and comes through the real quantiser as soon as there is one."""
+"""TensorBoard: what it shows of a run says what it is, and comes through the real quantiser as soon
+as there is one.
+"""
 
 import io
 import resource
@@ -30,13 +32,17 @@ from ravecodec.train.validation import FIRST, Heard
 reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 RATE = 48_000
-RECIPE = load_recipe("tiny").replace(stage1=Stage(12, 2e-2), stage2=Stage(3, 5e-4), warmup=1, validate_every=4)
+RECIPE = load_recipe("tiny").replace(
+    stage1=Stage(12, 2e-2), stage2=Stage(3, 5e-4), warmup=1, validate_every=4
+)
 LENGTH = RECIPE.crop_frames * RECIPE.model.hop
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run on two tracks, validated at steps 4, 8 and 12 of stage 1 and at step 3 of stage 2."""
+    """A finished run on two tracks, validated at steps 4, 8 and 12 of stage 1 and at step 3 of
+    stage 2.
+    """
     music, out = tmp_path_factory.mktemp("music"), tmp_path_factory.mktemp("run")
     time = np.arange(3 * RATE) / RATE
     for hertz in (220, 330):
@@ -50,7 +56,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def events(run: Path) -> Any:
-    found = reader.EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0, "audio": 0, "histograms": 0})
+    found = reader.EventAccumulator(
+        str(run / "tensorboard"), size_guidance={"images": 0, "audio": 0, "histograms": 0}
+    )
     return found.Reload()
 
 
@@ -65,7 +73,9 @@ def validation_crops(run: Path) -> torch.Tensor:
     """The audio of the excerpts [EXCERPTS, channels, samples]."""
     held = split(_finished(run / "cache" / "tracks.jsonl"))[1]
     crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
-    batches = [crops.batch(FIRST + first, RECIPE.batch) for first in range(0, EXCERPTS + 1, RECIPE.batch)]
+    batches = [
+        crops.batch(FIRST + first, RECIPE.batch) for first in range(0, EXCERPTS + 1, RECIPE.batch)
+    ]
     return torch.cat(batches)[:EXCERPTS]
 
 
@@ -74,17 +84,27 @@ def test_every_validation_has_the_bits_of_every_latent(run: Path) -> None:
     for stage, steps in ((1, [4, 8, 12]), (2, [3])):
         histograms = found.Histograms(f"stage {stage}/KL per latent, bits")
         assert [event.step for event in histograms] == steps
-        rates = {event.step: event.value for event in found.Scalars(f"stage {stage}/validation_kbps")}
+        rates = {
+            event.step: event.value for event in found.Scalars(f"stage {stage}/validation_kbps")
+        }
         for event in histograms:
             value = event.histogram_value
             assert value.num == RECIPE.model.latent
-            assert value.sum * RECIPE.model.frame_rate / 1000 == pytest.approx(rates[event.step], rel=1e-4)
+            assert value.sum * RECIPE.model.frame_rate / 1000 == pytest.approx(
+                rates[event.step], rel=1e-4
+            )
 
 
-def test_excerpts_are_the_same_ones_before_and_after_and_say_what_they_went_through(run: Path) -> None:
+def test_excerpts_are_the_same_ones_before_and_after_and_say_what_they_went_through(
+    run: Path,
+) -> None:
     pytest.importorskip("matplotlib")
     found, originals = events(run), validation_crops(run)
-    kinds = {f"stage 1, {POSTERIOR}": [4, 8, 12], f"stage 2, {QUANTISED}": [3], f"finished, {QUANTISED}": [3]}
+    kinds = {
+        f"stage 1, {POSTERIOR}": [4, 8, 12],
+        f"stage 2, {QUANTISED}": [3],
+        f"finished, {QUANTISED}": [3],
+    }
     tags = {f"{kind}/excerpt {i}" for kind in kinds for i in range(1, EXCERPTS + 1)}
     curves = {"stage 1/KL per latent", "stage 2/KL per latent", "latents/fidelity curve"}
     assert set(found.Tags()["images"]) == tags | curves
@@ -119,7 +139,9 @@ def test_the_fidelity_curve_counts_dims(run: Path) -> None:
     latent = load_package(next(run.glob("*.safetensors"))).latent
     curve = [(event.step, event.value) for event in events(run).Scalars("latents/fidelity")]
     assert [dims for dims, _ in curve] == list(range(1, RECIPE.model.latent + 1))
-    assert [value for _, value in curve] == pytest.approx([latent.fidelity(dims) for dims, _ in curve], abs=1e-4)
+    assert [value for _, value in curve] == pytest.approx(
+        [latent.fidelity(dims) for dims, _ in curve], abs=1e-4
+    )
 
 
 def test_pictures_become_rare() -> None:
@@ -129,7 +151,9 @@ def test_pictures_become_rare() -> None:
 def some_heard() -> Iterator[Heard]:
     """Two batches of two crops."""
     for _ in range(2):
-        yield Heard(0.1 * torch.randn(2, 2, 9000), 0.1 * torch.randn(2, 2, 9000), torch.rand(8), 1.0)
+        yield Heard(
+            0.1 * torch.randn(2, 2, 9000), 0.1 * torch.randn(2, 2, 9000), torch.rand(8), 1.0
+        )
 
 
 def show_all(run: Path, latent: Any) -> None:
@@ -141,7 +165,9 @@ def show_all(run: Path, latent: Any) -> None:
     shown.finished(9, RATE, heard)
 
 
-def test_without_matplotlib_there_are_no_pictures(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_there_are_no_pictures(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     show_all(tmp_path, load_package(next(run.glob("*.safetensors"))).latent)
     found = events(tmp_path)
@@ -152,7 +178,9 @@ def test_without_matplotlib_there_are_no_pictures(run: Path, tmp_path: Path, mon
     assert len(found.Scalars("latents/fidelity")) == RECIPE.model.latent
 
 
-def test_without_tensorboard_nothing_is_written_or_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_nothing_is_written_or_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     show_all(tmp_path, None)
     heard = some_heard()
@@ -161,14 +189,21 @@ def test_without_tensorboard_nothing_is_written_or_computed(tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own thread
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # TensorBoard's own thread
 def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
     shown = Board(tmp_path)
     shown.log({"stage": 1, "step": 0, "spectral": 1.5})
-    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler, limit = (
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))
     try:
-        with pytest.raises(OutputError, match=r"tensorboard: cannot be written \(.*free some space"):
+        with pytest.raises(
+            OutputError, match=r"tensorboard: cannot be written \(.*free some space"
+        ):
             for step in range(100):
                 shown.log({"stage": 1, "step": step, "spectral": 1.5})
     finally:

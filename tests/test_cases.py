@@ -1,6 +1,8 @@
-"""The reproductions of `shared/cases`, where they lie beside the checkout: each file ends as it should.
+"""The reproductions of `shared/cases`, where they lie beside the checkout: each file ends as it
+should.
 
-The kinds that they stand for have tests of their own; here it is the files themselves. RAVECODEC_CASES: the folder.
+The kinds that they stand for have tests of their own; here it is the files themselves.
+RAVECODEC_CASES: the folder.
 """
 
 import os
@@ -41,7 +43,10 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files, and with those that make.py makes, of the shipped model too."""
-    folders = [Path(os.environ.get("RAVECODEC_CASES", "")), *(p / "shared" / "cases" for p in (BESIDE, BESIDE.parent))]
+    folders = [
+        Path(os.environ.get("RAVECODEC_CASES", "")),
+        *(p / "shared" / "cases" for p in (BESIDE, BESIDE.parent)),
+    ]
     found = next((folder for folder in folders if (folder / "make.py").is_file()), None)
     if found is None:
         pytest.skip("there is no shared/cases beside the checkout")

@@ -1,4 +1,6 @@
-"""The command line: exit codes, pipes, signals, names, JSON; one sentence on standard error and never a traceback."""
+"""The command line: exit codes, pipes, signals, names, JSON; one sentence on standard error and
+never a traceback.
+"""
 
 import json
 import os
@@ -61,7 +63,7 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.is_file()}
 
 
-# ---- the main path ---------------------------------------------------------------------------------------------------
+# ---- the main path -------------------------------------------------------------------------------
 
 
 def test_encode_decode_info_verify(folder: Path) -> None:
@@ -69,14 +71,18 @@ def test_encode_decode_info_verify(folder: Path) -> None:
     assert done.exit_code == 0
     assert done.stdout == ""
     assert re.fullmatch(
-        r"ravecodec: new\.rvc: 3\.000 s of 44100 Hz stereo in \d+ bytes, [\d.]+ kbit/s \(payload [\d.]+ %, "
-        r"container [\d.]+ %\); 14 dims, step 0, model default \([0-9a-f]{16}\); [\d.]+ s, [\d.]+x real time; "
+        r"ravecodec: new\.rvc: 3\.000 s of 44100 Hz stereo in \d+ bytes, [\d.]+ kbit/s \(payload "
+        r"[\d.]+ %, "
+        r"container [\d.]+ %\); 14 dims, step 0, model default \([0-9a-f]{16}\); [\d.]+ s, [\d.]+x "
+        r"real time; "
         r"symbols read back and equal\n",
         done.stderr,
     )
     assert Path("new.rvc").read_bytes() == Path("tune.rvc").read_bytes()
     done = call("decode", "new.rvc")
-    assert re.match(r"ravecodec: new\.wav: 3\.000 s of 44100 Hz stereo, WAV PCM_16, from \d+ bytes", done.stderr)
+    assert re.match(
+        r"ravecodec: new\.wav: 3\.000 s of 44100 Hz stereo, WAV PCM_16, from \d+ bytes", done.stderr
+    )
     assert soundfile.info("new.wav").frames == 132_300
     done = call("info", "new.rvc")
     assert "44100 Hz stereo, 3.000 s, 132300 samples" in done.stdout
@@ -110,7 +116,18 @@ def test_options_reach_the_stream(folder: Path) -> None:
     found = json.loads(call("info", "y.rvc", "--json").stdout)
     assert (found["model"], found["stream"]["dims"]) == ("paper", 1)
     assert (
-        call("decode", "y.rvc", "y.flac", "--bits", "24", "--rate", 8_000, "--soft-clip", "--device", "cpu").exit_code
+        call(
+            "decode",
+            "y.rvc",
+            "y.flac",
+            "--bits",
+            "24",
+            "--rate",
+            8_000,
+            "--soft-clip",
+            "--device",
+            "cpu",
+        ).exit_code
         == 0
     )
     header = soundfile.info("y.flac")
@@ -121,7 +138,9 @@ def test_options_reach_the_stream(folder: Path) -> None:
 
 def test_precision_is_an_option_of_decode(folder: Path) -> None:
     def decoded(*options: str) -> Audio:
-        assert call("decode", "tune.rvc", "x.wav", "-f", "--format", "float", *options).exit_code == 0
+        assert (
+            call("decode", "tune.rvc", "x.wav", "-f", "--format", "float", *options).exit_code == 0
+        )
         return soundfile.read("x.wav")[0]
 
     exact, fast = decoded("--precision", "float32"), decoded("--precision", "bfloat16")
@@ -137,7 +156,10 @@ def test_json_of_every_command(folder: Path) -> None:
     verified = json.loads(call("verify", "x.rvc", "--json").stdout)
     assert encoded["stream"] == decoded["stream"] == shown["stream"] == verified["stream"]
     stream = encoded["stream"]
-    assert stream["total_bytes"] == stream["payload_bytes"] + stream["framing_bytes"] + stream["meta_bytes"]
+    assert (
+        stream["total_bytes"]
+        == stream["payload_bytes"] + stream["framing_bytes"] + stream["meta_bytes"]
+    )
     assert (decoded["clipped"], decoded["samples"], verified["ok"]) == (0, 132_300, True)
     models = json.loads(call("model", "list", "--json").stdout)
     assert [model["name"] for model in models] == ["default", "paper"]
@@ -166,7 +188,7 @@ def test_default_names_stay_beside_the_input(folder: Path) -> None:
     assert files(folder / "sub") == {"my.song.rvc", "my.song.wav"}
 
 
-# ---- exit codes ------------------------------------------------------------------------------------------------------
+# ---- exit codes ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -224,7 +246,16 @@ def test_input_is_3(folder: Path, music: Music) -> None:
     Path("text.flac").write_text("no audio at all")
     Path("cut.wav").write_bytes(Path("tune.wav").read_bytes()[:5_000])
     before = files(folder)
-    for name in ("missing.wav", "three.wav", "nan.wav", "empty.wav", "text.flac", "cut.wav", "tune.rvc", "."):
+    for name in (
+        "missing.wav",
+        "three.wav",
+        "nan.wav",
+        "empty.wav",
+        "text.flac",
+        "cut.wav",
+        "tune.rvc",
+        ".",
+    ):
         assert name in sentence(call("encode", name, "x.rvc"), 3)
     for command in ("decode", "info", "verify"):
         assert "missing.rvc" in sentence(call(command, "missing.rvc"), 3)
@@ -237,7 +268,9 @@ def test_format_is_4(folder: Path) -> None:
     newer[4] = 2
     Path("newer.rvc").write_bytes(newer)
     for command in ("decode", "info", "verify"):
-        assert "expected the magic" in sentence(call(command, "tune.wav", *["x.wav"] * (command == "decode")), 4)
+        assert "expected the magic" in sentence(
+            call(command, "tune.wav", *["x.wav"] * (command == "decode")), 4
+        )
         assert "format version 2" in sentence(call(command, "newer.rvc"), 4)
 
 
@@ -252,7 +285,9 @@ def test_corrupt_is_5_and_truncated_is_6(folder: Path) -> None:
         for command in ("decode", "info", "verify"):
             assert "x.rvc: " in sentence(call(command, "x.rvc"), 6)
     assert files(folder) == before
-    assert re.search(r"\[first bad chunk: byte \d+, 3\.029 s\]$", sentence(call("verify", "x.rvc"), 6))
+    assert re.search(
+        r"\[first bad chunk: byte \d+, 3\.029 s\]$", sentence(call("verify", "x.rvc"), 6)
+    )
 
 
 def test_salvage_ends_with_5(folder: Path) -> None:
@@ -267,8 +302,12 @@ def test_salvage_ends_with_5(folder: Path) -> None:
 
 def test_model_is_7(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("bad.safetensors").write_bytes(b"x" * 100)
-    assert "no model called 'missing'" in sentence(call("encode", "tune.wav", "x.rvc", "--model", "missing"), 7)
-    assert "bad.safetensors" in sentence(call("encode", "tune.wav", "x.rvc", "--model", "bad.safetensors"), 7)
+    assert "no model called 'missing'" in sentence(
+        call("encode", "tune.wav", "x.rvc", "--model", "missing"), 7
+    )
+    assert "bad.safetensors" in sentence(
+        call("encode", "tune.wav", "x.rvc", "--model", "bad.safetensors"), 7
+    )
     line = sentence(call("decode", "tune.rvc", "x.wav", "--model", "paper"), 7)
     assert len(set(re.findall("[0-9a-f]{16}", line))) == 2
     sentence(call("verify", "tune.rvc", "--model", "paper"), 7)
@@ -313,7 +352,7 @@ def test_verify_of_several_files(folder: Path) -> None:
     assert call("verify", "cut.rvc", "missing.rvc").exit_code == 1
 
 
-# ---- pipes and signals -----------------------------------------------------------------------------------------------
+# ---- pipes and signals ---------------------------------------------------------------------------
 
 
 def test_pipes_both_ways(folder: Path) -> None:
@@ -339,7 +378,9 @@ def test_nothing_but_data_on_standard_output(folder: Path) -> None:
     assert int.from_bytes(done.stdout[4:8], "little") == len(done.stdout) - 8 == 132_300 * 4 + 36
 
 
-@pytest.mark.parametrize("args", [["decode", "tune.rvc", "-"], ["info", "tune.rvc"], ["model", "list"]])
+@pytest.mark.parametrize(
+    "args", [["decode", "tune.rvc", "-"], ["info", "tune.rvc"], ["model", "list"]]
+)
 def test_a_closed_pipe_is_one_sentence(folder: Path, args: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -352,7 +393,9 @@ def test_a_closed_pipe_is_one_sentence(folder: Path, args: list[str]) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_removes_the_part_file_and_keeps_the_target(folder: Path, number: int, code: int) -> None:
+def test_a_signal_removes_the_part_file_and_keeps_the_target(
+    folder: Path, number: int, code: int
+) -> None:
     Path("x.rvc").write_bytes(b"old")
     before = files(folder)
     command = [sys.executable, "-m", "ravecodec", "encode", "-", "x.rvc", "-f"]
@@ -366,14 +409,20 @@ def test_a_signal_removes_the_part_file_and_keeps_the_target(folder: Path, numbe
         time.sleep(0.1)
     assert any(name.endswith(".part") for name in files(folder))
     run.send_signal(number)
-    error = run.communicate(timeout=60)[1]  # closes the pipe: a read that the signal just missed ends too
+    error = run.communicate(timeout=60)[
+        1
+    ]  # closes the pipe: a read that the signal just missed ends too
     assert run.returncode == code
-    assert error.decode().split() == ["ravecodec:", "error:", "interrupted" if code == 130 else "terminated"]
+    assert error.decode().split() == [
+        "ravecodec:",
+        "error:",
+        "interrupted" if code == 130 else "terminated",
+    ]
     assert files(folder) == before
     assert Path("x.rvc").read_bytes() == b"old"
 
 
-# ---- models, training, help ------------------------------------------------------------------------------------------
+# ---- models, training, help ----------------------------------------------------------------------
 
 
 def test_model_commands(installed: Path, model_folder: Path, folder: Path) -> None:
@@ -390,7 +439,12 @@ def test_model_commands(installed: Path, model_folder: Path, folder: Path) -> No
     assert "exists already" in sentence(
         call("model", "add", model_folder / "default.safetensors", "--name", "speech"), 8
     )
-    assert call("model", "add", model_folder / "default.safetensors", "--name", "speech", "-f").exit_code == 0
+    assert (
+        call(
+            "model", "add", model_folder / "default.safetensors", "--name", "speech", "-f"
+        ).exit_code
+        == 0
+    )
 
 
 def test_model_list_names_damaged_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,17 +455,34 @@ def test_model_list_names_damaged_files(folder: Path, monkeypatch: pytest.Monkey
     assert "ravecodec: warning: bad.safetensors: is not a model package" in done.stderr
 
 
-def test_train_passes_everything_on(folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_passes_everything_on(
+    folder: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, Any] = {}
 
-    def train(data: Path, recipe: Any, out: Path, *, report: Callable[[str], None], **options: Any) -> Path:
+    def train(
+        data: Path, recipe: Any, out: Path, *, report: Callable[[str], None], **options: Any
+    ) -> Path:
         seen.update(options, data=data, recipe=recipe, out=out)
         report("step 1")
         return out / "x.safetensors"
 
     monkeypatch.setattr("ravecodec.train.loop.train", train)
-    options = ["--recipe", "paper", "--stage", "2", "--init-from", "paper", "--cache", "c", "--licence", "CC0-1.0"]
-    done = call("train", ".", "--out", "run", *options, "--steps1", 3, "--device", "cpu", "--threads", 1)
+    options = [
+        "--recipe",
+        "paper",
+        "--stage",
+        "2",
+        "--init-from",
+        "paper",
+        "--cache",
+        "c",
+        "--licence",
+        "CC0-1.0",
+    ]
+    done = call(
+        "train", ".", "--out", "run", *options, "--steps1", 3, "--device", "cpu", "--threads", 1
+    )
     assert done.exit_code == 0, done.output
     assert "ravecodec: step 1\n" in done.stderr
     recipe = seen.pop("recipe")
@@ -431,7 +502,9 @@ def test_train_passes_everything_on(folder: Path, model_folder: Path, monkeypatc
     }
 
 
-def test_threads_default_to_the_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_threads_default_to_the_cores(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert 1 <= (console.threads_or_default(None) or 0) <= 8
     monkeypatch.setattr("ravecodec.machine.usable_cores", lambda: 4)

@@ -1,4 +1,6 @@
-"""Encoder and Decoder: the same symbols and samples however the audio is cut, exact lengths, memory flat in length."""
+"""Encoder and Decoder: the same symbols and samples however the audio is cut, exact lengths, memory
+flat in length.
+"""
 
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +27,10 @@ Music = Callable[..., Audio]
 
 
 def make_info(model: Model, rate: int = 44_100, channels: int = 2, **fields: int) -> StreamInfo:
-    dims, step_index = fields.pop("dims", model.coding.dims), fields.pop("step_index", model.coding.step_index)
+    dims, step_index = (
+        fields.pop("dims", model.coding.dims),
+        fields.pop("step_index", model.coding.step_index),
+    )
     return stream_info(model, rate, channels, dims, step_index, **fields)
 
 
@@ -48,7 +53,12 @@ def encode(model: Model, info: StreamInfo, audio: Audio, sizes: Iterable[int] = 
 
 
 def decode(
-    model: Model, info: StreamInfo, symbols: Symbols, samples: int, sizes: Iterable[int] = (), **options: Any
+    model: Model,
+    info: StreamInfo,
+    symbols: Symbols,
+    samples: int,
+    sizes: Iterable[int] = (),
+    **options: Any,
 ) -> Audio:
     decoder = Decoder(model, info, **options)
     blocks = [block for chunk in cut(symbols, sizes, 0) for block in decoder.process(chunk)]
@@ -64,7 +74,9 @@ SIZES = [
 
 
 @pytest.mark.parametrize("sizes", SIZES)
-def test_symbols_do_not_depend_on_how_audio_is_cut(any_model: Model, music: Music, sizes: list[int]) -> None:
+def test_symbols_do_not_depend_on_how_audio_is_cut(
+    any_model: Model, music: Music, sizes: list[int]
+) -> None:
     info, audio = make_info(any_model), music(44_100 * 14 + 77)
     whole = encode(any_model, info, audio)
     assert len(np.unique(whole)) > 5, "the model of this test codes nothing"
@@ -80,21 +92,27 @@ def test_samples_do_not_depend_on_how_symbols_are_cut(
     symbols = encode(any_model, info, audio)
     whole = decode(any_model, info, symbols, audio.shape[1], precision=precision)
     assert whole.std() > 1e-3, "the model of this test decodes to silence"
-    assert np.array_equal(decode(any_model, info, symbols, audio.shape[1], sizes, precision=precision), whole)
+    assert np.array_equal(
+        decode(any_model, info, symbols, audio.shape[1], sizes, precision=precision), whole
+    )
 
 
 def test_bfloat16_is_float32_within_two_percent(any_model: Model, music: Music) -> None:
     """Two percent of the level is some 34 dB below it."""
     info, audio = make_info(any_model), music(44_100 * 14 + 77)
     symbols = encode(any_model, info, audio)
-    exact, fast = (decode(any_model, info, symbols, audio.shape[1], precision=name) for name in PRECISIONS)
+    exact, fast = (
+        decode(any_model, info, symbols, audio.shape[1], precision=name) for name in PRECISIONS
+    )
     assert fast.shape == exact.shape
     assert np.isfinite(fast).all()
     assert 0 < (fast - exact).std() < 0.02 * exact.std()
 
 
 def test_bfloat16_ends_with_the_network(any_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Excitations, bands and audio have digits that bfloat16 has not: what makes sound computes in float32."""
+    """Excitations, bands and audio have digits that bfloat16 has not: what makes sound computes in
+    float32.
+    """
     generator, pqmf = any_model.network.generator, any_model.network.pqmf
     seen: list[torch.Tensor] = []
 
@@ -106,10 +124,18 @@ def test_bfloat16_ends_with_the_network(any_model: Model, monkeypatch: pytest.Mo
         return call
 
     for module in {"lines", "shaped", "noise"} & set(dict(generator.named_children())):
-        monkeypatch.setattr(getattr(generator, module), "forward", watched(getattr(generator, module).forward))
+        monkeypatch.setattr(
+            getattr(generator, module), "forward", watched(getattr(generator, module).forward)
+        )
     monkeypatch.setattr(generator, "forward", watched(generator.forward))
     monkeypatch.setattr(pqmf, "synthesis", watched(pqmf.synthesis))
-    decode(any_model, make_info(any_model), np.ones((9, any_model.coding.dims), np.int32), 15_000, precision="bfloat16")
+    decode(
+        any_model,
+        make_info(any_model),
+        np.ones((9, any_model.coding.dims), np.int32),
+        15_000,
+        precision="bfloat16",
+    )
     assert len(seen) == (4 if any_model.name == "default" else 3)
     for tensor in seen:
         assert tensor.dtype == torch.float32
@@ -117,10 +143,14 @@ def test_bfloat16_ends_with_the_network(any_model: Model, monkeypatch: pytest.Mo
 
 
 def test_symbols_depend_only_on_audio_within_reach(any_model: Model, music: Music) -> None:
-    """The real context on both sides is enough: what lies further away changes nothing, even across blocks."""
+    """The real context on both sides is enough: what lies further away changes nothing, even across
+    blocks.
+    """
     info, audio = make_info(any_model, any_model.config.sample_rate), music(1 << 20)
     reach, hop = any_model.network.encoder_reach, any_model.config.hop
-    around = int(HALF_SECONDS * info.sample_rate + SILENCE_SAMPLES) // hop + 2  # high-pass, groups of silent frames
+    around = (
+        int(HALF_SECONDS * info.sample_rate + SILENCE_SAMPLES) // hop + 2
+    )  # high-pass, groups of silent frames
     first, last = 200, 300  # these frames' audio stays
     other = music(1 << 20, seed=1)
     other[:, first * hop : last * hop] = audio[:, first * hop : last * hop]
@@ -140,8 +170,12 @@ def test_frames_cover_the_audio(any_model: Model, music: Music, frames: int) -> 
         assert decode(any_model, info, symbols, samples).shape == (2, samples)
 
 
-@pytest.mark.parametrize("rate", [1_000, 8_000, 11_025, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000])
-def test_every_rate_gives_back_the_exact_count(stereo_model: Model, music: Music, rate: int) -> None:
+@pytest.mark.parametrize(
+    "rate", [1_000, 8_000, 11_025, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000]
+)
+def test_every_rate_gives_back_the_exact_count(
+    stereo_model: Model, music: Music, rate: int
+) -> None:
     info = make_info(stereo_model, rate)
     for samples in (0, 1, 2, rate // 2 + 1, 3 * rate - 1):
         symbols = encode(stereo_model, info, music(samples, rate=rate))
@@ -197,7 +231,10 @@ def test_seed_changes_the_noise_and_nothing_else(stereo_model: Model, music: Mus
 
 def test_a_coarser_step_gives_smaller_symbols(stereo_model: Model, music: Music) -> None:
     audio = music(200_000)
-    sizes = [np.abs(encode(stereo_model, make_info(stereo_model, step_index=g), audio)).sum() for g in (-8, 0, 8, 80)]
+    sizes = [
+        np.abs(encode(stereo_model, make_info(stereo_model, step_index=g), audio)).sum()
+        for g in (-8, 0, 8, 80)
+    ]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[1] > sizes[2] > sizes[3] == 0
 
@@ -205,12 +242,17 @@ def test_a_coarser_step_gives_smaller_symbols(stereo_model: Model, music: Music)
 def test_fewer_dims_are_the_first_of_all(stereo_model: Model, music: Music) -> None:
     audio = music(100_000)
     everything = encode(stereo_model, make_info(stereo_model, dims=16), audio)
-    assert np.array_equal(encode(stereo_model, make_info(stereo_model, dims=3), audio), everything[:, :3])
+    assert np.array_equal(
+        encode(stereo_model, make_info(stereo_model, dims=3), audio), everything[:, :3]
+    )
 
 
 def test_a_chunk_may_have_its_own_dims_and_step(stereo_model: Model) -> None:
     decoder = Decoder(stereo_model, make_info(stereo_model))
-    blocks = [*decoder.process(np.zeros((5, 0), np.int32)), *decoder.process(np.ones((6, 2), np.int32), 9)]
+    blocks = [
+        *decoder.process(np.zeros((5, 0), np.int32)),
+        *decoder.process(np.ones((6, 2), np.int32), 9),
+    ]
     blocks += decoder.flush(20_000)
     assert sum(block.shape[1] for block in blocks) == 20_000
     assert all(np.isfinite(block).all() for block in blocks)
@@ -235,7 +277,11 @@ def test_a_concealed_gap_leaves_the_rest_as_it_was(any_model: Model, music: Musi
 
 def test_a_stream_may_begin_with_a_gap(stereo_model: Model) -> None:
     decoder = Decoder(stereo_model, make_info(stereo_model, 48_000))
-    blocks = [*decoder.skip(10), *decoder.process(np.ones((5, 14), np.int32)), *decoder.flush(15 * 2048)]
+    blocks = [
+        *decoder.skip(10),
+        *decoder.process(np.ones((5, 14), np.int32)),
+        *decoder.flush(15 * 2048),
+    ]
     assert sum(block.shape[1] for block in blocks) == 15 * 2048
 
 
@@ -272,10 +318,14 @@ def test_memory_does_not_grow_with_length(stereo_model: Model, music: Music) -> 
     assert peak_of(lambda: decode_chunks(12)) < 1.1 * peak_of(lambda: decode_chunks(3))
 
 
-def test_only_the_model_that_made_a_stream_decodes_it(stereo_model: Model, mono_model: Model) -> None:
+def test_only_the_model_that_made_a_stream_decodes_it(
+    stereo_model: Model, mono_model: Model
+) -> None:
     info = make_info(stereo_model)
     check_model(stereo_model, info, "x.rvc")
-    with pytest.raises(ModelError, match=f"x.rvc: .*{stereo_model.id.hex()}.*{mono_model.id.hex()}"):
+    with pytest.raises(
+        ModelError, match=f"x.rvc: .*{stereo_model.id.hex()}.*{mono_model.id.hex()}"
+    ):
         check_model(mono_model, info, "x.rvc")
     for wrong in ({"hop": 1024}, {"model_rate": 44_100}, {"dims": 17}):
         with pytest.raises(ModelError, match=r"x.rvc: its header does not fit"):

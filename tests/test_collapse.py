@@ -1,4 +1,6 @@
-"""A collapsed posterior is told, with advice, once and then rarely; a healthy one and the warm-up are left in peace."""
+"""A collapsed posterior is told, with advice, once and then rarely; a healthy one and the warm-up
+are left in peace.
+"""
 
 import json
 from pathlib import Path
@@ -17,7 +19,9 @@ TINY = load_recipe("tiny")
 
 
 def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a stage 1 says that reports after every step, the first thirty of them as beta's warm-up."""
+    """What a stage 1 says that reports after every step, the first thirty of them as beta's
+    warm-up.
+    """
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(loop, "write_report", lambda run: run / "report.html")
     monkeypatch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
@@ -28,11 +32,15 @@ def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list
         sound = np.stack([0.3 * np.sin(2 * np.pi * hertz * time)] * 2, 1)
         soundfile.write(folder / "music" / f"{hertz}.flac", sound, RATE)
     said: list[str] = []
-    loop.train(folder / "music", recipe, folder / "run", stage="1", device="cpu", report=said.append)
+    loop.train(
+        folder / "music", recipe, folder / "run", stage="1", device="cpu", report=said.append
+    )
     return said
 
 
-def test_a_beta_that_is_far_too_high_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beta_that_is_far_too_high_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     huge = TINY.replace(stage1=Stage(36, 5e-2), beta=1000.0, target_kbps=0, validate_every=0)
     said = train(tmp_path, huge, monkeypatch)
     advice = [line for line in said if "collapsed" in line]
@@ -51,11 +59,17 @@ def test_a_healthy_run_gets_no_advice(tmp_path: Path, monkeypatch: pytest.Monkey
     assert any("step 36/36" in line for line in said)
 
 
-def test_progress_tells_how_much_audio_a_second_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_tells_how_much_audio_a_second_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = train(tmp_path, TINY.replace(stage1=Stage(5, 5e-3), validate_every=0), monkeypatch)
     words = next(line for line in said if "step 5/5" in line).split("  ")[-3:]
     speed, audio = (float(word.split()[0]) for word in words[:2])
-    assert words[0].endswith("steps/s") and words[1].endswith("x real time") and words[2] == "0:00:00 left"
+    assert (
+        words[0].endswith("steps/s")
+        and words[1].endswith("x real time")
+        and words[2] == "0:00:00 left"
+    )
     assert audio == pytest.approx(speed * 2 * 14 * 4096 / RATE, rel=0.02)  # batch, frames, hop
 
 

@@ -1,4 +1,6 @@
-"""ModelConfig: JSON in and out, derived sizes, and that nothing is accepted from which no network can be built."""
+"""ModelConfig: JSON in and out, derived sizes, and that nothing is accepted from which no network
+can be built.
+"""
 
 import dataclasses
 import json
@@ -50,7 +52,8 @@ def test_unknown_keys_are_rejected_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '"capacity"', '{"ratios": 4}', '{"ratios": "44"}', '{"capacity": null}']
+    "text",
+    ["", "{", "[]", "3", '"capacity"', '{"ratios": 4}', '{"ratios": "44"}', '{"capacity": null}'],
 )
 def test_what_is_no_config_is_a_model_error(text: str) -> None:
     with pytest.raises(ModelError, match="model config"):
@@ -93,7 +96,10 @@ def test_bad_values_are_named(name: str, value: object) -> None:
     [
         ("ratios", {"ratios": (4, 4, 4)}),  # hop 1024
         ("ratios", {"ratios": (4, 4, 4, 2, 6)}),  # no power of two
-        ("ratios", {"ratios": (4, 4, 4, 4, 4)}),  # three halvings of four levels reach the noise head
+        (
+            "ratios",
+            {"ratios": (4, 4, 4, 4, 4)},
+        ),  # three halvings of four levels reach the noise head
         ("sample_rate", {"sample_rate": 32000}),  # rows above the Nyquist frequency
         ("lines", {"lines": 500}),
         ("latent", {"latent": 100}),
@@ -101,7 +107,9 @@ def test_bad_values_are_named(name: str, value: object) -> None:
         ("frequency_ratios", {"frequency_ratios": (4,), "blocks": (1,)}),
     ],
 )
-def test_bad_values_of_the_spectral_families_are_named(name: str, values: dict[str, object]) -> None:
+def test_bad_values_of_the_spectral_families_are_named(
+    name: str, values: dict[str, object]
+) -> None:
     with pytest.raises(ModelError, match=rf"model config: {name} is .*expected"):
         ModelConfig.from_dict({**SPECTRAL, **values})
 

@@ -1,4 +1,6 @@
-"""The licence rules of scripts/corpus.py: what may enter the training list, and who is named for it."""
+"""The licence rules of scripts/corpus.py: what may enter the training list, and who is named for
+it.
+"""
 
 import importlib.util
 import sys
@@ -102,13 +104,21 @@ def test_the_last_matching_paragraph_of_the_copyright_file_wins(path, licence, a
 def test_the_packages_own_list_wins_over_the_copyright_file():
     package = corpus.Package("game", "train", "usr/", r"\.ogg$")
     texts = {"copyright": DEP5, "SOUND_LICENSE.yaml": YAML}
-    assert corpus.licence_of(package, "dat/music/c.ogg", texts) == ("GPL-3 or CC-BY-3.0", "Eve (http://example.org/)")
+    assert corpus.licence_of(package, "dat/music/c.ogg", texts) == (
+        "GPL-3 or CC-BY-3.0",
+        "Eve (http://example.org/)",
+    )
     assert corpus.licence_of(package, "dat/music/d.ogg", texts) == ("CC-BY-SA-4.0", "Ann")
 
 
 def test_a_stated_licence_needs_its_wording():
-    package = corpus.Package("song", "train", "usr/", r"\.ogg$", stated=("MIT", "Carl", "free of charge"))
-    assert corpus.licence_of(package, "x.ogg", {"copyright": "granted, free of charge, to"}) == ("MIT", "Carl")
+    package = corpus.Package(
+        "song", "train", "usr/", r"\.ogg$", stated=("MIT", "Carl", "free of charge")
+    )
+    assert corpus.licence_of(package, "x.ogg", {"copyright": "granted, free of charge, to"}) == (
+        "MIT",
+        "Carl",
+    )
     with pytest.raises(corpus.CorpusError, match="free of charge"):
         corpus.licence_of(package, "x.ogg", {"copyright": "all rights reserved"})
 
@@ -138,7 +148,8 @@ def test_what_each_list_keeps(folder, licence, seconds, rate, channels, kept):
 
 def test_stems_and_variants_share_a_piece():
     names = [
-        corpus.track_name(corpus.Package("f", "train", "", ""), path) for path in ("one/song.ogg", "one/guitar.ogg")
+        corpus.track_name(corpus.Package("f", "train", "", ""), path)
+        for path in ("one/song.ogg", "one/guitar.ogg")
     ]
     assert names == ["one-song.ogg", "one-guitar.ogg"]
     assert {corpus.piece_of(name) for name in names} == {"one"}

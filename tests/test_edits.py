@@ -1,4 +1,6 @@
-"""Edits of latents against numpy written out, and through `ravecodec edit`: order, lengths, streams that play."""
+"""Edits of latents against numpy written out, and through `ravecodec edit`: order, lengths, streams
+that play.
+"""
 
 import io
 from collections.abc import Callable
@@ -25,7 +27,9 @@ pytestmark = pytest.mark.usefixtures("installed")
 Music = Callable[..., NDArray[np.float32]]
 
 
-def made(model: Model, frames: int = 40, seed: int = 0, rate: int = 44_100, dims: int = 6) -> Latents:
+def made(
+    model: Model, frames: int = 40, seed: int = 0, rate: int = 44_100, dims: int = 6
+) -> Latents:
     """Random latents with a lead-in, frames 10 to 19 silent, the last frame used in part."""
     info = stream_info(model, rate, 2, dims, 0)
     rng = np.random.default_rng(seed)
@@ -199,7 +203,7 @@ def test_wrong_edits_are_refused(stereo_model: Model, mono_model: Model) -> None
         edits.scale(one, "all", 1e39)
 
 
-# ---- commands --------------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------
 
 
 def cli(*args: object) -> Result:
@@ -216,7 +220,9 @@ def songs(stereo_model: Model, music: Music, tmp_path: Path) -> tuple[Path, Path
     return paths
 
 
-def test_edits_come_in_the_order_given(stereo_model: Model, songs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_edits_come_in_the_order_given(
+    stereo_model: Model, songs: tuple[Path, Path], tmp_path: Path
+) -> None:
     one, two = (Latents.from_stream(path, stereo_model) for path in songs)
     out = tmp_path / "out.rvc"
     for line, expected in (
@@ -228,12 +234,24 @@ def test_edits_come_in_the_order_given(stereo_model: Model, songs: tuple[Path, P
         (["--shift", "0=1", "--scale", "0=6"], edits.scale(edits.shift(one, 0, 1), 0, 6)),
         (["--start", 1, "--end", 2], edits.crop(one, 1, 2)),
         (["--end=2", "--start=1"], edits.crop(one, 1, 2)),
-        (["--start", 1, "--reverse", "--end", 1], edits.crop(edits.reverse(edits.crop(one, 1)), 0, 1)),
-        (["--reverse", "--start", 1, "--reverse"], edits.reverse(edits.crop(edits.reverse(one), 1))),
+        (
+            ["--start", 1, "--reverse", "--end", 1],
+            edits.crop(edits.reverse(edits.crop(one, 1)), 0, 1),
+        ),
+        (
+            ["--reverse", "--start", 1, "--reverse"],
+            edits.reverse(edits.crop(edits.reverse(one), 1)),
+        ),
         (["--stretch", 1.5, "--smooth", 0.2], edits.smooth(edits.stretch(one, 1.5), 0.2)),
         (["--smooth", 0.2, "--stretch", 1.5], edits.stretch(edits.smooth(one, 0.2), 1.5)),
-        (["--mix", f"{songs[1]}:0.5", "--concat", songs[1]], edits.concat(edits.mix(one, two, 0.5), two)),
-        (["--random", "all=0.5,3", "--random", "1=2"], edits.randomise(edits.randomise(one, "all", 0.5, 3), 1, 2, 0)),
+        (
+            ["--mix", f"{songs[1]}:0.5", "--concat", songs[1]],
+            edits.concat(edits.mix(one, two, 0.5), two),
+        ),
+        (
+            ["--random", "all=0.5,3", "--random", "1=2"],
+            edits.randomise(edits.randomise(one, "all", 0.5, 3), 1, 2, 0),
+        ),
     ):
         done = cli("edit", songs[0], out, "-f", *line)
         assert done.exit_code == 0, done.stderr

@@ -1,4 +1,6 @@
-"""Effort: what an encoder tries lowers the distance, costs no bits, and does not depend on how the audio was cut."""
+"""Effort: what an encoder tries lowers the distance, costs no bits, and does not depend on how the
+audio was cut.
+"""
 
 import copy
 from collections.abc import Callable
@@ -32,7 +34,15 @@ Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 SMALL = 1 << 15  # samples of a block in these tests
-REFINED = ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=8, latent=16, lines=128, refiner=8)
+REFINED = ModelConfig(
+    channels=2,
+    encoder="spectrogram",
+    generator="istft",
+    capacity=8,
+    latent=16,
+    lines=128,
+    refiner=8,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +71,9 @@ def analysed(model: Model, audio: Audio) -> Analysed:
     return first
 
 
-def distance(model: Model, chunks: list[Coded], info: ravecodec.bitstream.StreamInfo, target: Audio) -> float:
+def distance(
+    model: Model, chunks: list[Coded], info: ravecodec.bitstream.StreamInfo, target: Audio
+) -> float:
     """Of what a decoder plays to the audio, with all windows."""
     decoder, pieces = Decoder(model, info), []
     for chunk in chunks:
@@ -74,7 +86,7 @@ def distance(model: Model, chunks: list[Coded], info: ravecodec.bitstream.Stream
     return stereo_distance(*pair, WINDOWS, model.config.sample_rate).item()
 
 
-# ---- learned corrections ---------------------------------------------------------------------------------------------
+# ---- learned corrections -------------------------------------------------------------------------
 
 
 def test_a_correction_does_not_depend_on_how_frames_arrive(refined: Model, music: Music) -> None:
@@ -92,10 +104,14 @@ def test_a_correction_does_not_depend_on_how_frames_arrive(refined: Model, music
 
 
 def test_the_gradient_is_that_of_all_blocks_together(refined: Model, music: Music) -> None:
-    """The refiner is replaced by one that hands the gradient on; the oracle decodes everything at once."""
+    """The refiner is replaced by one that hands the gradient on; the oracle decodes everything at
+    once.
+    """
 
     class Passing(torch.nn.Module):
-        def forward(self, gradient: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        def forward(
+            self, gradient: torch.Tensor, mean: torch.Tensor, spread: torch.Tensor
+        ) -> torch.Tensor:
             return gradient
 
     refined = replace(refined, network=copy.deepcopy(refined.network))
@@ -103,13 +119,20 @@ def test_the_gradient_is_that_of_all_blocks_together(refined: Model, music: Musi
     frames, hop, block = 40, REFINED.hop, SMALL // REFINED.hop
     whole = analysed(refined, music(frames * hop, 2, 48_000))
     correction = Correction(refined, 3)
-    moved = np.concatenate([part.means for part in (*correction.process(whole), *correction.flush())]) - whole.means
+    moved = (
+        np.concatenate([part.means for part in (*correction.process(whole), *correction.flush())])
+        - whole.means
+    )
 
     reach, lead = refined.network.decoder_reach, whole.lead
     assert lead == 1
     z = torch.from_numpy(whole.means.T.copy())[None].requires_grad_(True)
-    held = torch.cat([z[..., :1].expand(-1, -1, reach.past), z, z[..., -1:].expand(-1, -1, reach.future)], -1)
-    output = refined.network.decode(held, Clock.at(-lead - reach.past, 3))[..., (lead + reach.past) * hop :]
+    held = torch.cat(
+        [z[..., :1].expand(-1, -1, reach.past), z, z[..., -1:].expand(-1, -1, reach.future)], -1
+    )
+    output = refined.network.decode(held, Clock.at(-lead - reach.past, 3))[
+        ..., (lead + reach.past) * hop :
+    ]
     total = torch.zeros(())
     for first in range(0, frames, block):
         part = slice(first * hop, min(first + block, frames) * hop)
@@ -117,7 +140,9 @@ def test_the_gradient_is_that_of_all_blocks_together(refined: Model, music: Musi
         windows = [w for w in WINDOWS if w <= target.shape[-1]]
         gain = lift(target)
         scale = target.shape[-1] / hop
-        total = total + scale * stereo_distance(gain * target, gain * output[..., part], windows, 48_000)
+        total = total + scale * stereo_distance(
+            gain * target, gain * output[..., part], windows, 48_000
+        )
     (expected,) = torch.autograd.grad(total, [z])
     assert np.abs(moved).max() > 0
     assert np.allclose(moved, expected[0].T.numpy(), atol=2e-4 * np.abs(moved).max())
@@ -129,7 +154,9 @@ def test_a_quiet_passage_has_the_gradient_of_a_loud_one(refined: Model, music: M
     network, clock = refined.network, Clock.at(0)
     mean = torch.zeros(1, 16, 12)
     with torch.no_grad():
-        found = [distance_gradient(network, g * audio, mean, clock, 0).abs().mean() for g in (1e-2, 1e-3)]
+        found = [
+            distance_gradient(network, g * audio, mean, clock, 0).abs().mean() for g in (1e-2, 1e-3)
+        ]
     assert 0.05 < found[1] / found[0] < 20
 
 
@@ -146,10 +173,12 @@ def test_a_refiner_belongs_to_the_spectral_families() -> None:
         ModelConfig(refiner=8)
 
 
-# ---- search ----------------------------------------------------------------------------------------------------------
+# ---- search --------------------------------------------------------------------------------------
 
 
-def test_a_search_lowers_the_distance_at_no_more_bits(small_blocks: Callable[[int], None], music: Music) -> None:
+def test_a_search_lowers_the_distance_at_no_more_bits(
+    small_blocks: Callable[[int], None], music: Music
+) -> None:
     """Of the model that ships: a random network says next to nothing whatever its latents are."""
     small_blocks(8 * 8_192)
     model = ravecodec.load_model("default")
@@ -169,7 +198,9 @@ def test_a_search_lowers_the_distance_at_no_more_bits(small_blocks: Callable[[in
 
 
 def test_what_is_compared_is_what_a_decoder_plays(stereo_model: Model, music: Music) -> None:
-    """Of a stream of one block, held at both ends: the distance that the search sees is that of the decoded file."""
+    """Of a stream of one block, held at both ends: the distance that the search sees is that of the
+    decoded file.
+    """
     audio = music(10 * stereo_model.config.hop, 2, 48_000)
     info = stream_info(stereo_model, 48_000, 2, 14, 0)
     frames = analysed(stereo_model, audio)
@@ -180,7 +211,9 @@ def test_what_is_compared_is_what_a_decoder_plays(stereo_model: Model, music: Mu
     excerpt = search._excerpt(0, len(frames))
     symbols = quantizer.symbols(frames.means)
     channel, network = Channel(quantizer, torch.device("cpu")), stereo_model.network
-    own = channel.latents(channel.send(torch.from_numpy(symbols).float()), excerpt.latents[excerpt.own])
+    own = channel.latents(
+        channel.send(torch.from_numpy(symbols).float()), excerpt.latents[excerpt.own]
+    )
     output = network.decode(own[excerpt.places].T[None], excerpt.clock)[0]
     hop = stereo_model.config.hop
     played = output[:, excerpt.skip * hop :][:, : audio.shape[1]].numpy()
@@ -195,7 +228,9 @@ def test_both_families_can_be_searched(any_model: Model, music: Music) -> None:
     assert found[0] != found[1]
 
 
-def test_a_search_does_not_depend_on_how_the_audio_was_cut(stereo_model: Model, music: Music) -> None:
+def test_a_search_does_not_depend_on_how_the_audio_was_cut(
+    stereo_model: Model, music: Music
+) -> None:
     audio = music(70_000, 2, 44_100)
     info = stream_info(stereo_model, 44_100, 2, 14, 0)
 
@@ -262,7 +297,9 @@ def test_bits_are_those_of_the_tables(stereo_model: Model) -> None:
 
 
 def test_bits_are_those_of_the_predictor(stereo_model: Model) -> None:
-    """Exact where they decide, near enough where they have a gradient, also for what the future owes to the past."""
+    """Exact where they decide, near enough where they have a gradient, also for what the future
+    owes to the past.
+    """
     weights = np.tile(np.array([[2600, -300]], np.int16), (16, 1))
     prediction = Prediction(weights, stereo_model.coding.shapes, stereo_model.coding.scales)
     coding = replace(stereo_model.coding, prediction=prediction)
@@ -311,7 +348,7 @@ def test_trimming_ends_where_it_is_told(stereo_model: Model) -> None:
             assert share - 0.02 < channel.cost(symbols, past) / full <= share
 
 
-# ---- levels ----------------------------------------------------------------------------------------------------------
+# ---- levels --------------------------------------------------------------------------------------
 
 
 def test_levels(stereo_model: Model, refined: Model) -> None:
@@ -347,5 +384,7 @@ def test_corrections_follow_each_other(refined: Model, music: Music) -> None:
 def test_the_default_level_is_kept_in_the_file(tmp_path: Path, refined: Model) -> None:
     path = tmp_path / "model.safetensors"
     coding = replace(refined.coding, effort=2)
-    ravecodec.models.package.save_package(path, refined.network, refined.latent, coding, "m", {}, torch.float32)
+    ravecodec.models.package.save_package(
+        path, refined.network, refined.latent, coding, "m", {}, torch.float32
+    )
     assert load_package(path).coding.effort == 2

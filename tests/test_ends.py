@@ -1,4 +1,6 @@
-"""What the encoder is shown: audio mirrored at both ends, high-passed; and what becomes of silence."""
+"""What the encoder is shown: audio mirrored at both ends, high-passed; and what becomes of
+silence.
+"""
 
 import io
 from collections.abc import Callable, Iterable, Iterator
@@ -48,14 +50,16 @@ def level(audio: Audio) -> float:
 def chord(samples: int, start: int = 0) -> Audio:
     """Four tones of -18 dB."""
     time = np.arange(start, start + samples) / RATE
-    return sum(0.12 * np.sin(2 * np.pi * hertz * time) for hertz in (220, 277.2, 329.6, 440))[None].astype(np.float32)
+    return sum(0.12 * np.sin(2 * np.pi * hertz * time) for hertz in (220, 277.2, 329.6, 440))[
+        None
+    ].astype(np.float32)
 
 
 def there_and_back(model: Model, audio: Audio) -> Audio:
     return decode(encode(audio, RATE, model), model)[0]
 
 
-# ---- windows ---------------------------------------------------------------------------------------------------------
+# ---- windows -------------------------------------------------------------------------------------
 
 
 def mirror_by_walking(audio: Audio, before: int, after: int) -> Audio:
@@ -75,27 +79,37 @@ def mirror_by_walking(audio: Audio, before: int, after: int) -> Audio:
     return audio[:, places]
 
 
-@pytest.mark.parametrize("sizes", [[], [1] * 40, [3, 0, 50], [7] * 9], ids=["whole", "ones", "odd", "sevens"])
+@pytest.mark.parametrize(
+    "sizes", [[], [1] * 40, [3, 0, 50], [7] * 9], ids=["whole", "ones", "odd", "sevens"]
+)
 def test_windows_are_those_of_the_mirrored_stream(sizes: list[int]) -> None:
     for step, past, future, unit in [(8, 3, 2, 1), (8, 20, 11, 4), (4, 0, 0, 4), (16, 1, 40, 8)]:
         for samples in [0, 1, 2, 3, 4, 5, 8, 9, 31, 32, 33, 64, 90]:
             audio = np.random.default_rng(samples).standard_normal((2, samples)).astype(np.float32)
             windows = MirroredWindows(2, step, past, future, unit)
-            found = [pair for piece in cut(audio, sizes) for pair in windows.process(piece)] + list(windows.flush())
-            assert [count for _, count in found] == [min(step, samples - i) for i in range(0, samples, step)]
+            found = [pair for piece in cut(audio, sizes) for pair in windows.process(piece)] + list(
+                windows.flush()
+            )
+            assert [count for _, count in found] == [
+                min(step, samples - i) for i in range(0, samples, step)
+            ]
             endless = mirror_by_walking(audio, past, step + future) if samples else audio
             for i, (window, count) in enumerate(found):
                 assert window.shape == (2, past + step + future)
                 defined = past + -(-count // unit) * unit + future
-                assert np.array_equal(window[:, :defined], endless[:, i * step : i * step + defined])
+                assert np.array_equal(
+                    window[:, :defined], endless[:, i * step : i * step + defined]
+                )
 
 
-# ---- high-pass -------------------------------------------------------------------------------------------------------
+# ---- high-pass -----------------------------------------------------------------------------------
 
 
 def high_passed(audio: Audio, sizes: Iterable[int] = (), rate: int = 48_000) -> Audio:
     filtered = HighPass(rate, len(audio))
-    pieces = [part for piece in cut(audio, sizes) for part in filtered.process(piece)] + list(filtered.flush())
+    pieces = [part for piece in cut(audio, sizes) for part in filtered.process(piece)] + list(
+        filtered.flush()
+    )
     return np.concatenate([np.zeros((len(audio), 0), np.float32), *pieces], axis=1)
 
 
@@ -119,24 +133,39 @@ def test_high_pass_takes_off_what_is_not_heard_and_nothing_else() -> None:
             (0.47 * rate, 0.01, -0.01),
         ]:
             tone = 0.5 * np.sin(2 * np.pi * hertz * time + 1)[None].astype(np.float32)
-            assert least <= level(high_passed(tone, rate=rate)[:, inner]) - level(tone[:, inner]) <= most
+            assert (
+                least
+                <= level(high_passed(tone, rate=rate)[:, inner]) - level(tone[:, inner])
+                <= most
+            )
 
 
 def test_an_offset_leaves_nothing_behind(music: Music) -> None:
-    """No thump at the start either, at any length; other sound does not notice that it was there."""
+    """No thump at the start either, at any length; other sound does not notice that it was
+    there.
+    """
     for samples in (1, 2, 960, 5_000, 60_000):
         assert np.abs(high_passed(np.full((2, samples), 0.3, np.float32))).max() < 1e-6
     audio = music(100_000)
     assert np.abs(high_passed(audio + np.float32(0.3)) - high_passed(audio)).max() < 1e-6
 
 
-# ---- mirrored ends ---------------------------------------------------------------------------------------------------
+# ---- mirrored ends -------------------------------------------------------------------------------
 
 
 def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) -> None:
-    """An oracle of its own: the whole signal mirrored and padded first, then cut into the blocks' windows."""
-    reach, hop, rate = any_model.network.encoder_reach, any_model.config.hop, any_model.config.sample_rate
-    channels, window = any_model.config.channels, ((1 << 18) // hop + reach.past + reach.future) * hop
+    """An oracle of its own: the whole signal mirrored and padded first, then cut into the blocks'
+    windows.
+    """
+    reach, hop, rate = (
+        any_model.network.encoder_reach,
+        any_model.config.hop,
+        any_model.config.sample_rate,
+    )
+    channels, window = (
+        any_model.config.channels,
+        ((1 << 18) // hop + reach.past + reach.future) * hop,
+    )
     for samples in (1, 500, hop, 3 * hop + 5, (1 << 18) + 3 * hop + 1):
         audio = music(samples, channels, rate)
         analyser = Analyser(any_model, rate)
@@ -149,7 +178,9 @@ def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) ->
         endless = mirror_by_walking(high_passed(audio, rate=rate), reach.past * hop, end)
         for i, block in enumerate(blocks):
             seen = endless[:, i << 18 :][:, :window]
-            seen = np.pad(seen, ((0, 0), (0, window - seen.shape[1])))  # what lies there is out of reach
+            seen = np.pad(
+                seen, ((0, 0), (0, window - seen.shape[1]))
+            )  # what lies there is out of reach
             own = slice(reach.past - block.lead, reach.past - block.lead + len(block))
             with torch.no_grad():
                 both = any_model.network.encode(torch.from_numpy(seen)[None])
@@ -159,7 +190,9 @@ def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) ->
 
 
 def test_short_sounds_keep_their_level(shipped: Model) -> None:
-    """Zeros outside made a bang of 14.7 dB of a chord of 0.2 s, and nearly nothing of one of 20 ms."""
+    """Zeros outside made a bang of 14.7 dB of a chord of 0.2 s, and nearly nothing of one of 20
+    ms.
+    """
     inside = level(there_and_back(shipped, chord(2 * RATE))) - level(chord(2 * RATE))
     for milliseconds in (20, 50, 100, 200, 350, 1000):
         audio = chord(RATE * milliseconds // 1000)
@@ -170,10 +203,14 @@ def test_short_sounds_keep_their_level(shipped: Model) -> None:
 
 
 def test_music_cut_in_the_middle_begins_and_ends_at_its_level(shipped: Model) -> None:
-    """On average over cuts of a dense chord: in 20 ms much depends on phases, which are not kept."""
+    """On average over cuts of a dense chord: in 20 ms much depends on phases, which are not
+    kept.
+    """
     changes = []
     time = np.arange(3 * RATE) / RATE
-    dense = sum(0.03 * np.sin(2 * np.pi * 110 * 2 ** (i / 7) * time + i) for i in range(24))[None].astype(np.float32)
+    dense = sum(0.03 * np.sin(2 * np.pi * 110 * 2 ** (i / 7) * time + i) for i in range(24))[
+        None
+    ].astype(np.float32)
     for start in range(5):
         audio = dense[:, 5117 * start :][:, : RATE // 2 + 1311 * start]
         output = there_and_back(shipped, audio)
@@ -186,8 +223,8 @@ def test_music_cut_in_the_middle_begins_and_ends_at_its_level(shipped: Model) ->
 
 
 def test_an_attack_on_the_first_sample_is_heard(shipped: Model) -> None:
-    """A short burst at the very start lies in two frames of the mirrored audio: without the one before the first its
-    level fell by 30 dB."""
+    """A short burst at the very start lies in two frames of the mirrored audio: without the one
+    before the first its level fell by 30 dB."""
     time = np.arange(RATE // 4) / RATE
     noise = np.random.default_rng(0).standard_normal(len(time))
     for decay in (60, 150):
@@ -205,20 +242,26 @@ def lead_in_of(data: bytes) -> Chunk | None:
 
 
 def test_the_lead_in_is_not_heard_itself(any_model: Model, music: Music) -> None:
-    """It is one frame before the first, costs no time, and touches only what the generator sees of it."""
+    """It is one frame before the first, costs no time, and touches only what the generator sees of
+    it.
+    """
     audio = music(3 * RATE)
     for bitrate in (None, 30):
         data = encode(audio, RATE, any_model, bitrate=bitrate)
         reader = StreamReader(io.BytesIO(data))
         decoder, blocks = Decoder(any_model, reader.info), []
         for chunk in reader.chunks():
-            blocks += decoder.process(reader.decode_chunk(chunk, decoder.static), chunk.step_index, chunk.silent)
+            blocks += decoder.process(
+                reader.decode_chunk(chunk, decoder.static), chunk.step_index, chunk.silent
+            )
         assert reader.lead_in is not None
         assert reader.lead_in.frames == 1
         plain = np.concatenate([*blocks, *decoder.flush(audio.shape[1])], axis=1)
         output, _ = decode(data, any_model)
         assert output.shape == plain.shape == audio.shape
-        different = np.flatnonzero((plain != output).any(axis=0)) * any_model.config.sample_rate / RATE
+        different = (
+            np.flatnonzero((plain != output).any(axis=0)) * any_model.config.sample_rate / RATE
+        )
         assert different.size
         assert different.max() < (any_model.network.decoder_reach.past + 1) * any_model.config.hop
     assert lead_in_of(encode(np.zeros((2, RATE), np.float32), RATE, any_model)) is None
@@ -261,11 +304,16 @@ def test_an_offset_is_no_sound(shipped: Model) -> None:
     assert not alone.any()
 
 
-# ---- silence ---------------------------------------------------------------------------------------------------------
+# ---- silence -------------------------------------------------------------------------------------
 
 
 def test_silence_is_coarser_than_the_model_wherever_its_own_step_lies(stereo_model: Model) -> None:
-    for own, stream, expected in ((0, 0, SILENCE_COARSER), (11, 0, 11 + SILENCE_COARSER), (-4, 60, 60), (500, 0, 512)):
+    for own, stream, expected in (
+        (0, 0, SILENCE_COARSER),
+        (11, 0, 11 + SILENCE_COARSER),
+        (-4, 60, 60),
+        (500, 0, 512),
+    ):
         model = replace(stereo_model, coding=replace(stereo_model.coding, step_index=own))
         assert silence_step(model, stream_info(model, RATE, 2, 14, stream)) == expected
 
@@ -296,8 +344,12 @@ def test_a_pause_is_silent_and_what_is_around_it_is_not(any_model: Model, music:
         assert loud[5 * RATE :].mean() > 0.999
 
 
-def test_a_reader_that_knows_no_silence_hears_the_same_around_it(stereo_model: Model, music: Music) -> None:
-    """Symbols alone, without the flag; only at the very start, which has no lead-in either there, is there more."""
+def test_a_reader_that_knows_no_silence_hears_the_same_around_it(
+    stereo_model: Model, music: Music
+) -> None:
+    """Symbols alone, without the flag; only at the very start, which has no lead-in either there,
+    is there more.
+    """
     audio = pause(music)
     data = encode(audio, RATE, stereo_model)
     reader = StreamReader(io.BytesIO(data))
@@ -309,7 +361,9 @@ def test_a_reader_that_knows_no_silence_hears_the_same_around_it(stereo_model: M
     plain = np.concatenate([*blocks, *decoder.flush(reader.total_samples)], axis=1)
     output, _ = decode(data, stereo_model)
     assert plain[:, 3 * RATE : 4 * RATE].any()
-    different = np.flatnonzero((plain != output).any(axis=0)) * 48_000 / RATE / stereo_model.config.hop
+    different = (
+        np.flatnonzero((plain != output).any(axis=0)) * 48_000 / RATE / stereo_model.config.hop
+    )
     different = different[different > stereo_model.network.decoder_reach.past + 1]
     first, last = np.flatnonzero(silent)[[0, -1]]
     assert first - 1 < different.min()
@@ -344,7 +398,7 @@ def test_a_gap_after_silence_is_silent(stereo_model: Model) -> None:
     assert output[:, 80 * 2048 :].any()
 
 
-# ---- absurd level ----------------------------------------------------------------------------------------------------
+# ---- absurd level --------------------------------------------------------------------------------
 
 
 def test_integers_kept_as_floats(stereo_model: Model, music: Music, tmp_path: Path) -> None:

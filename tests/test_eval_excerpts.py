@@ -1,4 +1,6 @@
-"""Excerpts: chosen by seed and name, spread over folders, the same for everybody; what cannot be read is named."""
+"""Excerpts: chosen by seed and name, spread over folders, the same for everybody; what cannot be
+read is named.
+"""
 
 from pathlib import Path
 
@@ -11,19 +13,33 @@ from ravecodec.evaluate.excerpts import RATE, find_sources, prepare
 from ravecodec.evaluate.filters import correlation, low_pass
 
 
-def tones(seconds: float, rate: int = RATE, channels: int = 2, hertz: float = 440.0, glide: float = 0.0) -> np.ndarray:
+def tones(
+    seconds: float, rate: int = RATE, channels: int = 2, hertz: float = 440.0, glide: float = 0.0
+) -> np.ndarray:
     time = np.arange(round(seconds * rate)) / rate
-    return np.stack([0.4 * np.sin(2 * np.pi * hertz * (c + 1) * (time + glide * time**2)) for c in range(channels)], 1)
+    return np.stack(
+        [
+            0.4 * np.sin(2 * np.pi * hertz * (c + 1) * (time + glide * time**2))
+            for c in range(channels)
+        ],
+        1,
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two groups of three files, one of them short, one mono at 44.1 kHz; one that is no audio, one without sound."""
+    """Two groups of three files, one of them short, one mono at 44.1 kHz; one that is no audio, one
+    without sound.
+    """
     music = tmp_path_factory.mktemp("music")
     for group in ("a", "b"):
         (music / group).mkdir()
         for i in range(3):
-            soundfile.write(music / group / f"{group}{i}.flac", tones(6 + i, hertz=200 * (i + 1), glide=0.01), RATE)
+            soundfile.write(
+                music / group / f"{group}{i}.flac",
+                tones(6 + i, hertz=200 * (i + 1), glide=0.01),
+                RATE,
+            )
     soundfile.write(music / "a" / "a0.flac", tones(2, 44_100, 1), 44_100)
     (music / "broken.wav").write_bytes(b"RIFF nothing")
     soundfile.write(music / "short.wav", tones(0.2), RATE)
@@ -34,7 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_files_are_found_and_those_that_cannot_be_read_are_named(folder: Path) -> None:
     sources, unreadable = find_sources([folder])
     assert len(sources) == 6 and {s.path.suffix for s in sources} == {".flac"}
-    assert len(unreadable) == 2 and "broken.wav" in unreadable[0] and "short.wav: lasts 9600 samples" in unreadable[1]
+    assert (
+        len(unreadable) == 2
+        and "broken.wav" in unreadable[0]
+        and "short.wav: lasts 9600 samples" in unreadable[1]
+    )
     assert len(find_sources([folder / "a" / "a1.flac", folder])[0]) == 6  # each once
 
 
@@ -42,10 +62,15 @@ def test_the_choice_depends_on_seed_and_names_only(folder: Path, tmp_path: Path)
     sources, _ = find_sources([folder])
     first, damaged = prepare(sources, 4, 1.0, 0)
     assert damaged == []
-    assert [item.source for item, _ in first] == [item.source for item, _ in prepare(sources[::-1], 4, 1.0, 0)[0]]
+    assert [item.source for item, _ in first] == [
+        item.source for item, _ in prepare(sources[::-1], 4, 1.0, 0)[0]
+    ]
     orders = {tuple(item.id for item, _ in prepare(sources, 4, 1.0, seed)[0]) for seed in range(6)}
     assert len(orders) > 1
-    assert {Path(item.source).parent.name for item, _ in first[:2]} == {"a", "b"}  # groups take turns
+    assert {Path(item.source).parent.name for item, _ in first[:2]} == {
+        "a",
+        "b",
+    }  # groups take turns
 
 
 def test_every_file_gives_one_excerpt_before_any_gives_two(folder: Path) -> None:
@@ -63,7 +88,10 @@ def test_there_are_no_more_excerpts_than_audio(tmp_path: Path) -> None:
 
 def test_an_excerpt_is_what_the_item_says(folder: Path) -> None:
     for item, audio in prepare(find_sources([folder])[0], 6, 3.0, 0)[0]:
-        assert audio.dtype == np.float32 and audio.shape == (item.channels, round(item.seconds * RATE))
+        assert audio.dtype == np.float32 and audio.shape == (
+            item.channels,
+            round(item.seconds * RATE),
+        )
         assert item.seconds == (2.0 if "a0" in item.source else 3.0)
         assert np.array_equal(audio * 32768, np.rint(audio * 32768))  # 16 bits
         assert 0.38 < np.abs(audio).max() < 0.42

@@ -1,5 +1,5 @@
-"""The page of an evaluation: complete, the same bytes from the same input, nothing fetched, and a player that plays
-what its buttons say (in headless Chromium, where there is one)."""
+"""The page of an evaluation: complete, the same bytes from the same input, nothing fetched, and a
+player that plays what its buttons say (in headless Chromium, where there is one)."""
 
 import base64
 import contextlib
@@ -32,17 +32,45 @@ from ravecodec.evaluate.page import charts, figures, report, series, tables
 
 RATE, SECONDS = 48_000, 1.0
 METRICS = [
-    Metric("visqol", "ViSQOL", "MOS-LQO", "higher", 4.73, "Follows bandwidth & envelopes.", headline=True),
-    Metric("peak_f1", "Peak F1", "", "higher", 1.0, "Are harmonics where they belong?", headline=True),
-    Metric("log_mel", "Log-mel distance", "dB", "lower", 0.0, "Of two mel spectrograms.", headline=True),
+    Metric(
+        "visqol",
+        "ViSQOL",
+        "MOS-LQO",
+        "higher",
+        4.73,
+        "Follows bandwidth & envelopes.",
+        headline=True,
+    ),
+    Metric(
+        "peak_f1", "Peak F1", "", "higher", 1.0, "Are harmonics where they belong?", headline=True
+    ),
+    Metric(
+        "log_mel", "Log-mel distance", "dB", "lower", 0.0, "Of two mel spectrograms.", headline=True
+    ),
     Metric("spectral_paper", "Spectral distance, paper", "", "lower", 0.0, "RAVE, equation 5."),
     Metric("loudness_error", "Loudness error", "LU", "", 0.0, "Decoded minus reference."),
-    Metric("si_sdr", "SI-SDR, as it is", "dB", "higher", 100.0, "No measure of quality.", diagnostic=True),
+    Metric(
+        "si_sdr",
+        "SI-SDR, as it is",
+        "dB",
+        "higher",
+        100.0,
+        "No measure of quality.",
+        diagnostic=True,
+    ),
 ]
 QUALITY = {  # what a control or bound gets, on a scale where 1 is perfect
-    "identity": 1.0, "noise-vocoded": 0.7, "another-excerpt": 0.0, "lowpass-3.5k": 0.2, "lowpass-7k": 0.32,
-}  # fmt: skip
-BASE, STEP, SWEEP = 1000.0, 500.0, 300.0  # Hz: what condition k of an item sounds like at a second t of it
+    "identity": 1.0,
+    "noise-vocoded": 0.7,
+    "another-excerpt": 0.0,
+    "lowpass-3.5k": 0.2,
+    "lowpass-7k": 0.32,
+}
+BASE, STEP, SWEEP = (
+    1000.0,
+    500.0,
+    300.0,
+)  # Hz: what condition k of an item sounds like at a second t of it
 
 
 def pitch(index: int, seconds: float) -> float:
@@ -54,18 +82,37 @@ def conditions() -> list[Condition]:
     found = []
     for name, model in (("default", "aa" * 16), ("paper", "bb" * 16)):
         for step in (12, 6, 0, -6):
-            settings = {"model": model, "dims": 24, "step_index": step, "fidelity": 0.93, "default": step == 0}
-            found.append(Condition(f"{name}-g{step}", name, "model", f"{name}, step {step}", settings))
+            settings = {
+                "model": model,
+                "dims": 24,
+                "step_index": step,
+                "fidelity": 0.93,
+                "default": step == 0,
+            }
+            found.append(
+                Condition(f"{name}-g{step}", name, "model", f"{name}, step {step}", settings)
+            )
         for dims, f in ((6, 0.8), (12, 0.9), (48, 0.99)):
             settings = {"model": model, "dims": dims, "step_index": 0, "fidelity": f}
             label = f"{name}, f = {f:g}, {dims} dims"
-            found.append(Condition(f"{name}-d{dims}", f"{name} by fidelity", "model", label, settings))
+            found.append(
+                Condition(f"{name}-d{dims}", f"{name} by fidelity", "model", label, settings)
+            )
         bound = f"{name}, not quantised"
-        found.append(Condition(f"{name}-bound", bound, "bound", bound, {"model": model, "dims": None}))
-    for codec, label, rates in (("opus", "Opus (mid)", (6, 8, 12, 16, 24)), ("mp3", "MP3 (mid)", (16, 32, 48, 64))):
-        found += [Condition(f"{codec}-{k}", codec, "codec", f"{label} {k}", {"kbps": k}) for k in rates]
+        found.append(
+            Condition(f"{name}-bound", bound, "bound", bound, {"model": model, "dims": None})
+        )
+    for codec, label, rates in (
+        ("opus", "Opus (mid)", (6, 8, 12, 16, 24)),
+        ("mp3", "MP3 (mid)", (16, 32, 48, 64)),
+    ):
+        found += [
+            Condition(f"{codec}-{k}", codec, "codec", f"{label} {k}", {"kbps": k}) for k in rates
+        ]
     for name in QUALITY:
-        label = {"lowpass-3.5k": "low-pass 3.5 kHz", "lowpass-7k": "low-pass 7 kHz"}.get(name, name.replace("-", " "))
+        label = {"lowpass-3.5k": "low-pass 3.5 kHz", "lowpass-7k": "low-pass 7 kHz"}.get(
+            name, name.replace("-", " ")
+        )
         found.append(Condition(name, name, "control", label, {"do": name}))
     return found
 
@@ -75,11 +122,17 @@ def quality(condition: Condition) -> tuple[float | None, float]:
     settings = condition.settings
     if condition.kind == "model":
         worse = 0.1 if "paper" in condition.id else 0.0
-        kbps = 1.6 * 2 ** (-settings["step_index"] / 9) * (settings["dims"] / 24) ** 0.6 * (1 - worse)
+        kbps = (
+            1.6 * 2 ** (-settings["step_index"] / 9) * (settings["dims"] / 24) ** 0.6 * (1 - worse)
+        )
         return kbps, 0.42 + 0.12 * np.log2(kbps) - worse
     if condition.kind == "codec":
         kbps = settings["kbps"] * 1.1
-        return kbps, float(np.clip((0.22 if "opus" in condition.id else -0.25) + 0.2 * np.log2(kbps / 6), 0.02, 0.98))
+        return kbps, float(
+            np.clip(
+                (0.22 if "opus" in condition.id else -0.25) + 0.2 * np.log2(kbps / 6), 0.02, 0.98
+            )
+        )
     return None, QUALITY.get(condition.id, 0.62)
 
 
@@ -96,21 +149,37 @@ def values(condition: Condition, share: float, wobble: float) -> dict[str, float
 
 
 def make_results(items: int = 4) -> Results:
-    """Two models of four points and more, Opus, MP3, bounds, controls. One item's name is hostile."""
+    """Two models of four points and more, Opus, MP3, bounds, controls.
+
+    One item's name is hostile.
+    """
     rng = np.random.default_rng(1)
     names = [f"track{i}" for i in range(items - 1)] + ["a & b <i>"]
-    things = [Item(n, f"music/{n}.ogg", 3.0 + 61 * i, SECONDS, "00", 2, 44_100) for i, n in enumerate(names)]
+    things = [
+        Item(n, f"music/{n}.ogg", 3.0 + 61 * i, SECONDS, "00", 2, 44_100)
+        for i, n in enumerate(names)
+    ]
     scores = []
     for item in things:
         mood = rng.standard_normal()
         for condition in conditions():
             kbps, share = quality(condition)
-            size = None if kbps is None else round(kbps * 125 * SECONDS * (1 + 0.05 * rng.standard_normal()))
+            size = (
+                None
+                if kbps is None
+                else round(kbps * 125 * SECONDS * (1 + 0.05 * rng.standard_normal()))
+            )
             wobble = 0.8 * mood + 0.4 * rng.standard_normal()
             payload = None if size is None else round(size * 0.9)
-            scores.append(Score(item.id, condition.id, size, payload, 0, values(condition, share, wobble)))
+            scores.append(
+                Score(item.id, condition.id, size, payload, 0, values(condition, share, wobble))
+            )
     rising = [float(1 - 0.75 ** (0.6 * n)) for n in range(1, 65)]
-    speed = [Speed(what, "default", n, 60.0, 9.0 / n, 3.2, 412 << 20) for n in (1, 2) for what in ("encode", "decode")]
+    speed = [
+        Speed(what, "default", n, 60.0, 9.0 / n, 3.2, 412 << 20)
+        for n in (1, 2)
+        for what in ("encode", "decode")
+    ]
     facts = {
         name: {"id": key * 16, "bytes": 6_390_716, "parameters": 1_500_000}
         for name, key in (("default", "aa"), ("paper", "bb"))
@@ -126,19 +195,31 @@ def make_results(items: int = 4) -> Results:
         speed=speed,
         models=facts,
         unreadable=["broken.wav: not audio"],
-        manifest={"command": "ravecodec eval music --seed 0", "seed": 0, "packages": {"numpy": "2.4"}},
+        manifest={
+            "command": "ravecodec eval music --seed 0",
+            "seed": 0,
+            "packages": {"numpy": "2.4"},
+        },
     )
 
 
 def write_audio(results: Results, folder: Path, seconds: float = SECONDS) -> None:
-    """Sweeps as `pitch` says: the original has index 0, what the player offers beside it 1, 2, ..."""
+    """Sweeps as `pitch` says: the original has index 0, what the player offers beside it 1, 2,
+    ...
+    """
     clock = np.arange(round(seconds * RATE)) / RATE
     chosen = ["reference", *(c.id for c in series.played(results))]
     for loud, item in enumerate(results.items, 1):
         (folder / "audio" / item.id).mkdir(parents=True)
         for index, name in enumerate(chosen):
-            sound = 0.1 * loud * np.sin(2 * np.pi * ((BASE + STEP * index) * clock + SWEEP * clock**2 / 2))
-            soundfile.write(folder / "audio" / item.id / f"{name}.flac", sound, RATE, subtype="PCM_16")
+            sound = (
+                0.1
+                * loud
+                * np.sin(2 * np.pi * ((BASE + STEP * index) * clock + SWEEP * clock**2 / 2))
+            )
+            soundfile.write(
+                folder / "audio" / item.id / f"{name}.flac", sound, RATE, subtype="PCM_16"
+            )
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +235,9 @@ def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Outline(HTMLParser):
-    """Tags with their attributes, text of the page outside style and script, and whether all tags are closed."""
+    """Tags with their attributes, text of the page outside style and script, and whether all tags
+    are closed.
+    """
 
     VOID = frozenset(("meta", "link", "input", "br", "img", "hr"))
 
@@ -199,11 +282,17 @@ def test_page_is_well_formed_and_ids_are_unique(outline: Outline) -> None:
     assert outline.open == []
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    inner = {attributes["href"][1:] for tag, attributes in outline.tags if tag == "a" and attributes["href"][0] == "#"}
+    inner = {
+        attributes["href"][1:]
+        for tag, attributes in outline.tags
+        if tag == "a" and attributes["href"][0] == "#"
+    }
     assert inner <= set(ids)
 
 
-def test_nothing_is_fetched_from_elsewhere_and_links_lead_to_files(outline: Outline, page: Path) -> None:
+def test_nothing_is_fetched_from_elsewhere_and_links_lead_to_files(
+    outline: Outline, page: Path
+) -> None:
     from urllib.parse import unquote
 
     for tag, attributes in outline.tags:
@@ -212,11 +301,15 @@ def test_nothing_is_fetched_from_elsewhere_and_links_lead_to_files(outline: Outl
             assert not re.match(r"[a-z]+:|//", url) or url.startswith("data:"), (tag, url[:80])
             if url.startswith("audio/"):
                 assert (page.parent / unquote(url)).is_file()
-    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page.read_text("utf-8")).replace("http-equiv", "")
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page.read_text("utf-8")).replace(
+        "http-equiv", ""
+    )
 
 
 def test_hostile_names_are_text(outline: Outline, page: Path) -> None:
-    assert "synthetic <b>evaluation</b>" in outline.text and "a & b <i>.ogg from 3:06" in outline.text
+    assert (
+        "synthetic <b>evaluation</b>" in outline.text and "a & b <i>.ogg from 3:06" in outline.text
+    )
     assert not any(tag == "b" and not attributes for tag, attributes in outline.tags[:40])
 
 
@@ -225,12 +318,25 @@ def test_everything_that_was_measured_is_on_the_page(results: Results, outline: 
         assert condition.label in outline.text
     for metric in results.metrics:
         assert metric.about in outline.text
-    for text in ("broken.wav: not audio", "ravecodec eval music --seed 0", "6\u202f390\u202f716", "no overlap"):
+    for text in (
+        "broken.wav: not audio",
+        "ravecodec eval music --seed 0",
+        "6\u202f390\u202f716",
+        "no overlap",
+    ):
         assert text in outline.text
     curves = [a["aria-label"] for tag, a in outline.tags if tag == "svg"]
     assert sum("over kbit/s" in label for label in curves) == 3
-    assert sum("over dims" in label for label in curves) == 5  # f, the paper's distance, three headline metrics
-    assert sum("Spectrograms of original, default, step 0, paper, step 0, " in label for label in curves) == 2
+    assert (
+        sum("over dims" in label for label in curves) == 5
+    )  # f, the paper's distance, three headline metrics
+    assert (
+        sum(
+            "Spectrograms of original, default, step 0, paper, step 0, " in label
+            for label in curves
+        )
+        == 2
+    )
 
 
 def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
@@ -238,19 +344,32 @@ def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
     lead = series.leads(results)[0]
     assert lead.id == "default-g0"
     assert first.startswith(f"At {results.kbps(lead.id):.2f} kbit/s, model default scores ViSQOL ")
-    assert "the anchor nearest in rate is Opus (mid) 6 at " in first and "without the container" not in first
+    assert (
+        "the anchor nearest in rate is Opus (mid) 6 at " in first
+        and "without the container" not in first
+    )
     assert "beside it the model is better on ViSQOL (anchor: " in first
     assert "paper scores" in second
-    assert "no listener was asked" in limits and "4 excerpts from 4 files" in limits and "Peak F1 0.01" in limits
+    assert (
+        "no listener was asked" in limits
+        and "4 excerpts from 4 files" in limits
+        and "Peak F1 0.01" in limits
+    )
     assert "too narrow, as they are of fewer than 20 files" in limits
     assert "too narrow" not in tables.verdict(make_results(20))[-1]
 
 
 def test_verdict_names_the_rate_of_an_anchor_that_is_mostly_container(results: Results) -> None:
-    scores = [replace(s, payload=s.bytes // 2) if s.condition == "opus-6" and s.bytes else s for s in results.scores]
+    scores = [
+        replace(s, payload=s.bytes // 2) if s.condition == "opus-6" and s.bytes else s
+        for s in results.scores
+    ]
     heavy = replace(results, scores=scores)
     rates = [heavy.kbps("opus-6", payload=payload) for payload in (False, True)]
-    assert "Opus (mid) 6 at {:.2f} kbit/s ({:.2f} without the container)".format(*rates) in tables.verdict(heavy)[0]
+    assert (
+        "Opus (mid) 6 at {:.2f} kbit/s ({:.2f} without the container)".format(*rates)
+        in tables.verdict(heavy)[0]
+    )
 
 
 def test_too_few_points_have_a_reason_and_no_overlap(results: Results) -> None:
@@ -264,7 +383,9 @@ def test_too_few_points_have_a_reason_and_no_overlap(results: Results) -> None:
 def test_glance_bars_run_from_worst_to_best(results: Results) -> None:
     rows = {row.label: row.cells for row in tables.glance(results).groups[0][1]}
     assert [cell.share for cell in rows["identity"][1:]] == [1.0, 1.0, 1.0]
-    assert rows["another excerpt"][3].share == 0.0  # log-mel: lower is better, and this is the highest
+    assert (
+        rows["another excerpt"][3].share == 0.0
+    )  # log-mel: lower is better, and this is the highest
     assert rows["noise vocoded"][2].share == 0.0
 
 
@@ -277,10 +398,14 @@ def test_paired_cells_have_signs_tones_and_counts(results: Results) -> None:
     assert rows["Opus (mid) 6"][1].tone == "good"
 
 
-def test_without_models_anchors_or_audio_there_is_still_a_page(results: Results, tmp_path: Path) -> None:
+def test_without_models_anchors_or_audio_there_is_still_a_page(
+    results: Results, tmp_path: Path
+) -> None:
     kept = [c for c in results.conditions if c.kind == "control"][:1]
     scores = [s for s in results.scores if s.condition == kept[0].id]
-    bare = replace(results, conditions=kept, scores=scores, fidelity=[], speed=[], models={}, unreadable=[])
+    bare = replace(
+        results, conditions=kept, scores=scores, fidelity=[], speed=[], models={}, unreadable=[]
+    )
     text = report.write_page(bare, tmp_path).read_text("utf-8")
     assert '<h2 id="h-scores">' in text and 'id="listen"' not in text and 'id="speed"' not in text
 
@@ -295,12 +420,14 @@ def test_a_missing_package_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-# ---- figures ---------------------------------------------------------------------------------------------------------
+# ---- figures -------------------------------------------------------------------------------------
 
 
 def test_figures_have_no_colour_of_their_own_and_keep_text(results: Results) -> None:
     svg = figures.rate_curves(results, METRICS[0]).svg()
-    bare = set(re.findall(r": ?(#[0-9a-f]{6})", svg)) - {"#000000"}  # of groups, under colours of their children
+    bare = set(re.findall(r": ?(#[0-9a-f]{6})", svg)) - {
+        "#000000"
+    }  # of groups, under colours of their children
     assert bare == set()
     for name in ("default", "paper by fidelity", "Opus (mid)", "MP3 (mid)", "noise vocoded"):
         assert f">{name}</text>" in svg or f" {name}</text>" in svg
@@ -315,7 +442,14 @@ def test_the_legend_says_how_each_curve_is_drawn(results: Results) -> None:
         text.get_text(): (line.get_color(), line.get_marker(), line.get_linestyle())
         for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
     }
-    names = ["default", "default by fidelity", "paper", "paper by fidelity", "Opus (mid)", "MP3 (mid)"]
+    names = [
+        "default",
+        "default by fidelity",
+        "paper",
+        "paper by fidelity",
+        "Opus (mid)",
+        "MP3 (mid)",
+    ]
     assert list(looks) == names
     assert len(set(looks.values())) == len(looks)
     assert looks["default"][0] == looks["default by fidelity"][0] != looks["paper"][0]
@@ -333,7 +467,12 @@ def test_no_text_of_a_figure_covers_another_or_leaves_it(results: Results, metri
     for i, box in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
         for other in boxes[i + 1 :]:
-            assert not (box.x0 < other.x1 and other.x0 < box.x1 and box.y0 + 1 < other.y1 and other.y0 + 1 < box.y1)
+            assert not (
+                box.x0 < other.x1
+                and other.x0 < box.x1
+                and box.y0 + 1 < other.y1
+                and other.y0 + 1 < box.y1
+            )
 
 
 def test_levels_far_from_the_curves_are_named_at_the_edge() -> None:
@@ -346,7 +485,11 @@ def test_levels_far_from_the_curves_are_named_at_the_edge() -> None:
 
 def test_levels_of_a_logarithmic_axis_are_named_where_they_are() -> None:
     line = charts.Line("curve", "model-1", [(1, 1e-4), (2, 1.0)])
-    axes = charts.Chart("", "", [line], [charts.Level("x", "control", 1e-2)], y_scale="log").figure().axes[0]
+    axes = (
+        charts.Chart("", "", [line], [charts.Level("x", "control", 1e-2)], y_scale="log")
+        .figure()
+        .axes[0]
+    )
     named = next(text for text in axes.texts if text.get_text() == "x")
     assert named.get_position()[1] == pytest.approx(0.5, abs=0.01)
 
@@ -365,7 +508,9 @@ def test_every_number_of_dims_has_its_label(results: Results) -> None:
     real = {6: (141, 0.8), 12: (214, 0.9), 24: (334, 0.98), 48: (380, 0.99)}
     kept = [c for c in results.conditions if c.model == "aa" * 16]
     moved = [
-        replace(c, settings=c.settings | dict(zip(("dims", "fidelity"), real[c.dims or 0], strict=True)))
+        replace(
+            c, settings=c.settings | dict(zip(("dims", "fidelity"), real[c.dims or 0], strict=True))
+        )
         if c.kind == "model"
         else replace(c, label="default, cropped, not quantised")  # takes room on the right
         for c in kept
@@ -386,38 +531,57 @@ def test_a_picture_has_no_click_at_its_ends() -> None:
 
 def test_tables_print_as_markdown(results: Results) -> None:
     lines = tables.markdown(next(tables.score_tables(results))).splitlines()
-    assert lines[0].startswith("| Condition | kbit/s, whole file | kbit/s, payload | ViSQOL, MOS-LQO, ")
+    assert lines[0].startswith(
+        "| Condition | kbit/s, whole file | kbit/s, payload | ViSQOL, MOS-LQO, "
+    )
     assert set(lines[1]) == set("|-") and len(lines) == 2 + len(results.conditions)
     assert len({line.count("|") for line in lines}) == 1
     mean = results.kbps("opus-8")
     assert any(line.startswith(f"| Opus (mid) 8 | {mean:.2f} | ") and "[" in line for line in lines)
 
 
-# ---- in a browser ----------------------------------------------------------------------------------------------------
+# ---- in a browser --------------------------------------------------------------------------------
 
 
 class Browser:
-    """Headless Chromium over --remote-debugging-pipe: JSON messages ended by a zero byte on descriptors 3 and 4."""
+    """Headless Chromium over --remote-debugging-pipe: JSON messages ended by a zero byte on
+    descriptors 3 and 4.
+    """
 
     def __init__(self, program: str, profile: Path) -> None:
         (to_read, self._out), (self._in, to_write) = os.pipe(), os.pipe()
         child = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (to_read, to_write)]
         options = [
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--mute-audio",
-            f"--user-data-dir={profile}", "--window-size=1280,900", "about:blank",
-        ]  # fmt: skip
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--remote-debugging-pipe",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--mute-audio",
+            f"--user-data-dir={profile}",
+            "--window-size=1280,900",
+            "about:blank",
+        ]
         self._log = os.open(profile.parent / "chromium.log", os.O_WRONLY | os.O_CREAT)
         actions = [(os.POSIX_SPAWN_DUP2, child[0], 3), (os.POSIX_SPAWN_DUP2, child[1], 4)]
         actions += [(os.POSIX_SPAWN_DUP2, self._log, 1), (os.POSIX_SPAWN_DUP2, self._log, 2)]
-        self._process = os.posix_spawn(program, [program, *options], os.environ, file_actions=actions, setsid=True)
+        self._process = os.posix_spawn(
+            program, [program, *options], os.environ, file_actions=actions, setsid=True
+        )
         for end in (to_read, to_write, *child):
             os.close(end)
         self._count, self._buffer = 0, b""
         self.events: list[dict[str, Any]] = []
         self._session: dict[str, str] = {}
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        self._session = {
+            "sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)[
+                "sessionId"
+            ]
+        }
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Result of a command of the DevTools protocol."""
@@ -440,7 +604,9 @@ class Browser:
         return dict(json.loads(message))
 
     def evaluate(self, expression: str) -> Any:
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        found = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -454,7 +620,9 @@ class Browser:
 
     def key(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "")
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else ""
+            )
 
     def screenshot(self, path: Path) -> bytes:
         found = self.call("Page.captureScreenshot")
@@ -491,7 +659,12 @@ LISTENER = """
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     program = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+        (
+            found
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (found := shutil.which(name))
+        ),
+        None,
     )
     if program is None or not hasattr(os, "posix_spawn"):
         pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
@@ -512,29 +685,47 @@ def opened(browser: Browser, page: Path) -> Browser:
 
 
 def sound_settles(browser: Browser, index: int) -> float:
-    """Waits until a condition is heard, at the place that the page shows (within 0.2 s, by its pitch); that place."""
+    """Waits until a condition is heard, at the place that the page shows (within 0.2 s, by its
+    pitch); that place.
+    """
     end = time.monotonic() + 10
     while True:
         hertz, place = browser.until("window.ear && window.loudest()")
         if abs(hertz - pitch(index, place)) < 0.2 * SWEEP:
             return float(place)
         heard = (hertz - pitch(0, place)) / STEP
-        assert time.monotonic() < end, f"heard {hertz} Hz at {place} s (index {heard:.2f}), expected index {index}"
+        assert time.monotonic() < end, (
+            f"heard {hertz} Hz at {place} s (index {heard:.2f}), expected index {index}"
+        )
 
 
 def test_figures_show_and_nothing_is_wider_than_the_window(opened: Browser) -> None:
-    sizes = opened.evaluate("[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().toJSON())")
+    sizes = opened.evaluate(
+        "[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().toJSON())"
+    )
     assert len(sizes) == 10
     assert all(size["width"] > 400 and size["height"] > 200 for size in sizes)
     assert opened.evaluate("[...document.querySelectorAll('svg image')].length") == 2 * 4 * 2
     for width in (1280, 390):
-        opened.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        opened.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         assert opened.evaluate("document.documentElement.scrollWidth") <= width
     opened.call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_long_reasons_do_not_push_columns_out_of_sight(opened: Browser) -> None:
-    opened.call("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+    opened.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=1280,
+        height=900,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
     box = "document.querySelector('#bd .scroll')"
     assert opened.evaluate(
         f"{{ const note = {box}.querySelector('td small'), text = note.textContent;"
@@ -570,7 +761,9 @@ def test_keys_switch_what_plays_and_keep_its_position(opened: Browser) -> None:
     opened.key(" ")
     resumed = sound_settles(opened, 1)
     assert opened.evaluate("document.querySelector('.play').textContent") == "Pause"
-    assert abs((resumed - float(place) + SECONDS / 2) % SECONDS - SECONDS / 2) < 0.45  # goes on from there
+    assert (
+        abs((resumed - float(place) + SECONDS / 2) % SECONDS - SECONDS / 2) < 0.45
+    )  # goes on from there
     opened.key(" ")
 
 
@@ -600,7 +793,8 @@ def test_both_colour_schemes(opened: Browser, scheme: str, tmp_path: Path) -> No
     opened.call("Emulation.setEmulatedMedia", features=feature)
     text, ground = opened.evaluate(
         "[document.querySelector('#curves svg text'), document.body].map((e, i) =>"
-        "getComputedStyle(e)[['fill', 'backgroundColor'][i]].match(/\\d+/g).map(Number).reduce((a, b) => a + b) / 765)"
+        "getComputedStyle(e)[['fill', 'backgroundColor'][i]].match(/\\d+/g).map(Number).reduce((a, "
+        "b) => a + b) / 765)"
     )
     assert (text < 0.45 and ground > 0.9) if scheme == "light" else (text > 0.6 and ground < 0.2)
     opened.screenshot(tmp_path / "page.png")
@@ -610,11 +804,17 @@ def test_both_colour_schemes(opened: Browser, scheme: str, tmp_path: Path) -> No
 
 
 def test_no_request_left_the_page_and_nothing_was_refused(opened: Browser, page: Path) -> None:
-    urls = [e["params"]["request"]["url"] for e in opened.events if e.get("method") == "Network.requestWillBeSent"]
+    urls = [
+        e["params"]["request"]["url"]
+        for e in opened.events
+        if e.get("method") == "Network.requestWillBeSent"
+    ]
     assert page.as_uri() in urls
     assert all(url.startswith(("data:", page.parent.as_uri())) for url in urls)
     complaints = [
-        e["params"] for e in opened.events if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")
+        e["params"]
+        for e in opened.events
+        if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")
     ]
     assert complaints == []
 
@@ -623,9 +823,17 @@ def test_without_scripts_there_are_plain_players(opened: Browser) -> None:
     opened.call("Emulation.setScriptExecutionDisabled", value=True)
     opened.call("Page.reload")
     try:
-        opened.until("document.readyState == 'complete' && !document.documentElement.classList.contains('scripts')")
-        shown = "[...document.querySelectorAll('#listen-1 audio')].filter(e => e.getBoundingClientRect().height > 10)"
+        opened.until(
+            "document.readyState == 'complete' && "
+            "!document.documentElement.classList.contains('scripts')"
+        )
+        shown = (
+            "[...document.querySelectorAll('#listen-1 audio')].filter(e => "
+            "e.getBoundingClientRect().height > 10)"
+        )
         assert opened.evaluate(f"{shown}.length") >= 5
-        assert opened.evaluate("getComputedStyle(document.querySelector('.switch')).display") == "none"
+        assert (
+            opened.evaluate("getComputedStyle(document.querySelector('.switch')).display") == "none"
+        )
     finally:
         opened.call("Emulation.setScriptExecutionDisabled", value=False)

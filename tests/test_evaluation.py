@@ -1,4 +1,6 @@
-"""`evaluate` and its parts: every condition on tiny models, in processes, resumed; the command line's errors."""
+"""`evaluate` and its parts: every condition on tiny models, in processes, resumed; the command
+line's errors.
+"""
 
 import dataclasses
 import io
@@ -39,29 +41,37 @@ Audio = np.ndarray
 PERCEPTUAL = ("visqol", "zimtohrli")
 
 
-def sound(music: Callable[..., Audio], seconds: float = 1.5, channels: int = 2, seed: int = 0) -> Audio:
+def sound(
+    music: Callable[..., Audio], seconds: float = 1.5, channels: int = 2, seed: int = 0
+) -> Audio:
     audio = music(round(seconds * RATE), channels, RATE, seed)
     return (np.rint(audio * 32768) / 32768).astype(np.float32)
 
 
-# ---- conditions ------------------------------------------------------------------------------------------------------
+# ---- conditions ----------------------------------------------------------------------------------
 
 
 def test_a_model_has_a_ladder_fidelities_and_bounds(stereo_model: Model) -> None:
     found = list(model_conditions("default", stereo_model, None, None))
     own = stereo_model.coding.dims, stereo_model.coding.step_index
     ladder = [c for c in found if c.series == "default"]
-    assert [c.settings["step_index"] for c in ladder] == [own[1] + offset for offset in sorted(LADDER, reverse=True)]
+    assert [c.settings["step_index"] for c in ladder] == [
+        own[1] + offset for offset in sorted(LADDER, reverse=True)
+    ]
     assert [c.settings["default"] for c in ladder].count(True) == 1
     by_fidelity = [c for c in found if c.series == "default by fidelity"]
-    assert [c.settings["dims"] for c in by_fidelity] == [stereo_model.latent.dims_for(f) for f in FIDELITIES]
+    assert [c.settings["dims"] for c in by_fidelity] == [
+        stereo_model.latent.dims_for(f) for f in FIDELITIES
+    ]
     assert [c.kind for c in found[-4:]] == ["bound", "bound", "again", "again"]
     assert [c.settings["passes"] for c in found[-2:]] == list(GENERATIONS)
     assert len({c.id for c in found}) == len(found)
 
 
 def test_a_grid_of_fidelities_and_steps_is_a_curve_for_each(stereo_model: Model) -> None:
-    found = [c for c in model_conditions("m", stereo_model, (0, 8), (0.5, 0.9)) if c.kind == "model"]
+    found = [
+        c for c in model_conditions("m", stereo_model, (0, 8), (0.5, 0.9)) if c.kind == "model"
+    ]
     assert [(c.series, c.settings["step_index"]) for c in found] == [
         ("m f=0.5", 8), ("m f=0.5", 0), ("m f=0.9", 8), ("m f=0.9", 0)
     ]  # fmt: skip
@@ -70,21 +80,31 @@ def test_a_grid_of_fidelities_and_steps_is_a_curve_for_each(stereo_model: Model)
 def test_anchors_are_chosen_by_name_and_controls_are_always_there() -> None:
     found = list(anchor_conditions(ANCHORS))
     assert len({c.id for c in found}) == len(found)
-    assert {"opus", "mp3", "identity", "noise-vocoded", "another-excerpt", "lowpass-3.5k"} <= {c.series for c in found}
+    assert {"opus", "mp3", "identity", "noise-vocoded", "another-excerpt", "lowpass-3.5k"} <= {
+        c.series for c in found
+    }
     assert [c.id for c in anchor_conditions([])] == ["identity", "noise-vocoded", "another-excerpt"]
     with pytest.raises(UsageError, match=r"anchor 'wax'; expected some of opus"):
         list(anchor_conditions(["opus", "wax"]))
 
 
 @pytest.mark.parametrize("condition", list(anchor_conditions(ANCHORS)), ids=lambda c: c.id)
-def test_every_anchor_gives_back_audio_of_the_same_shape(condition: Condition, music: Callable[..., Audio]) -> None:
+def test_every_anchor_gives_back_audio_of_the_same_shape(
+    condition: Condition, music: Callable[..., Audio]
+) -> None:
     audio, other = sound(music), sound(music, 1.0, 1, seed=3)
     if condition.settings["do"] == "av":
         pytest.importorskip("av")
     done = apply(condition.settings, audio, other, {})
-    assert done.audio.shape == audio.shape and done.audio.dtype == np.float32 and np.isfinite(done.audio).all()
+    assert (
+        done.audio.shape == audio.shape
+        and done.audio.dtype == np.float32
+        and np.isfinite(done.audio).all()
+    )
     if condition.kind == "codec":
-        assert done.bytes is not None and done.payload is not None and 0 < done.payload <= done.bytes
+        assert (
+            done.bytes is not None and done.payload is not None and 0 < done.payload <= done.bytes
+        )
         kbps, nominal = done.payload * 8 / 1000 / 1.5, condition.settings["kbps"]
         assert 0.3 * nominal < kbps < 1.5 * nominal
         values, delay = score(audio, done.audio, RATE, skip=PERCEPTUAL)
@@ -108,10 +128,16 @@ def test_rates_that_opus_does_not_have_are_refused(kbps: int) -> None:
         anchors.mp3(np.zeros((1, RATE), np.float32), kbps)
 
 
-def test_a_model_point_is_a_real_stream(stereo_model: Model, model_folder: Path, music: Callable[..., Audio]) -> None:
+def test_a_model_point_is_a_real_stream(
+    stereo_model: Model, model_folder: Path, music: Callable[..., Audio]
+) -> None:
     audio = sound(music)
     packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
-    points = [c for c in model_conditions("default", stereo_model, (-8, 16), None) if c.series == "default"]
+    points = [
+        c
+        for c in model_conditions("default", stereo_model, (-8, 16), None)
+        if c.series == "default"
+    ]
     coarse, fine = (apply(c.settings, audio, audio, packages) for c in points)
     assert coarse.audio.shape == audio.shape
     assert coarse.bytes is not None and fine.bytes is not None and coarse.bytes < fine.bytes
@@ -121,7 +147,9 @@ def test_a_model_point_is_a_real_stream(stereo_model: Model, model_folder: Path,
 def test_bounds_are_the_model_without_its_quantiser(
     stereo_model: Model, model_folder: Path, music: Callable[..., Audio]
 ) -> None:
-    """A very fine step comes as near to the cropped bound as one likes; the whole bound is another sound."""
+    """A very fine step comes as near to the cropped bound as one likes; the whole bound is another
+    sound.
+    """
     audio = sound(music)
     packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
     found = list(model_conditions("default", stereo_model, (-64, 0), None))
@@ -134,7 +162,11 @@ def test_bounds_are_the_model_without_its_quantiser(
 
 def test_efforts_are_curves_of_their_own(stereo_model: Model) -> None:
     own = stereo_model.coding.effort
-    found = [c for c in model_conditions("m", stereo_model, (0, 8), None, (own, own + 1)) if c.kind == "model"]
+    found = [
+        c
+        for c in model_conditions("m", stereo_model, (0, 8), None, (own, own + 1))
+        if c.kind == "model"
+    ]
     curves = [(c.series, c.settings["effort"]) for c in found if "fidelity" not in c.series]
     assert curves == [("m", own)] * 2 + [(f"m, effort {own + 1}", own + 1)] * 2
     assert len({c.id for c in found}) == len(found)
@@ -142,11 +174,15 @@ def test_efforts_are_curves_of_their_own(stereo_model: Model) -> None:
         list(model_conditions("m", stereo_model, efforts=(9,)))
 
 
-def test_several_times_through_the_codec(stereo_model: Model, model_folder: Path, music: Callable[..., Audio]) -> None:
+def test_several_times_through_the_codec(
+    stereo_model: Model, model_folder: Path, music: Callable[..., Audio]
+) -> None:
     """The oracle calls encode and decode in turn, and compares what is in the streams."""
     audio, rate = sound(music), 48_000
     packages = {stereo_model.id.hex(): model_folder / "default.safetensors"}
-    condition = next(c for c in model_conditions("m", stereo_model) if c.settings.get("passes") == 3)
+    condition = next(
+        c for c in model_conditions("m", stereo_model) if c.settings.get("passes") == 3
+    )
     found = apply(condition.settings, audio, audio, packages)
     streams, passed = [], audio
     for _ in range(3):
@@ -158,12 +194,14 @@ def test_several_times_through_the_codec(stereo_model: Model, model_folder: Path
     sent = []
     for stream in (streams[0], streams[-1]):
         reader = StreamReader(io.BytesIO(stream))
-        sent.append(np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()]))
+        sent.append(
+            np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
+        )
     assert found.kept == (sent[0] == sent[1]).mean()
     assert 0 < found.kept < 1
 
 
-# ---- runs ------------------------------------------------------------------------------------------------------------
+# ---- runs ----------------------------------------------------------------------------------------
 
 
 def tasks(out: Path, music: Callable[..., Audio]) -> list[Task]:
@@ -172,21 +210,27 @@ def tasks(out: Path, music: Callable[..., Audio]) -> list[Task]:
     items = [Item(f"i{n}", f"{n}.wav", 0.0, 1.0, f"{n}" * 64, 2, RATE) for n in range(2)]
     write_references(out, list(zip(items, sounds, strict=True)))
     kinds = [Condition("identity", "identity", "control", "", {"do": "identity"})]
-    kinds.append(Condition("opus-12", "opus", "codec", "", {"do": "opus", "channels": 1, "kbps": 12}))
+    kinds.append(
+        Condition("opus-12", "opus", "codec", "", {"do": "opus", "channels": 1, "kbps": 12})
+    )
     return [Task(i, items[1 - n], c, False, {}, out) for c in kinds for n, i in enumerate(items)]
 
 
 def test_runs_go_on_where_they_stopped(
     tmp_path: Path, music: Callable[..., Audio], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In two processes; called again, nothing is computed; what is missing is made anew and is the same."""
+    """In two processes; called again, nothing is computed; what is missing is made anew and is the
+    same.
+    """
     wanted, heard = tasks(tmp_path, music), []
     first = run_all(wanted, 2, lambda done, total: heard.append((done, total)))
     assert heard[0] == (0, 4) and heard[-1] == (4, 4)
     assert [(s.item, s.condition) for s in first] == [(t.item.id, t.condition.id) for t in wanted]
     assert first[0].values["peak_f1"] == 1 and first[0].bytes is None and first[2].bytes is not None
     assert not list(tmp_path.rglob("*.part"))
-    assert np.array_equal(read_sound(wanted[0].sound), read_sound(tmp_path / "audio" / "i0" / "reference.flac"))
+    assert np.array_equal(
+        read_sound(wanted[0].sound), read_sound(tmp_path / "audio" / "i0" / "reference.flac")
+    )
 
     wanted[2].sound.unlink()
     wanted[3].record.unlink()
@@ -210,7 +254,9 @@ def test_a_score_is_kept_for_what_it_is_of(tmp_path: Path, music: Callable[..., 
     assert dataclasses.replace(task, condition=renamed).key == task.key
 
 
-def test_an_evaluation_has_everything(tmp_path: Path, model_folder: Path, music: Callable[..., Audio]) -> None:
+def test_an_evaluation_has_everything(
+    tmp_path: Path, model_folder: Path, music: Callable[..., Audio]
+) -> None:
     folder = tmp_path / "music"
     folder.mkdir()
     for seed in range(2):
@@ -218,21 +264,38 @@ def test_an_evaluation_has_everything(tmp_path: Path, model_folder: Path, music:
     (folder / "broken.wav").write_bytes(b"RIFF nothing")
     entry, said = zoo.read_entry(model_folder / "default.safetensors"), []
     request = Request(
-        (folder,), (entry,), tmp_path / "out", ("opus",), steps=(0,), items=2, seconds=1.0, speed=False, jobs=1
+        (folder,),
+        (entry,),
+        tmp_path / "out",
+        ("opus",),
+        steps=(0,),
+        items=2,
+        seconds=1.0,
+        speed=False,
+        jobs=1,
     )
     results = evaluate(request, lambda done, total: None, said.append)
     assert len(said) == 1 and "broken.wav" in said[0]
     assert results.unreadable == [said[0].removeprefix(f"left out: {tmp_path}/")]
     assert len(results.items) == 2 and len(results.scores) == 2 * len(results.conditions)
-    assert results.kbps("opus-6", payload=True) == pytest.approx(6, abs=2) and results.kbps("identity") is None
+    assert (
+        results.kbps("opus-6", payload=True) == pytest.approx(6, abs=2)
+        and results.kbps("identity") is None
+    )
     assert set(results.values("identity", "peak_f1").values()) == {1.0}
-    assert results.models["default"]["id"] == entry.id.hex() and results.models["default"]["bytes"] == entry.size
-    assert len(results.fidelity[0].singular) == entry.config.latent and results.fidelity[0].singular[-1] == 1
+    assert (
+        results.models["default"]["id"] == entry.id.hex()
+        and results.models["default"]["bytes"] == entry.size
+    )
+    assert (
+        len(results.fidelity[0].singular) == entry.config.latent
+        and results.fidelity[0].singular[-1] == 1
+    )
     assert results.manifest["seed"] == 0 and results.manifest["packages"]["numpy"] == np.__version__
     assert Results.from_json(results.to_json()) == results
 
 
-# ---- command line ----------------------------------------------------------------------------------------------------
+# ---- command line --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -281,8 +344,13 @@ def test_speed_is_that_of_the_command_and_not_of_who_started_it(
     """With 600 MB in this process, no peak may contain them."""
     monkeypatch.setattr(speed, "LENGTH", 2.0)
     ballast = np.ones(600_000_000, np.uint8)
-    rows = list(speed.measure("default", model_folder / "default.safetensors", [sound(music, 1.0)], [1]))
-    assert [(row.what, row.threads, row.audio_seconds) for row in rows] == [("encode", 1, 2.0), ("decode", 1, 2.0)]
+    rows = list(
+        speed.measure("default", model_folder / "default.safetensors", [sound(music, 1.0)], [1])
+    )
+    assert [(row.what, row.threads, row.audio_seconds) for row in rows] == [
+        ("encode", 1, 2.0),
+        ("decode", 1, 2.0),
+    ]
     for row in rows:
         assert row.startup_seconds > 0 and row.seconds > 0
         assert 50e6 < row.peak_bytes < 590e6 < ballast.nbytes
@@ -290,10 +358,12 @@ def test_speed_is_that_of_the_command_and_not_of_who_started_it(
 
 def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RavecodecError, match="encode failed"):
-        speed._run("encode", tmp_path / "none.safetensors", 1, tmp_path / "a.flac", tmp_path / "a.rvc")
+        speed._run(
+            "encode", tmp_path / "none.safetensors", 1, tmp_path / "a.flac", tmp_path / "a.rvc"
+        )
 
 
-# ---- whose folder it is ----------------------------------------------------------------------------------------------
+# ---- whose folder it is --------------------------------------------------------------------------
 
 
 def eval_call(*arguments: str | Path) -> tuple[int, str]:
@@ -302,12 +372,16 @@ def eval_call(*arguments: str | Path) -> tuple[int, str]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def scored(tasks: list[Task], jobs: int, report: object) -> list[Score]:
     """Scores without work: what is tested here is where results go."""
-    return [Score(task.item.id, task.condition.id, None, None, 0, {"peak_f1": 0.5}) for task in tasks]
+    return [
+        Score(task.item.id, task.condition.id, None, None, 0, {"peak_f1": 0.5}) for task in tasks
+    ]
 
 
 @pytest.fixture
@@ -317,7 +391,11 @@ def evaluated(tmp_path: Path, music: Callable[..., Audio], monkeypatch: pytest.M
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluation, "run_all", scored)
-    monkeypatch.setattr(report, "write_page", lambda results, folder, embed: (folder / "index.html").write_text("page"))
+    monkeypatch.setattr(
+        report,
+        "write_page",
+        lambda results, folder, embed: (folder / "index.html").write_text("page"),
+    )
     (tmp_path / "music").mkdir()
     for seed in range(2):
         soundfile.write(tmp_path / "music" / f"{seed}.wav", music(2 * RATE, 2, RATE, seed).T, RATE)
@@ -332,7 +410,11 @@ def measured(audio: str | Path, out: str | Path) -> list[str]:
 
 
 def test_no_call_replaces_what_another_one_or_nobody_made(evaluated: Path) -> None:
-    for name, file in (("audio-too", "audio/take.flac"), ("site", "index.html"), ("mine", "results.json")):
+    for name, file in (
+        ("audio-too", "audio/take.flac"),
+        ("site", "index.html"),
+        ("mine", "results.json"),
+    ):
         path = evaluated / name / file
         path.parent.mkdir(parents=True)
         path.write_text("precious")
@@ -341,13 +423,18 @@ def test_no_call_replaces_what_another_one_or_nobody_made(evaluated: Path) -> No
     before = contents(evaluated)
     foreign = [
         *(measured("music", name) for name in ("audio-too", "site", "mine", "file", "page")),
-        *(["--plot", "one/results.json", "--out", name] for name in ("audio-too", "site", "mine", "file", "two")),
+        *(
+            ["--plot", "one/results.json", "--out", name]
+            for name in ("audio-too", "site", "mine", "file", "two")
+        ),
     ]
     for arguments in foreign:
         code, sentence = eval_call(*arguments)
         assert code == 8 and "expected a new folder" in sentence, (arguments, sentence)
     for name in ("one", "./one", evaluated / "one"):
-        code, sentence = eval_call("--plot", "one/results.json", "two/results.json", "--out", name, "-f")
+        code, sentence = eval_call(
+            "--plot", "one/results.json", "two/results.json", "--out", name, "-f"
+        )
         assert code == 2 and "is the folder of the input one/results.json" in sentence
     (evaluated / "link").mkdir()
     (evaluated / "link" / "results.json").symlink_to(evaluated / "one" / "results.json")
@@ -370,7 +457,9 @@ def test_an_own_folder_is_gone_on_with_and_force_takes_any(evaluated: Path) -> N
     assert (evaluated / "site" / "index.html").exists()
 
 
-def test_a_killed_call_leaves_its_own_folder(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_call_leaves_its_own_folder(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing but the mark is there yet; its time counts."""
 
     def interrupted(*_: object) -> None:
@@ -386,14 +475,20 @@ def test_a_killed_call_leaves_its_own_folder(evaluated: Path, monkeypatch: pytes
     assert Results.load(evaluated / "three" / "results.json").manifest["took_seconds"] >= 1000
 
 
-def test_results_name_no_folder_of_the_machine(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_name_no_folder_of_the_machine(
+    evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (evaluated / "music" / "broken.wav").write_bytes(b"RIFF nothing")
     call = measured(evaluated / "music", evaluated / "absolute")
-    monkeypatch.setattr("sys.argv", ["/usr/bin/ravecodec", "eval", *call, f"--mushra={evaluated}/kit"])
+    monkeypatch.setattr(
+        "sys.argv", ["/usr/bin/ravecodec", "eval", *call, f"--mushra={evaluated}/kit"]
+    )
     assert eval_call(*call)[0] == 1
     results = Results.load(evaluated / "absolute" / "results.json")
     assert str(evaluated) not in results.to_json()
-    assert results.items[0].source.startswith("music/") and results.unreadable[0].startswith("music/broken.wav: ")
+    assert results.items[0].source.startswith("music/") and results.unreadable[0].startswith(
+        "music/broken.wav: "
+    )
     assert results.manifest["command"].startswith("ravecodec eval music --out absolute --items 1")
     assert results.manifest["command"].endswith("--mushra=kit")
     for text in ("items.csv", "results.json"):
@@ -405,7 +500,13 @@ def test_files_of_two_folders_keep_different_names() -> None:
     above = folder_above(roots)
     assert [str(root).removeprefix(above) for root in roots] == ["a/eval", "b/eval", "near"]
     assert folder_above([Path("near")]) == "" and folder_above([Path("/x"), Path("/y/z")]) == "/"
-    assert without_folders(["a/b", "/a/b", "--out=/a/b", "-x", "/"]) == ["a/b", "b", "--out=b", "-x", "/"]
+    assert without_folders(["a/b", "/a/b", "--out=/a/b", "-x", "/"]) == [
+        "a/b",
+        "b",
+        "--out=b",
+        "-x",
+        "/",
+    ]
 
 
 def test_the_meter_takes_commands_that_print() -> None:

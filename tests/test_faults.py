@@ -1,8 +1,9 @@
-"""Faults from outside: processes that are killed, full and read-only disks, inputs that shrink, clocks and locales.
+"""Faults from outside: processes that are killed, full and read-only disks, inputs that shrink,
+clocks and locales.
 
-The rule: a target is what it was or what it should become, never in between; what was interrupted can be called again.
-Signals are sent for real, to forked processes, at random moments of a fixed seed; disks are small tmpfs mounts, and
-those tests are skipped where mounting is not allowed.
+The rule: a target is what it was or what it should become, never in between; what was interrupted
+can be called again. Signals are sent for real, to forked processes, at random moments of a fixed
+seed; disks are small tmpfs mounts, and those tests are skipped where mounting is not allowed.
 """
 
 import contextlib
@@ -85,21 +86,38 @@ def whole(records: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def trained(records: Path, out: Path) -> Path:
-    """The model of this run, on one thread: sums differ in their last bit with the number of threads."""
+    """The model of this run, on one thread: sums differ in their last bit with the number of
+    threads.
+    """
     torch.set_num_threads(1)
     return loop.train(records, QUICK, out, device="cpu")
 
 
-EVALUATED = ("--items", "2", "--seconds", "1", "--jobs", "1", "--no-speed", "--anchors", "lowpass", "-q")
+EVALUATED = (
+    "--items",
+    "2",
+    "--seconds",
+    "1",
+    "--jobs",
+    "1",
+    "--no-speed",
+    "--anchors",
+    "lowpass",
+    "-q",
+)
 
 
 @pytest.fixture
 def quick_eval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluations in this process, with real sounds, one cheap score, and a page without pictures."""
+    """Evaluations in this process, with real sounds, one cheap score, and a page without
+    pictures.
+    """
     for needed in ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard"):
         pytest.importorskip(needed)
 
-    def level(reference: np.ndarray, audio: np.ndarray, rate: int, **_: object) -> tuple[dict[str, float], int]:
+    def level(
+        reference: np.ndarray, audio: np.ndarray, rate: int, **_: object
+    ) -> tuple[dict[str, float], int]:
         return {"peak_f1": float(np.abs(audio).mean())}, 0
 
     def page(results: Results, out: Path, embed: int) -> None:
@@ -161,11 +179,13 @@ def struck(work: Callable[[], object], number: int, after: float) -> int:
     return ended(child)
 
 
-# ---- killed ----------------------------------------------------------------------------------------------------------
+# ---- killed --------------------------------------------------------------------------------------
 
 
 def test_a_target_survives_every_kill(song: Path, tmp_path: Path, model_folder: Path) -> None:
-    """encode, decode and model add: the old file, or the new one whole; only SIGKILL and SIGHUP leave a .part."""
+    """encode, decode and model add: the old file, or the new one whole; only SIGKILL and SIGHUP
+    leave a .part.
+    """
     stream, sound = tmp_path / "song.rvc", tmp_path / "out" / "song.wav"
     sound.parent.mkdir()
     assert call("encode", song, stream).exit_code == 0
@@ -184,14 +204,18 @@ def test_a_target_survives_every_kill(song: Path, tmp_path: Path, model_folder: 
         for number in SIGNALS:
             target.write_bytes(OLD)
             code = struck(tool(*command), number, draw.uniform(0, 1.1 * takes))
-            assert target.read_bytes() == (whole if code == 0 else target.read_bytes()) in (OLD, whole), command
+            assert (
+                target.read_bytes() == (whole if code == 0 else target.read_bytes()) in (OLD, whole)
+            ), command
             parts = list(target.parent.glob(".*.part"))
             assert not parts or number in (signal.SIGKILL, signal.SIGHUP), (command, number)
             for part in parts:
                 part.unlink()
 
 
-def test_training_killed_again_and_again_ends_with_the_same_model(records: Path, whole: bytes, tmp_path: Path) -> None:
+def test_training_killed_again_and_again_ends_with_the_same_model(
+    records: Path, whole: bytes, tmp_path: Path
+) -> None:
     """Byte for byte, and with the id, of a run that nobody disturbed."""
     draw, out = random.Random(7), tmp_path / "run"
     work = partial(trained, records, out)
@@ -201,7 +225,9 @@ def test_training_killed_again_and_again_ends_with_the_same_model(records: Path,
     assert not list(out.glob("*.part"))
 
 
-def test_an_evaluation_killed_again_and_again_finds_the_same(records: Path, tmp_path: Path, quick_eval: None) -> None:
+def test_an_evaluation_killed_again_and_again_finds_the_same(
+    records: Path, tmp_path: Path, quick_eval: None
+) -> None:
     """Whatever is there at any moment is whole, and what was found is not looked for again."""
     out, draw = tmp_path / "killed", random.Random(11)
     began = time.monotonic()
@@ -234,17 +260,25 @@ def is_alive(process: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_workers_end_with_the_process_that_started_them(music: Audio, tmp_path: Path) -> None:
-    """After kill -9, at once; a Ctrl-C for the whole group is the parent's to hear, and ends them as well."""
+    """After kill -9, at once; a Ctrl-C for the whole group is the parent's to hear, and ends them
+    as well.
+    """
     items = [Item(name, name, 0.0, 1.0, name * 64, 1, 48_000) for name in "ab"]
     runner.write_references(tmp_path, [(item, music(48_000, 1, 48_000)) for item in items])
     condition = Condition("identity", "identity", "control", "", {"do": "identity"})
     tasks = [runner.Task(item, items[0], condition, False, {}, tmp_path) for item in items]
-    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)):
+    for number, code in (
+        (signal.SIGKILL, -signal.SIGKILL),
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, -signal.SIGTERM),
+    ):
         for path in (tmp_path / "cache").glob("*"):
             path.unlink()
         child = forked(lambda: runner.run_all(tasks, 2, lambda done, total: None))
         end = time.monotonic() + 60
-        while len(workers := children_of(child)) < 2 and time.monotonic() < end:  # or one, and what tracks resources
+        while (
+            len(workers := children_of(child)) < 2 and time.monotonic() < end
+        ):  # or one, and what tracks resources
             time.sleep(0.02)
         for process in (child, *workers) if number == signal.SIGINT else (child,):
             with contextlib.suppress(ProcessLookupError):
@@ -255,7 +289,7 @@ def test_workers_end_with_the_process_that_started_them(music: Audio, tmp_path: 
         assert workers and not any(map(is_alive, workers)), number
 
 
-# ---- disks -----------------------------------------------------------------------------------------------------------
+# ---- disks ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -300,7 +334,9 @@ def test_a_full_disk_loses_nothing(
         ("encode", song, disk / "old", "-f"),
     ):
         done = call(*command)
-        assert done.exit_code == 8 and "cannot be written (No space left on device)" in done.stderr, done.stderr
+        assert (
+            done.exit_code == 8 and "cannot be written (No space left on device)" in done.stderr
+        ), done.stderr
     monkeypatch.setenv("XDG_DATA_HOME", str(disk))
     done = call("model", "add", model_folder / "paper.safetensors")
     assert done.exit_code == 8 and done.stderr.count("\n") == 1, done.stderr
@@ -310,7 +346,9 @@ def test_a_full_disk_loses_nothing(
     (disk / "old").unlink()
     small_disk("size=200k")
     done = call("eval", records, "--out", disk / "report", *EVALUATED)
-    assert done.exit_code == 8 and "cannot be written (No space left on device)" in done.stderr, done.stderr
+    assert done.exit_code == 8 and "cannot be written (No space left on device)" in done.stderr, (
+        done.stderr
+    )
     small_disk("size=20m")
     assert call("eval", records, "--out", disk / "report", *EVALUATED).exit_code == 0
     assert call("eval", records, "--out", tmp_path / "report", *EVALUATED).exit_code == 0
@@ -348,7 +386,7 @@ def test_a_disk_that_may_only_be_read_is_told(
     assert not list(disk.iterdir())
 
 
-# ---- inputs and targets that change under the work -------------------------------------------------------------------
+# ---- inputs and targets that change under the work -----------------------------------------------
 
 
 def test_a_stream_that_shrinks_while_it_is_decoded_is_an_error(
@@ -369,7 +407,10 @@ def test_a_stream_that_shrinks_while_it_is_decoded_is_an_error(
     assert not list(tmp_path.glob("out.wav")) and not list(tmp_path.glob(".*.part"))
 
 
-FORM = {".raw": {"format": "RAW", "subtype": "PCM_16"}, ".opus": {"format": "OGG", "subtype": "OPUS"}}
+FORM = {
+    ".raw": {"format": "RAW", "subtype": "PCM_16"},
+    ".opus": {"format": "OGG", "subtype": "OPUS"},
+}
 
 
 @pytest.fixture
@@ -393,7 +434,9 @@ def shrinking(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
     tmp_path: Path, music: Audio, shrinking: list[Path]
 ) -> None:
-    """Whatever holds it, nothing that is cut short is written; what is left of a header's sound can be asked for."""
+    """Whatever holds it, nothing that is cut short is written; what is left of a header's sound can
+    be asked for.
+    """
     sound = music(48_000 * 12, 1, 48_000).T
     for suffix in (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".caf", ".w64", ".opus", ".raw"):
         path, target = tmp_path / f"song{suffix}", tmp_path / "song.rvc"
@@ -402,7 +445,10 @@ def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
         done = call("encode", path, target, *(("--raw-rate", 48_000) if suffix == ".raw" else ()))
         assert not shrinking, suffix
         assert done.exit_code == 3 and done.stderr.count("\n") == 1, (suffix, done.stderr)
-        assert any(word in done.stderr for word in ("truncated", "damaged", "lost")), (suffix, done.stderr)
+        assert any(word in done.stderr for word in ("truncated", "damaged", "lost")), (
+            suffix,
+            done.stderr,
+        )
         assert [file for file in tmp_path.iterdir() if file.is_file()] == [path], suffix
         path.unlink()
 
@@ -423,7 +469,10 @@ def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
     del library
     soundfile.write(records / "b.wav", music(48_000 * 2, 1, 48_000).T, 48_000)
     library = cache.build_cache(records, tmp_path / "cache", 48_000, 1)
-    assert sorted((track.path, track.frames) for track in library.tracks)[1] == ("b.wav", 48_000 * 2)
+    assert sorted((track.path, track.frames) for track in library.tracks)[1] == (
+        "b.wav",
+        48_000 * 2,
+    )
     assert not library.unreadable
 
 
@@ -440,12 +489,16 @@ def test_audio_that_shrinks_before_an_evaluation_reads_it_is_left_out_and_named(
         return found
 
     monkeypatch.setattr(evaluation, "find_sources", shrink)
-    done = call("eval", tmp_path / "a.wav", tmp_path / "b.wav", "--out", tmp_path / "report", *EVALUATED)
+    done = call(
+        "eval", tmp_path / "a.wav", tmp_path / "b.wav", "--out", tmp_path / "report", *EVALUATED
+    )
     assert done.exit_code == 1, done.stderr
     results = Results.load(tmp_path / "report" / "results.json")
     assert {item.source for item in results.items} == {"a.wav"}
     assert len(results.unreadable) == 1 and results.unreadable[0].startswith("b.wav: ")
-    monkeypatch.setattr(soundfile.SoundFile, "read", lambda self, *rest, **more: sound(self, *rest, **more)[:20_000])
+    monkeypatch.setattr(
+        soundfile.SoundFile, "read", lambda self, *rest, **more: sound(self, *rest, **more)[:20_000]
+    )
     with pytest.raises(InputError, match=r"b\.wav: ends .* s before it should"):
         from ravecodec.evaluate.excerpts import Source, cut
 
@@ -453,7 +506,9 @@ def test_audio_that_shrinks_before_an_evaluation_reads_it_is_left_out_and_named(
         cut(Source(tmp_path / "b.wav", 4.0, ""), 0, 1.0)
 
 
-def test_two_processes_with_one_target_leave_one_of_both(song: Path, tmp_path: Path, model_folder: Path) -> None:
+def test_two_processes_with_one_target_leave_one_of_both(
+    song: Path, tmp_path: Path, model_folder: Path
+) -> None:
     target, wanted = tmp_path / "both.rvc", []
     for seed in (1, 2):
         assert call("encode", song, tmp_path / f"{seed}.rvc", "--seed", seed).exit_code == 0
@@ -473,14 +528,22 @@ def test_two_trainings_of_one_run_are_one(records: Path, whole: bytes, tmp_path:
     out = tmp_path / "run"
     work = partial(trained, records, out)
     children = [forked(work), forked(work)]
-    assert sorted(ended(child) for child in children) in ([0, 0], [0, 1])  # one waited for nothing, or came too late
+    assert sorted(ended(child) for child in children) in (
+        [0, 0],
+        [0, 1],
+    )  # one waited for nothing, or came too late
     assert work().read_bytes() == whole
 
 
-def test_two_evaluations_in_one_folder_are_one(records: Path, tmp_path: Path, quick_eval: None) -> None:
+def test_two_evaluations_in_one_folder_are_one(
+    records: Path, tmp_path: Path, quick_eval: None
+) -> None:
     out = tmp_path / "report"
     children = [forked(tool("eval", records, "--out", out, *EVALUATED)) for _ in range(2)]
-    assert sorted(ended(child) for child in children) in ([0, 0], [0, 8])  # one came too late, or was refused
+    assert sorted(ended(child) for child in children) in (
+        [0, 0],
+        [0, 8],
+    )  # one came too late, or was refused
     before = evaluated(out)
     with folder.held(out):
         done = call("eval", records, "--out", out, *EVALUATED)
@@ -489,7 +552,7 @@ def test_two_evaluations_in_one_folder_are_one(records: Path, tmp_path: Path, qu
     assert evaluated(out) == before
 
 
-# ---- clock and locale ------------------------------------------------------------------------------------------------
+# ---- clock and locale ----------------------------------------------------------------------------
 
 
 def test_neither_clock_nor_locale_changes_a_byte(
@@ -503,9 +566,18 @@ def test_neither_clock_nor_locale_changes_a_byte(
         assert call("encode", song, tmp_path / "back.rvc", "--tag", "title=Meander").exit_code == 0
     for year in (-(10**9), 4 * 10**9):  # files of 1938 and 2096
         os.utime(song, (year, year))
-        assert call("encode", song, tmp_path / "back.rvc", "-f", "--tag", "title=Meander").exit_code == 0
+        assert (
+            call("encode", song, tmp_path / "back.rvc", "-f", "--tag", "title=Meander").exit_code
+            == 0
+        )
         assert (tmp_path / "back.rvc").read_bytes() == wanted
-    odd = {"LC_ALL": "tr_TR.ISO-8859-9", "LANG": "C", "TZ": "Asia/Kathmandu", "PYTHONUTF8": "0", "OMP_NUM_THREADS": "1"}
+    odd = {
+        "LC_ALL": "tr_TR.ISO-8859-9",
+        "LANG": "C",
+        "TZ": "Asia/Kathmandu",
+        "PYTHONUTF8": "0",
+        "OMP_NUM_THREADS": "1",
+    }
     code = (
         "import sys; from ravecodec import analysis; analysis.BLOCK_SAMPLES = 1 << 15\n"
         "import torch; torch.set_num_threads(1)\nfrom ravecodec.cli import main; main(sys.argv[1:])"

@@ -116,7 +116,9 @@ def test_permissions_follow_umask_and_the_replaced_file(tmp_path: Path) -> None:
         os.umask(old)
 
 
-@pytest.mark.parametrize("name", ["\N{EIGHTH NOTE}" * 80 + ".bin", "a" * 250, "with space.rvc", "-x"])
+@pytest.mark.parametrize(
+    "name", ["\N{EIGHTH NOTE}" * 80 + ".bin", "a" * 250, "with space.rvc", "-x"]
+)
 def test_any_legal_name(tmp_path: Path, name: str) -> None:
     with AtomicFile(tmp_path / name) as file:
         file.write(b"x")
@@ -177,7 +179,10 @@ def test_ctrl_c_removes_the_part_file(tmp_path: Path) -> None:
 
 
 def test_stdout_carries_the_bytes_and_nothing_else() -> None:
-    done = run("from ravecodec.files import *\nwith open_binary_output('-') as f: f.write(bytes(range(256)) * 999)")
+    done = run(
+        "from ravecodec.files import *\nwith open_binary_output('-') as f: "
+        "f.write(bytes(range(256)) * 999)"
+    )
     assert done.stdout == bytes(range(256)) * 999
     assert done.stderr == b""
 
@@ -195,10 +200,14 @@ except Exception as error:
 
 
 def test_closed_pipe_is_an_output_error() -> None:
-    """And nothing is left in a buffer, over which Python 3.13, and any in development mode, prints a traceback."""
+    """And nothing is left in a buffer, over which Python 3.13, and any in development mode, prints
+    a traceback.
+    """
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-X", "dev", "-c", CLOSED_PIPE], stdout=writer, stderr=subprocess.PIPE)
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", CLOSED_PIPE], stdout=writer, stderr=subprocess.PIPE
+    )
     os.close(writer)
     assert done.stderr.split() == [b"OutputError", b"BrokenPipeError"]
 

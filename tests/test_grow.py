@@ -14,7 +14,9 @@ from ravecodec.models.istft import LINE_COLUMNS, STEREO_MAPS, Clock
 from ravecodec.models.package import fold
 from ravecodec.models.rave import Rave
 
-SMALL = ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=4, latent=16, lines=128)
+SMALL = ModelConfig(
+    channels=2, encoder="spectrogram", generator="istft", capacity=4, latent=16, lines=128
+)
 PAPER = ModelConfig(capacity=4, latent=8)
 DEEP = dataclasses.replace(SMALL, blocks=(2, 1, 3, 5))
 FINE = dataclasses.replace(SMALL, sinusoids_per_line=2)

@@ -1,4 +1,6 @@
-"""Calls that meant something else, closed and full streams, places that cannot be read: one sentence, no loss."""
+"""Calls that meant something else, closed and full streams, places that cannot be read: one
+sentence, no loss.
+"""
 
 import json
 import os
@@ -60,23 +62,35 @@ def folder(tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-# ---- calls that meant something else ---------------------------------------------------------------------------------
+# ---- calls that meant something else -------------------------------------------------------------
 
 
 CALLS = {
     "encode tune.rvc": (3, "tune.rvc: is an .rvc stream already"),
-    "decode tune.wav": (4, "tune.wav: is audio that begins with 'RIFF', expected the magic of an .rvc stream"),
+    "decode tune.wav": (
+        4,
+        "tune.wav: is audio that begins with 'RIFF', expected the magic of an .rvc stream",
+    ),
     "encode .": (3, ".: is a folder, expected an audio file"),
     "decode .": (3, ".: is a folder, expected an .rvc file"),
     "encode tune.wav out/": (8, "out/: is the name of a folder, expected that of a file in it"),
     "encode tune.wav sub": (8, "sub: is a folder, expected the name of a file"),
-    "encode http://example.org/a.wav": (3, "http://example.org/a.wav: is an address, expected a file"),
+    "encode http://example.org/a.wav": (
+        3,
+        "http://example.org/a.wav: is an address, expected a file",
+    ),
     "decode https://example.org/a.rvc x.wav": (3, "is an address, expected a file"),
     "info ftp://example.org/a.rvc": (3, "is an address, expected a file"),
     "encode -dash.wav": (2, "a file is meant by ./-dash.wav"),
-    "encode tune.wav x.rvc --model x.ckpt": (7, "x.ckpt: is a file, but a model's file is called *.safetensors"),
+    "encode tune.wav x.rvc --model x.ckpt": (
+        7,
+        "x.ckpt: is a file, but a model's file is called *.safetensors",
+    ),
     "train tune.wav --out run": (3, "tune.wav: is a file; expected a folder of audio files"),
-    "encode tune.wav x.rvc --raw-rate 8000 --raw-channels 0": (2, "raw channels are 0, expected 1 or 2"),
+    "encode tune.wav x.rvc --raw-rate 8000 --raw-channels 0": (
+        2,
+        "raw channels are 0, expected 1 or 2",
+    ),
     "encode tune.wav x.rvc --bitrate inf": (2, "bitrate is inf kbit/s"),
     "encode tune.wav x.rvc --device meta": (2, "device 'meta' is not available"),
     "encode tune.wav x.rvc --device cpu:5": (2, "there is one cpu"),
@@ -93,7 +107,9 @@ CALLS = {
 
 
 @pytest.mark.parametrize("line", CALLS)
-def test_a_call_gets_a_sentence_about_itself(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_gets_a_sentence_about_itself(
+    line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "sub").mkdir()
     (folder / "x.ckpt").touch()
     (folder / "-dash.wav").touch()
@@ -113,7 +129,11 @@ def test_an_empty_name(folder: Path) -> None:
 
 
 def test_only_known_extensions_are_taken_off_a_name(folder: Path) -> None:
-    for name, stream in (("Vol.1 No.2", "Vol.1 No.2.rvc"), ("a.b.WAV", "a.b.rvc"), ("c.mp4", "c.rvc")):
+    for name, stream in (
+        ("Vol.1 No.2", "Vol.1 No.2.rvc"),
+        ("a.b.WAV", "a.b.rvc"),
+        ("c.mp4", "c.rvc"),
+    ):
         Path(name).write_bytes(Path("tune.wav").read_bytes())
         assert call("encode", name).exit_code == 0
         assert Path(stream).exists()
@@ -125,12 +145,17 @@ def test_what_is_odd_is_said(folder: Path) -> None:
     """A rate that cannot be spent, threads that there are not, no sound, a header that lies."""
     done = call("encode", "tune.wav", "x.rvc", "--bitrate", 6400, "--threads", 100_000_000)
     assert done.exit_code == 0
-    assert re.search(r"warning: bitrate is 6400 kbit/s, but the finest step \(-24\) .* needs no more than", done.stderr)
+    assert re.search(
+        r"warning: bitrate is 6400 kbit/s, but the finest step \(-24\) .* needs no more than",
+        done.stderr,
+    )
     assert "warning: 100000000 threads are wanted" in done.stderr
     soundfile.write("none.wav", np.zeros(0), 44_100)
     assert "warning: none.wav: holds no sound (0 samples)" in call("encode", "none.wav").stderr
     Path("cut.wav").write_bytes(Path("tune.wav").read_bytes()[:-40_000])
-    assert "is truncated after 34100 samples, expected 44100" in sentence(call("encode", "cut.wav"), 3)
+    assert "is truncated after 34100 samples, expected 44100" in sentence(
+        call("encode", "cut.wav"), 3
+    )
     done = call("encode", "cut.wav", "--ignore-length", "--json")
     assert "warning: cut.wav: is truncated after 34100 samples" in done.stderr
     assert json.loads(done.stdout)["stream"]["samples"] == 34_100
@@ -144,15 +169,19 @@ def test_salvage_speaks_of_seconds_and_of_what_is_lost(folder: Path, music: Musi
     Path("long.rvc").write_bytes(data)
     done = call("decode", "long.rvc", "rest.wav", "--salvage", "--json")
     assert done.exit_code == 5
-    assert re.search(r"damage: .*; 10\.9\d\d s from 10\.9\d\d s on are lost \(\d+ bytes\)", done.stderr)
+    assert re.search(
+        r"damage: .*; 10\.9\d\d s from 10\.9\d\d s on are lost \(\d+ bytes\)", done.stderr
+    )
     stream = json.loads(done.stdout)["stream"]
     assert stream["lost_bytes"] > stream["framing_bytes"] > 0
-    assert stream["total_bytes"] == sum(stream[f"{k}_bytes"] for k in ("payload", "framing", "meta", "lost"))
+    assert stream["total_bytes"] == sum(
+        stream[f"{k}_bytes"] for k in ("payload", "framing", "meta", "lost")
+    )
     again = call("decode", "long.rvc", "again.wav", "--salvage").stderr
     assert re.search(r"\(payload [\d.]+ %, damaged [\d.]+ %, container [\d.]+ %\)", again)
 
 
-# ---- text ------------------------------------------------------------------------------------------------------------
+# ---- text ----------------------------------------------------------------------------------------
 
 
 def test_control_characters_are_shown_escaped(folder: Path) -> None:
@@ -165,7 +194,9 @@ def test_control_characters_are_shown_escaped(folder: Path) -> None:
     assert "new\\nline.wav: is empty" in sentence(call("encode", "new\nline.wav"), 3)
 
 
-@pytest.mark.parametrize("value", [float("inf"), float("nan"), "\ud800", "\xff\U0001f3b5", [1.5, {"a": -float("inf")}]])
+@pytest.mark.parametrize(
+    "value", [float("inf"), float("nan"), "\ud800", "\xff\U0001f3b5", [1.5, {"a": -float("inf")}]]
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_json_is_json(value: Any, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stream:
@@ -180,7 +211,9 @@ def test_json_is_json(value: Any, encoding: str, monkeypatch: pytest.MonkeyPatch
         raise ValueError(constant)
 
     found = json.loads(text.encode(encoding), parse_constant=refuse)["x"]
-    assert found == (value if isinstance(value, str) else [1.5, {"a": None}] if isinstance(value, list) else None)
+    assert found == (
+        value if isinstance(value, str) else [1.5, {"a": None}] if isinstance(value, list) else None
+    )
 
 
 def test_closed_and_full_streams_change_nothing_of_the_work(folder: Path) -> None:
@@ -223,15 +256,19 @@ def test_verdicts_are_printed_as_they_fall(folder: Path) -> None:
     command = [sys.executable, "-u", "-m", "ravecodec", "verify", "tune.rvc", "pipe.rvc"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
-        assert run.stdout.readline().startswith(b"tune.rvc: ok")  # while nobody has opened the pipe yet
+        assert run.stdout.readline().startswith(
+            b"tune.rvc: ok"
+        )  # while nobody has opened the pipe yet
         Path("pipe.rvc").write_bytes(Path("tune.rvc").read_bytes())
         assert run.stdout.readline().startswith(b"pipe.rvc: ok")
 
 
-# ---- places ----------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
-def test_no_home_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path) -> None:
+def test_no_home_is_needed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, model_folder: Path
+) -> None:
     """A user without HOME and without an entry in passwd; then a home that is a file."""
     import pwd
 
@@ -241,13 +278,20 @@ def test_no_home_is_needed(folder: Path, monkeypatch: pytest.MonkeyPatch, model_
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     for name in ("HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
-    for args in (["encode", "tune.wav", "-f"], ["decode", "tune.rvc", "-f"], ["info", "tune.rvc"], ["model", "list"]):
+    for args in (
+        ["encode", "tune.wav", "-f"],
+        ["decode", "tune.rvc", "-f"],
+        ["info", "tune.rvc"],
+        ["model", "list"],
+    ):
         assert call(*args).exit_code == 0, call(*args).output
     added = call("model", "add", model_folder / "paper.safetensors", "--name", "x")
     assert "no folder for models" in sentence(added, 8)
     monkeypatch.setenv("HOME", str(folder / "tune.wav"))
     assert call("encode", "tune.wav", "-f").exit_code == 0
-    assert "cannot be created" in sentence(call("model", "add", model_folder / "paper.safetensors", "--name", "x"), 8)
+    assert "cannot be created" in sentence(
+        call("model", "add", model_folder / "paper.safetensors", "--name", "x"), 8
+    )
 
 
 def test_a_place_that_may_not_be_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,11 +330,17 @@ def test_left_overs_of_killed_writers_are_removed_and_no_living_ones(tmp_path: P
         living.write(b"first")
         with AtomicFile(tmp_path / "x.bin") as second:
             second.write(b"second")
-            assert len([path for path in tmp_path.iterdir() if path.name.startswith(".x.bin.")]) == 3
+            assert (
+                len([path for path in tmp_path.iterdir() if path.name.startswith(".x.bin.")]) == 3
+            )
         living.write(b" and last")
         (tmp_path / "x.bin").unlink()
     assert (tmp_path / "x.bin").read_bytes() == b"first and last"
-    assert {path.name for path in tmp_path.iterdir()} == {"x.bin", ".x.bin.notours.part", ".y.bin.01234567.part"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "x.bin",
+        ".x.bin.notours.part",
+        ".y.bin.01234567.part",
+    }
 
 
 def test_hang_up_removes_the_temporary_file(folder: Path) -> None:
@@ -301,7 +351,10 @@ def test_hang_up_removes_the_temporary_file(folder: Path) -> None:
         run.stdin.write(Path("tune.wav").read_bytes())
         run.stdin.flush()
         end = time.monotonic() + 100
-        while not any(path.name.endswith(".part") for path in folder.iterdir()) and time.monotonic() < end:
+        while (
+            not any(path.name.endswith(".part") for path in folder.iterdir())
+            and time.monotonic() < end
+        ):
             time.sleep(0.05)
         run.send_signal(signal.SIGHUP)
         error = run.communicate(timeout=60)[1]
@@ -309,18 +362,30 @@ def test_hang_up_removes_the_temporary_file(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == before
 
 
-# ---- Python ----------------------------------------------------------------------------------------------------------
+# ---- Python --------------------------------------------------------------------------------------
 
 
-def test_numbers_and_arrays_of_numpy(stereo_model: Model, music: Music, small_blocks: Callable[[int], None]) -> None:
+def test_numbers_and_arrays_of_numpy(
+    stereo_model: Model, music: Music, small_blocks: Callable[[int], None]
+) -> None:
     small_blocks(1 << 15)
     audio = music(20_000)
     plain = ravecodec.encode(audio, 44_100, stereo_model, dims=3, step_index=2, seed=5)
     given = ravecodec.encode(
-        audio, np.int64(44_100), stereo_model, dims=np.int32(3), step_index=np.int8(2), seed=np.uint32(5)
+        audio,
+        np.int64(44_100),
+        stereo_model,
+        dims=np.int32(3),
+        step_index=np.int8(2),
+        seed=np.uint32(5),
     )
     assert given == plain
-    assert ravecodec.encode(audio.astype(np.float64), 44_100, stereo_model, dims=3, step_index=2, seed=5) == plain
+    assert (
+        ravecodec.encode(
+            audio.astype(np.float64), 44_100, stereo_model, dims=3, step_index=2, seed=5
+        )
+        == plain
+    )
     half = audio.astype(np.float16)
     assert ravecodec.encode(half, 44_100, stereo_model) == ravecodec.encode(
         half.astype(np.float32), 44_100, stereo_model
@@ -336,7 +401,14 @@ def test_what_numpy_has_and_cannot_be_coded_is_refused(stereo_model: Model, musi
     audio = music(1000)
     masked = np.ma.masked_array(audio, mask=np.arange(2000).reshape(2, 1000) == 7)
     huge = np.full((1, 10), 1e300)
-    for bad in (masked, (audio * 30_000).astype(np.int16), audio.astype(complex), audio > 0, [[0.1], [0.1, 0.2]], huge):
+    for bad in (
+        masked,
+        (audio * 30_000).astype(np.int16),
+        audio.astype(complex),
+        audio > 0,
+        [[0.1], [0.1, 0.2]],
+        huge,
+    ):
         with pytest.raises(InputError, match=r"audio: "):
             ravecodec.encode(bad, 44_100, stereo_model)
     for options in (
@@ -368,11 +440,15 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_decodes_with_its_parents_model(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_one_model_serves_many_threads(stereo_model: Model, small_blocks: Callable[[int], None], music: Music) -> None:
+def test_one_model_serves_many_threads(
+    stereo_model: Model, small_blocks: Callable[[int], None], music: Music
+) -> None:
     """Bytes and samples are those of one thread after the other."""
     small_blocks(1 << 15)
     sounds = [music(30_000, seed=seed) for seed in range(6)]

@@ -1,6 +1,8 @@
-"""A hostile model file is refused from its header, in one short sentence, before anything of its size is allocated.
+"""A hostile model file is refused from its header, in one short sentence, before anything of its
+size is allocated.
 
-The cases of `shared/cases` are here too: configs that ask for gigabytes, points of wrong types, weights that are NaN.
+The cases of `shared/cases` are here too: configs that ask for gigabytes, points of wrong types,
+weights that are NaN.
 """
 
 import json
@@ -95,7 +97,10 @@ POINTS: list[tuple[str, Any]] = [
 WEIGHT = "weights.generator.entry.bias"
 VALUES: list[tuple[str, float]] = [
     *((WEIGHT, value) for value in (np.nan, np.inf, -np.inf)),
-    *((f"latent.{key}", np.nan) for key in ("mean", "analysis", "synthesis", "deviation", "spread")),
+    *(
+        (f"latent.{key}", np.nan)
+        for key in ("mean", "analysis", "synthesis", "deviation", "spread")
+    ),
     *(("latent.spread", value) for value in (0, -1, 1e35)),
     ("latent.deviation", -1e-3),
     *(("coding.base", value) for value in (0, -1, np.inf, 1e-40, 1e40)),
@@ -109,16 +114,36 @@ def hostile(good: bytes) -> Iterator[tuple[str, bytes, str]]:
     for key, value in CONFIGS.items():
         yield f"config {key}", with_json(good, "config", **{key: value}), "model config"
     for key, value in POINTS:
-        yield f"point {key} {value!r}", with_json(good, "point", **{key: value}), f"{key} of the operating point"
+        yield (
+            f"point {key} {value!r}",
+            with_json(good, "point", **{key: value}),
+            f"{key} of the operating point",
+        )
     header, body = parts(good)
     spread = header["latent.spread"]["data_offsets"]
     yield "another shape", with_entry(good, WEIGHT, shape=[1]), "expected"
-    yield "another type", with_entry(good, "latent.spread", dtype="U8", shape=[4 * 16]), "latent.spread is U8"
+    yield (
+        "another type",
+        with_entry(good, "latent.spread", dtype="U8", shape=[4 * 16]),
+        "latent.spread is U8",
+    )
     yield "unknown type", with_entry(good, "latent.spread", dtype="F8_E4M3"), "F8_E4M3"
-    yield "negative offset", with_entry(good, "latent.spread", data_offsets=[-spread[1], 0]), "whole numbers"
+    yield (
+        "negative offset",
+        with_entry(good, "latent.spread", data_offsets=[-spread[1], 0]),
+        "whole numbers",
+    )
     yield "offset is true", with_entry(good, "latent.spread", shape=[True]), "whole numbers"
-    yield "backwards", with_entry(good, "latent.spread", data_offsets=spread[::-1]), "bytes, expected"
-    yield "overlap", with_entry(good, "latent.spread", data_offsets=header["latent.mean"]["data_offsets"]), "overlap"
+    yield (
+        "backwards",
+        with_entry(good, "latent.spread", data_offsets=spread[::-1]),
+        "bytes, expected",
+    )
+    yield (
+        "overlap",
+        with_entry(good, "latent.spread", data_offsets=header["latent.mean"]["data_offsets"]),
+        "overlap",
+    )
     yield "huge shape", with_entry(good, "latent.spread", shape=[2**62, 2**62]), "bytes, expected"
     yield "many dimensions", with_entry(good, "latent.spread", shape=[1] * 99), "whole numbers"
     yield (
@@ -126,9 +151,21 @@ def hostile(good: bytes) -> Iterator[tuple[str, bytes, str]]:
         joined(header | {"x" * 9000: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}, body),
         "has",
     )
-    yield "a tensor less", joined({k: v for k, v in header.items() if k != "coding.scales"}, body), "scales|bytes|gaps"
-    yield "deep", joined(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "header of the model file is damaged"
-    yield "twice", joined(b'{"__metadata__": {}, "__metadata__": {}}'), "header of the model file is damaged"
+    yield (
+        "a tensor less",
+        joined({k: v for k, v in header.items() if k != "coding.scales"}, body),
+        "scales|bytes|gaps",
+    )
+    yield (
+        "deep",
+        joined(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        "header of the model file is damaged",
+    )
+    yield (
+        "twice",
+        joined(b'{"__metadata__": {}, "__metadata__": {}}'),
+        "header of the model file is damaged",
+    )
     yield "NaN", joined(b'{"__metadata__": NaN}'), "header of the model file is damaged"
     yield "not UTF-8", joined(b'{"\xff": 1}'), "header of the model file is damaged"
     for part in ("config", "point", "info"):
@@ -138,7 +175,11 @@ def hostile(good: bytes) -> Iterator[tuple[str, bytes, str]]:
     yield "long key", joined(header | {"__metadata__": meta}, body), "unknown key"
     for name in ("", "a\nb", "\x1b[31m", "n" * 300):
         meta = header["__metadata__"] | {"name": name}
-        yield f"name {name[:3]!r}", joined(header | {"__metadata__": meta}, body), "the model's name"
+        yield (
+            f"name {name[:3]!r}",
+            joined(header | {"__metadata__": meta}, body),
+            "the model's name",
+        )
 
 
 @pytest.fixture
@@ -154,7 +195,9 @@ def offered(tmp_path: Path) -> Callable[[bytes], Path]:
     return write
 
 
-def test_hostile_headers_are_refused_at_once(model_folder: Path, offered: Callable[[bytes], Path]) -> None:
+def test_hostile_headers_are_refused_at_once(
+    model_folder: Path, offered: Callable[[bytes], Path]
+) -> None:
     good = (model_folder / "default.safetensors").read_bytes()
     for what, data, match in hostile(good):
         path = offered(data)
@@ -165,7 +208,9 @@ def test_hostile_headers_are_refused_at_once(model_folder: Path, offered: Callab
         tracemalloc.stop()
         message = str(caught.value).replace(str(path), "x.safetensors")
         assert peak < 2**26, what
-        assert len(message) < 350 and "\n" not in message and message.startswith("x.safetensors: "), what
+        assert (
+            len(message) < 350 and "\n" not in message and message.startswith("x.safetensors: ")
+        ), what
 
 
 def test_a_model_that_does_not_say_what_is_usual_has_the_default(
@@ -194,9 +239,16 @@ def test_values_that_no_model_can_have_are_refused_by_tensor(
         zoo.read_tables(zoo.read_entry(offered(with_value(good, "coding.scales", 30_000))))
 
 
-def test_model_add_refuses_them_with_exit_code_7(model_folder: Path, offered: Callable[[bytes], Path]) -> None:
+def test_model_add_refuses_them_with_exit_code_7(
+    model_folder: Path, offered: Callable[[bytes], Path]
+) -> None:
     good = (model_folder / "default.safetensors").read_bytes()
-    for data in (with_json(good, "config", capacity=10**6), with_value(good, WEIGHT, np.nan), good[:-1], b""):
+    for data in (
+        with_json(good, "config", capacity=10**6),
+        with_value(good, WEIGHT, np.nan),
+        good[:-1],
+        b"",
+    ):
         done = CliRunner().invoke(main, ["model", "add", str(offered(data))])
         assert done.exit_code == 7 and done.stderr.count("\n") == 1, done.stderr
     assert not zoo.user_folder().exists()
@@ -209,9 +261,16 @@ def test_a_sparse_file_of_40_gigabytes_is_not_hashed(
     """Neither one that is larger than its header says, nor one whose header says so."""
     good = (model_folder / "default.safetensors").read_bytes()
     header, body = parts(good)
-    header["more"] = {"dtype": "U8", "shape": [40 << 30], "data_offsets": [len(body), len(body) + (40 << 30)]}
+    header["more"] = {
+        "dtype": "U8",
+        "shape": [40 << 30],
+        "data_offsets": [len(body), len(body) + (40 << 30)],
+    }
     monkeypatch.setattr(header_module, "_digest", lambda *_: pytest.fail("hashed"))
-    for data, size in ((good, 40 << 30), (joined(header, body), len(joined(header, body)) + (40 << 30))):
+    for data, size in (
+        (good, 40 << 30),
+        (joined(header, body), len(joined(header, body)) + (40 << 30)),
+    ):
         path = offered(data)
         os.truncate(path, size)
         with pytest.raises(ModelError, match=r"partial download|do not fit its config"):
@@ -270,10 +329,14 @@ def test_the_expected_tensors_are_those_of_a_good_model(model_folder: Path) -> N
     for name in ("default", "paper"):
         found = read_header(model_folder / f"{name}.safetensors")
         expected = expected_tensors(found.config, found.version)
-        assert {key: tensor.shape for key, tensor in found.tensors.items()} == {k: v[0] for k, v in expected.items()}
+        assert {key: tensor.shape for key, tensor in found.tensors.items()} == {
+            k: v[0] for k, v in expected.items()
+        }
 
 
-def test_an_error_of_torch_is_not_called_a_damaged_model(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_torch_is_not_called_a_damaged_model(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("out of memory")
 

@@ -1,4 +1,6 @@
-"""The latent space: r_f in every corner, coordinates that come back, reproducible axes, and refusal of nonsense."""
+"""The latent space: r_f in every corner, coordinates that come back, reproducible axes, and refusal
+of nonsense.
+"""
 
 import numpy as np
 import pytest
@@ -20,7 +22,9 @@ def space(deviation: list[float]) -> LatentSpace:
 
 
 def data(frames: int = 500, latent: int = 6, seed: int = 0) -> tuple[Array, Array]:
-    """Correlated means with a falling spectrum and an offset; spreads that differ by dimension and frame."""
+    """Correlated means with a falling spectrum and an offset; spreads that differ by dimension and
+    frame.
+    """
     random = np.random.default_rng(seed)
     mixing = random.normal(size=(latent, latent)) * 2.0 ** -np.arange(latent)[:, None]
     means = random.normal(size=(frames, latent)) @ mixing + random.normal(size=latent)
@@ -38,7 +42,8 @@ def test_r_f_at_zero_and_one(convention: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fidelity", "singular", "variance"), [(0.5, 1, 1), (0.6, 2, 1), (0.75, 2, 1), (0.9, 3, 2), (0.99, 4, 4), (1, 4, 4)]
+    ("fidelity", "singular", "variance"),
+    [(0.5, 1, 1), (0.6, 2, 1), (0.75, 2, 1), (0.9, 3, 2), (0.99, 4, 4), (1, 4, 4)],
 )
 def test_r_f_by_hand(fidelity: float, singular: int, variance: int) -> None:
     latent = space([4, 2, 1, 0.5])  # shares 0.533 0.8 0.933 1, of squares 0.753 0.941 0.988 1
@@ -57,7 +62,10 @@ def test_ties_need_no_further_axis(size: int, convention: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.floats(0, 1e3), min_size=1, max_size=20), st.floats(0, 1), st.floats(0, 1), st.sampled_from(CONVENTIONS)
+    st.lists(st.floats(0, 1e3), min_size=1, max_size=20),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.sampled_from(CONVENTIONS),
 )
 def test_r_f_is_the_smallest_that_suffices_and_monotone(
     deviation: list[float], f: float, g: float, convention: str
@@ -109,7 +117,9 @@ def test_axes_are_what_they_say(whiten: bool) -> None:
     y = latent.project(means)
     covariance = y.T @ y / len(y)
     assert np.allclose(np.sqrt(np.diag(covariance)), latent.deviation)
-    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-9 * covariance.max()  # decorrelated
+    assert (
+        np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-9 * covariance.max()
+    )  # decorrelated
     assert (np.diff(latent.deviation) <= 0).all()
     noise = np.random.default_rng(2).normal(size=(400, *spreads.shape)) * spreads
     measured = np.sqrt(np.mean((noise @ latent.analysis.T) ** 2, axis=(0, 1)))
@@ -119,7 +129,9 @@ def test_axes_are_what_they_say(whiten: bool) -> None:
 
 @pytest.mark.parametrize("whiten", [True, False])
 def test_what_is_usual(whiten: bool) -> None:
-    """1 on average over the training data, of which one frame in a hundred is unusual: too far out or too near."""
+    """1 on average over the training data, of which one frame in a hundred is unusual: too far out
+    or too near.
+    """
     means, spreads = data(4000)
     latent = analyse(means, spreads, whiten)
     y = latent.project(means)
@@ -194,7 +206,9 @@ def test_spreads_that_are_not_positive_are_refused() -> None:
         analyse(means, spreads)
 
 
-@pytest.mark.parametrize(("a", "b"), [((0, 6), (0, 6)), ((5, 6), (4, 6)), ((6,), (6,)), ((2, 3, 4), (2, 3, 4))])
+@pytest.mark.parametrize(
+    ("a", "b"), [((0, 6), (0, 6)), ((5, 6), (4, 6)), ((6,), (6,)), ((2, 3, 4), (2, 3, 4))]
+)
 def test_shapes_that_do_not_fit_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="expected equal"):
         analyse(np.ones(a), np.ones(b))

@@ -1,4 +1,6 @@
-"""Latents: streams come back byte for byte, audio through them is the codec's own, bad ones are told in a sentence."""
+"""Latents: streams come back byte for byte, audio through them is the codec's own, bad ones are
+told in a sentence.
+"""
 
 import io
 import json
@@ -39,7 +41,9 @@ def with_silence(music: Music, samples: int = 44_100 * 13 + 77) -> Audio:
 
 
 def varied(model: Model, chunks: int = 11) -> bytes:
-    """A stream such as cutting and joining make: chunks of their own length, step and dims; an INDEX; a lead-in."""
+    """A stream such as cutting and joining make: chunks of their own length, step and dims; an
+    INDEX; a lead-in.
+    """
     info = replace(stream_info(model, 32_000, 1, 5, 3, seed=9), noise_fill=False)
     rng, file = np.random.default_rng(0), io.BytesIO()
     writer = StreamWriter(file, info, StaticModel(model.coding.shapes, model.coding.scales))
@@ -134,7 +138,9 @@ def test_the_network_is_differentiable_in_the_axes(stereo_model: Model, music: M
     latents = analyse(music(50_000), 44_100, stereo_model, dims=16)
     y = torch.tensor(latents.values, requires_grad=True)
     space = stereo_model.latent
-    z = y @ torch.tensor(space.synthesis.T, dtype=torch.float32) + torch.tensor(space.mean, dtype=torch.float32)
+    z = y @ torch.tensor(space.synthesis.T, dtype=torch.float32) + torch.tensor(
+        space.mean, dtype=torch.float32
+    )
     network = stereo_model.network
     clock = Clock.at(0, latents.info.seed, torch.device("cpu"))
     audio = network.pqmf.synthesis(network.decode_bands(z.T[None], clock))
@@ -179,7 +185,9 @@ def test_what_does_not_fit_is_refused(stereo_model: Model, mono_model: Model, mu
 
 
 def test_what_is_no_array_or_number_is_told(stereo_model: Model, music: Music) -> None:
-    """In one sentence, whatever it is; another device's tensors are taken, and `meta` has none of their data."""
+    """In one sentence, whatever it is; another device's tensors are taken, and `meta` has none of
+    their data.
+    """
     audio = music(20_000)
     latents = analyse(audio, 44_100, stereo_model)
     no_arrays: list[Any] = [
@@ -207,7 +215,10 @@ def test_what_is_no_array_or_number_is_told(stereo_model: Model, music: Music) -
                 use(wrong)
             assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
     for rate in (44_100.0, np.float32(44_100), "44100", True, np.array([44_100])):
-        for call in (lambda r: analyse(audio, r, stereo_model), lambda r: latents.synthesise(stereo_model, rate=r)):
+        for call in (
+            lambda r: analyse(audio, r, stereo_model),
+            lambda r: latents.synthesise(stereo_model, rate=r),
+        ):
             with pytest.raises(UsageError, match=r"rate is .*expected a whole number"):
                 call(rate)
     for rate in (-1, 0, 10**9):
@@ -216,12 +227,23 @@ def test_what_is_no_array_or_number_is_told(stereo_model: Model, music: Music) -
         with pytest.raises(UsageError, match="expected 1000 to 768000 Hz"):
             latents.synthesise(stereo_model, rate=rate)
     for model in (1.5, True, [stereo_model], stereo_model.network):
-        for play in (latents.synthesise, latents.to_stream, lambda model: analyse(audio, 44_100, model)):
-            with pytest.raises(UsageError, match="expected a name, a path, an id or a loaded model"):
+        for play in (
+            latents.synthesise,
+            latents.to_stream,
+            lambda model: analyse(audio, 44_100, model),
+        ):
+            with pytest.raises(
+                UsageError, match="expected a name, a path, an id or a loaded model"
+            ):
                 play(model)
     with pytest.raises(InputError, match="info is dict, expected StreamInfo"):
         replace(latents, info={})
-    assert analyse(audio, np.int64(44_100), stereo_model).synthesise(stereo_model, rate=np.int32(8_000))[1] == 8_000
+    assert (
+        analyse(audio, np.int64(44_100), stereo_model).synthesise(
+            stereo_model, rate=np.int32(8_000)
+        )[1]
+        == 8_000
+    )
 
 
 def test_npz_files_are_not_trusted(stereo_model: Model, music: Music, tmp_path: Path) -> None:
@@ -244,7 +266,11 @@ def test_npz_files_are_not_trusted(stereo_model: Model, music: Music, tmp_path: 
         ("samples", None, "samples is missing"),
         ("lead", None, "no array 'lead'"),
     ):
-        changed = good | {key: value} if value is not None else {k: v for k, v in good.items() if k != key}
+        changed = (
+            good | {key: value}
+            if value is not None
+            else {k: v for k, v in good.items() if k != key}
+        )
         np.savez(bad, **changed)
         with pytest.raises(InputError, match=rf"bad\.npz.*{message}"):
             Latents.load(bad)
@@ -257,10 +283,12 @@ def test_npz_files_are_not_trusted(stereo_model: Model, music: Music, tmp_path: 
             Latents.load(bad)
 
 
-# ---- commands --------------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------
 
 
-def test_export_and_import_on_the_command_line(stereo_model: Model, music: Music, tmp_path: Path) -> None:
+def test_export_and_import_on_the_command_line(
+    stereo_model: Model, music: Music, tmp_path: Path
+) -> None:
     data = encode(with_silence(music), 44_100, stereo_model, seed=7, meta=META)
     (stream := tmp_path / "x.rvc").write_bytes(data)
     done = cli("latents", "export", stream, tmp_path / "x.npz")
@@ -284,11 +312,23 @@ def test_export_and_import_on_the_command_line(stereo_model: Model, music: Music
 
 def test_export_of_audio(stereo_model: Model, music: Music, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", music(44_100).T, 44_100, subtype="FLOAT")
-    done = cli("latents", "export", tmp_path / "x.wav", tmp_path / "x.npz", "--dims", 4, "--effort", 0, "--json")
+    done = cli(
+        "latents",
+        "export",
+        tmp_path / "x.wav",
+        tmp_path / "x.npz",
+        "--dims",
+        4,
+        "--effort",
+        0,
+        "--json",
+    )
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["dims"] == 4
     found = Latents.load(tmp_path / "x.npz")
-    assert found.to_stream(stereo_model) == encode(music(44_100), 44_100, stereo_model, dims=4, effort=0)
+    assert found.to_stream(stereo_model) == encode(
+        music(44_100), 44_100, stereo_model, dims=4, effort=0
+    )
 
 
 def test_wrong_calls_are_told(stereo_model: Model, music: Music, tmp_path: Path) -> None:

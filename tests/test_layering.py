@@ -1,6 +1,8 @@
-"""Neither bitstream nor models imports the other or the tool, and looking at a file never loads torch.
+"""Neither bitstream nor models imports the other or the tool, and looking at a file never loads
+torch.
 
-The rooms are found through the imported packages, so the proof holds for a checkout and for an installed wheel.
+The rooms are found through the imported packages, so the proof holds for a checkout and for an
+installed wheel.
 """
 
 import ast
@@ -41,30 +43,44 @@ def tool_sources() -> list[Path]:
 
 
 def imports(code: str) -> Iterator[str]:
-    """Full dotted names imported anywhere in a module; `from a import b` gives a.b; a relative import gives '.'."""
+    """Full dotted names imported anywhere in a module; `from a import b` gives a.b; a relative
+    import gives '.'.
+    """
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield from ("." if node.level else f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (
+                "." if node.level else f"{node.module}.{alias.name}" for alias in node.names
+            )
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in DYNAMIC:
-            yield node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "(computed)"
+            yield (
+                node.args[0].value
+                if node.args and isinstance(node.args[0], ast.Constant)
+                else "(computed)"
+            )
 
 
 def strangers(code: str, allowed: set[str]) -> list[str]:
     """Imports that are neither of the standard library nor within a module of `allowed`."""
 
     def fits(name: str) -> bool:
-        return name.split(".")[0] in STDLIB or any(name == a or name.startswith(a + ".") for a in allowed)
+        return name.split(".")[0] in STDLIB or any(
+            name == a or name.startswith(a + ".") for a in allowed
+        )
 
     return [name for name in imports(code) if not fits(name)]
 
 
 @pytest.mark.parametrize(
-    ("room", "allowed"), [(ravecodec.bitstream, BITSTREAM), (ravecodec.models, MODELS)], ids=["bitstream", "models"]
+    ("room", "allowed"),
+    [(ravecodec.bitstream, BITSTREAM), (ravecodec.models, MODELS)],
+    ids=["bitstream", "models"],
 )
 def test_room_imports_only_what_it_may(room: object, allowed: set[str]) -> None:
-    found = {p.name: bad for p in sources(room) if (bad := strangers(p.read_text("utf-8"), allowed))}
+    found = {
+        p.name: bad for p in sources(room) if (bad := strangers(p.read_text("utf-8"), allowed))
+    }
     assert not found
 
 
@@ -102,7 +118,9 @@ def test_the_proof_sees_a_breach(line: str) -> None:
     assert strangers(line, BITSTREAM)
 
 
-@pytest.mark.parametrize("line", ["import json", "import numpy as np", "from ravecodec import errors, bitstream"])
+@pytest.mark.parametrize(
+    "line", ["import json", "import numpy as np", "from ravecodec import errors, bitstream"]
+)
 def test_the_proof_lets_the_rest_pass(line: str) -> None:
     assert not strangers(line, BITSTREAM)
 
@@ -119,7 +137,17 @@ LOADS_NO_TORCH = "import {}, sys; assert 'torch' not in sys.modules, 'torch was 
     "module",
     [
         f"ravecodec{name}"
-        for name in ("", ".audio", ".batch", ".bitstream", ".cli", ".console", ".examine", ".transcode", ".zoo")
+        for name in (
+            "",
+            ".audio",
+            ".batch",
+            ".bitstream",
+            ".cli",
+            ".console",
+            ".examine",
+            ".transcode",
+            ".zoo",
+        )
     ],
 )
 def test_import_is_cheap(module: str) -> None:

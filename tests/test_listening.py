@@ -1,4 +1,6 @@
-"""The listening test: a kit whose names tell nothing and whose levels are fair, and scores that know whom to trust."""
+"""The listening test: a kit whose names tell nothing and whose levels are fair, and scores that
+know whom to trust.
+"""
 
 import csv
 from collections.abc import Callable
@@ -10,7 +12,16 @@ import soundfile
 
 from ravecodec.errors import FormatError, InputError, OutputError, UsageError
 from ravecodec.evaluate.filters import low_pass
-from ravecodec.evaluate.listening import LOW, MID, REFERENCE, Key, Stimulus, Trial, score_kit, write_kit
+from ravecodec.evaluate.listening import (
+    LOW,
+    MID,
+    REFERENCE,
+    Key,
+    Stimulus,
+    Trial,
+    score_kit,
+    write_kit,
+)
 from ravecodec.evaluate.results import Condition, Item, Results
 
 pyloudnorm = pytest.importorskip("pyloudnorm")
@@ -21,12 +32,18 @@ CONDITIONS = ["codec-q3", "codec-q9"]
 
 def noise(seconds: float = 1.0, channels: int = 1, seed: int = 0) -> np.ndarray:
     """White noise [channels, samples], well below full scale."""
-    return np.random.default_rng(seed).normal(0, 0.05, (channels, round(seconds * RATE))).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .normal(0, 0.05, (channels, round(seconds * RATE)))
+        .astype(np.float32)
+    )
 
 
 def make_results(items: int = 3) -> Results:
     found = [Item(f"song{k}", f"song{k}.wav", 0.0, 1.0, f"{k:02x}", 1, RATE) for k in range(items)]
-    conditions = [Condition(name, "codec", "model", f"Codec {name[-2:]}") for name in [*CONDITIONS, "other"]]
+    conditions = [
+        Condition(name, "codec", "model", f"Codec {name[-2:]}") for name in [*CONDITIONS, "other"]
+    ]
     return Results("r", "", found, conditions, [], [], [], [], {}, [], {})
 
 
@@ -48,7 +65,9 @@ def audio(tmp_path: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def loudness(path: Path) -> float:
@@ -65,7 +84,9 @@ def test_files_tell_nothing_and_the_key_everything(tmp_path: Path, audio: Path):
     assert not [word for word in words if word in config or any(word in name for name in given)]
     assert [trial.item for trial in key.trials.values()] == ["song0", "song1", "song2"]
     for name, trial in key.trials.items():
-        assert sorted(s.condition for s in trial.stimuli.values()) == sorted([REFERENCE, LOW, MID, *CONDITIONS])
+        assert sorted(s.condition for s in trial.stimuli.values()) == sorted(
+            [REFERENCE, LOW, MID, *CONDITIONS]
+        )
         files = {Path(n).stem: data for n, data in given.items() if f"/{name}/" in n}
         assert set(files) == {REFERENCE, *trial.stimuli}
         assert len({len(data) for data in files.values()}) == 1
@@ -85,7 +106,9 @@ def test_every_signal_is_as_loud_as_its_reference(tmp_path: Path, audio: Path):
         wanted = loudness(audio / trial.item / "reference.flac")
         assert loudness(folder / "reference.wav") == pytest.approx(wanted, abs=0.01)
         for code, stimulus in trial.stimuli.items():
-            assert loudness(folder / f"{code}.wav") == pytest.approx(wanted, abs=0.05), stimulus.condition
+            assert loudness(folder / f"{code}.wav") == pytest.approx(wanted, abs=0.05), (
+                stimulus.condition
+            )
             assert stimulus.loudness + stimulus.gain_db == pytest.approx(wanted, abs=0.01)
         gains = {s.condition: s.gain_db for s in trial.stimuli.values()}
         assert gains["codec-q3"] == pytest.approx(12.04, abs=0.3)
@@ -99,7 +122,10 @@ def test_what_would_clip_turns_the_whole_trial_down(tmp_path: Path, audio: Path)
     save(audio, "song1", REFERENCE, 0.9 * np.sign(noise()))
     write_kit(make_results(), audio, tmp_path / "kit", CONDITIONS)
     key = Key.load(tmp_path / "kit" / "key.json")
-    gains = [{s.condition: s.gain_db for s in trial.stimuli.values()}[REFERENCE] for trial in key.trials.values()]
+    gains = [
+        {s.condition: s.gain_db for s in trial.stimuli.values()}[REFERENCE]
+        for trial in key.trials.values()
+    ]
     assert gains[0] == gains[2] == 0
     assert gains[1] < -10
     folder = tmp_path / "kit" / "listeners" / key.test / "trial02"
@@ -123,7 +149,8 @@ def test_all_files_of_a_trial_have_one_form(tmp_path: Path, audio: Path):
     listeners = tmp_path / "kit" / "listeners"
     for trial, channels in (("trial01", 1), ("trial02", 2)):
         forms = {
-            (i.frames, i.channels, i.samplerate, i.subtype) for i in map(soundfile.info, listeners.rglob(f"{trial}/*"))
+            (i.frames, i.channels, i.samplerate, i.subtype)
+            for i in map(soundfile.info, listeners.rglob(f"{trial}/*"))
         }
         assert forms == {(RATE, channels, RATE, "PCM_16")}
 
@@ -136,14 +163,24 @@ def test_the_config_is_what_webmushra_reads(tmp_path: Path, audio: Path):
     assert config["testId"] == key.test
     welcome, volume, (order, *trials), finish = config["pages"]
     assert (welcome["type"], volume["type"], order) == ("generic", "volume", "random")
-    assert (finish["type"], finish["writeResults"], finish["showResults"]) == ("finish", True, False)
+    assert (finish["type"], finish["writeResults"], finish["showResults"]) == (
+        "finish",
+        True,
+        False,
+    )
     assert [field["name"] for field in finish["questionnaire"]] == ["listener"]
     assert [page["id"] for page in trials] == list(key.trials)
     for page in trials:
         stimuli = key.trials[page["id"]].stimuli
         named = {stimuli[code].condition for code in page["stimuli"]}
-        assert named == {LOW, MID, *CONDITIONS}, "webMUSHRA adds the hidden reference and must not get it twice"
-        assert (page["type"], page["createAnchor35"], page["showConditionNames"]) == ("mushra", False, False)
+        assert named == {LOW, MID, *CONDITIONS}, (
+            "webMUSHRA adds the hidden reference and must not get it twice"
+        )
+        assert (page["type"], page["createAnchor35"], page["showConditionNames"]) == (
+            "mushra",
+            False,
+            False,
+        )
         for path in [page["reference"], *page["stimuli"].values(), volume["stimulus"]]:
             assert (tmp_path / "kit" / "listeners" / Path(path).relative_to("configs")).is_file()
 
@@ -164,7 +201,9 @@ def test_the_same_call_writes_the_same_bytes_and_the_seed_other_names(tmp_path: 
         ([], "0 conditions for a listening test, expected 1 to 9"),
     ],
 )
-def test_conditions_must_make_a_test(tmp_path: Path, audio: Path, conditions: list[str], match: str):
+def test_conditions_must_make_a_test(
+    tmp_path: Path, audio: Path, conditions: list[str], match: str
+):
     with pytest.raises(UsageError, match=match):
         write_kit(make_results(), audio, tmp_path / "kit", conditions)
 
@@ -207,7 +246,9 @@ def test_the_anchors_meet_the_mask_and_come_in_time(hertz: int):
 def make_key(folder: Path, trials: int = 6) -> Path:
     stimuli = [REFERENCE, LOW, MID, "x"]
     entries = {
-        f"trial{t:02d}": Trial(f"song{t}", {f"code{t}{n}": Stimulus(n, -23.0, 0.0) for n in stimuli})
+        f"trial{t:02d}": Trial(
+            f"song{t}", {f"code{t}{n}": Stimulus(n, -23.0, 0.0) for n in stimuli}
+        )
         for t in range(trials)
     }
     path = folder / "key.json"
@@ -216,9 +257,15 @@ def make_key(folder: Path, trials: int = 6) -> Path:
 
 
 def answers(
-    folder: Path, listeners: dict[str, Callable[[str, int], float]], trials: int = 6, *, turned: bool = False
+    folder: Path,
+    listeners: dict[str, Callable[[str, int], float]],
+    trials: int = 6,
+    *,
+    turned: bool = False,
 ) -> Path:
-    """mushra.csv as webMUSHRA's write.php makes it, the reference under its own name; `turned`: columns in reverse."""
+    """mushra.csv as webMUSHRA's write.php makes it, the reference under its own name; `turned`:
+    columns in reverse.
+    """
     columns = ["session_test_id", "listener", "age", "trial_id", "rating_stimulus", "rating_score"]
     columns = [*columns, "rating_time", "rating_comment"]
     path = folder / "mushra.csv"
@@ -229,7 +276,16 @@ def answers(
             for t in range(trials):
                 for n in (MID, REFERENCE, "x", LOW):
                     code = REFERENCE if n == REFERENCE else f"code{t}{n}"
-                    row = ["test-1", who, "30", f"trial{t:02d}", code, score(n, t), str(1000 + t), ""]
+                    row = [
+                        "test-1",
+                        who,
+                        "30",
+                        f"trial{t:02d}",
+                        code,
+                        score(n, t),
+                        str(1000 + t),
+                        "",
+                    ]
                     writer.writerow(row[::-1] if turned else row)
     return path
 
@@ -241,7 +297,11 @@ def steady(x: float, reference: float = 100, mid: float = 50) -> Callable[[str, 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_scores_are_means_over_listeners_with_their_interval(tmp_path: Path, turned: bool):
-    listeners = {"Ann": steady(60), "Bob": lambda n, t: 65.0 + 2 * t if n == "x" else steady(0)(n, t), "Cy": steady(80)}
+    listeners = {
+        "Ann": steady(60),
+        "Bob": lambda n, t: 65.0 + 2 * t if n == "x" else steady(0)(n, t),
+        "Cy": steady(80),
+    }
     scores = score_kit(make_key(tmp_path), answers(tmp_path, listeners, turned=turned))
     x = scores.conditions["x"]  # of 60, 70, 80: t(0.975, 2) = 4.30265, deviation 10, root of 3
     assert (x.mean, x.n) == (70, 3)
@@ -262,10 +322,15 @@ def test_scores_are_means_over_listeners_with_their_interval(tmp_path: Path, tur
             lambda n, t: 89.0 if n == REFERENCE and t < 4 else steady(0)(n, t),
             "the hidden reference below 90 in 4 of 20",
         ),
-        (lambda n, t: 91.0 if n == MID and t < 4 else steady(0)(n, t), "the 7 kHz anchor above 90 in 4 of 20"),
+        (
+            lambda n, t: 91.0 if n == MID and t < 4 else steady(0)(n, t),
+            "the 7 kHz anchor above 90 in 4 of 20",
+        ),
     ],
 )
-def test_post_screening_drops_above_15_percent_of_trials_and_not_at_it(tmp_path: Path, deaf, why: str):
+def test_post_screening_drops_above_15_percent_of_trials_and_not_at_it(
+    tmp_path: Path, deaf, why: str
+):
     almost = {REFERENCE: 89.0, MID: 91.0}
     listeners = {
         "deaf": deaf,
@@ -289,7 +354,9 @@ def test_without_listeners_there_are_no_scores(tmp_path: Path):
     key = make_key(tmp_path)
     with pytest.raises(InputError, match="no listeners"):
         score_kit(key, answers(tmp_path, {}))
-    with pytest.raises(InputError, match=r"none of 1 listeners .*hidden reference below 90 in 6 of 6"):
+    with pytest.raises(
+        InputError, match=r"none of 1 listeners .*hidden reference below 90 in 6 of 6"
+    ):
         score_kit(key, answers(tmp_path, {"Ann": steady(60, reference=10)}))
     with pytest.raises(InputError, match="cannot be read"):
         score_kit(key, tmp_path / "missing.csv")
@@ -324,7 +391,9 @@ def test_a_signal_without_a_score_is_named(tmp_path: Path):
         score_kit(make_key(tmp_path), path)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"format": "ravecodec-evaluation", "version": 1}', "[1]"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"format": "ravecodec-evaluation", "version": 1}', "[1]"]
+)
 def test_only_a_key_is_a_key(tmp_path: Path, text: str):
     (tmp_path / "key.json").write_text(text)
     with pytest.raises(FormatError):
@@ -339,11 +408,24 @@ def test_answers_to_a_written_kit_are_scored(tmp_path: Path, audio: Path):
     given = {REFERENCE: 97, LOW: 15, MID: 45, "codec-q3": 55, "codec-q9": 75}
     with (tmp_path / "mushra.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["session_test_id", "listener", "trial_id", "rating_stimulus", "rating_score", "rating_time"])
+        writer.writerow(
+            [
+                "session_test_id",
+                "listener",
+                "trial_id",
+                "rating_stimulus",
+                "rating_score",
+                "rating_time",
+            ]
+        )
         for who in ("1", "2"):
             for page in config["pages"][2][1:]:
                 for code in [*page["stimuli"], REFERENCE]:
-                    condition = key.trials[page["id"]].stimuli[code].condition if code != REFERENCE else REFERENCE
+                    condition = (
+                        key.trials[page["id"]].stimuli[code].condition
+                        if code != REFERENCE
+                        else REFERENCE
+                    )
                     writer.writerow([config["testId"], who, page["id"], code, given[condition], 9])
     scores = score_kit(tmp_path / "kit" / "key.json", tmp_path / "mushra.csv")
     assert {name: interval.mean for name, interval in scores.conditions.items()} == given

@@ -1,4 +1,6 @@
-"""The losses of both stages: what they say about equal, silent and hard signals, and their values by hand."""
+"""The losses of both stages: what they say about equal, silent and hard signals, and their values
+by hand.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -41,7 +43,9 @@ def mel(target: Tensor, output: Tensor) -> Tensor:
 BOTH = pytest.mark.parametrize("distance", [paper, stereo, mel])
 
 
-def plain_scale(target: Tensor, output: Tensor, window: int, floor: float, weights: Tensor, sides: bool) -> Tensor:
+def plain_scale(
+    target: Tensor, output: Tensor, window: int, floor: float, weights: Tensor, sides: bool
+) -> Tensor:
     """`losses.spectral_distance` as it is defined, for autograd to differentiate."""
 
     def magnitudes(audio: Tensor) -> Tensor:
@@ -65,7 +69,12 @@ def hard_signals() -> dict[str, Tensor]:
     square = torch.sign(torch.sin(2 * torch.pi * 100 / 48000 * torch.arange(SAMPLES) + 0.1))
     impulse = torch.zeros(SAMPLES)
     impulse[SAMPLES // 2] = 1
-    signals = {"silence": torch.zeros(SAMPLES), "dc": torch.ones(SAMPLES), "square": square, "impulse": impulse}
+    signals = {
+        "silence": torch.zeros(SAMPLES),
+        "dc": torch.ones(SAMPLES),
+        "square": square,
+        "impulse": impulse,
+    }
     return {name: signal.expand(2, 2, SAMPLES).clone() for name, signal in signals.items()}
 
 
@@ -81,7 +90,9 @@ def test_equal_signals_are_at_distance_zero(distance: Distance) -> None:
 @BOTH
 @pytest.mark.parametrize("target", HARD)
 @pytest.mark.parametrize("output", HARD)
-def test_hard_signals_give_finite_losses_and_gradients(distance: Distance, target: str, output: str) -> None:
+def test_hard_signals_give_finite_losses_and_gradients(
+    distance: Distance, target: str, output: str
+) -> None:
     heard = HARD[output].clone().requires_grad_()
     loss = distance(HARD[target], heard)
     loss.backward()
@@ -106,7 +117,9 @@ def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> No
     audio = noise()
     assert float(distance(audio, -audio)) < 1e-4
     louder = float(distance(audio, 2 * audio))
-    linear = {paper: len(WINDOWS), stereo: 1, mel: 0}[distance]  # paper: a sum over scales; stereo: a mean
+    linear = {paper: len(WINDOWS), stereo: 1, mel: 0}[
+        distance
+    ]  # paper: a sum over scales; stereo: a mean
     assert louder == pytest.approx(linear + max(1, linear) * np.log(2), rel=0.02)
 
 
@@ -116,10 +129,15 @@ def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> No
 def test_the_written_gradient_is_the_one_of_the_definition(
     monkeypatch: pytest.MonkeyPatch, sides: bool, window: int, chunk: int
 ) -> None:
-    """In float64, for two items that differ and that no number of windows fills, cut into chunks of any size."""
+    """In float64, for two items that differ and that no number of windows fills, cut into chunks of
+    any size.
+    """
     monkeypatch.setattr(losses, "CHUNK", chunk)
     samples = SAMPLES - 100 if chunk > 1 else 2 * window + 7
-    target, output = (noise(seed).double()[..., :samples] * torch.tensor([1.0, 0.01])[:, None, None] for seed in (0, 1))
+    target, output = (
+        noise(seed).double()[..., :samples] * torch.tensor([1.0, 0.01])[:, None, None]
+        for seed in (0, 1)
+    )
     weights = losses.mel_weights(window, 48000, target.device).double()
     results = []
     for distance in (plain_scale, losses.spectral_distance):
@@ -172,9 +190,13 @@ def test_kl_in_bits_is_torchs_in_nats() -> None:
     random = torch.Generator().manual_seed(0)
     mean = torch.randn(3, 5, 7, generator=random)
     spread = torch.rand(3, 5, 7, generator=random) + 0.05
-    wanted = kl_divergence(Normal(mean, spread), Normal(torch.zeros(()), torch.ones(()))).mean((0, 2)) / np.log(2)
+    wanted = kl_divergence(Normal(mean, spread), Normal(torch.zeros(()), torch.ones(()))).mean(
+        (0, 2)
+    ) / np.log(2)
     assert torch.allclose(losses.kl_bits(mean, spread), wanted, atol=1e-5)
-    assert losses.kl_bits(torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert losses.kl_bits(torch.zeros(1, 2, 3), torch.ones(1, 2, 3)).tolist() == pytest.approx(
+        [0, 0], abs=1e-6
+    )
 
 
 def test_hinge_by_hand() -> None:
@@ -193,15 +215,21 @@ def test_feature_matching_by_hand() -> None:
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_feature_matching_has_the_gradient_of_its_definition_in_the_layout_of_the_features(last: bool) -> None:
+def test_feature_matching_has_the_gradient_of_its_definition_in_the_layout_of_the_features(
+    last: bool,
+) -> None:
     layout = torch.channels_last if last else torch.contiguous_format
     random = torch.Generator().manual_seed(0)
-    real, fake = (torch.randn(2, 3, 5, 7, generator=random).to(memory_format=layout) for _ in range(2))
+    real, fake = (
+        torch.randn(2, 3, 5, 7, generator=random).to(memory_format=layout) for _ in range(2)
+    )
     slopes = []
     for plain in (True, False):
         x = fake.clone().requires_grad_()
         loss = (real - x).abs().mean() / (real.abs().mean() + 1e-4)
-        (slope,) = torch.autograd.grad(loss if plain else losses.feature_matching([[real]], [[x]]), x)
+        (slope,) = torch.autograd.grad(
+            loss if plain else losses.feature_matching([[real]], [[x]]), x
+        )
         slopes.append(slope)
     assert torch.allclose(*slopes)
     assert slopes[1].is_contiguous(memory_format=layout)
@@ -235,7 +263,9 @@ def test_discriminators_are_finite_on_hard_signals(kind: str, name: str) -> None
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_what_repeats_every_period_fills_columns(period: int) -> None:
-    wave = torch.arange(1.0, period + 1).repeat(1, 1, 40)[..., : 40 * period - 1]  # the last sample is missing
+    wave = torch.arange(1.0, period + 1).repeat(1, 1, 40)[
+        ..., : 40 * period - 1
+    ]  # the last sample is missing
     view = PeriodDiscriminator(1, (64,)).views(wave)[PERIODS.index(period)]
     assert view.shape == (1, 1, 40, period)
     assert torch.equal(view[0, 0, :-1], torch.arange(1.0, period + 1).expand(39, period))
@@ -269,7 +299,9 @@ def test_a_discriminator_learns_to_tell_noise_from_tone(kind: str) -> None:
     tone = 0.1 * torch.sin(2 * torch.pi * 440 / 48000 * torch.arange(2048)).expand(2, 2, 2048)
     history = []
     for step in range(12):
-        pair = [[features[-1] for features in discriminator(x)] for x in (tone, noise(step)[..., :2048])]
+        pair = [
+            [features[-1] for features in discriminator(x)] for x in (tone, noise(step)[..., :2048])
+        ]
         loss = losses.discriminator_hinge(*pair)
         history.append(loss.item())
         optimiser.zero_grad()

@@ -12,7 +12,12 @@ import ravecodec
 from ravecodec.cli import main
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
-WITHOUT_EXAMPLES = {"ravecodec latents", "ravecodec model", "ravecodec model list", "ravecodec model show"}
+WITHOUT_EXAMPLES = {
+    "ravecodec latents",
+    "ravecodec model",
+    "ravecodec model list",
+    "ravecodec model show",
+}
 
 
 def call(*args: str) -> Result:
@@ -54,7 +59,10 @@ def all_words(option: click.Option) -> list[str]:
 def words(command: click.Command) -> set[str]:
     """Options in all their spellings."""
     return {
-        word for parameter in command.params if isinstance(parameter, click.Option) for word in all_words(parameter)
+        word
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for word in all_words(parameter)
     }
 
 
@@ -76,7 +84,9 @@ def test_help_explains_every_option_and_has_examples(name: str) -> None:
     assert done.exit_code == 0
     assert words(COMMANDS[name]) <= set(re.findall(r"(?<!\w)--?\w[\w-]*", done.stdout))
     for parameter in COMMANDS[name].params:
-        assert isinstance(parameter, click.Argument) or parameter.help, f"{parameter.name} has no help"
+        assert isinstance(parameter, click.Argument) or parameter.help, (
+            f"{parameter.name} has no help"
+        )
     assert ("Examples:" in done.stdout) == (name not in WITHOUT_EXAMPLES)
 
 

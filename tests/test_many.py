@@ -1,4 +1,6 @@
-"""Many files in one call: names, what is refused, one bad file among good ones, and calls that are interrupted."""
+"""Many files in one call: names, what is refused, one bad file among good ones, and calls that are
+interrupted.
+"""
 
 import hashlib
 import json
@@ -49,7 +51,9 @@ def good(line: str) -> Result:
 
 def tree(folder: str | Path = ".") -> dict[str, bytes]:
     """Every file in and below a folder, manifests excepted."""
-    files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != batch.MANIFEST]
+    files = [
+        path for path in Path(folder).rglob("*") if path.is_file() and path.name != batch.MANIFEST
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -59,12 +63,16 @@ def records(path: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with music/{1.wav,2.flac,sub/3.wav} of different lengths and things that are no audio."""
+    """The current folder, with music/{1.wav,2.flac,sub/3.wav} of different lengths and things that
+    are no audio.
+    """
     monkeypatch.chdir(tmp_path)
     Path("music/sub").mkdir(parents=True)
     for number, name in enumerate(("1.wav", "2.flac", "sub/3.wav")):
         channels = 1 + number % 2
-        soundfile.write(f"music/{name}", music(9_000 + 1_000 * number, channels, RATE, number).T, RATE)
+        soundfile.write(
+            f"music/{name}", music(9_000 + 1_000 * number, channels, RATE, number).T, RATE
+        )
     Path("music/notes.txt").write_text("no audio")
     Path("music/.hidden.wav").write_bytes(b"no audio")
     Path("music/.git").mkdir()
@@ -72,10 +80,12 @@ def folder(tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-# ---- there and back --------------------------------------------------------------------------------------------------
+# ---- there and back ------------------------------------------------------------------------------
 
 
-def test_folders_keep_their_structure_and_every_file_is_what_a_call_of_its_own_makes(folder: Path) -> None:
+def test_folders_keep_their_structure_and_every_file_is_what_a_call_of_its_own_makes(
+    folder: Path,
+) -> None:
     done = good("encode -r music -o out --seed 3")
     names = {"1.rvc": "1.wav", "2.rvc": "2.flac", "sub/3.rvc": "sub/3.wav"}
     assert set(tree("out")) == set(names)
@@ -88,7 +98,11 @@ def test_folders_keep_their_structure_and_every_file_is_what_a_call_of_its_own_m
     assert set(tree("back")) == {"1.flac", "2.flac", "sub/3.flac"}
     for made, source in names.items():
         before, after = soundfile.info(f"music/{source}"), soundfile.info(f"back/{made[:-4]}.flac")
-        assert (before.frames, before.samplerate, before.channels) == (after.frames, after.samplerate, after.channels)
+        assert (before.frames, before.samplerate, before.channels) == (
+            after.frames,
+            after.samplerate,
+            after.channels,
+        )
         good(f"decode out/{made} alone.flac -f")
         assert Path("alone.flac").read_bytes() == Path(f"back/{made[:-4]}.flac").read_bytes()
 
@@ -118,9 +132,15 @@ def test_one_input_with_output(folder: Path) -> None:
 def test_info_and_verify_go_through_folders(folder: Path) -> None:
     good("encode -r music -o out")
     info, verify = good("info -r out"), good("verify -r out")
-    assert [line.split(": ")[0] for line in info.stdout.splitlines()] == ["out/1.rvc", "out/2.rvc", "out/sub/3.rvc"]
+    assert [line.split(": ")[0] for line in info.stdout.splitlines()] == [
+        "out/1.rvc",
+        "out/2.rvc",
+        "out/sub/3.rvc",
+    ]
     assert verify.stdout.count(": ok, ") == 3
-    assert info.stderr.startswith("ravecodec: 3 of 3 files; ") and verify.stderr.startswith("ravecodec: 3 of 3 files; ")
+    assert info.stderr.startswith("ravecodec: 3 of 3 files; ") and verify.stderr.startswith(
+        "ravecodec: 3 of 3 files; "
+    )
     Path("out/2.rvc").write_bytes(Path("out/2.rvc").read_bytes()[:-1])
     done = call("verify -r out")
     assert (done.exit_code, done.stdout.count(": ok, ")) == (6, 2)
@@ -138,20 +158,28 @@ def test_json_is_one_object_per_line_and_the_totals_are_their_sum(folder: Path) 
         *files, last = [json.loads(each) for each in done.stdout.splitlines()]
         streams = [each["summary"]["stream"] for each in files if each["verdict"] == "done"]
         totals = last["totals"]
-        assert (totals["files"], totals["done"], totals["failed"]) == (len(files), 3, len(files) - 3)
+        assert (totals["files"], totals["done"], totals["failed"]) == (
+            len(files),
+            3,
+            len(files) - 3,
+        )
         assert totals["bytes"] == sum(stream["total_bytes"] for stream in streams)
-        assert totals["audio_seconds"] == pytest.approx(sum(stream["duration"] for stream in streams))
+        assert totals["audio_seconds"] == pytest.approx(
+            sum(stream["duration"] for stream in streams)
+        )
         assert totals["kbps"] == pytest.approx(totals["bytes"] * 8 / 1000 / totals["audio_seconds"])
         for each in files:
             data = Path(each["output"]).read_bytes() if each["verdict"] == "done" else b""
             assert each["sha256"] == (hashlib.sha256(data).hexdigest() if data else "")
     for command in ("info", "verify"):
-        *files, last = [json.loads(each) for each in good(f"{command} -r out --json").stdout.splitlines()]
+        *files, last = [
+            json.loads(each) for each in good(f"{command} -r out --json").stdout.splitlines()
+        ]
         assert [each["name"] for each in files] == ["out/1.rvc", "out/2.rvc", "out/sub/3.rvc"]
         assert last["totals"]["bytes"] == sum(each["stream"]["total_bytes"] for each in files)
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 REFUSED = {
     "encode music/1.wav new.wav": (2, "`ravecodec encode music/1.wav -o NAME.rvc`"),
@@ -205,10 +233,16 @@ def test_what_is_not_certain_is_refused_with_the_call_that_is(folder: Path) -> N
         assert not Path("new").exists()
 
 
-def test_outputs_that_would_collide_are_refused_before_anything_is_written(folder: Path, music: Music) -> None:
+def test_outputs_that_would_collide_are_refused_before_anything_is_written(
+    folder: Path, music: Music
+) -> None:
     soundfile.write("music/sub/3.flac", music(9_000, 1, RATE).T, RATE)
     before = tree()
-    for line in ("encode -r music -o out", "encode -r music", "encode music/sub/3.flac music/sub/3.wav"):
+    for line in (
+        "encode -r music -o out",
+        "encode -r music",
+        "encode music/sub/3.flac music/sub/3.wav",
+    ):
         done = call(line)
         assert done.exit_code == 2
         assert "music/sub/3.flac and music/sub/3.wav would both become " in done.stderr
@@ -219,7 +253,7 @@ def test_outputs_that_would_collide_are_refused_before_anything_is_written(folde
     good("encode music/2.flac other/2.wav")
 
 
-# ---- one bad file ----------------------------------------------------------------------------------------------------
+# ---- one bad file --------------------------------------------------------------------------------
 
 
 def test_a_bad_file_does_not_stop_the_others_and_is_listed_at_the_end(folder: Path) -> None:
@@ -232,7 +266,10 @@ def test_a_bad_file_does_not_stop_the_others_and_is_listed_at_the_end(folder: Pa
     assert head == "ravecodec: 2 of 5 files failed:"
     assert "music/0.wav" in first and "music/1b.wav" in second
     quiet = call("encode -r music -o out -q")
-    assert [line.split(":")[2].strip() for line in quiet.stderr.splitlines()] == ["music/0.wav", "music/1b.wav"]
+    assert [line.split(":")[2].strip() for line in quiet.stderr.splitlines()] == [
+        "music/0.wav",
+        "music/1b.wav",
+    ]
     Path("music/sub/0.rvc").write_bytes(b"RVC")
     done = call("encode music/0.wav music/1.wav music/2.flac missing.wav -o out --no-manifest")
     assert done.exit_code == 1  # two cannot be read (3), two exist already (8)
@@ -251,7 +288,7 @@ def test_damage_that_is_concealed_is_told_and_remembered(folder: Path) -> None:
         assert set(tree("held")) == {"1.wav", "2.wav", "sub/3.wav"}
 
 
-# ---- habits ----------------------------------------------------------------------------------------------------------
+# ---- habits --------------------------------------------------------------------------------------
 
 
 def test_inputs_are_removed_after_a_verified_encode_and_not_before(
@@ -259,7 +296,10 @@ def test_inputs_are_removed_after_a_verified_encode_and_not_before(
 ) -> None:
     good("encode music/1.wav one.rvc --rm -k")  # the last one counts
     good("encode music/1.wav --rm")
-    assert not Path("music/1.wav").exists() and Path("music/1.rvc").read_bytes() == Path("one.rvc").read_bytes()
+    assert (
+        not Path("music/1.wav").exists()
+        and Path("music/1.rvc").read_bytes() == Path("one.rvc").read_bytes()
+    )
     soundfile.write("music/4.wav", np.full(100, np.nan), RATE, subtype="FLOAT")
     Path("out/sub").mkdir(parents=True)
     Path("out/sub/3.rvc").write_bytes(b"old")
@@ -304,7 +344,7 @@ def test_every_format_that_is_listed_can_be_written_and_read(folder: Path) -> No
     assert "ravecodec[formats]" in shown
 
 
-# ---- what exists already ---------------------------------------------------------------------------------------------
+# ---- what exists already -------------------------------------------------------------------------
 
 
 def test_skip_existing_and_newer(folder: Path) -> None:
@@ -339,11 +379,14 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(folder: Path) -> None:
     assert "music/sub/3.wav would become out/sub/3.rvc" in done.stderr
     assert "out/2.rvc: exists already" in done.stderr
     assert "would become out/2.rvc" not in done.stderr
-    *files, _ = [json.loads(each) for each in call("encode -r music -o out --dry-run --json").stdout.splitlines()]
+    *files, _ = [
+        json.loads(each)
+        for each in call("encode -r music -o out --dry-run --json").stdout.splitlines()
+    ]
     assert [each["verdict"] for each in files] == ["failed", "planned", "failed", "planned"]
 
 
-# ---- the manifest ----------------------------------------------------------------------------------------------------
+# ---- the manifest --------------------------------------------------------------------------------
 
 
 def test_the_manifest_has_all_of_every_file(folder: Path) -> None:
@@ -364,7 +407,9 @@ def test_the_manifest_has_all_of_every_file(folder: Path) -> None:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The inputs that are encoded, in order; at one called STOP the user presses Ctrl-C when its output is in place."""
+    """The inputs that are encoded, in order; at one called STOP the user presses Ctrl-C when its
+    output is in place.
+    """
     seen: list[str] = []
     whole = batch.encode_file
 
@@ -380,7 +425,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield seen
 
 
-def test_an_interrupted_call_goes_on(folder: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_call_goes_on(
+    folder: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     good("encode -r music -o whole")
     everything, expected = list(encoded), tree("whole")
     for stop in everything:
@@ -420,7 +467,9 @@ def test_what_was_there_before_an_interrupted_call_is_never_replaced_by_the_next
     assert set(tree("out")) == {"1.rvc", "2.rvc", "sub/3.rvc"}
 
 
-def test_only_what_the_same_call_made_of_the_same_file_is_done(folder: Path, encoded: list[str]) -> None:
+def test_only_what_the_same_call_made_of_the_same_file_is_done(
+    folder: Path, encoded: list[str]
+) -> None:
     good("encode -r music -o out")
     for line in (
         "encode -r music -o out --step 5",
@@ -444,7 +493,7 @@ def test_only_what_the_same_call_made_of_the_same_file_is_done(folder: Path, enc
     assert "music/2.flac: skipped, moved/2.rvc" in call("encode -r music -o moved").stderr
 
 
-# ---- processes -------------------------------------------------------------------------------------------------------
+# ---- processes -----------------------------------------------------------------------------------
 
 POOL = """
 import os, signal, sys, time
@@ -471,9 +520,11 @@ if __name__ == "__main__":
     assert begun == tasks
     assert sorted(task for task, _ in found) == sorted(tasks)
     died = sorted(str(result) for _, result in found if isinstance(result, Died))
-    assert died == ["its process ended with exit status 3"] + ["its process was ended by SIGKILL"] * 2, died
+    killed = ["its process was ended by SIGKILL"] * 2
+    assert died == ["its process ended with exit status 3", *killed], died
     done = [(task, *result) for task, result in found if not isinstance(result, Died)]
-    assert all(upper == task.upper() and pid != os.getpid() and threads == "1" for task, upper, pid, threads in done)
+    assert all(upper == task.upper() and threads == "1" for task, upper, _, threads in done)
+    assert all(pid != os.getpid() for _, _, pid, _ in done)
     here = list(run_tasks(Work(), ["a"], jobs=1))
     assert here[0][1][1] == os.getpid()
     try:
@@ -488,19 +539,36 @@ if __name__ == "__main__":
 def test_the_death_of_a_process_costs_its_task_and_no_other(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(POOL)
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_several_processes_make_the_same_and_ctrl_c_leaves_no_half_file(folder: Path, music: Music) -> None:
+def test_several_processes_make_the_same_and_ctrl_c_leaves_no_half_file(
+    folder: Path, music: Music
+) -> None:
     for number in range(4):
         soundfile.write(f"music/long{number}.wav", music(30 * RATE, 2, RATE, number).T, RATE)
-    command = [sys.executable, "-m", "ravecodec", "encode", "-r", "music", "-o", "out", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "ravecodec",
+        "encode",
+        "-r",
+        "music",
+        "-o",
+        "out",
+        "--jobs",
+        "2",
+    ]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     for _ in range(6000):
-        if any(path.name.endswith(".part") and "long" in path.name for path in Path().glob("out/.*")):
+        if any(
+            path.name.endswith(".part") and "long" in path.name for path in Path().glob("out/.*")
+        ):
             break
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGINT)
@@ -516,7 +584,7 @@ def test_several_processes_make_the_same_and_ctrl_c_leaves_no_half_file(folder: 
     assert len(tree("out")) == 7
 
 
-# ---- progress --------------------------------------------------------------------------------------------------------
+# ---- progress ------------------------------------------------------------------------------------
 
 
 def test_progress_over_all_files_counts_bytes(

@@ -144,7 +144,9 @@ def test_a_missing_extra_is_named(monkeypatch):
         zimtohrli(np.zeros(10), np.zeros(10), RATE)
 
 
-@pytest.mark.parametrize(("module", "measure"), [("zimtohrli", zimtohrli), ("visqol", visqol_audio)])
+@pytest.mark.parametrize(
+    ("module", "measure"), [("zimtohrli", zimtohrli), ("visqol", visqol_audio)]
+)
 def test_what_is_too_short_never_reaches_a_library(monkeypatch, module, measure):
     """Zimtohrli damages its memory on 60 ms, ViSQOL needs 45 frames: neither may be called."""
     monkeypatch.setitem(sys.modules, module, object())
@@ -154,6 +156,11 @@ def test_what_is_too_short_never_reaches_a_library(monkeypatch, module, measure)
 
 def test_metrics_do_not_import_torch_or_the_extra():
     heavy = "('torch', 'visqol', 'zimtohrli', 'scipy', 'pyloudnorm', 'pystoi')"
-    code = f"import sys, ravecodec.evaluate.measures.scores; print([name for name in {heavy} if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home())
+    code = (
+        f"import sys, ravecodec.evaluate.measures.scores; print([name for name in {heavy} if name "
+        "in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.home()
+    )
     assert result.stdout.strip() == "[]"

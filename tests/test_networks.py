@@ -1,4 +1,6 @@
-"""Both families behind one interface: sizes, shapes, the reach they claim and the one they have, chunked == whole."""
+"""Both families behind one interface: sizes, shapes, the reach they claim and the one they have,
+chunked == whole.
+"""
 
 import numpy as np
 import pytest
@@ -40,7 +42,9 @@ CONFIGS = {
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def network(request: pytest.FixtureRequest) -> Rave:
-    """An untrained network in eval mode whose batch norms hold statistics and whose heads are loud."""
+    """An untrained network in eval mode whose batch norms hold statistics and whose heads are
+    loud.
+    """
     torch.manual_seed(1)
     model = Rave(CONFIGS[request.param])
     if isinstance(model.generator, istft.IstftGenerator):
@@ -69,7 +73,10 @@ def close(a: Tensor, b: Tensor) -> bool:
 def test_the_paper_preset_has_the_size_of_the_paper() -> None:
     config = ModelConfig()
     model = Rave(config)
-    count = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("encoder", "generator")}
+    count = {
+        part: sum(p.numel() for p in getattr(model, part).parameters())
+        for part in ("encoder", "generator")
+    }
     assert sum(count.values()) == pytest.approx(17.6e6, rel=0.01)
     assert count["encoder"] == pytest.approx(4.8e6, rel=0.01)
     assert count["generator"] == pytest.approx(12.8e6, rel=0.01)
@@ -120,7 +127,9 @@ def test_a_batch_is_its_items(network: Rave) -> None:
         both = network.decode(mean, clock)
         for i in range(2):
             assert close(network.encode(audio[i : i + 1])[0], mean[i : i + 1])
-            single = network.decode(mean[i : i + 1], Clock(clock.frame[i : i + 1], clock.seed[i : i + 1]))
+            single = network.decode(
+                mean[i : i + 1], Clock(clock.frame[i : i + 1], clock.seed[i : i + 1])
+            )
             assert close(single, both[i : i + 1])
 
 
@@ -143,7 +152,9 @@ def test_silence_and_full_scale_give_finite_results(network: Rave) -> None:
 
 def touched(gradient: Tensor, hop: int) -> list[int]:
     """Frames of [1, rows, frames * hop] where a gradient is not exactly zero."""
-    return gradient.abs().reshape(gradient.shape[1], -1, hop).amax((0, 2)).nonzero().flatten().tolist()
+    return (
+        gradient.abs().reshape(gradient.shape[1], -1, hop).amax((0, 2)).nonzero().flatten().tolist()
+    )
 
 
 def measured(frames: list[int], middle: int) -> Reach:
@@ -187,14 +198,18 @@ def test_encoding_in_windows_is_encoding_the_whole(network: Rave) -> None:
 
 @pytest.mark.parametrize("origin", [0, 123_456])
 def test_decoding_in_windows_is_decoding_the_whole(network: Rave, origin: int) -> None:
-    """Noise and phases included: they depend on the absolute frame, not on where a window begins."""
+    """Noise and phases included: they depend on the absolute frame, not on where a window
+    begins.
+    """
     reach, hop = network.decoder_reach, network.config.hop
     z = noise_latents(network, reach.past + 2 * BLOCK + reach.future)
     with torch.no_grad():
         whole = network.decode(z, Clock.at(origin, seed=9))
         for start in (reach.past, reach.past + BLOCK):
             begin = start - reach.past
-            part = network.decode(z[..., begin : start + BLOCK + reach.future], Clock.at(origin + begin, seed=9))
+            part = network.decode(
+                z[..., begin : start + BLOCK + reach.future], Clock.at(origin + begin, seed=9)
+            )
             part = part[..., reach.past * hop : (reach.past + BLOCK) * hop]
             assert close(part, whole[..., start * hop : (start + BLOCK) * hop])
 
@@ -211,7 +226,10 @@ def test_noise_depends_on_seed_and_place(network: Rave) -> None:
 
 
 def test_sample_posterior() -> None:
-    mean, spread = torch.full((1, 2, 50_000), 3.0), torch.tensor([0.5, 2.0])[None, :, None].expand(1, 2, 50_000)
+    mean, spread = (
+        torch.full((1, 2, 50_000), 3.0),
+        torch.tensor([0.5, 2.0])[None, :, None].expand(1, 2, 50_000),
+    )
     drawn = sample_posterior(mean, spread, torch.Generator().manual_seed(4))
     assert drawn.mean((0, 2)).tolist() == pytest.approx([3, 3], abs=0.05)
     assert drawn.std((0, 2)).tolist() == pytest.approx([0.5, 2], rel=0.02)
@@ -226,7 +244,9 @@ def spectrum(audio: Tensor) -> np.ndarray:
 
 @pytest.mark.parametrize("line", [0, 20, 47, 80, 127])
 def test_a_line_that_stays_on_is_a_pure_tone_of_its_amplitude(line: int) -> None:
-    """Through overlapping windows, frames and band edges: one peak, 60 dB above everything 50 Hz away."""
+    """Through overlapping windows, frames and band edges: one peak, 60 dB above everything 50 Hz
+    away.
+    """
     config = CONFIGS["spectral-2048"]
     frames = 24
     amplitude = torch.zeros(1, 1, config.lines, frames * istft.LINE_COLUMNS)
@@ -261,13 +281,18 @@ def test_flat_noise_is_white_and_as_loud_as_it_says(channels: int) -> None:
     share = torch.stack([part.mean() for part in power.chunk(24)]) / power.mean()
     assert float(share.min()) > 0.75 and float(share.max()) < 1.25
     if channels == 2:
-        assert abs(float(torch.corrcoef(audio)[0, 1])) < 0.05  # source and side are independent: wide
+        assert (
+            abs(float(torch.corrcoef(audio)[0, 1])) < 0.05
+        )  # source and side are independent: wide
 
 
 @pytest.mark.parametrize("loud", [0, 1])
 def test_noise_and_lines_can_stand_on_one_side(loud: int) -> None:
     config = ModelConfig(channels=2, **SPECTRAL)
-    noise, lines = torch.zeros(1, istft.STEREO_MAPS, 32, 64), torch.zeros(1, istft.STEREO_MAPS, config.lines, 32)
+    noise, lines = (
+        torch.zeros(1, istft.STEREO_MAPS, 32, 64),
+        torch.zeros(1, istft.STEREO_MAPS, config.lines, 32),
+    )
     noise[:, loud] = lines[:, loud] = 0.1
     shaped = istft.ShapedNoise(config, 32)((noise + 1e-12).log(), Clock.at(0))
     for bands in (shaped, istft.Lines(config)(lines, Clock.at(0))):
@@ -278,7 +303,9 @@ def test_noise_and_lines_can_stand_on_one_side(loud: int) -> None:
 
 @pytest.mark.parametrize(("left", "right"), [(1.0, 0.5), (0.3, 1.0), (1.0, 1.0), (1.0, 0.0)])
 def test_balance_goes_through_the_first_latent_of_every_row(left: float, right: float) -> None:
-    """ln(left / right) in, the same level difference out at constant power, without any training."""
+    """ln(left / right) in, the same level difference out at constant power, without any
+    training.
+    """
     torch.manual_seed(0)
     config = ModelConfig(channels=2, ratios=(4, 4, 4, 4), **SPECTRAL)
     network = Rave(config).eval()
@@ -294,7 +321,9 @@ def test_balance_goes_through_the_first_latent_of_every_row(left: float, right: 
         torch.nn.init.constant_(head.bias, -3.0)
         head.bias.data[len(head.bias) * 2 // 3 :] = -20.0  # no side part
     with torch.no_grad():
-        placed, centre = (balance_latents(torch.cat(pair)) for pair in ((left * mono, right * mono), (mono, mono)))
+        placed, centre = (
+            balance_latents(torch.cat(pair)) for pair in ((left * mono, right * mono), (mono, mono))
+        )
         wanted = np.log(left / right) if right else 4.95  # where the measure ends
         assert (placed - centre).mean().item() == pytest.approx(wanted, abs=0.02)
         z = torch.zeros(1, config.latent // count, count, 16)
@@ -344,12 +373,16 @@ def test_a_stereo_line_pans_in_phase_and_widens_in_quadrature() -> None:
     lines, pqmf = istft.Lines(config), PQMF()
     maps = torch.zeros(3, istft.STEREO_MAPS, config.lines, 256)
     maps[0, 0, 60] = maps[1, 2, 60] = maps[2, :2, 60] = 0.1  # left only, side only, centre
-    left, side, centre = pqmf.synthesis(lines(maps, Clock(torch.zeros(3).long(), torch.zeros(3).long())))
+    left, side, centre = pqmf.synthesis(
+        lines(maps, Clock(torch.zeros(3).long(), torch.zeros(3).long()))
+    )
     assert left[1].abs().max() < 1e-6 < left[0].abs().max()
     assert torch.allclose(side[0], -side[1], atol=1e-6)
     assert torch.allclose(centre[0], centre[1], atol=1e-6)
     middle = slice(8192, -8192)
-    inner = (centre[0, middle] * side[0, middle]).mean() / (centre[0, middle].std() * side[0, middle].std())
+    inner = (centre[0, middle] * side[0, middle]).mean() / (
+        centre[0, middle].std() * side[0, middle].std()
+    )
     assert abs(float(inner)) < 0.02
 
 
@@ -359,7 +392,9 @@ def test_the_written_gradient_of_the_lines_is_their_transpose(channels: int) -> 
     config = ModelConfig(**(SPECTRAL | {"channels": channels}))
     lines, random = istft.Lines(config), torch.Generator().manual_seed(0)
     clock = Clock(torch.tensor([7, 9000]), torch.tensor([1, 2]))
-    amplitude = torch.randn(2, 3 if channels == 2 else 1, config.lines, 8, generator=random).requires_grad_()
+    amplitude = torch.randn(
+        2, 3 if channels == 2 else 1, config.lines, 8, generator=random
+    ).requires_grad_()
     bands = lines(amplitude, clock)
     weight = torch.randn(bands.shape, generator=random)
     (gradient,) = torch.autograd.grad((bands * weight).sum(), amplitude)

@@ -1,4 +1,6 @@
-"""Counter-based noise: statistics, independence of how it is asked for, and golden values: decoders rely on these."""
+"""Counter-based noise: statistics, independence of how it is asked for, and golden values: decoders
+rely on these.
+"""
 
 import pytest
 import torch
@@ -27,7 +29,9 @@ def test_golden_values() -> None:
     assert noise.bits(seed(2**32 - 1), NOISE_STREAM, place, seed(127)).tolist() == GOLDEN["large"]
     assert noise.bits(seed(7), LINE_STREAM, seed(-3), torch.arange(4)).tolist() == GOLDEN["lanes"]
     assert noise.uniform(seed(1), NOISE_STREAM, place, seed(5)).tolist() == GOLDEN["uniform"]
-    assert noise.normal(seed(1), LATENT_STREAM, place, seed(5)).tolist() == pytest.approx(GOLDEN["normal"], rel=1e-6)
+    assert noise.normal(seed(1), LATENT_STREAM, place, seed(5)).tolist() == pytest.approx(
+        GOLDEN["normal"], rel=1e-6
+    )
 
 
 def reference(seed: int, stream: int, position: int, lane: int) -> int:
@@ -47,7 +51,9 @@ def reference(seed: int, stream: int, position: int, lane: int) -> int:
 
 
 @pytest.mark.parametrize("key", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
-@pytest.mark.parametrize("position", [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000, -1, -4096])
+@pytest.mark.parametrize(
+    "position", [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000, -1, -4096]
+)
 def test_int64_overflow_is_harmless(key: int, position: int) -> None:
     for stream in (LATENT_STREAM, NOISE_STREAM, LINE_STREAM):
         for lane in (0, 1, 543, 1 << 20):
@@ -100,7 +106,9 @@ def test_neighbours_are_not_correlated() -> None:
 def test_any_order_and_shape_gives_the_same_numbers() -> None:
     place, lane = torch.arange(100)[:, None], torch.arange(8)
     whole = noise.normal(seed(5), LATENT_STREAM, place, lane)
-    pieces = [noise.normal(seed(5), LATENT_STREAM, place[i : i + 7], lane) for i in range(0, 100, 7)]
+    pieces = [
+        noise.normal(seed(5), LATENT_STREAM, place[i : i + 7], lane) for i in range(0, 100, 7)
+    ]
     assert torch.equal(torch.cat(pieces), whole)
     single = noise.normal(seed(5), LATENT_STREAM, seed(42), seed(3))
     assert float(single) == float(whole[42, 3])

@@ -10,7 +10,9 @@ from ravecodec.models.config import ModelConfig
 from ravecodec.models.rave import Rave
 from ravecodec.train.optimiser import ADAM_RMS, Joined, Muon, build_optimiser, orthogonalised
 
-STEREO = ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=16, latent=64, lines=128)
+STEREO = ModelConfig(
+    channels=2, encoder="spectrogram", generator="istft", capacity=16, latent=64, lines=128
+)
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 20), (3, 16, 64), (2, 64, 16)])
@@ -24,7 +26,9 @@ def test_singular_values_become_one(shape: tuple[int, int, int]) -> None:
     assert sizes.min() > 0.5
     assert sizes.max() < 1.3
     diagonal = u.transpose(1, 2) @ found @ vh.transpose(1, 2)
-    assert (diagonal - torch.diag_embed(torch.diagonal(diagonal, dim1=1, dim2=2))).abs().max() < 1e-3
+    assert (
+        diagonal - torch.diag_embed(torch.diagonal(diagonal, dim1=1, dim2=2))
+    ).abs().max() < 1e-3
 
 
 def test_a_step_is_as_large_as_adams() -> None:
@@ -53,7 +57,9 @@ def test_every_weight_has_one_optimiser() -> None:
     network = Rave(STEREO)
     joined = build_optimiser("muon", network, (0.9, 0.99))
     assert isinstance(joined, Joined)
-    muon, adam = ({id(p) for group in part.param_groups for p in group["params"]} for part in joined.parts)
+    muon, adam = (
+        {id(p) for group in part.param_groups for p in group["params"]} for part in joined.parts
+    )
     named = dict(network.named_parameters())
     assert not muon & adam
     assert muon | adam == {id(weight) for weight in named.values()}

@@ -1,4 +1,6 @@
-"""The model package: folding changes nothing that is heard, a file comes back as saved, damage is a ModelError."""
+"""The model package: folding changes nothing that is heard, a file comes back as saved, damage is a
+ModelError.
+"""
 
 import dataclasses
 import hashlib
@@ -27,7 +29,9 @@ torch.set_num_threads(1)
 
 CONFIGS = {
     "paper": ModelConfig(channels=2, capacity=4, latent=16),
-    "default": ModelConfig(channels=2, encoder="spectrogram", generator="istft", capacity=4, latent=16, lines=128),
+    "default": ModelConfig(
+        channels=2, encoder="spectrogram", generator="istft", capacity=4, latent=16, lines=128
+    ),
 }
 INFO = {"licence": "CC0-1.0", "credits": "J. Müller ♪", "hours_of_audio": 1.5}
 Parts = tuple[Rave, LatentSpace, Coding]
@@ -39,7 +43,9 @@ def sound(config: ModelConfig, frames: int = 4, seed: int = 0) -> Tensor:
 
 
 def trained_a_little(config: ModelConfig, seed: int = 0) -> Rave:
-    """A network whose batch norms have statistics and weights of their own, and whose weight norms are not 1."""
+    """A network whose batch norms have statistics and weights of their own, and whose weight norms
+    are not 1.
+    """
     torch.manual_seed(seed)
     network = Rave(config).train()
     with torch.no_grad():
@@ -88,7 +94,9 @@ def test_folding_changes_nothing_that_is_heard(parts: Parts) -> None:
     network = parts[0]
     folded = fold(network)
     assert distance(outputs(folded), outputs(network)) <= 1e-5
-    assert not any(isinstance(m, nn.BatchNorm1d) or parametrize.is_parametrized(m) for m in folded.modules())
+    assert not any(
+        isinstance(m, nn.BatchNorm1d) or parametrize.is_parametrized(m) for m in folded.modules()
+    )
     assert not folded.training
 
 
@@ -113,9 +121,13 @@ def test_a_package_comes_back(parts: Parts, tmp_path: Path, dtype: torch.dtype) 
         stored = np.asarray(getattr(latent, field.name), dtype=np.float32)
         assert np.array_equal(getattr(model.latent, field.name), stored), field.name
     for field in dataclasses.fields(Coding):
-        assert np.array_equal(getattr(model.coding, field.name), getattr(coding, field.name)), field.name
+        assert np.array_equal(getattr(model.coding, field.name), getattr(coding, field.name)), (
+            field.name
+        )
     assert model.coding.shapes.dtype == np.uint8 and model.coding.scales.dtype == np.int16
-    assert distance(outputs(model.network), outputs(network)) <= (1e-5 if dtype == torch.float32 else 0.02)
+    assert distance(outputs(model.network), outputs(network)) <= (
+        1e-5 if dtype == torch.float32 else 0.02
+    )
     assert not model.network.training
     assert not any(p.requires_grad for p in model.network.parameters())
 
@@ -147,7 +159,9 @@ def test_identity_is_the_hash_of_the_file(parts: Parts, package: Path, tmp_path:
 def test_nothing_in_it_is_a_pickle(package: Path) -> None:
     data = package.read_bytes()
     size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])  # a safetensors file: length, JSON, raw arrays and nothing else
+    header = json.loads(
+        data[8 : 8 + size]
+    )  # a safetensors file: length, JSON, raw arrays and nothing else
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     assert 8 + size + max(ends) == len(data)
     assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {
@@ -219,7 +233,9 @@ def test_truncation_anywhere_is_a_model_error(package: Path) -> None:
 
 
 def test_a_damaged_header_is_a_model_error_or_the_same_model(package: Path) -> None:
-    """Bytes of the JSON header are replaced one by one; what still loads is a model, never a traceback."""
+    """Bytes of the JSON header are replaced one by one; what still loads is a model, never a
+    traceback.
+    """
     data = package.read_bytes()
     size = int.from_bytes(data[:8], "little")
     for place in range(0, 8 + size, 211):
@@ -266,10 +282,18 @@ TAMPERINGS: dict[str, Callable[[dict[str, Tensor], dict[str, str]], object]] = {
     "dims is text": lambda tensors, metadata: _point(metadata, dims="nine"),
     "info is no JSON": lambda tensors, metadata: metadata.update(info="-"),
     "no latent mean": lambda tensors, metadata: tensors.pop("latent.mean"),
-    "short basis": lambda tensors, metadata: tensors.update({"latent.analysis": torch.eye(15).double()}),
-    "short steps": lambda tensors, metadata: tensors.update({"coding.base": torch.ones(15).double()}),
-    "short tables": lambda tensors, metadata: tensors.update({"coding.scales": torch.zeros(3, dtype=torch.int16)}),
-    "no weights": lambda tensors, metadata: [tensors.pop(k) for k in list(tensors) if k.startswith("weights.")],
+    "short basis": lambda tensors, metadata: tensors.update(
+        {"latent.analysis": torch.eye(15).double()}
+    ),
+    "short steps": lambda tensors, metadata: tensors.update(
+        {"coding.base": torch.ones(15).double()}
+    ),
+    "short tables": lambda tensors, metadata: tensors.update(
+        {"coding.scales": torch.zeros(3, dtype=torch.int16)}
+    ),
+    "no weights": lambda tensors, metadata: [
+        tensors.pop(k) for k in list(tensors) if k.startswith("weights.")
+    ],
     "one weight more": lambda tensors, metadata: tensors.update({"weights.zoom": torch.zeros(1)}),
 }
 

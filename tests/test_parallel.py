@@ -1,4 +1,6 @@
-"""Several processes: averaged gradients are those of one process with all audio, and a run comes out as one model."""
+"""Several processes: averaged gradients are those of one process with all audio, and a run comes
+out as one model.
+"""
 
 import json
 import os
@@ -22,7 +24,9 @@ from ravecodec.train.trainer import Trainer
 
 pytest.importorskip("lightning_fabric")
 
-RECIPE = load_recipe("tiny").replace(stage1=Stage(3, 5e-3), stage2=Stage(2, 5e-4), warmup=0, validate_every=2)
+RECIPE = load_recipe("tiny").replace(
+    stage1=Stage(3, 5e-3), stage2=Stage(2, 5e-4), warmup=0, validate_every=2
+)
 
 
 def gradients(trainer: Trainer, audio: Tensor) -> list[Tensor]:
@@ -31,7 +35,9 @@ def gradients(trainer: Trainer, audio: Tensor) -> list[Tensor]:
     places = torch.zeros(len(audio), dtype=torch.int64)
     bands = model.decode_bands(model.encode(audio)[0], Clock(places, places))
     output = model.pqmf.synthesis(bands)
-    stages.distance(model, RECIPE, trainer.valid, audio, bands, output, list(RECIPE.windows)).backward()
+    stages.distance(
+        model, RECIPE, trainer.valid, audio, bands, output, list(RECIPE.windows)
+    ).backward()
     found = [p.grad for p in model.parameters() if p.grad is not None]
     trainer.world.average(found)
     return found
@@ -52,7 +58,8 @@ torch.set_num_threads(1)
 world = gather("cpu", 2)
 trainer = Trainer(RECIPE, world)
 mine = gradients(trainer, noise()[world.rank : world.rank + 1])
-torch.save({"size": world.size, "any": world.any(world.rank == 1), "gradients": mine}, f"{sys.argv[2]}/{world.rank}.pt")
+said = {"size": world.size, "any": world.any(world.rank == 1), "gradients": mine}
+torch.save(said, f"{sys.argv[2]}/{world.rank}.pt")
 """
 TRAIN = """
 import json, sys, torch
@@ -65,8 +72,10 @@ loop.REPORT_SECONDS = 0.0
 loop.write_report = lambda run: run / "report.html"
 recipe, music, out = sys.argv[1:]
 def say(line):
-    sys.stdout.write(f"{line}\\n")  # at once: print writes the end of a line by itself, and two processes write here
-say(loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device="cpu", devices=2, report=say))
+    # At once: print writes the end of a line by itself, and two processes write here.
+    sys.stdout.write(f"{line}\\n")
+how = {"device": "cpu", "devices": 2, "report": say}
+say(loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), **how))
 """
 
 
@@ -75,7 +84,9 @@ def run(script: str, path: Path, *arguments: object) -> str:
     path.write_text(script)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(path), *map(str, arguments)]
-    done = subprocess.run(command, env=environment, check=False, timeout=300, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment, check=False, timeout=300, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -86,7 +97,9 @@ def test_averaged_gradients_are_those_of_the_joined_batch(tmp_path: Path) -> Non
     assert [part["size"] for part in pair] == [2, 2] and all(part["any"] for part in pair)
     wanted = gradients(Trainer(RECIPE, World(torch.device("cpu"))), noise())
     assert len(wanted) == len(pair[0]["gradients"]) > 20
-    for first, second, joined in zip(pair[0]["gradients"], pair[1]["gradients"], wanted, strict=True):
+    for first, second, joined in zip(
+        pair[0]["gradients"], pair[1]["gradients"], wanted, strict=True
+    ):
         assert torch.equal(first, second)
         assert float((first - joined).norm()) <= 1e-3 * float(joined.norm()) + 1e-7
 
@@ -96,13 +109,19 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     music.mkdir()
     time = np.arange(3 * 48_000) / 48_000
     for i, hertz in enumerate((220, 330)):
-        soundfile.write(music / f"{i}.flac", np.stack([0.3 * np.sin(2 * np.pi * hertz * time)] * 2, 1), 48_000)
+        soundfile.write(
+            music / f"{i}.flac", np.stack([0.3 * np.sin(2 * np.pi * hertz * time)] * 2, 1), 48_000
+        )
     said = run(TRAIN, tmp_path / "script.py", json.dumps(RECIPE.to_dict()), music, out)
     assert said.count(f"{out / 'tiny.safetensors'}\n") == 2  # both say where it is
     assert said.count("latent space:") == 1  # one reports
     assert load_package(out / "tiny.safetensors").info["steps"] == {"stage 1": 3, "stage 2": 2}
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["stage"] == 1 and "spectral" in line] == [1, 2, 3]
+    assert [line["step"] for line in lines if line["stage"] == 1 and "spectral" in line] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_what_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""A part of a stream: equal to the slice of the whole, bit for bit, and read through the index alone."""
+"""A part of a stream: equal to the slice of the whole, bit for bit, and read through the index
+alone.
+"""
 
 import io
 import os
@@ -61,7 +63,9 @@ def without_index(data: bytes, model: Model) -> bytes:
     chunks = list(reader.chunks())
     if reader.lead_in:
         writer.write_lead_in(reader.decode_chunk(reader.lead_in, static), reader.lead_in.step_index)
-    symbols = np.concatenate([reader.decode_chunk(chunk, static)[:, : reader.info.dims] for chunk in chunks])
+    symbols = np.concatenate(
+        [reader.decode_chunk(chunk, static)[:, : reader.info.dims] for chunk in chunks]
+    )
     for start in range(0, len(symbols), 32):
         writer.write_chunk(symbols[start : start + 32])
     assert reader.total_samples is not None
@@ -70,7 +74,7 @@ def without_index(data: bytes, model: Model) -> bytes:
     return out.getvalue()
 
 
-# ---- times -----------------------------------------------------------------------------------------------------------
+# ---- times ---------------------------------------------------------------------------------------
 
 
 def test_times() -> None:
@@ -106,7 +110,7 @@ def test_parts() -> None:
             Part.of(start, end, duration).samples(44_100)
 
 
-# ---- resampler -------------------------------------------------------------------------------------------------------
+# ---- resampler -----------------------------------------------------------------------------------
 
 
 def test_nothing_reaches_further_through_the_resampler_than_it_says() -> None:
@@ -116,7 +120,9 @@ def test_nothing_reaches_further_through_the_resampler_than_it_says() -> None:
         for start in rng.integers(1, 60_000, 3):
             length = int(start) + 3 * reach
             audio = rng.standard_normal((1, length)).astype(np.float32)
-            audio[:, start:] = 0  # exactly zero again where no block of soxr's has seen what came before
+            audio[:, start:] = (
+                0  # exactly zero again where no block of soxr's has seen what came before
+            )
             resampler = Resampler(48_000, rate, 1)
             out = np.concatenate([resampler.process(audio), resampler.flush()], axis=1)
             assert np.flatnonzero(out[0])[-1] * 48_000 / rate < start + reach
@@ -137,7 +143,7 @@ def test_skipped_samples_leave_the_rest_as_it_is(music: Music) -> None:
             assert np.array_equal(found[:, safe - at :], expected[:, safe:])
 
 
-# ---- parts -----------------------------------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [48_000, 44_100])
@@ -162,7 +168,9 @@ def test_another_rate_duration_and_seconds(stereo_model: Model, music: Music) ->
     whole = decode(data, stereo_model, rate=22_050)[0]
     part = decode(data, stereo_model, rate=22_050, start=3.5, duration="1.25")[0]
     assert np.array_equal(part, whole[:, 77_175 : 77_175 + 27_562])  # 27562.5, to even
-    assert np.array_equal(decode(data, stereo_model, rate=22_050, start=4)[0], whole[:, 4 * 22_050 :])
+    assert np.array_equal(
+        decode(data, stereo_model, rate=22_050, start=4)[0], whole[:, 4 * 22_050 :]
+    )
 
 
 def test_only_what_is_needed_is_read(stereo_model: Model, music: Music) -> None:
@@ -174,12 +182,16 @@ def test_only_what_is_needed_is_read(stereo_model: Model, music: Music) -> None:
     header = file.count
     decoder = stereo_model.network.decoder_reach
     start, end = 4 * 48_000, 4 * 48_000 + 100
-    first = (start // 2048 // 4) * 4 - decoder.past  # by hand: the blocks of 4 frames, and what they see
+    first = (
+        start // 2048 // 4
+    ) * 4 - decoder.past  # by hand: the blocks of 4 frames, and what they see
     last = (start // 2048 // 4) * 4 + 4 + decoder.future
     pipeline = DecodePipeline(reader, stereo_model, 48_000, part=(start, end), index=index)
     part = np.concatenate(list(pipeline.decode()), axis=1)
     assert np.array_equal(part, decode(data, stereo_model)[0][:, start:end])
-    needed = [n for n, e in enumerate(index) if e.first_frame < last and e.first_frame + e.frames > first]
+    needed = [
+        n for n, e in enumerate(index) if e.first_frame < last and e.first_frame + e.frames > first
+    ]
     bounds = [*(entry.offset for entry in index), len(data)]
     before = 15  # the header of the chunk before
     assert file.count <= header + before + bounds[needed[-1] + 1] - bounds[needed[0]] + 15
@@ -189,7 +201,9 @@ def test_only_what_is_needed_is_read(stereo_model: Model, music: Music) -> None:
     assert summary.frames == sum(index[n].frames for n in needed)
 
 
-def test_what_is_not_needed_may_be_damaged(stereo_model: Model, music: Music, tmp_path: Path) -> None:
+def test_what_is_not_needed_may_be_damaged(
+    stereo_model: Model, music: Music, tmp_path: Path
+) -> None:
     data = encode(tune(music, 44_100), 44_100, stereo_model)
     whole = decode(data, stereo_model)[0]
     index = find_index(io.BytesIO(data))
@@ -229,12 +243,16 @@ def test_salvage_of_a_part_is_the_slice_of_the_salvaged_whole(
 def test_a_start_behind_the_end_is_refused(stereo_model: Model, music: Music) -> None:
     data = encode(music(44_100), 44_100, stereo_model)
     for start in ("44100s", "1", "1000000000"):
-        with pytest.raises(UsageError, match="has 44100 samples, expected more up to the start at sample"):
+        with pytest.raises(
+            UsageError, match="has 44100 samples, expected more up to the start at sample"
+        ):
             decode(data, stereo_model, start=start)
     assert decode(data, stereo_model, start="44099s")[0].shape == (2, 1)
 
 
-def test_the_index_of_another_stream_in_the_file_is_not_used(stereo_model: Model, music: Music) -> None:
+def test_the_index_of_another_stream_in_the_file_is_not_used(
+    stereo_model: Model, music: Music
+) -> None:
     first, second = (encode(tune(music, 48_000) * gain, 48_000, stereo_model) for gain in (1, 0.5))
     assert find_index(io.BytesIO(first + second)) is not None
     assert find_index(io.BytesIO(first + second), start=0) is None
@@ -248,7 +266,10 @@ def test_a_lying_index_is_an_error(stereo_model: Model, music: Music) -> None:
     index = find_index(io.BytesIO(data))
     assert index is not None
     for offset, frame in [(1, 0), (0, 1)]:
-        wrong = [IndexEntry(entry.offset + offset, entry.first_frame + frame, entry.frames) for entry in index]
+        wrong = [
+            IndexEntry(entry.offset + offset, entry.first_frame + frame, entry.frames)
+            for entry in index
+        ]
         reader = StreamReader(io.BytesIO(data))
         with pytest.raises(RavecodecError, match="byte"):
             DecodePipeline(reader, stereo_model, 48_000, part=(4 * 48_000, None), index=wrong)
@@ -269,7 +290,15 @@ def test_from_a_pipe_and_by_the_command(stereo_model: Model, music: Music, tmp_p
     writer.start()
     decode_file(tmp_path / "pipe", tmp_path / "a.wav", start=3, end=4, subtype="FLOAT")
     writer.join(10)
-    call = ["decode", str(tmp_path / "x.rvc"), str(tmp_path / "b.wav"), "--bits", "float", "--start", "0:03"]
+    call = [
+        "decode",
+        str(tmp_path / "x.rvc"),
+        str(tmp_path / "b.wav"),
+        "--bits",
+        "float",
+        "--start",
+        "0:03",
+    ]
     done = CliRunner().invoke(main, [*call, "--duration", "44100s"])
     assert done.exit_code == 0, done.output
     for name in ("a.wav", "b.wav"):

@@ -1,4 +1,6 @@
-"""The filter bank: near-perfect reconstruction for every kind of signal, zero delay, bands in order of frequency."""
+"""The filter bank: near-perfect reconstruction for every kind of signal, zero delay, bands in order
+of frequency.
+"""
 
 import numpy as np
 import pytest
@@ -75,7 +77,9 @@ def test_without_margin_only_the_ends_differ(bank: PQMF) -> None:
 def test_a_tone_lands_in_its_band_and_rises_with_frequency(bank: PQMF, band: int) -> None:
     peaks = []
     for share in (0.25, 0.5, 0.75):
-        bands = bank.analysis(tone((band + share) * BAND_HZ))[0, :, 20:-20]  # away from the clicks at the ends
+        bands = bank.analysis(tone((band + share) * BAND_HZ))[
+            0, :, 20:-20
+        ]  # away from the clicks at the ends
         energy = bands.square().sum(-1)
         assert int(energy.argmax()) == band
         others = energy.sum() - energy[max(0, band - 1) : band + 2].sum()
@@ -83,28 +87,40 @@ def test_a_tone_lands_in_its_band_and_rises_with_frequency(bank: PQMF, band: int
         window = torch.hann_window(bands.shape[-1])
         spectrum = torch.fft.rfft(bands[band] * window).abs()
         peaks.append(int(spectrum.argmax()) / (len(spectrum) - 1))
-    assert peaks == pytest.approx([0.25, 0.5, 0.75], abs=0.01)  # also in odd bands: they are not mirrored
+    assert peaks == pytest.approx(
+        [0.25, 0.5, 0.75], abs=0.01
+    )  # also in odd bands: they are not mirrored
 
 
 def test_gain_is_one_in_energy(bank: PQMF) -> None:
     audio = torch.randn(1, 1, 1 << 15, generator=torch.Generator().manual_seed(5))
-    assert float(bank.analysis(audio).square().sum() / audio.square().sum()) == pytest.approx(1, abs=0.01)
+    assert float(bank.analysis(audio).square().sum() / audio.square().sum()) == pytest.approx(
+        1, abs=0.01
+    )
 
 
 def test_band_samples_keep_their_parity_wherever_a_window_begins(bank: PQMF) -> None:
-    """Analysis from frame n on gives the same band samples: blocks of the streaming codec start at multiples of 32."""
+    """Analysis from frame n on gives the same band samples: blocks of the streaming codec start at
+    multiples of 32.
+    """
     audio = torch.randn(1, 1, 8192, generator=torch.Generator().manual_seed(6))
     whole, part = bank.analysis(audio), bank.analysis(audio[..., 2048:])
     assert torch.allclose(whole[..., 128 + 12 :], part[..., 12:], atol=1e-6)
 
 
 def test_prototype_is_as_good_as_its_design_says() -> None:
-    """Distortion plus aliasing of the stored filters in float64: sum_l E_l^T E_(l+m) is I for m = 0, else 0."""
+    """Distortion plus aliasing of the stored filters in float64: sum_l E_l^T E_(l+m) is I for m =
+    0, else 0.
+    """
     filters = analysis_filters()
     taps = filters.shape[1]
     assert taps == 385
     blocks = -(-taps // BANDS)
-    polyphase = np.pad(filters, ((0, 0), (0, blocks * BANDS - taps))).reshape(BANDS, blocks, BANDS).transpose(1, 0, 2)
+    polyphase = (
+        np.pad(filters, ((0, 0), (0, blocks * BANDS - taps)))
+        .reshape(BANDS, blocks, BANDS)
+        .transpose(1, 0, 2)
+    )
     total = 0.0
     for lag in range(blocks):
         gram = np.einsum("lki,lkj->ij", polyphase[: blocks - lag], polyphase[lag:])

@@ -17,7 +17,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exact", "fast", "expected"), [(1.0, 0.5, "bfloat16"), (1.0, 0.95, "float32"), (1.0, 8.0, "float32")]
+    ("exact", "fast", "expected"),
+    [(1.0, 0.5, "bfloat16"), (1.0, 0.95, "float32"), (1.0, 8.0, "float32")],
 )
 def test_auto_takes_what_is_clearly_faster(
     monkeypatch: pytest.MonkeyPatch, exact: float, fast: float, expected: str

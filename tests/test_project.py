@@ -1,4 +1,5 @@
-"""The project's promises: README's commands are what CI runs, all is shipped, the example is what its page says.
+"""The project's promises: README's commands are what CI runs, all is shipped, the example is what
+its page says.
 
 Only a checkout has all of it; against an installed wheel the tests of missing files are skipped.
 """
@@ -24,7 +25,9 @@ def existing(name: str) -> Path:
 def readme_commands() -> dict[str, str]:
     """Name -> code block, as `.ci/run` extracts them."""
     parts = existing("README.md").read_text("utf-8").split("<!-- command: ")[1:]
-    return {part.split(" -->", 1)[0]: part.split("```sh\n", 1)[1].split("```", 1)[0] for part in parts}
+    return {
+        part.split(" -->", 1)[0]: part.split("```sh\n", 1)[1].split("```", 1)[0] for part in parts
+    }
 
 
 def test_readme_has_exactly_the_two_commands_of_ci() -> None:
@@ -45,7 +48,11 @@ def test_files_named_in_readme_exist() -> None:
 def test_every_package_of_the_checkout_is_shipped() -> None:
     project = tomllib.loads(existing("pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
     existing("bitstream")
-    folders = {"ravecodec": "ravecodec", "bitstream": "ravecodec.bitstream", "models": "ravecodec.models"}
+    folders = {
+        "ravecodec": "ravecodec",
+        "bitstream": "ravecodec.bitstream",
+        "models": "ravecodec.models",
+    }
     found = set()
     for top, name in folders.items():
         for init in (ROOT / top).rglob("__init__.py"):
@@ -64,8 +71,14 @@ def test_every_data_file_of_the_checkout_is_shipped() -> None:
             else ROOT / package.replace(".", "/")
         )
         patterns = project["package-data"].get(package, [])
-        for path in (p for p in folder.iterdir() if p.is_file() and p.suffix != ".py" and p.name != "ruff.toml"):
-            assert any(path.match(pattern) for pattern in patterns), f"{path} is not in package-data of {package}"
+        for path in (
+            p
+            for p in folder.iterdir()
+            if p.is_file() and p.suffix != ".py" and p.name != "ruff.toml"
+        ):
+            assert any(path.match(pattern) for pattern in patterns), (
+                f"{path} is not in package-data of {package}"
+            )
 
 
 def test_versions_agree() -> None:

@@ -1,4 +1,6 @@
-"""Latents <-> symbols: error bounds, centroids, exact steps, and a fill that depends on (seed, frame, axis) only."""
+"""Latents <-> symbols: error bounds, centroids, exact steps, and a fill that depends on (seed,
+frame, axis) only.
+"""
 
 import numpy as np
 import pytest
@@ -41,17 +43,27 @@ def quantizer(
 def test_base_step_makes_the_noise_of_training(made: tuple[LatentSpace, Coding]) -> None:
     space, coding = made
     assert np.allclose(coding.base**2 / 12, space.spread**2)
-    fine = quantizer(made, step_index=-16)  # a step far below the signal's spread: rounding noise is uniform
+    fine = quantizer(
+        made, step_index=-16
+    )  # a step far below the signal's spread: rounding noise is uniform
     y = space.project(latents())[:, 0]
     back = space.project(fine.latents(fine.symbols(latents())).astype(float))[:, 0]
     assert np.std(back - y) == pytest.approx(fine.step[0] / np.sqrt(12), rel=0.05)
 
 
 @pytest.mark.parametrize("step_index", [-127, -8, -1, 0, 1, 8, 33, 127])
-def test_eight_step_indices_are_an_octave(made: tuple[LatentSpace, Coding], step_index: int) -> None:
-    assert np.allclose(quantizer(made, step_index=step_index).step, made[1].base * 2 ** (step_index / 8), rtol=1e-15)
+def test_eight_step_indices_are_an_octave(
+    made: tuple[LatentSpace, Coding], step_index: int
+) -> None:
+    assert np.allclose(
+        quantizer(made, step_index=step_index).step,
+        made[1].base * 2 ** (step_index / 8),
+        rtol=1e-15,
+    )
     if step_index % 8 == 0:
-        assert np.array_equal(quantizer(made, step_index=step_index).step, made[1].base * 2.0 ** (step_index // 8))
+        assert np.array_equal(
+            quantizer(made, step_index=step_index).step, made[1].base * 2.0 ** (step_index // 8)
+        )
 
 
 @pytest.mark.parametrize("step_index", [-16, -3, 0, 5, 16])
@@ -67,7 +79,10 @@ def test_symbols_are_the_nearest_cells_and_come_back_within_them(
     back = made[0].project(coder.latents(symbols).astype(float)) / coder.step
     assert np.abs(back - symbols).max() <= 0.5 + 1e-3  # float32 latents
     assert np.abs(back - y).max() <= 1 + 1e-3
-    assert np.array_equal(coder.symbols(coder.latents(symbols).astype(float)), symbols) or step_index < 0
+    assert (
+        np.array_equal(coder.symbols(coder.latents(symbols).astype(float)), symbols)
+        or step_index < 0
+    )
 
 
 def test_centroids_beat_the_middles_of_cells(made: tuple[LatentSpace, Coding]) -> None:
@@ -99,7 +114,10 @@ def test_centroids_shrink_more_where_the_density_falls_faster(shape: str) -> Non
 
 def test_centroids_are_conditional_means() -> None:
     random = np.random.default_rng(0)
-    for shape, drawn in (("gaussian", random.normal(size=400_000)), ("laplace", random.laplace(size=400_000) / 2**0.5)):
+    for shape, drawn in (
+        ("gaussian", random.normal(size=400_000)),
+        ("laplace", random.laplace(size=400_000) / 2**0.5),
+    ):
         values = centroids(shape, 1.0)
         for q in (1, 2):
             cell = drawn[np.rint(drawn) == q]
@@ -113,13 +131,18 @@ def test_symmetry(made: tuple[LatentSpace, Coding]) -> None:
     assert np.allclose(plus, -minus, atol=1e-3)
 
 
-def test_far_symbols_come_back_at_the_middle_and_are_limited(made: tuple[LatentSpace, Coding]) -> None:
+def test_far_symbols_come_back_at_the_middle_and_are_limited(
+    made: tuple[LatentSpace, Coding],
+) -> None:
     coder = quantizer(made, dims=1)
     symbols = np.array([[CENTROIDS + 1], [-1000], [MAX_SYMBOL]], dtype=np.int32)
     back = made[0].project(coder.latents(symbols).astype(float))[:, :1] / coder.step
     assert np.allclose(back, symbols, rtol=1e-5)
     huge = made[0].unproject(np.eye(LATENT)[:1] * 1e12)
-    assert coder.symbols(np.concatenate([huge, 2 * made[0].mean - huge])).tolist() == [[MAX_SYMBOL], [-MAX_SYMBOL]]
+    assert coder.symbols(np.concatenate([huge, 2 * made[0].mean - huge])).tolist() == [
+        [MAX_SYMBOL],
+        [-MAX_SYMBOL],
+    ]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -137,19 +160,35 @@ def test_dims_out_of_range_are_refused(made: tuple[LatentSpace, Coding], dims: i
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, LATENT - 1), st.integers(0, 40), st.integers(0, 2**32 - 1), st.integers(0, 10**6))
-def test_fill_depends_on_seed_frame_and_axis_only(dims: int, cut: int, seed: int, first: int) -> None:
+@given(
+    st.integers(1, LATENT - 1), st.integers(0, 40), st.integers(0, 2**32 - 1), st.integers(0, 10**6)
+)
+def test_fill_depends_on_seed_frame_and_axis_only(
+    dims: int, cut: int, seed: int, first: int
+) -> None:
     z = latents(200)
     space = analyse(z, np.full_like(z, 0.2))
-    coding = Coding(base_steps(space), np.zeros(LATENT, np.uint8), np.full(LATENT, 40, np.int16), LATENT, 0, True)
+    coding = Coding(
+        base_steps(space),
+        np.zeros(LATENT, np.uint8),
+        np.full(LATENT, 40, np.int16),
+        LATENT,
+        0,
+        True,
+    )
     symbols = np.zeros((40, dims), np.int32)
     coder = Quantizer(space, coding, dims, 0, True)
     whole = coder.latents(symbols, first, seed)
-    parts = [coder.latents(symbols[:cut], first, seed), coder.latents(symbols[cut:], first + cut, seed)]
+    parts = [
+        coder.latents(symbols[:cut], first, seed),
+        coder.latents(symbols[cut:], first + cut, seed),
+    ]
     assert np.array_equal(np.concatenate(parts), whole)
     other_step = Quantizer(space, coding, dims, 7, True).latents(symbols, first, seed)
     assert np.array_equal(other_step, whole)  # symbols are 0: only the fill is heard
-    fewer = space.project(Quantizer(space, coding, 1, 0, True).latents(symbols[:, :1], first, seed).astype(float))
+    fewer = space.project(
+        Quantizer(space, coding, 1, 0, True).latents(symbols[:, :1], first, seed).astype(float)
+    )
     assert np.allclose(fewer[:, dims:], space.project(whole.astype(float))[:, dims:], atol=1e-4)
 
 
@@ -162,7 +201,9 @@ def test_fill_has_the_deviation_of_the_prior(made: tuple[LatentSpace, Coding]) -
 
 
 def test_without_fill_cropped_axes_are_zero(made: tuple[LatentSpace, Coding]) -> None:
-    y = made[0].project(quantizer(made, dims=2, fill=False).latents(np.ones((7, 2), np.int32), 5, 3).astype(float))
+    y = made[0].project(
+        quantizer(made, dims=2, fill=False).latents(np.ones((7, 2), np.int32), 5, 3).astype(float)
+    )
     assert np.abs(y[:, 2:]).max() < 1e-5
 
 

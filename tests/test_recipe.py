@@ -1,4 +1,6 @@
-"""Recipes: what ships loads and can be built, TOML in, the same JSON in and out, and nonsense is refused by name."""
+"""Recipes: what ships loads and can be built, TOML in, the same JSON in and out, and nonsense is
+refused by name.
+"""
 
 import json
 from pathlib import Path
@@ -27,7 +29,9 @@ def test_shipped_recipes_can_be_built(name: str) -> None:
 
 def test_the_paper_recipe_is_the_paper() -> None:
     recipe = load_recipe("paper")
-    assert sum(p.numel() for p in Rave(recipe.model).parameters()) == pytest.approx(17.6e6, rel=0.01)
+    assert sum(p.numel() for p in Rave(recipe.model).parameters()) == pytest.approx(
+        17.6e6, rel=0.01
+    )
     assert (recipe.model.hop, recipe.model.latent, recipe.model.channels) == (2048, 128, 1)
     assert recipe.crop_frames * recipe.model.hop == 65536
     assert recipe.batch == 8 and recipe.stage1.rate == recipe.stage2.rate == 1e-4
@@ -44,9 +48,16 @@ def test_json_round_trip(name: str) -> None:
 
 def test_a_file_is_read_like_a_shipped_one(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('name = "mine"\nbatch = 3\nstage1 = { steps = 7, rate = 1e-3 }\n[model]\ncapacity = 16\n')
+    path.write_text(
+        'name = "mine"\nbatch = 3\nstage1 = { steps = 7, rate = 1e-3 }\n[model]\ncapacity = 16\n'
+    )
     recipe = load_recipe(str(path))
-    assert (recipe.name, recipe.batch, recipe.stage1, recipe.model.capacity) == ("mine", 3, Stage(7, 1e-3), 16)
+    assert (recipe.name, recipe.batch, recipe.stage1, recipe.model.capacity) == (
+        "mine",
+        3,
+        Stage(7, 1e-3),
+        16,
+    )
     assert recipe.crop_frames == 32  # a default
 
 
@@ -56,7 +67,9 @@ def test_unknown_recipe_names_the_known_ones() -> None:
             load_recipe(name)
 
 
-@pytest.mark.parametrize("text", [b"batch = ", b"\xff\xfe", b"stage1 = 5", b"windows = 7", b"stage1 = { steps = 3 }"])
+@pytest.mark.parametrize(
+    "text", [b"batch = ", b"\xff\xfe", b"stage1 = 5", b"windows = 7", b"stage1 = { steps = 3 }"]
+)
 def test_what_cannot_be_read_is_a_usage_error(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "bad.toml"
     path.write_bytes(text)
@@ -107,7 +120,9 @@ def test_bad_values_are_named(key: str, value: Any) -> None:
         Recipe.from_dict({key: value})
 
 
-@pytest.mark.parametrize(("steps", "rate"), [(-1, 1e-3), (1, 0), (1, -1e-3), (1.5, 1e-3), (1, float("nan"))])
+@pytest.mark.parametrize(
+    ("steps", "rate"), [(-1, 1e-3), (1, 0), (1, -1e-3), (1.5, 1e-3), (1, float("nan"))]
+)
 def test_bad_stages_are_refused(steps: Any, rate: float) -> None:
     with pytest.raises(UsageError, match="stage of"):
         Stage(steps, rate)
@@ -117,9 +132,13 @@ def test_crops_too_short_for_the_losses_are_refused() -> None:
     tiny = load_recipe("tiny")
     network, discriminator = Rave(tiny.model), build_discriminator(tiny)
     short = tiny.replace(crop_frames=1, windows=(8192, 256))
-    with pytest.raises(UsageError, match=r"leave 4096 samples .* 10239, the longest window and its hop"):
+    with pytest.raises(
+        UsageError, match=r"leave 4096 samples .* 10239, the longest window and its hop"
+    ):
         check_crop(short, Valid.of(network, 1), discriminator)
-    check_crop(short.replace(distance="paper"), Valid.of(network, 1), discriminator)  # takes the windows that fit
+    check_crop(
+        short.replace(distance="paper"), Valid.of(network, 1), discriminator
+    )  # takes the windows that fit
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "tiny"])
@@ -133,7 +152,9 @@ def test_valid_frames_saw_no_padding(name: str) -> None:
     assert valid.encoder == (encoder.past, encoder.future)
     assert valid.total == (encoder.past + decoder.past, encoder.future + decoder.future)
     kept = frames - sum(valid.total)
-    assert valid.latents(torch.zeros(1, 2, frames)).shape[-1] == frames - encoder.past - encoder.future
+    assert (
+        valid.latents(torch.zeros(1, 2, frames)).shape[-1] == frames - encoder.past - encoder.future
+    )
     assert valid.audio(torch.zeros(1, 2, frames * hop), hop).shape[-1] == kept * hop
     assert valid.bands(torch.zeros(1, 2, frames * hop // 16), hop).shape[-1] == kept * hop // 16
     places = torch.arange(frames * hop)

@@ -1,4 +1,6 @@
-"""Training with a refiner and with faint crops: it learns to correct, and quiet crops count as loud ones do."""
+"""Training with a refiner and with faint crops: it learns to correct, and quiet crops count as loud
+ones do.
+"""
 
 import dataclasses
 
@@ -29,12 +31,16 @@ def recipe(**changes: object) -> Recipe:
 def chords(batch: int, samples: int) -> torch.Tensor:
     time = torch.arange(samples) / 48_000
     hertz = 110 + 40 * np.arange(batch)
-    voices = [sum(torch.sin(2 * torch.pi * f * (k + 1) * time) / 20 for k in range(4)) for f in hertz]
+    voices = [
+        sum(torch.sin(2 * torch.pi * f * (k + 1) * time) / 20 for k in range(4)) for f in hertz
+    ]
     return torch.stack([torch.stack([voice, 0.5 * voice]) for voice in voices])
 
 
 def test_the_refiner_learns() -> None:
-    """After some steps of stage 1 its correction is no longer nothing, and it has been trained with the rest."""
+    """After some steps of stage 1 its correction is no longer nothing, and it has been trained with
+    the rest.
+    """
     trainer = Trainer(recipe(), World(CPU))
     audio = chords(2, trainer.recipe.crop_frames * trainer.recipe.model.hop)
     refiner = trainer.model.refiner
@@ -53,7 +59,9 @@ def test_the_refiner_learns() -> None:
 
 def test_the_number_of_corrections_is_drawn_from_the_list() -> None:
     drawn = [
-        stages.pick_refinement(recipe().replace(refine=(1, 1, 0, 2)), torch.Generator().manual_seed(seed))
+        stages.pick_refinement(
+            recipe().replace(refine=(1, 1, 0, 2)), torch.Generator().manual_seed(seed)
+        )
         for seed in range(200)
     ]
     assert set(drawn) == {0, 1, 2}
@@ -73,7 +81,9 @@ def test_lift_brings_quiet_items_to_one_level() -> None:
     gains = lift(items).flatten()
     level = loud.square().mean().sqrt()
     assert gains[:2].tolist() == pytest.approx([1.0, max(1.0, FAINT_RMS / (0.01 * level.item()))])
-    assert (gains[2:4] * items[2:4].square().mean((1, 2)).sqrt()).tolist() == pytest.approx([FAINT_RMS] * 2, rel=1e-4)
+    assert (gains[2:4] * items[2:4].square().mean((1, 2)).sqrt()).tolist() == pytest.approx(
+        [FAINT_RMS] * 2, rel=1e-4
+    )
     assert gains[4:].tolist() == pytest.approx([MOST_LIFT] * 2)
 
 
@@ -87,14 +97,18 @@ def test_with_faint_crops_a_quiet_error_costs_what_a_loud_one_costs() -> None:
         model = Rave(wanted.model)
         valid = stages.Valid.of(model, wanted.crop_frames)
         windows = list(wanted.windows)
-        return stages.distance(model, wanted, valid, gain * audio, wrong[:, :1], gain * wrong, windows).item()
+        return stages.distance(
+            model, wanted, valid, gain * audio, wrong[:, :1], gain * wrong, windows
+        ).item()
 
     assert cost(0.1, 1e-3) == pytest.approx(cost(0.1, 0.02), rel=0.05)
     assert cost(0.0, 1e-3) < 0.8 * cost(0.0, 0.02)
 
 
 def test_the_image_sees_below_its_floor() -> None:
-    """A tone at -90 dBFS is in the planes for it and nowhere else; a loud one leaves them at zero where it is."""
+    """A tone at -90 dBFS is in the planes for it and nowhere else; a loud one leaves them at zero
+    where it is.
+    """
     config = recipe().model
     spectrum = Rave(config).encoder.spectrum
     time = torch.arange(16 * 2_048) / 48_000

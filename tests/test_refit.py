@@ -58,7 +58,9 @@ def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
     assert len(streams[1]) < len(streams[0])
     profiles = [chunk.profile for chunk in StreamReader(io.BytesIO(streams[1])).chunks()]
     assert Profile.PREDICTED in profiles
-    sounds = [ravecodec.decode(stream, model)[0] for stream, model in zip(streams, models, strict=True)]
+    sounds = [
+        ravecodec.decode(stream, model)[0] for stream, model in zip(streams, models, strict=True)
+    ]
     assert np.array_equal(*sounds)
     assert np.array_equal(sounds[0], ravecodec.decode(streams[0], models[1])[0])
     with pytest.raises(ModelError, match="made with model"):
@@ -68,7 +70,9 @@ def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
 def test_streams_of_the_old_model_are_in_order_with_the_new_one_alone(
     records: Path, model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """decode, verify, info, cut and edit: what is written names the old id, so it has no predicted chunk."""
+    """decode, verify, info, cut and edit: what is written names the old id, so it has no predicted
+    chunk.
+    """
     monkeypatch.setattr(refit, "FEWEST", 100)
     old, alone = model_folder / "default.safetensors", tmp_path / "models"
     alone.mkdir()
@@ -107,7 +111,12 @@ def test_a_refit_leaves_what_is_there(records: Path, model_folder: Path, tmp_pat
 
 def test_too_little_audio_is_told(model_folder: Path, tmp_path: Path, music: Music) -> None:
     soundfile.write(tmp_path / "short.wav", music(48_000, 2, 48_000).T, 48_000)
-    command = ["model", "refit", str(model_folder / "default.safetensors"), str(tmp_path / "new.safetensors")]
+    command = [
+        "model",
+        "refit",
+        str(model_folder / "default.safetensors"),
+        str(tmp_path / "new.safetensors"),
+    ]
     done = CliRunner().invoke(main, [*command, "--data", str(tmp_path)])
     assert done.exit_code == 3 and "expected 1000" in done.stderr
     done = CliRunner().invoke(main, [*command, "--data", str(tmp_path / "missing")])

@@ -1,4 +1,6 @@
-"""The page about a training run: of one that is under way, of one that is finished, and what it says when it cannot."""
+"""The page about a training run: of one that is under way, of one that is finished, and what it
+says when it cannot.
+"""
 
 import base64
 import io
@@ -38,7 +40,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href")
+        ]
 
     def handle_data(self, data: str) -> None:
         self.words += data
@@ -46,12 +50,18 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of a few steps on two tracks, one of them with a name that HTML would trip over."""
+    """A finished run of a few steps on two tracks, one of them with a name that HTML would trip
+    over.
+    """
     music, out = tmp_path_factory.mktemp("music"), tmp_path_factory.mktemp("run")
     time = np.arange(3 * RATE) / RATE
     for name, hertz in (("<b>a & b.flac", 220), ("c.flac", 330)):
-        soundfile.write(music / name, np.stack([0.3 * np.sin(2 * np.pi * hertz * time)] * 2, 1), RATE)
-    recipe = load_recipe("tiny").replace(stage1=Stage(4, 5e-3), stage2=Stage(4, 5e-4), warmup=1, validate_every=2)
+        soundfile.write(
+            music / name, np.stack([0.3 * np.sin(2 * np.pi * hertz * time)] * 2, 1), RATE
+        )
+    recipe = load_recipe("tiny").replace(
+        stage1=Stage(4, 5e-3), stage2=Stage(4, 5e-4), warmup=1, validate_every=2
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -66,7 +76,13 @@ def test_training_ends_with_a_page_that_needs_nothing_else(run: Path) -> None:
     text = (run / "report.html").read_text()
     page = Page(text)
     spoken = re.findall(r'<svg role="img" aria-label="([^"]*)"', text)
-    for title in ("Spectral distance S", "Share of spectral peaks kept", "Discriminator", "Fidelity f", "Spectrograms"):
+    for title in (
+        "Spectral distance S",
+        "Share of spectral peaks kept",
+        "Discriminator",
+        "Fidelity f",
+        "Spectrograms",
+    ):
         assert sum(label.startswith(title) for label in spoken) == 1, title
     assert page.addresses and all(a.startswith(("#", "data:")) for a in page.addresses)
     assert "@import" not in text and "url(http" not in text and "prefers-color-scheme:dark" in text
@@ -78,8 +94,14 @@ def test_training_ends_with_a_page_that_needs_nothing_else(run: Path) -> None:
 
 
 def test_excerpts_can_be_heard_as_the_codec_leaves_them(run: Path) -> None:
-    sounds = [a for a in Page((run / "report.html").read_text()).addresses if a.startswith("data:audio/flac;base64,")]
-    original, decoded = (soundfile.read(io.BytesIO(base64.b64decode(a.partition(",")[2])))[0] for a in sounds)
+    sounds = [
+        a
+        for a in Page((run / "report.html").read_text()).addresses
+        if a.startswith("data:audio/flac;base64,")
+    ]
+    original, decoded = (
+        soundfile.read(io.BytesIO(base64.b64decode(a.partition(",")[2])))[0] for a in sounds
+    )
     assert original.shape == decoded.shape and original.shape[1] == 2
     assert 0.29 < np.abs(original).max() < 0.31 and decoded.std() > 1e-4
     assert not np.array_equal(original, decoded)
@@ -88,11 +110,20 @@ def test_excerpts_can_be_heard_as_the_codec_leaves_them(run: Path) -> None:
 def test_what_a_resumed_run_logs_again_replaces_what_it_had_logged(tmp_path: Path) -> None:
     steps = [2, 4, 6, 8, 4, 6, 7]
     log = [{"stage": 1, "step": step, "spectral": 10.0 * i + step} for i, step in enumerate(steps)]
-    assert _line(log, "spectral", "codec-1", 0).points == [(2, 2.0), (4, 44.0), (6, 56.0), (7, 67.0)]
+    assert _line(log, "spectral", "codec-1", 0).points == [
+        (2, 2.0),
+        (4, 44.0),
+        (6, 56.0),
+        (7, 67.0),
+    ]
 
 
 def test_a_run_under_way_has_curves_only(run: Path, tmp_path: Path) -> None:
-    lines = [line for line in (run / "log.jsonl").read_text().splitlines() if json.loads(line)["stage"] == 1]
+    lines = [
+        line
+        for line in (run / "log.jsonl").read_text().splitlines()
+        if json.loads(line)["stage"] == 1
+    ]
     advice = ['{"stage": 1, "step": 3, "advice": "lower <beta>"}']
     (tmp_path / "log.jsonl").write_text("\n".join([*lines, *advice, '{"stage": 1, "st']))
     done = CliRunner().invoke(main, ["train", "--report", str(tmp_path)])

@@ -1,4 +1,6 @@
-"""results.json: the same bytes when written again, rates over all bytes, CompressAI's view, several as one."""
+"""results.json: the same bytes when written again, rates over all bytes, CompressAI's view, several
+as one.
+"""
 
 import csv
 import io
@@ -8,13 +10,29 @@ from dataclasses import replace
 import pytest
 
 from ravecodec.errors import FormatError
-from ravecodec.evaluate.results import Condition, Fidelity, Item, Metric, Results, Score, Speed, merge
+from ravecodec.evaluate.results import (
+    Condition,
+    Fidelity,
+    Item,
+    Metric,
+    Results,
+    Score,
+    Speed,
+    merge,
+)
 
 
 def results(name: str = "first", step: int = -4) -> Results:
-    items = [Item(f"i{n}", f"music/{n}.flac", 1.5 * n, 10.0 + n, f"{n}" * 64, 2, 48_000) for n in range(3)]
+    items = [
+        Item(f"i{n}", f"music/{n}.flac", 1.5 * n, 10.0 + n, f"{n}" * 64, 2, 48_000)
+        for n in range(3)
+    ]
     point = Condition("m-a", "m", "model", "m at a", {"step_index": step})
-    conditions = [point, Condition("m-b", "m", "model", "m at b"), Condition("same", "same", "control", "itself")]
+    conditions = [
+        point,
+        Condition("m-b", "m", "model", "m at b"),
+        Condition("same", "same", "control", "itself"),
+    ]
     scores = [
         Score(
             item.id,
@@ -63,7 +81,10 @@ def test_it_has_compressais_view() -> None:
     head = json.loads(results().to_json())
     assert (head["name"], head["description"]) == ("first", "3 items.")
     arrays = head["results"]["m"]
-    assert arrays["condition"] == ["m-a", "m-b"] and arrays["good"] == [1.5, 2.0]  # i0 has no value at m-a
+    assert arrays["condition"] == ["m-a", "m-b"] and arrays["good"] == [
+        1.5,
+        2.0,
+    ]  # i0 has no value at m-a
     assert arrays["kbps"] == [results().kbps(c) for c in ("m-a", "m-b")]
     assert head["results"]["same"]["kbps"] == [None]
 
@@ -71,12 +92,19 @@ def test_it_has_compressais_view() -> None:
 def test_every_score_is_a_row() -> None:
     rows = list(csv.DictReader(io.StringIO(results().to_csv())))
     assert len(rows) == 9 and rows[0]["good"] == ""
-    assert (rows[3]["item"], rows[3]["condition"], rows[3]["bytes"], rows[3]["good"]) == ("i1", "m-a", "2000", "1")
+    assert (rows[3]["item"], rows[3]["condition"], rows[3]["bytes"], rows[3]["good"]) == (
+        "i1",
+        "m-a",
+        "2000",
+        "1",
+    )
     assert float(rows[3]["kbps"]) == pytest.approx(2000 * 8 / 1000 / 11, abs=1e-4)
     assert rows[2]["bytes"] == rows[2]["kbps"] == ""
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "ravecodec-evaluation", "version": 99}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"format": "ravecodec-evaluation", "version": 99}']
+)
 def test_other_files_are_refused(text: str) -> None:
     with pytest.raises(FormatError):
         Results.from_json(text)
@@ -90,7 +118,9 @@ def test_unknown_fields_are_refused() -> None:
 
 
 def test_several_become_one() -> None:
-    """What is the same in both stands there once; one name with two meanings gets the name of its evaluation."""
+    """What is the same in both stands there once; one name with two meanings gets the name of its
+    evaluation.
+    """
     one, other = results(), results("second", step=0)
     both = merge([one, other])
     assert [c.id for c in both.conditions] == ["m-a", "m-b", "same", "second-m-a"]

@@ -1,4 +1,6 @@
-"""Scores against values that were computed otherwise: by hand, by scipy, by the packages that define them."""
+"""Scores against values that were computed otherwise: by hand, by scipy, by the packages that
+define them.
+"""
 
 from collections.abc import Callable
 
@@ -14,8 +16,12 @@ RATE = 48_000
 PERCEPTUAL = {"visqol", "zimtohrli"}  # of packages that not every machine has
 
 
-def noise(seconds: float = 1.0, channels: int = 2, seed: int = 0, amplitude: float = 0.1) -> np.ndarray:
-    return amplitude * np.random.default_rng(seed).standard_normal((channels, round(seconds * RATE)))
+def noise(
+    seconds: float = 1.0, channels: int = 2, seed: int = 0, amplitude: float = 0.1
+) -> np.ndarray:
+    return amplitude * np.random.default_rng(seed).standard_normal(
+        (channels, round(seconds * RATE))
+    )
 
 
 def sine(hertz: float, seconds: float = 1.0, amplitude: float = 0.5) -> np.ndarray:
@@ -26,7 +32,7 @@ def scores_of(reference: np.ndarray, decoded: np.ndarray, **options: bool) -> di
     return score(reference, decoded, RATE, skip=PERCEPTUAL, **options)[0]
 
 
-# ---- all together ----------------------------------------------------------------------------------------------------
+# ---- all together --------------------------------------------------------------------------------
 
 
 def test_an_identical_signal_gets_the_best_of_every_metric() -> None:
@@ -42,17 +48,31 @@ def test_an_identical_signal_gets_the_best_of_every_metric() -> None:
 
 def test_every_metric_feels_a_distortion() -> None:
     """One tone of two is out of tune, and there is noise, louder on the left."""
-    audio = np.stack([sine(440) + sine(1330, amplitude=0.2), sine(440, amplitude=0.3) + sine(1330, amplitude=0.1)])
-    wrong = np.stack([sine(440) + sine(1400, amplitude=0.2), sine(440, amplitude=0.3) + sine(1400, amplitude=0.1)])
+    audio = np.stack(
+        [
+            sine(440) + sine(1330, amplitude=0.2),
+            sine(440, amplitude=0.3) + sine(1330, amplitude=0.1),
+        ]
+    )
+    wrong = np.stack(
+        [
+            sine(440) + sine(1400, amplitude=0.2),
+            sine(440, amplitude=0.3) + sine(1400, amplitude=0.1),
+        ]
+    )
     worse = wrong + noise(seed=1, amplitude=0.1) * [[1.0], [0.2]]
     values = scores_of(audio, worse)
     for metric in METRICS:
         if metric.id in values:
             assert metric.best is not None
             gap = values[metric.id] - metric.best
-            assert gap < -1e-3 if metric.better == "higher" else gap > 1e-3 if metric.better else abs(gap) > 1e-3, (
-                metric
-            )
+            assert (
+                gap < -1e-3
+                if metric.better == "higher"
+                else gap > 1e-3
+                if metric.better
+                else abs(gap) > 1e-3
+            ), metric
 
 
 @pytest.mark.parametrize(
@@ -83,11 +103,15 @@ def test_what_cannot_be_scored_is_an_input_error(bad: np.ndarray) -> None:
 
 def test_speech_scores_are_those_of_pystoi() -> None:
     pystoi = pytest.importorskip("pystoi")
-    words = noise(2.0, channels=1) * np.repeat(np.random.default_rng(3).uniform(0, 1, 40), RATE // 20)
+    words = noise(2.0, channels=1) * np.repeat(
+        np.random.default_rng(3).uniform(0, 1, 40), RATE // 20
+    )
     worse = words + noise(2.0, channels=1, seed=5, amplitude=0.05)
     values = scores_of(words, worse, speech=True)
     x, y, _ = prepare(words, worse, RATE)
-    wanted = pystoi.stoi(*(scipy_signal.resample_poly(a[0], 1, 3) for a in (x, y)), 16000, extended=True)
+    wanted = pystoi.stoi(
+        *(scipy_signal.resample_poly(a[0], 1, 3) for a in (x, y)), 16000, extended=True
+    )
     assert values["estoi"] == pytest.approx(wanted, abs=0.02) and values["estoi"] < 0.95
     assert "estoi" not in scores_of(words, worse)
 
@@ -107,7 +131,9 @@ def test_each_side_has_its_own_scores() -> None:
 
 
 def test_si_sdr_is_taken_before_and_after_alignment() -> None:
-    """48 samples late white noise is another waveform, and 300 samples more at the end do not matter."""
+    """48 samples late white noise is another waveform, and 300 samples more at the end do not
+    matter.
+    """
     audio = noise(1.0, 1)
     late = np.pad(audio, ((0, 0), (48, 300)))
     values = scores_of(audio, late)
@@ -119,7 +145,7 @@ def test_one_channel_with_and_without_its_axis() -> None:
     assert scores_of(audio, worse) == scores_of(audio[0], worse[0])
 
 
-# ---- packages that not every machine has -----------------------------------------------------------------------------
+# ---- packages that not every machine has ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -131,7 +157,9 @@ def test_perceptual_scores_know_the_original_and_its_order(
 ) -> None:
     pytest.importorskip(package)
     music = sum(sine(220 * n, 1.5, 0.3 / n) for n in range(1, 12)) * np.hanning(72_000)
-    scores = [measure(music, music + noise(1.5, 1, amplitude=a)[0], RATE) for a in (0.0, 1e-3, 1e-1)]
+    scores = [
+        measure(music, music + noise(1.5, 1, amplitude=a)[0], RATE) for a in (0.0, 1e-3, 1e-1)
+    ]
     assert scores[0] == pytest.approx(best, abs=0.01) and scores[0] > scores[1] > scores[2] + 0.2
 
 
@@ -151,7 +179,7 @@ def test_pesq_knows_the_original_and_refuses_silence() -> None:
         assert np.isnan(perceptual.pesq_wb(words[: len(decoded)], decoded, RATE))
 
 
-# ---- alignment -------------------------------------------------------------------------------------------------------
+# ---- alignment -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("delay", [-4800, -7, 0, 7, 480, 20_000])
@@ -184,7 +212,9 @@ def test_audio_shorter_than_the_longest_delay_is_aligned(samples: int) -> None:
 def test_no_delay_is_believed_where_waveforms_differ() -> None:
     """What has other phases has a maximum of correlation somewhere, and it means nothing."""
     spectrum = np.fft.rfft(noise(2.0, 1)[0])
-    turned = np.fft.irfft(spectrum * np.exp(2j * np.pi * np.random.default_rng(1).random(len(spectrum))))
+    turned = np.fft.irfft(
+        spectrum * np.exp(2j * np.pi * np.random.default_rng(1).random(len(spectrum)))
+    )
     assert find_delay(noise(2.0, 1)[0], turned) == 0
     assert find_delay(np.zeros(RATE), np.zeros(RATE)) == 0
 
@@ -201,14 +231,16 @@ def test_what_is_compared_has_no_dc_16_bits_48_khz_and_one_length() -> None:
     assert top - bottom == pytest.approx(65535 / 32768, abs=1e-12)
 
 
-# ---- spectra ---------------------------------------------------------------------------------------------------------
+# ---- spectra -------------------------------------------------------------------------------------
 
 
 def test_the_multiscale_distance_of_a_change_of_level_is_known() -> None:
     """Half the level: each of five windows gives 1/2 + ln 2."""
     audio = noise(channels=1)[0]
     assert spectral.multiscale(audio, audio / 2) == pytest.approx(5 * (0.5 + np.log(2)), rel=1e-9)
-    assert spectral.multiscale(audio, audio / 2, added=1e-7) == pytest.approx(5 * (0.5 + np.log(2)), rel=1e-3)
+    assert spectral.multiscale(audio, audio / 2, added=1e-7) == pytest.approx(
+        5 * (0.5 + np.log(2)), rel=1e-3
+    )
 
 
 def test_the_floor_hides_what_lies_below_it() -> None:
@@ -232,7 +264,13 @@ def test_the_multiscale_distance_agrees_with_the_trainers() -> None:
 def test_magnitudes_are_those_of_scipy() -> None:
     audio = noise(0.2, 1)[0]
     _, _, wanted = scipy_signal.stft(
-        audio, window="hann", nperseg=512, noverlap=384, boundary=None, padded=False, scaling="spectrum"
+        audio,
+        window="hann",
+        nperseg=512,
+        noverlap=384,
+        boundary=None,
+        padded=False,
+        scaling="spectrum",
     )
     assert np.allclose(spectral.magnitudes(audio, 512, 128), np.abs(wanted).T, atol=1e-12)
 
@@ -240,14 +278,18 @@ def test_magnitudes_are_those_of_scipy() -> None:
 def test_dac_mel_distance_of_a_change_of_level() -> None:
     """A tenth of the level is one decade in each of seven windows, in bands that hold a bin."""
     audio = noise(channels=1)[0]
-    filters = [spectral.slaney_filters(RATE, window, bands) for window, bands in spectral.DAC_MELS.items()]
+    filters = [
+        spectral.slaney_filters(RATE, window, bands) for window, bands in spectral.DAC_MELS.items()
+    ]
     heard = sum(float(bank.any(0).mean()) for bank in filters)
     assert 6 < heard < 7
     assert spectral.dac_mel_distance(audio, audio / 10, RATE) == pytest.approx(heard, rel=0.01)
 
 
 def test_dac_mel_distance_is_that_of_librosa() -> None:
-    """0.77165148 is what librosa 0.11's filters and torch.stft (centred, reflected) say of these two."""
+    """0.77165148 is what librosa 0.11's filters and torch.stft (centred, reflected) say of these
+    two.
+    """
     random = np.random.default_rng(0)
     one = 0.1 * random.standard_normal(RATE)
     other = one + 0.05 * random.standard_normal(RATE)
@@ -260,7 +302,9 @@ def test_slaney_filters_stand_where_slaney_put_them() -> None:
     peaks = filters.argmax(0) * RATE / (1 << 15)
     low, high = peaks[peaks < 900], peaks[peaks > 1100]
     assert np.ptp(np.diff(low)) < 3 and np.ptp(high[1:] / high[:-1]) < 0.002
-    assert high[1] / high[0] == pytest.approx(6.4 ** (np.diff(low).mean() / (200 / 3) / 27), rel=1e-3)
+    assert high[1] / high[0] == pytest.approx(
+        6.4 ** (np.diff(low).mean() / (200 / 3) / 27), rel=1e-3
+    )
     assert np.allclose(filters.sum(0) * RATE / (1 << 15), 1, atol=0.02)
 
 
@@ -275,7 +319,7 @@ def test_log_spectral_distance_knows_the_band() -> None:
     assert found["low"] < 0.05 and found["top"] < 1
 
 
-# ---- level, waveform, stereo -----------------------------------------------------------------------------------------
+# ---- level, waveform, stereo ---------------------------------------------------------------------
 
 
 def test_loudness_is_that_of_bs1770() -> None:
@@ -284,17 +328,25 @@ def test_loudness_is_that_of_bs1770() -> None:
     tone = sine(997, 2.0, amplitude=1.0)[None]
     assert level.loudness(tone, RATE) == pytest.approx(-3.01, abs=0.05)
     assert level.loudness_error(tone, tone / 2, RATE) == pytest.approx(-6.02, abs=0.02)
-    assert np.isnan(level.loudness_error(tone, 0 * tone, RATE)) and np.isnan(level.loudness(tone[:, :9000], RATE))
+    assert np.isnan(level.loudness_error(tone, 0 * tone, RATE)) and np.isnan(
+        level.loudness(tone[:, :9000], RATE)
+    )
 
 
 def test_a_mid_channel_is_compared_with_a_mid_channel() -> None:
-    """Two sides that have nothing in common: their mid, on both sides, is 3 dB quieter than they are, and no error."""
+    """Two sides that have nothing in common: their mid, on both sides, is 3 dB quieter than they
+    are, and no error.
+    """
     pytest.importorskip("pyloudnorm")
     reference = 0.1 * noise()
     sent = np.repeat(reference.mean(0, keepdims=True), 2, axis=0)
     skip = {metric.id for metric in METRICS} - {"loudness_error"}
-    assert score(reference, sent, RATE, skip=skip)[0]["loudness_error"] == pytest.approx(-3.0, abs=0.2)
-    assert score(reference, sent, RATE, mid=True, skip=skip)[0]["loudness_error"] == pytest.approx(0, abs=0.01)
+    assert score(reference, sent, RATE, skip=skip)[0]["loudness_error"] == pytest.approx(
+        -3.0, abs=0.2
+    )
+    assert score(reference, sent, RATE, mid=True, skip=skip)[0]["loudness_error"] == pytest.approx(
+        0, abs=0.01
+    )
 
 
 def test_si_sdr_is_the_ratio_that_was_made() -> None:
@@ -309,7 +361,10 @@ def test_si_sdr_is_the_ratio_that_was_made() -> None:
 
 
 def test_stereo_errors_are_the_changes_that_were_made() -> None:
-    """The right channel 12 dB down: 12 dB of level, the same correlation. One source to two: correlation 1 to 0."""
+    """The right channel 12 dB down: 12 dB of level, the same correlation.
+
+    One source to two: correlation 1 to 0.
+    """
     one, two = noise(2.0, seed=1)
     pair = level.stereo_errors(np.stack([one, one]), np.stack([one, one * 10 ** (-12 / 20)]), RATE)
     assert pair[0] == pytest.approx(12, abs=0.01) and pair[1] == pytest.approx(0, abs=1e-6)
@@ -317,12 +372,16 @@ def test_stereo_errors_are_the_changes_that_were_made() -> None:
     assert 0.85 < pair[1] <= 1.2
     pair = level.stereo_errors(np.stack([one, one]), np.stack([one, -one]), RATE)
     assert pair == (pytest.approx(0, abs=1e-9), pytest.approx(2, abs=1e-6))
-    assert np.isnan(level.stereo_errors(np.zeros((2, RATE)), np.stack([one, two])[:, :RATE], RATE)).all()
+    assert np.isnan(
+        level.stereo_errors(np.zeros((2, RATE)), np.stack([one, two])[:, :RATE], RATE)
+    ).all()
 
 
 def test_metrics_are_explained() -> None:
     assert len({metric.id for metric in METRICS}) == len(METRICS)
     for metric in METRICS:
-        assert metric.better in ("higher", "lower", "") and len(metric.about) > 20 and metric.about.endswith("."), (
-            metric
-        )
+        assert (
+            metric.better in ("higher", "lower", "")
+            and len(metric.about) > 20
+            and metric.about.endswith(".")
+        ), metric

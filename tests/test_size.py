@@ -1,4 +1,6 @@
-"""What a config says of its network's size is what the network has: shapes exactly, reach and memory as bounds."""
+"""What a config says of its network's size is what the network has: shapes exactly, reach and
+memory as bounds.
+"""
 
 import os
 import subprocess
@@ -53,7 +55,9 @@ def test_weight_shapes_and_reach_are_the_networks() -> None:
     for config in map(some_config, range(24)):
         network = Rave(config)
         weights = fold(network).state_dict()
-        assert size.weight_shapes(config) == {name: tuple(value.shape) for name, value in weights.items()}, config
+        assert size.weight_shapes(config) == {
+            name: tuple(value.shape) for name, value in weights.items()
+        }, config
         assert size.parameters(config) == sum(value.numel() for value in weights.values())
         for reach, bound in (
             (network.encoder_reach, size.encoder_samples(config)),
@@ -69,11 +73,23 @@ def test_constants_that_are_said_twice_agree() -> None:
     assert (size.LINE_COLUMNS, size.NOISE_COLUMNS) == (istft.LINE_COLUMNS, istft.NOISE_COLUMNS)
     windows = [(spectrogram.LONG, spectrogram.COLUMNS), (spectrogram.SHORT, spectrogram.COLUMNS)]
     assert [*size.SPECTRUM] == [*windows, (spectrogram.ONSET, spectrogram.ONSET_COLUMNS)]
-    assert config_module.MOST["sample_rate"] == limits.MAX_RATE and config_module.MOST["latent"] == limits.MAX_DIMS
-    assert (config_module.MOST_HOP, header.MAX_STEP_INDEX) == (limits.MAX_HOP, limits.MAX_STEP_INDEX)
+    assert (
+        config_module.MOST["sample_rate"] == limits.MAX_RATE
+        and config_module.MOST["latent"] == limits.MAX_DIMS
+    )
+    assert (config_module.MOST_HOP, header.MAX_STEP_INDEX) == (
+        limits.MAX_HOP,
+        limits.MAX_STEP_INDEX,
+    )
 
 
-SPECTRAL = {"channels": 2, "encoder": "spectrogram", "generator": "istft", "ratios": (4, 4, 4, 4, 2), "latent": 512}
+SPECTRAL = {
+    "channels": 2,
+    "encoder": "spectrogram",
+    "generator": "istft",
+    "ratios": (4, 4, 4, 4, 2),
+    "latent": 512,
+}
 TOO_LARGE: dict[str, dict[str, Any]] = {
     "weights": {"capacity": 4096},
     "blocks": {**SPECTRAL, "blocks": (1, 1, 1, 65_536)},
@@ -93,7 +109,9 @@ def test_a_network_beyond_all_bounds_is_refused_from_its_config(name: str) -> No
 def test_twice_the_shipped_networks_would_do() -> None:
     for name in ("default", "paper"):
         config = load_recipe(name).model
-        ModelConfig.from_dict({**vars(config), "capacity": 2 * config.capacity, "sinusoids_per_line": 4})
+        ModelConfig.from_dict(
+            {**vars(config), "capacity": 2 * config.capacity, "sinusoids_per_line": 4}
+        )
 
 
 MEASURE = """

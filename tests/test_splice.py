@@ -1,4 +1,6 @@
-"""Cutting and joining streams keeps every symbol, and says what does not fit; `info --frames` lists chunks."""
+"""Cutting and joining streams keeps every symbol, and says what does not fit; `info --frames` lists
+chunks.
+"""
 
 import io
 import json
@@ -32,7 +34,9 @@ def tables(model: Model) -> StaticModel:
     return StaticModel(model.coding.shapes, model.coding.scales)
 
 
-def write(path: Path, model: Model, draw: int = 0, meta: dict[str, Any] | None = None, **info: Any) -> Path:
+def write(
+    path: Path, model: Model, draw: int = 0, meta: dict[str, Any] | None = None, **info: Any
+) -> Path:
     """A stream of random symbols in chunks of all kinds, with a lead-in."""
     rng = np.random.default_rng(draw)
     with path.open("wb") as file:
@@ -49,7 +53,9 @@ def write(path: Path, model: Model, draw: int = 0, meta: dict[str, Any] | None =
 
 
 def told(path: Path, model: Model) -> tuple[list[tuple[Any, ...]], tuple[Any, ...] | None, int]:
-    """What a decoder is told of each frame (symbols, step, silence), of the lead-in, and the total."""
+    """What a decoder is told of each frame (symbols, step, silence), of the lead-in, and the
+    total.
+    """
     reader, static = StreamReader(io.BytesIO(path.read_bytes())), tables(model)
     frames = [
         (*map(int, row), chunk.step_index, chunk.silent)
@@ -57,7 +63,9 @@ def told(path: Path, model: Model) -> tuple[list[tuple[Any, ...]], tuple[Any, ..
         for row in reader.decode_chunk(chunk, static)
     ]
     lead = reader.lead_in
-    before = (*map(int, reader.decode_chunk(lead, static)[0]), lead.step_index, False) if lead else None
+    before = (
+        (*map(int, reader.decode_chunk(lead, static)[0]), lead.step_index, False) if lead else None
+    )
     assert reader.total_samples is not None
     return frames, before, reader.total_samples
 
@@ -82,7 +90,11 @@ def test_a_cut_has_the_symbols_of_its_frames(stereo_model: Model, tmp_path: Path
         assert found == frames[first : -(-stop // 2048)]
         assert samples == stop - first * 2048
         before_first = frames[first - 1][:-1] if first else None
-        assert before == lead if before_first is None else before is not None and before[:-1] == before_first
+        assert (
+            before == lead
+            if before_first is None
+            else before is not None and before[:-1] == before_first
+        )
         assert done.start == first * 2048
         assert verify_file(out).ok
         inspected = inspect_file(out)
@@ -99,11 +111,15 @@ def test_parts_joined_are_the_whole(stereo_model: Model, tmp_path: Path) -> None
         cut_file(source, part, start=f"{start}s", end=end and f"{end}s")
     concat_files(parts, tmp_path / "joined.rvc")
     assert told(tmp_path / "joined.rvc", stereo_model) == told(source, stereo_model)
-    whole, joined = (decode(path.read_bytes(), stereo_model)[0] for path in (source, tmp_path / "joined.rvc"))
+    whole, joined = (
+        decode(path.read_bytes(), stereo_model)[0] for path in (source, tmp_path / "joined.rvc")
+    )
     assert np.array_equal(whole, joined)
 
 
-def test_a_cut_at_another_rate_begins_at_most_a_frame_early(stereo_model: Model, tmp_path: Path) -> None:
+def test_a_cut_at_another_rate_begins_at_most_a_frame_early(
+    stereo_model: Model, tmp_path: Path
+) -> None:
     source = write(tmp_path / "x.rvc", stereo_model, sample_rate=44_100)
     frames, _, _ = told(source, stereo_model)
     done = cut_file(source, tmp_path / "y.rvc", start="0:00.75", end=1.25)
@@ -114,7 +130,10 @@ def test_a_cut_at_another_rate_begins_at_most_a_frame_early(stereo_model: Model,
 
 
 def test_joined_streams_follow_each_other(stereo_model: Model, tmp_path: Path) -> None:
-    metas = [{"tags": {"album": "a", "title": "1"}, "key": 1}, {"tags": {"album": "a", "title": "2"}, "key": 1}]
+    metas = [
+        {"tags": {"album": "a", "title": "1"}, "key": 1},
+        {"tags": {"album": "a", "title": "2"}, "key": 1},
+    ]
     first = write(tmp_path / "a.rvc", stereo_model, 1, metas[0], seed=7)
     second = write(tmp_path / "b.rvc", stereo_model, 2, metas[1], dims=8)
     done = concat_files([first, second], tmp_path / "c.rvc")
@@ -142,7 +161,9 @@ def test_joining_needs_no_model_and_cutting_says_so(
     monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path / "none"))
     concat_files([source, source], tmp_path / "two.rvc")
     cut_file(source, tmp_path / "head.rvc", end=f"{2048 * 13}s")
-    with pytest.raises(ModelError, match=r"x\.rvc: model .* is needed to code anew what is cut through"):
+    with pytest.raises(
+        ModelError, match=r"x\.rvc: model .* is needed to code anew what is cut through"
+    ):
         cut_file(source, tmp_path / "part.rvc", end=f"{2048 * 12}s")
     assert not (tmp_path / "part.rvc").exists()
     monkeypatch.undo()
@@ -172,7 +193,11 @@ def test_commands(stereo_model: Model, tmp_path: Path) -> None:
     source, part, joined = (str(tmp_path / name) for name in ("x.rvc", "part.rvc", "joined.rvc"))
     write(Path(source), stereo_model)
     done = CliRunner().invoke(main, ["cut", source, part, "--start", "10240s", "--duration", "0.5"])
-    assert (done.exit_code, "0.500 s of" in done.stderr, "0.213 s of the original" in done.stderr) == (0, True, True)
+    assert (
+        done.exit_code,
+        "0.500 s of" in done.stderr,
+        "0.213 s of the original" in done.stderr,
+    ) == (0, True, True)
     assert CliRunner().invoke(main, ["cut", source, part]).exit_code == 8
     done = CliRunner().invoke(main, ["concat", source, part, joined, "--json"])
     assert json.loads(done.stdout)["stream"]["frames"] == FRAMES + 12
@@ -182,7 +207,9 @@ def test_commands(stereo_model: Model, tmp_path: Path) -> None:
 
 def test_frames_are_listed(stereo_model: Model, tmp_path: Path) -> None:
     source = write(tmp_path / "x.rvc", stereo_model)
-    listed = json.loads(CliRunner().invoke(main, ["info", str(source), "--frames", "--json"]).stdout)["chunks"]
+    listed = json.loads(
+        CliRunner().invoke(main, ["info", str(source), "--frames", "--json"]).stdout
+    )["chunks"]
     assert [(chunk["frame"], chunk["frames"]) for chunk in listed] == [(-1, 1)] + [
         (sum(SIZES[:number]), size) for number, size in enumerate(SIZES)
     ]
@@ -193,6 +220,11 @@ def test_frames_are_listed(stereo_model: Model, tmp_path: Path) -> None:
     assert [chunk["silent"] for chunk in listed].index(True) == SILENT + 1
     assert [chunk["step_index"] for chunk in listed[1:]] == list(STEPS)
     plain = CliRunner().invoke(main, ["info", str(source), "--frames"]).stdout.splitlines()
-    assert len(plain) == len(CliRunner().invoke(main, ["info", str(source)]).stdout.splitlines()) + 1 + len(listed)
+    assert len(plain) == len(
+        CliRunner().invoke(main, ["info", str(source)]).stdout.splitlines()
+    ) + 1 + len(listed)
     assert any(line.endswith("silent") for line in plain)
-    assert json.loads(CliRunner().invoke(main, ["info", str(source), "--json"]).stdout)["chunks"] is None
+    assert (
+        json.loads(CliRunner().invoke(main, ["info", str(source), "--json"]).stdout)["chunks"]
+        is None
+    )

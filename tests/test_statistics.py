@@ -1,4 +1,6 @@
-"""Intervals that cover, pairs that count, curves that are compared only where both are, and the worst items first."""
+"""Intervals that cover, pairs that count, curves that are compared only where both are, and the
+worst items first.
+"""
 
 import itertools
 import math
@@ -25,7 +27,9 @@ from ravecodec.evaluate.statistics import (
 RISING = [(1.0, 1.0), (2.0, 2.0), (4.0, 3.0), (8.0, 4.0), (16.0, 5.0)]  # quality = 1 + log2(rate)
 
 
-def scaled(points: list[tuple[float, float]], rate: float = 1.0, quality: float = 0.0) -> list[tuple[float, float]]:
+def scaled(
+    points: list[tuple[float, float]], rate: float = 1.0, quality: float = 0.0
+) -> list[tuple[float, float]]:
     return [(r * rate, q + quality) for r, q in points]
 
 
@@ -35,14 +39,30 @@ def alone(values: dict[str, float]) -> dict[str, str]:
 
 
 def make_results() -> Results:
-    """Two items of one file and one of another; a series of two points with a rate, one without, and a control."""
+    """Two items of one file and one of another; a series of two points with a rate, one without,
+    and a control.
+    """
     items = [Item(f"i{k}", f"file{k // 2}", 0.0, 2.0 + k, "00", 1, 48000) for k in range(3)]
     kinds = {"m1": "model", "m2": "model", "free": "bound", "lp": "control"}
-    conditions = [Condition(key, "m" if key[0] != "l" else "lp", kind, key) for key, kind in kinds.items()]
-    quality = {"m2": [3.0, 5.0, 4.0], "m1": [2.0, 1.0, 3.0], "free": [5.0, 5.0, 5.0], "lp": [1.0, 1.0, 1.0]}
+    conditions = [
+        Condition(key, "m" if key[0] != "l" else "lp", kind, key) for key, kind in kinds.items()
+    ]
+    quality = {
+        "m2": [3.0, 5.0, 4.0],
+        "m1": [2.0, 1.0, 3.0],
+        "free": [5.0, 5.0, 5.0],
+        "lp": [1.0, 1.0, 1.0],
+    }
     sizes = {"m1": 500, "m2": 1000, "free": None, "lp": None}
     scores = [
-        Score(f"i{k}", key, sizes[key], sizes[key], 0, {"q": value, "d": -value, "signed": value - 3.5})
+        Score(
+            f"i{k}",
+            key,
+            sizes[key],
+            sizes[key],
+            0,
+            {"q": value, "d": -value, "signed": value - 3.5},
+        )
         for key, values in quality.items()
         for k, value in enumerate(values)
     ]
@@ -94,8 +114,12 @@ def test_the_mean_is_over_items_however_they_are_clustered():
 def test_clusters_of_any_size_are_drawn_alike_and_weigh_what_they_hold():
     """Against all 5^5 draws of five clusters of 1 to 9 items."""
     groups = {"a": [0.0] * 9, "b": [1.0], "c": [2.0, 4.0], "d": [9.0], "e": [5.0] * 4}
-    values = {f"{name}{k}": value for name, group in groups.items() for k, value in enumerate(group)}
-    draws = [[v for name in drawn for v in groups[name]] for drawn in itertools.product(groups, repeat=5)]
+    values = {
+        f"{name}{k}": value for name, group in groups.items() for k, value in enumerate(group)
+    }
+    draws = [
+        [v for name in drawn for v in groups[name]] for drawn in itertools.product(groups, repeat=5)
+    ]
     wanted = np.percentile([np.mean(draw) for draw in draws], [2.5, 97.5])
     found = mean_interval(values, {item: item[0] for item in values}, rounds=50_000)
     assert (found.low, found.high) == pytest.approx(tuple(wanted), abs=0.1)
@@ -105,8 +129,12 @@ def test_order_changes_nothing_and_the_seed_changes_something():
     values = {f"i{k}": math.sin(k) for k in range(15)}
     clusters = {item: str(k // 2) for k, item in enumerate(values)}
     turned = dict(reversed(values.items()))
-    assert mean_interval(values, clusters) == mean_interval(turned, dict(reversed(clusters.items())))
-    assert mean_interval(values, clusters, seed=1).low != mean_interval(values, clusters, seed=2).low
+    assert mean_interval(values, clusters) == mean_interval(
+        turned, dict(reversed(clusters.items()))
+    )
+    assert (
+        mean_interval(values, clusters, seed=1).low != mean_interval(values, clusters, seed=2).low
+    )
 
 
 def test_one_source_has_no_interval():
@@ -130,7 +158,9 @@ def test_the_t_interval_is_that_of_a_table():
     assert not t_interval([5.0]).bounded
 
 
-@pytest.mark.parametrize(("better", "counts"), [("higher", (2, 1, 1)), ("lower", (1, 1, 2)), ("", (1, 2, 1))])
+@pytest.mark.parametrize(
+    ("better", "counts"), [("higher", (2, 1, 1)), ("lower", (1, 1, 2)), ("", (1, 2, 1))]
+)
 def test_pairs_are_counted_by_direction(better: str, counts: tuple[int, int, int]):
     a = {"1": 3.0, "2": 2.0, "3": 1.0, "4": -1.0, "only a": 9.0}
     b = {"4": 1.0, "3": 1.0, "2": 1.0, "1": -4.0, "only b": 9.0}
@@ -176,7 +206,9 @@ def test_bd_is_the_mean_over_the_common_range_only():
     a = [(1.0, 2.0), (3.0, 3.5), (5.0, 4.0), (30.0, 6.0)]
     found = bd_rate(a, RISING)
     grid = np.linspace(2, 5, 20001)
-    logs = [PchipInterpolator([q for _, q in c], np.log10([r for r, _ in c]))(grid) for c in (a, RISING)]
+    logs = [
+        PchipInterpolator([q for _, q in c], np.log10([r for r, _ in c]))(grid) for c in (a, RISING)
+    ]
     gap = logs[0] - logs[1]
     wanted = 100 * (10 ** float(np.mean((gap[1:] + gap[:-1]) / 2)) - 1)
     assert found.value == pytest.approx(wanted, rel=1e-4)
@@ -223,7 +255,9 @@ def test_points_that_are_no_better_than_cheaper_ones_are_left_out_and_named():
     assert few.value is None
     assert few.reason == "too few points: curve b has 1 of 4"
     assert few.note.startswith("b: left out at 2, 3, 4, 5 kbit/s")
-    assert bd_quality([], RISING[:3]).reason == "too few points: curve a has 0 and curve b has 3 of 4"
+    assert (
+        bd_quality([], RISING[:3]).reason == "too few points: curve a has 0 and curve b has 3 of 4"
+    )
 
 
 def test_a_curve_must_be_one():
@@ -263,6 +297,9 @@ def test_a_curve_of_results_has_what_was_coded():
 
 
 def test_statistics_need_no_torch_and_none_of_the_extra():
-    code = "import ravecodec.evaluate.statistics, sys; assert not {'torch', 'scipy', 'matplotlib'} & set(sys.modules)"
+    code = (
+        "import ravecodec.evaluate.statistics, sys; assert not {'torch', 'scipy', 'matplotlib'} "
+        "& set(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

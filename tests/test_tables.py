@@ -1,4 +1,6 @@
-"""The numbers in README.md, docs/evaluation.md and the model's card are those of docs/evaluation/results.json."""
+"""The numbers in README.md, docs/evaluation.md and the model's card are those of
+docs/evaluation/results.json.
+"""
 
 import importlib.util
 import json
@@ -57,7 +59,9 @@ def test_a_wrong_number_is_noticed(tables: ModuleType) -> None:
 
 
 def test_numbers_that_were_taken_by_hand_are_of_these_results(tables: ModuleType) -> None:
-    """The column of the report, in the table on docs/evaluation.md that sets both side by side, if there is one."""
+    """The column of the report, in the table on docs/evaluation.md that sets both side by side, if
+    there is one.
+    """
     page = (ROOT / "docs" / "evaluation.md").read_text()
     if "| number | by hand | report |" not in page:
         return
@@ -110,9 +114,16 @@ def test_results_are_published_without_folders(tables: ModuleType) -> None:
     items = [replace(item, source=f"/home/me/{item.source}") for item in results.items]
     manifest = results.manifest | {"command": "ravecodec eval /home/me/eval --out /tmp/x"}
     unreadable = ["/home/me/eval/x.ogg: is damaged"]
-    found = tables.compacted(replace(results, items=items, manifest=manifest, unreadable=unreadable))
-    assert "/home" not in found.to_json() and found.manifest["command"] == "ravecodec eval eval --out x"
-    assert len({item.source for item in found.items}) == len({item.source for item in results.items})
+    found = tables.compacted(
+        replace(results, items=items, manifest=manifest, unreadable=unreadable)
+    )
+    assert (
+        "/home" not in found.to_json()
+        and found.manifest["command"] == "ravecodec eval eval --out x"
+    )
+    assert len({item.source for item in found.items}) == len(
+        {item.source for item in results.items}
+    )
 
 
 def test_the_table_of_speeds_is_what_was_measured() -> None:
@@ -129,10 +140,20 @@ def test_the_table_of_speeds_is_what_was_measured() -> None:
 def test_a_table_of_speeds_names_its_processor_and_is_put_in_its_place() -> None:
     speed = loaded(ROOT / "benchmarks" / "speed.py")
     row = speed.Row("paper", 180.0, 6.0, 9.0, 400_000_000, 500_000_000, 2.5)
-    found = {"processor": "Abacus 3", "cores": 2, "torch": "9.9", "precision": "float32", "rows": [vars(row)]}
+    found = {
+        "processor": "Abacus 3",
+        "cores": 2,
+        "torch": "9.9",
+        "precision": "float32",
+        "rows": [vars(row)],
+    }
     page = speed.renewed("before\n<!-- speed -->\nold\n<!-- end -->\nafter", found)
-    assert page.startswith("before\n<!-- speed -->\nAbacus 3, 2 cores, torch 9.9, float32:\n\n| network")
-    assert "| paper | 3 min | 30x | 20x | 400 MB | 500 MB | 2.50 kbit/s |\n<!-- end -->\nafter" in page
+    assert page.startswith(
+        "before\n<!-- speed -->\nAbacus 3, 2 cores, torch 9.9, float32:\n\n| network"
+    )
+    assert (
+        "| paper | 3 min | 30x | 20x | 400 MB | 500 MB | 2.50 kbit/s |\n<!-- end -->\nafter" in page
+    )
     assert speed.renewed(page, found) == page
     with pytest.raises(SystemExit, match="0 places"):
         speed.renewed("no place", found)

@@ -1,4 +1,5 @@
-"""Training, end to end on seconds of sound: it learns, its package codes, a killed run ends where it would have ended.
+"""Training, end to end on seconds of sound: it learns, its package codes, a killed run ends where
+it would have ended.
 
 The recipe is `tiny` with few steps; everything runs on one thread, where results are exact.
 """
@@ -44,7 +45,9 @@ from ravecodec.train.validation import validate
 RATE = 48_000
 WORLD = World(torch.device("cpu"))
 TINY = load_recipe("tiny")
-SHORT = TINY.replace(stage1=Stage(6, 5e-3), stage2=Stage(5, 5e-4), warmup=2, rate_kbps=0, validate_every=2)
+SHORT = TINY.replace(
+    stage1=Stage(6, 5e-3), stage2=Stage(5, 5e-4), warmup=2, rate_kbps=0, validate_every=2
+)
 PAPER = SHORT.replace(
     model=ModelConfig(channels=2, capacity=4, latent=8),
     crop_frames=32,
@@ -57,7 +60,9 @@ PAPER = SHORT.replace(
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """One thread, no looking at the clock, a small waveform discriminator and little latent analysis."""
+    """One thread, no looking at the clock, a small waveform discriminator and little latent
+    analysis.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -93,7 +98,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=[SHORT, PAPER], ids=["default", "paper"])
 def uninterrupted(
-    request: pytest.FixtureRequest, music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    music: Path,
+    cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Recipe, Path]:
     """(recipe, run folder) of a run that nothing disturbed."""
     run = tmp_path_factory.mktemp("uninterrupted")
@@ -118,9 +126,13 @@ def checkpoint(run: Path) -> dict[str, Any]:
 
 
 def assert_same_end(run: Path, other: Path, parts: tuple[str, ...] = ()) -> None:
-    """Two runs ended with the same state, bit for bit; their packages hold the same weights and tables."""
+    """Two runs ended with the same state, bit for bit; their packages hold the same weights and
+    tables.
+    """
     mine, wanted = checkpoint(run), checkpoint(other)
-    assert {k: mine[k] for k in ("stage", "step", "beta")} == {k: wanted[k] for k in ("stage", "step", "beta")}
+    assert {k: mine[k] for k in ("stage", "step", "beta")} == {
+        k: wanted[k] for k in ("stage", "step", "beta")
+    }
     pair = dict(tensors(mine)), dict(tensors(wanted))
     assert pair[0].keys() == pair[1].keys()
     assert [name for name, value in pair[0].items() if not torch.equal(value, pair[1][name])] == []
@@ -139,18 +151,28 @@ def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
 def spectral_distance(trainer: Trainer, cache: Path) -> float:
     """S of the averaged model, without posterior noise, on a fixed batch of the cached audio."""
     recipe, model = trainer.recipe, trainer.average
-    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5)
+    crops = Crops(
+        cache, _finished(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5
+    )
     audio = crops.batch(0, 6)
     with torch.no_grad():
         bands = model.decode_bands(model.encode(audio)[0], Clock.at(0))
         output = model.pqmf.synthesis(bands)
-        return float(stages.distance(model, recipe, trainer.valid, audio, bands, output, list(recipe.windows)))
+        return float(
+            stages.distance(
+                model, recipe, trainer.valid, audio, bands, output, list(recipe.windows)
+            )
+        )
 
 
-def test_the_tiny_recipe_learns_and_its_package_codes(music: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_tiny_recipe_learns_and_its_package_codes(
+    music: Path, cache: Path, tmp_path: Path
+) -> None:
     recipe = TINY.replace(stage1=Stage(80, 1e-2), stage2=Stage(6, 5e-4))
     said: list[str] = []
-    path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu", licence="CC0-1.0", report=said.append)
+    path = loop.train(
+        music, recipe, tmp_path, cache=cache, device="cpu", licence="CC0-1.0", report=said.append
+    )
     assert path == tmp_path / "tiny.safetensors"
     assert (len(history(tmp_path, 1)), len(history(tmp_path, 2, "critic"))) == (80, 6)
     untrained, trained = Trainer(recipe, WORLD), Trainer(recipe, WORLD)
@@ -161,13 +183,21 @@ def test_the_tiny_recipe_learns_and_its_package_codes(music: Path, cache: Path, 
     model = load_package(path)
     assert model.name == "tiny" and model.info["licence"] == "CC0-1.0"
     assert model.info["credits"] == "made by a test\n" and model.info["tracks"] == 3
-    audio = np.stack([np.sin(np.arange(30_001) / 20), np.cos(np.arange(30_001) / 30)]).astype(np.float32) * 0.3
+    audio = (
+        np.stack([np.sin(np.arange(30_001) / 20), np.cos(np.arange(30_001) / 30)]).astype(
+            np.float32
+        )
+        * 0.3
+    )
     info = stream_info(model, RATE, 2, model.coding.dims, model.coding.step_index)
     encoder, decoder = Encoder(model, info), Decoder(model, info)
     chunks = [*encoder.process(audio), *encoder.flush()]
     symbols = [chunk.symbols for chunk in chunks if not chunk.lead_in]
     assert sum(map(len, symbols)) == -(-30_001 // recipe.model.hop)
-    heard = [*(part for chunk in symbols for part in decoder.process(chunk)), *decoder.flush(30_001)]
+    heard = [
+        *(part for chunk in symbols for part in decoder.process(chunk)),
+        *decoder.flush(30_001),
+    ]
     output = np.concatenate(heard, axis=1)
     assert output.shape == audio.shape and np.isfinite(output).all() and np.abs(output).max() > 1e-4
 
@@ -181,13 +211,18 @@ def test_stage_by_stage_is_the_same_as_at_once(
     after_one = checkpoint(tmp_path)
     assert (after_one["stage"], after_one["step"]) == (1, recipe.stage1.steps)
     second = loop.train(music, recipe, tmp_path, stage="2", cache=cache, device="cpu")
-    assert load_package(second).info["steps"] == {"stage 1": recipe.stage1.steps, "stage 2": recipe.stage2.steps}
+    assert load_package(second).info["steps"] == {
+        "stage 1": recipe.stage1.steps,
+        "stage 2": recipe.stage2.steps,
+    }
     assert_same_end(tmp_path, whole)
     with pytest.raises(UsageError, match="in stage 2 already"):
         loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
 
 
-def test_stage_two_leaves_the_encoder_alone(uninterrupted: tuple[Recipe, Path], tmp_path: Path) -> None:
+def test_stage_two_leaves_the_encoder_alone(
+    uninterrupted: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     """Weights and batch-norm statistics; the generator and the discriminator move."""
     recipe, run = uninterrupted
     state = checkpoint(run)
@@ -195,7 +230,11 @@ def test_stage_two_leaves_the_encoder_alone(uninterrupted: tuple[Recipe, Path], 
     for key, value in model.items():
         if key.startswith("encoder."):
             assert torch.equal(value, average[key]), key
-    assert any(not torch.equal(value, average[key]) for key, value in model.items() if key.startswith("generator."))
+    assert any(
+        not torch.equal(value, average[key])
+        for key, value in model.items()
+        if key.startswith("generator.")
+    )
     assert all(value.isfinite().all() for _, value in tensors(state))
     if recipe is PAPER:
         assert int(model["encoder.network.1.num_batches_tracked"]) == recipe.stage1.steps
@@ -270,7 +309,15 @@ loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device=
 
 def killed(moment: str, recipe: Recipe, music: Path, out: Path) -> int:
     """Exit code of a run that kills itself at this moment."""
-    command = [sys.executable, "-c", KILLED, moment, json.dumps(recipe.to_dict()), str(music), str(out)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        moment,
+        json.dumps(recipe.to_dict()),
+        str(music),
+        str(out),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, check=False, timeout=120).returncode
 
@@ -279,11 +326,19 @@ def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
     uninterrupted: tuple[Recipe, Path], music: Path, tmp_path: Path
 ) -> None:
     recipe, whole = uninterrupted
-    moments = ["cache", "step of stage 1", "checkpoint", "step of stage 2"] if recipe is SHORT else ["step of stage 2"]
+    moments = (
+        ["cache", "step of stage 1", "checkpoint", "step of stage 2"]
+        if recipe is SHORT
+        else ["step of stage 2"]
+    )
     steps = []
     for moment in moments:
         assert killed(moment, recipe, music, tmp_path) == -9, moment
-        state = checkpoint(tmp_path) if (tmp_path / "checkpoint.pt").exists() else {"stage": 0, "step": 0}
+        state = (
+            checkpoint(tmp_path)
+            if (tmp_path / "checkpoint.pt").exists()
+            else {"stage": 0, "step": 0}
+        )
         steps.append((state["stage"], state["step"]))
     assert steps == [(0, 0), (1, 3), (1, 4), (2, 3)][-len(moments) :]
     with (tmp_path / "log.jsonl").open("a") as log:
@@ -315,15 +370,29 @@ def test_a_second_ctrl_c_acts_at_once() -> None:
     assert not stop
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays(music: Path, cache: Path, tmp_path: Path) -> None:
-    loop.train(music, SHORT.replace(stage1=Stage(1, 5e-3)), tmp_path / "whole", stage="1", cache=cache, device="cpu")
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(
+    music: Path, cache: Path, tmp_path: Path
+) -> None:
+    loop.train(
+        music,
+        SHORT.replace(stage1=Stage(1, 5e-3)),
+        tmp_path / "whole",
+        stage="1",
+        cache=cache,
+        device="cpu",
+    )
     before = (tmp_path / "whole" / "checkpoint.pt").read_bytes()
     run = Run(tmp_path / "run", SHORT)
     run.checkpoint.write_bytes(before)
-    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler, limit = (
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limit[1]))
     try:
-        with pytest.raises(OutputError, match=r"checkpoint.pt: cannot be written \(.*the last one is kept"):
+        with pytest.raises(
+            OutputError, match=r"checkpoint.pt: cannot be written \(.*the last one is kept"
+        ):
             run.save(Trainer(SHORT, WORLD).state())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -332,9 +401,16 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(music: Path, cache: P
     assert sorted(p.name for p in run.folder.iterdir()) == ["checkpoint.pt", "recipe.json"]
 
 
-@pytest.mark.parametrize(("batch", "advice"), [(2, "batch = 1"), (1, f"crop_frames = {SHORT.crop_frames // 2}")])
+@pytest.mark.parametrize(
+    ("batch", "advice"), [(2, "batch = 1"), (1, f"crop_frames = {SHORT.crop_frames // 2}")]
+)
 def test_out_of_memory_says_what_to_try(
-    music: Path, cache: Path, tmp_path: Path, batch: int, advice: str, monkeypatch: pytest.MonkeyPatch
+    music: Path,
+    cache: Path,
+    tmp_path: Path,
+    batch: int,
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def hungry(trainer: Trainer, audio: Tensor) -> dict[str, float]:
         return {"bytes": float(torch.empty(1 << 60).sum())}
@@ -345,14 +421,20 @@ def test_out_of_memory_says_what_to_try(
 
 
 def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: tuple[Recipe, Path],
+    music: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe, run = uninterrupted
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "validation" in line]
     told = [(line["stage"], line["step"]) for line in lines]
     assert told == [(1, 2), (1, 4), (1, 6), (2, 2), (2, 4), (2, 5)]
-    assert all(0 < line["validation"] < 100 and 0 <= line["validation_peaks"] <= 1 for line in lines)
+    assert all(
+        0 < line["validation"] < 100 and 0 <= line["validation_peaks"] <= 1 for line in lines
+    )
     distances, kept = iter([3.0, 1.0, 2.0]), []
     monkeypatch.setattr(loop, "validate", lambda *_: {"validation": next(distances)})
     keep = Trainer.keep_if_best
@@ -363,7 +445,13 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
 
     monkeypatch.setattr(Trainer, "keep_if_best", keep_and_tell)
     path = loop.train(
-        music, recipe, tmp_path, stage="2", init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu"
+        music,
+        recipe,
+        tmp_path,
+        stage="2",
+        init_from=next(run.glob("*.safetensors")),
+        cache=cache,
+        device="cpu",
     )
     packed = load_package(path).network.generator.state_dict()
     reference = Trainer(recipe, WORLD).average
@@ -371,7 +459,9 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
     for weights in kept:
         reference.generator.load_state_dict(weights)
         folded = fold(reference).generator.state_dict()
-        same.append(all(torch.equal(folded[name].half().float(), value) for name, value in packed.items()))
+        same.append(
+            all(torch.equal(folded[name].half().float(), value) for name, value in packed.items())
+        )
     assert same == [False, True, False]
 
 
@@ -391,7 +481,9 @@ def test_validation_hears_the_same_every_time(cache: Path) -> None:
 def test_a_finished_run_is_left_alone(
     uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Whatever became of the data; the licence of the first call stays, and another one is refused."""
+    """Whatever became of the data; the licence of the first call stays, and another one is
+    refused.
+    """
     recipe, run = uninterrupted
     package = next(run.glob("*.safetensors"))
     before = package.read_bytes(), package.stat().st_mtime_ns, (run / "checkpoint.pt").read_bytes()
@@ -400,9 +492,18 @@ def test_a_finished_run_is_left_alone(
     soundfile.write(changed / "new.wav", np.zeros((RATE, 2)), RATE)
     for data in (music, changed):
         said: list[str] = []
-        assert loop.train(data, recipe, run, cache=cache, device="cpu", report=said.append) == package
-        assert said[0] == f"resumed at stage 2 step {recipe.stage2.steps}" and "left as it is" in said[1]
-        assert before == (package.read_bytes(), package.stat().st_mtime_ns, (run / "checkpoint.pt").read_bytes())
+        assert (
+            loop.train(data, recipe, run, cache=cache, device="cpu", report=said.append) == package
+        )
+        assert (
+            said[0] == f"resumed at stage 2 step {recipe.stage2.steps}"
+            and "left as it is" in said[1]
+        )
+        assert before == (
+            package.read_bytes(),
+            package.stat().st_mtime_ns,
+            (run / "checkpoint.pt").read_bytes(),
+        )
     with pytest.raises(UsageError, match=r"its licence is 'unstated', not 'CC0-1\.0'"):
         loop.train(music, recipe, run, cache=cache, device="cpu", licence="CC0-1.0")
     facts = json.loads((run / "run.json").read_text())
@@ -414,19 +515,29 @@ def test_a_finished_run_is_left_alone(
 
 
 def test_equal_trainings_give_equal_models(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: tuple[Recipe, Path],
+    music: Path,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On another machine, at another speed, with a licence that is said only once."""
     recipe, run = uninterrupted
     monkeypatch.setattr("ravecodec.train.outcome.platform.machine", lambda: "abacus")
-    monkeypatch.setattr(Trainer, "seconds", property(lambda self: 1e6, lambda self, value: None), raising=False)
-    path = loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu", licence="unstated")
+    monkeypatch.setattr(
+        Trainer, "seconds", property(lambda self: 1e6, lambda self, value: None), raising=False
+    )
+    path = loop.train(
+        music, recipe, tmp_path, stage="1", cache=cache, device="cpu", licence="unstated"
+    )
     path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
     assert path.read_bytes() == next(run.glob("*.safetensors")).read_bytes()
     assert json.loads((tmp_path / "run.json").read_text())["training_seconds"] == 10**6
 
 
-def test_a_run_can_be_lengthened_but_not_shortened(music: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_lengthened_but_not_shortened(
+    music: Path, cache: Path, tmp_path: Path
+) -> None:
     run = partial(loop.train, music, out=tmp_path, cache=cache, device="cpu")
     short = SHORT.replace(stage1=Stage(1, 5e-3), stage2=Stage(1, 5e-4))
     run(short, stage="1", licence="CC0-1.0")
@@ -453,19 +564,25 @@ def test_two_calls_on_one_folder_are_kept_apart(music: Path, cache: Path, tmp_pa
         "with held(Path(sys.argv[1])): print(os.getpid(), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout is not None
         number = other.stdout.readline().strip()
         with pytest.raises(OutputError, match=f"process {number} trains in this folder"):
             loop.train(music, SHORT, tmp_path, cache=cache, device="cpu")
         other.kill()
-    loop.train(music, SHORT.replace(stage1=Stage(1, 5e-3)), tmp_path, stage="1", cache=cache, device="cpu")
+    loop.train(
+        music, SHORT.replace(stage1=Stage(1, 5e-3)), tmp_path, stage="1", cache=cache, device="cpu"
+    )
 
 
 def test_a_model_that_cannot_be_good_says_so(
     uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
 ) -> None:
-    """Seconds of audio, a rate far from what was asked for, weights that were not taken over: in the model for good."""
+    """Seconds of audio, a rate far from what was asked for, weights that were not taken over: in
+    the model for good.
+    """
     recipe, run = uninterrupted
     info = load_package(next(run.glob("*.safetensors"))).info
     assert info["warnings"][:1] == ["trained on 6 s of audio only; an hour is a start"]
@@ -475,7 +592,9 @@ def test_a_model_that_cannot_be_good_says_so(
         rate_kbps=1e4,
     )
     said: list[str] = []
-    start = partial(loop.train, music, wider, tmp_path, stage="1", cache=cache, device="cpu", report=said.append)
+    start = partial(
+        loop.train, music, wider, tmp_path, stage="1", cache=cache, device="cpu", report=said.append
+    )
     found = load_package(start(init_from=next(run.glob("*.safetensors")))).info["warnings"]
     assert any("% of the weights were not taken over from" in line for line in found)
     assert any("kbit/s, far below the 10000 asked for" in line for line in found)
@@ -491,10 +610,14 @@ def test_damaged_files_of_a_run_say_what_to_delete(music: Path, tmp_path: Path) 
     package.unlink()
     for name, data in good.items():
         lines = {b"[1]\n", b"\xff\n", b"{\n" * 9, b"[" * 100_000 + b"\n"}
-        cuts = set() if name.endswith("jsonl") else {data[: len(data) // 2], data[:5000], b""}  # which are mended there
+        cuts = (
+            set() if name.endswith("jsonl") else {data[: len(data) // 2], data[:5000], b""}
+        )  # which are mended there
         for bad in (cuts | lines) - {data}:
             (tmp_path / name).write_bytes(bad)
-            with pytest.raises((InputError, ModelError), match=rf"{name}: .*delete it.*lost") as caught:
+            with pytest.raises(
+                (InputError, ModelError), match=rf"{name}: .*delete it.*lost"
+            ) as caught:
                 run()
             assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
         (tmp_path / name).write_bytes(data)
@@ -507,7 +630,13 @@ def test_damaged_files_of_a_run_say_what_to_delete(music: Path, tmp_path: Path) 
     assert state["step"] == 1
 
 
-DAMAGEABLE = ("recipe.json", "run.json", "checkpoint.pt", "cache/settings.json", "cache/tracks.jsonl")
+DAMAGEABLE = (
+    "recipe.json",
+    "run.json",
+    "checkpoint.pt",
+    "cache/settings.json",
+    "cache/tracks.jsonl",
+)
 
 
 def test_training_may_start_from_a_package(
@@ -526,14 +655,22 @@ def test_training_may_start_from_a_package(
     quick = recipe.replace(stage1=Stage(1, 1e-6), stage2=Stage(2, 1e-6), warmup=0)
     path = loop.train(music, quick, tmp_path / "all", init_from=package, cache=cache, device="cpu")
     assert load_package(path).info["steps"] == {"stage 1": 1, "stage 2": 2}
-    loop.train(music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache, device="cpu")
+    loop.train(
+        music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache, device="cpu"
+    )
     assert history(tmp_path / "two", 1) == []
     assert len(history(tmp_path / "two", 2)) == 2
 
 
-def test_stage2_without_a_discriminator_learns_on_the_distance_alone(music: Path, cache: Path, tmp_path: Path) -> None:
+def test_stage2_without_a_discriminator_learns_on_the_distance_alone(
+    music: Path, cache: Path, tmp_path: Path
+) -> None:
     recipe = SHORT.replace(
-        stage1=Stage(1, 5e-3), stage2=Stage(4, 1e-3), adversarial=0.0, feature_matching=0.0, warmup=0
+        stage1=Stage(1, 5e-3),
+        stage2=Stage(4, 1e-3),
+        adversarial=0.0,
+        feature_matching=0.0,
+        warmup=0,
     )
     loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
     assert len(history(tmp_path, 2, "spectral")) == 4
@@ -556,7 +693,9 @@ def test_a_package_of_another_depth_is_taken_over_with_a_warning(
 ) -> None:
     recipe, run = uninterrupted
     config = recipe.model
-    deeper = recipe.replace(model=dataclasses.replace(config, blocks=(*config.blocks[:-1], 3), dilations=(1, 3, 9, 27)))
+    deeper = recipe.replace(
+        model=dataclasses.replace(config, blocks=(*config.blocks[:-1], 3), dilations=(1, 3, 9, 27))
+    )
     trainer, told = Trainer(deeper, WORLD), []
     package = next(run.glob("*.safetensors"))
     loop.begin(trainer, Run(tmp_path, deeper), "all", package, told.append)
@@ -565,7 +704,9 @@ def test_a_package_of_another_depth_is_taken_over_with_a_warning(
     assert int(warning.split("; ")[1].split()[0]) > 0
     z = torch.randn(1, config.latent, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        pair = [n.eval().decode(z, Clock.at(0)) for n in (trainer.model, load_package(package).network)]
+        pair = [
+            n.eval().decode(z, Clock.at(0)) for n in (trainer.model, load_package(package).network)
+        ]
     assert recipe is PAPER or torch.allclose(*pair, atol=1e-5)
 
 
@@ -575,9 +716,23 @@ def test_a_package_of_another_architecture_is_refused(
     recipe, run = uninterrupted
     other = PAPER if recipe is SHORT else SHORT
     with pytest.raises(ModelError, match="none of its weights fit this model config"):
-        loop.train(music, other, tmp_path, init_from=next(run.glob("*.safetensors")), cache=cache, device="cpu")
+        loop.train(
+            music,
+            other,
+            tmp_path,
+            init_from=next(run.glob("*.safetensors")),
+            cache=cache,
+            device="cpu",
+        )
     with pytest.raises(ModelError, match="no such model file"):
-        loop.train(music, recipe, tmp_path / "b", init_from=tmp_path / "x.safetensors", cache=cache, device="cpu")
+        loop.train(
+            music,
+            recipe,
+            tmp_path / "b",
+            init_from=tmp_path / "x.safetensors",
+            cache=cache,
+            device="cpu",
+        )
 
 
 def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path: Path) -> None:
@@ -598,7 +753,9 @@ def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path
 def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
     Run(tmp_path, SHORT)
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "allpass"}))
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "allpass"})
+    )
     Run(tmp_path, SHORT)
     with pytest.raises(UsageError, match="another recipe"):
         Run(tmp_path, SHORT.replace(allpass=0.8))
@@ -618,7 +775,9 @@ def test_divergence_stops_the_run_before_it_spoils_the_checkpoint(
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     wild = SHORT.replace(stage1=Stage(2, 5e-3)).replace(**{stage: Stage(50, 1e25)}, warmup=0)
-    with pytest.raises(InputError, match=rf"diverged at stage {stage[-1]} step \d+ .*learning rate"):
+    with pytest.raises(
+        InputError, match=rf"diverged at stage {stage[-1]} step \d+ .*learning rate"
+    ):
         loop.train(music, wild, tmp_path, cache=cache, device="cpu")
     assert all(not value.isnan().any() for _, value in tensors(checkpoint(tmp_path)))
 
@@ -666,7 +825,9 @@ def test_windows_of_a_step_are_drawn_from_the_recipe() -> None:
 def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to a hop of the longest window is skipped, a function of the step; the paper's distance skips none."""
+    """Up to a hop of the longest window is skipped, a function of the step; the paper's distance
+    skips none.
+    """
     whole, heard = stages.stereo_distance, []
 
     def noted(target: Tensor, output: Tensor, windows: list[int], rate: int) -> Tensor:
@@ -675,7 +836,9 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
 
     monkeypatch.setattr(stages, "stereo_distance", noted)
     trainer = Trainer(SHORT, WORLD)
-    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    crops = Crops(
+        cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
+    )
     audio = crops.batch(0, 2)
     for trainer.step in (0, 1, 0):
         stage1_step(trainer, audio)
@@ -691,16 +854,22 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
     drawn = [stages.pick_grid(SHORT, [4096, 256], random) for _ in range(2000)]
     assert min(drawn) < 10 and 1014 <= max(drawn) < 1024
     before = random.get_state()
-    assert stages.pick_grid(PAPER, PAPER.windows, random) == 0 and torch.equal(random.get_state(), before)
+    assert stages.pick_grid(PAPER, PAPER.windows, random) == 0 and torch.equal(
+        random.get_state(), before
+    )
 
 
 def test_a_mel_term_counts_as_much_as_the_recipe_says(cache: Path) -> None:
-    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    crops = Crops(
+        cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
+    )
     audio, found = crops.batch(0, 2), []
     for weight in (0.0, 2.0):
         recipe = SHORT.replace(mel=weight)
         trainer = Trainer(recipe, WORLD)
-        loss, log, _ = stages.stage1_loss(trainer.model, recipe, trainer.valid, audio, 0.0, trainer.randomness())
+        loss, log, _ = stages.stage1_loss(
+            trainer.model, recipe, trainer.valid, audio, 0.0, trainer.randomness()
+        )
         found.append((loss.item(), log))
     assert "mel" not in found[0][1] and found[1][1]["mel"] > 0.1
     assert found[1][1]["spectral"] == found[0][1]["spectral"]
@@ -708,8 +877,12 @@ def test_a_mel_term_counts_as_much_as_the_recipe_says(cache: Path) -> None:
 
 
 def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
-    """`quantised`: the latents come from the sender; without it from the posterior, and the sender is not asked."""
-    crops = Crops(cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    """`quantised`: the latents come from the sender; without it from the posterior, and the sender
+    is not asked.
+    """
+    crops = Crops(
+        cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
+    )
     trainer, audio, asked = Trainer(SHORT, WORLD), crops.batch(0, 2), []
 
     def sender(mean: Tensor, step: int, clock: Clock) -> Tensor:
@@ -720,7 +893,9 @@ def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
     for quantised in (True, False, False):
         recipe = SHORT.replace(quantised=quantised)
         random = torch.Generator().manual_seed(0)
-        outputs.append(stages.stage2_output(trainer.model, recipe, trainer.valid, sender, audio, 7, random)[1])
+        outputs.append(
+            stages.stage2_output(trainer.model, recipe, trainer.valid, sender, audio, 7, random)[1]
+        )
     assert asked == [7]
     assert torch.equal(outputs[1], outputs[2]) and not torch.equal(outputs[0], outputs[1])
 
@@ -751,8 +926,12 @@ def test_without_an_average_the_last_weights_count() -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_what_the_sender_sends_is_what_a_decoder_receives(uninterrupted: tuple[Recipe, Path]) -> None:
-    """A function of (seed, step); quantised with the codec's own steps, so close to the means it was given."""
+def test_what_the_sender_sends_is_what_a_decoder_receives(
+    uninterrupted: tuple[Recipe, Path],
+) -> None:
+    """A function of (seed, step); quantised with the codec's own steps, so close to the means it
+    was given.
+    """
     _, run = uninterrupted
     model = load_package(next(run.glob("*.safetensors")))
     latent = model.latent
@@ -779,7 +958,10 @@ def test_random_clocks_are_places_in_a_stream() -> None:
 def test_two_trainers_begin_alike() -> None:
     first, second = (Trainer(SHORT, WORLD) for _ in range(2))
     other = Trainer(SHORT.replace(seed=1), WORLD)
-    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True)
+    )
     assert isinstance(other.model, Rave)
     assert not torch.equal(first.model.encoder.head.weight, other.model.encoder.head.weight)
     draws = [torch.rand(3, generator=trainer.randomness()) for trainer in (first, second, other)]
@@ -794,8 +976,14 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
     run.log({"stage": 1, "step": 8, "advice": "lower beta"})
     events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    found = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert found == {"stage 1/spectral": [(7, 1.5)], "stage 1/kbps": [(7, 2.0)], "stage 2/validation": [(3, 1.25)]}
+    found = {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+    assert found == {
+        "stage 1/spectral": [(7, 1.5)],
+        "stage 1/kbps": [(7, 2.0)],
+        "stage 2/validation": [(3, 1.25)],
+    }
     [text] = events.Tensors("stage 1/advice/text_summary")
     assert text.step == 8 and text.tensor_proto.string_val == [b"lower beta"]
 
@@ -811,13 +999,17 @@ def test_a_folder_without_a_run_is_not_trained_in(music: Path, tmp_path: Path) -
             (out / name).write_text("precious")
         with pytest.raises(OutputError, match="is there and no training run"):
             loop.train(music, SHORT, out, device="cpu")
-        assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == sorted(names)
+        assert sorted(
+            p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()
+        ) == sorted(names)
         assert all((out / name).read_text() == "precious" for name in names)
         check_folder(out, force=True)
 
 
 def test_a_run_stays_one_when_files_of_it_are_deleted(tmp_path: Path) -> None:
-    """As the sentences about damaged files advise; also what is left of a run that was killed at once."""
+    """As the sentences about damaged files advise; also what is left of a run that was killed at
+    once.
+    """
     check_folder(tmp_path / "new")
     check_folder(tmp_path)
     with held(tmp_path):
@@ -839,4 +1031,6 @@ def test_a_cache_does_not_cut_a_file_that_it_did_not_make(music: Path, tmp_path:
         (cache / name).write_text("precious")
         with pytest.raises(InputError, match=f"holds {name} and no settings.json"):
             build_cache(music, cache, 48000, 1)
-        assert (cache / name).read_text() == "precious" and [p.name for p in cache.iterdir()] == [name]
+        assert (cache / name).read_text() == "precious" and [p.name for p in cache.iterdir()] == [
+            name
+        ]

@@ -1,4 +1,6 @@
-"""Training audio: the cache survives kills, the split never leaks, and crops are functions of (seed, step)."""
+"""Training audio: the cache survives kills, the split never leaks, and crops are functions of
+(seed, step).
+"""
 
 import gc
 import json
@@ -29,7 +31,9 @@ def tone(seconds: float, hertz: float = 440, channels: int = 2) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three readable files in two folders, one that is no audio, one that has no sound, one of another kind."""
+    """Three readable files in two folders, one that is no audio, one that has no sound, one of
+    another kind.
+    """
     music = tmp_path / "music"
     (music / "album").mkdir(parents=True)
     soundfile.write(music / "b.wav", tone(0.5), RATE)
@@ -79,14 +83,25 @@ def test_new_files_are_added_behind(folder: Path, tmp_path: Path) -> None:
     assert placed(build_cache(folder, cache, RATE, 2)) == [*first, ("a-new.wav", 55_200, 4_800)]
 
 
-def test_a_changed_file_is_decoded_anew_and_a_removed_one_is_not_used(folder: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_decoded_anew_and_a_removed_one_is_not_used(
+    folder: Path, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     build_cache(folder, cache, RATE, 2)
     soundfile.write(folder / "b.wav", tone(0.3, 500), RATE)
     (folder / "album" / "a.flac").unlink()
     tracks = build_cache(folder, cache, RATE, 2).tracks
-    assert [(t.path, t.frames) for t in tracks] == [("c.WAV", 19_200), ("empty.wav", 0), ("b.wav", 14_400)]
-    assert np.abs(audio_of(cache)[tracks[2].start : tracks[2].stop] - np.rint(tone(0.3, 500) * 32767)).max() <= 2
+    assert [(t.path, t.frames) for t in tracks] == [
+        ("c.WAV", 19_200),
+        ("empty.wav", 0),
+        ("b.wav", 14_400),
+    ]
+    assert (
+        np.abs(
+            audio_of(cache)[tracks[2].start : tracks[2].stop] - np.rint(tone(0.3, 500) * 32767)
+        ).max()
+        <= 2
+    )
     shutil.copy2(folder / "b.wav", folder / "album" / "a.flac")  # back, but another sound
     again = build_cache(folder, cache, RATE, 2)
     assert [t.path for t in again.tracks] == ["c.WAV", "empty.wav", "b.wav"]
@@ -110,7 +125,10 @@ def test_the_library_is_described(folder: Path, tmp_path: Path) -> None:
     assert len(found["unreadable"]) == 1 and "broken.wav" in found["unreadable"][0]
     said = "\n".join(describe(found))
     assert "6 files" in said and "24000 Hz" in said and "1 files reach full scale: loud.wav" in said
-    assert "1 files repeat another and are left out: z again.wav" in said and "1 files cannot be read" in said
+    assert (
+        "1 files repeat another and are left out: z again.wav" in said
+        and "1 files cannot be read" in said
+    )
 
 
 def test_what_is_passed_over_is_named(folder: Path, tmp_path: Path) -> None:
@@ -128,12 +146,18 @@ def test_what_is_passed_over_is_named(folder: Path, tmp_path: Path) -> None:
     assert found["unread"] == [str(folder / "song.m4a")] and found["closed"] == []
     assert "one.wav" in [track.path for track in library.tracks]
     said = "\n".join(describe(found))
-    assert "2 links lead to folders or to nothing" in said and f"are not read: {folder / 'song.m4a'}" in said
+    assert (
+        "2 links lead to folders or to nothing" in said
+        and f"are not read: {folder / 'song.m4a'}" in said
+    )
 
 
 def test_a_full_disk_is_an_output_error_and_the_cache_goes_on(folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    handler, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler, limit = (
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
     try:
         with pytest.raises(OutputError, match=r"audio\.i16: cannot be written"):
@@ -142,17 +166,32 @@ def test_a_full_disk_is_an_output_error_and_the_cache_goes_on(folder: Path, tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
     assert len(audio_of(cache)) == 12_000  # the first file
-    assert build_cache(folder, cache, RATE, 2).tracks == build_cache(folder, tmp_path / "other", RATE, 2).tracks
+    assert (
+        build_cache(folder, cache, RATE, 2).tracks
+        == build_cache(folder, tmp_path / "other", RATE, 2).tracks
+    )
 
 
 @pytest.mark.parametrize(
     ("index_bytes", "audio_bytes"),
-    [(-1, 0), (-30, 0), (0, 100), (-30, 100), (-1000, 0), (0, -4), (0, -90_000), (0, -(10**9)), (-30, -90_000)],
+    [
+        (-1, 0),
+        (-30, 0),
+        (0, 100),
+        (-30, 100),
+        (-1000, 0),
+        (0, -4),
+        (0, -90_000),
+        (0, -(10**9)),
+        (-30, -90_000),
+    ],
 )
 def test_what_a_kill_leaves_behind_is_repaired(
     folder: Path, tmp_path: Path, index_bytes: int, audio_bytes: int
 ) -> None:
-    """A torn last line, audio without its line, lines without their audio: the cache comes out the same."""
+    """A torn last line, audio without its line, lines without their audio: the cache comes out the
+    same.
+    """
     cache = tmp_path / "cache"
     tracks = build_cache(folder, cache, RATE, 2).tracks
     wanted, index = audio_of(cache), (cache / "tracks.jsonl").read_text()
@@ -182,13 +221,19 @@ def test_folders_without_audio_are_refused(tmp_path: Path) -> None:
 
 
 names = st.lists(
-    st.tuples(st.text(min_size=1), st.integers(0, 10**6)), min_size=2, max_size=80, unique_by=lambda x: x[0]
+    st.tuples(st.text(min_size=1), st.integers(0, 10**6)),
+    min_size=2,
+    max_size=80,
+    unique_by=lambda x: x[0],
 )
 
 
 def laid_out(files: list[tuple[str, int]]) -> list[Track]:
     starts = np.cumsum([0, *(frames for _, frames in files)])
-    return [Track(name, int(start), frames) for (name, frames), start in zip(files, starts, strict=False)]
+    return [
+        Track(name, int(start), frames)
+        for (name, frames), start in zip(files, starts, strict=False)
+    ]
 
 
 @settings(deadline=None)
@@ -208,7 +253,9 @@ def test_the_split_goes_by_name_not_by_neighbours() -> None:
     tracks = laid_out([(f"{i}.wav", 100) for i in range(100)])
     held = {t.path for t in split(tracks)[1]}
     assert held == {t.path for t in split(tracks[:50] + tracks[50:])[1]}
-    assert len(held - {t.path for t in split(tracks[:99])[1]}) <= 1  # one file more or less moves at most one
+    assert (
+        len(held - {t.path for t in split(tracks[:99])[1]}) <= 1
+    )  # one file more or less moves at most one
 
 
 def test_a_single_file_is_split_in_time() -> None:
@@ -226,7 +273,9 @@ LENGTH = 2_000
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """A long track whose channels differ, one of silence, and one that is shorter than a crop: TRACKS."""
+    """A long track whose channels differ, one of silence, and one that is shorter than a crop:
+    TRACKS.
+    """
     random = np.random.default_rng(0)
     audio = np.zeros((61_000, 2))
     audio[:40_000] = random.uniform(-8_000, 8_000, (40_000, 2)) * [1, 0.1]
@@ -235,7 +284,11 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-TRACKS = [Track("noise", 0, 40_000), Track("silence", 40_000, 20_000), Track("short", 60_000, 1_000)]
+TRACKS = [
+    Track("noise", 0, 40_000),
+    Track("silence", 40_000, 20_000),
+    Track("short", 60_000, 1_000),
+]
 
 
 def crops(cache: Path, tracks: list[Track] = TRACKS, seed: int = 0) -> Crops:
@@ -289,12 +342,18 @@ def test_channels_are_swapped_half_of_the_time(cache: Path) -> None:
 
 
 def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
-    """Every balance, silence on one side and opposite polarity among them; none of it unless it is asked for."""
+    """Every balance, silence on one side and opposite polarity among them; none of it unless it is
+    asked for.
+    """
     audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
     audio[:40_000, 1] = audio[:40_000, 0]
     placed = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, placed=0.5)
-    left, right = np.concatenate([placed.batch(step, 8).numpy() for step in range(80)]).transpose(1, 0, 2)
-    balance = (left * right).sum(1) / np.maximum((left**2).sum(1), (right**2).sum(1))  # 1: as it was
+    left, right = np.concatenate([placed.batch(step, 8).numpy() for step in range(80)]).transpose(
+        1, 0, 2
+    )
+    balance = (left * right).sum(1) / np.maximum(
+        (left**2).sum(1), (right**2).sum(1)
+    )  # 1: as it was
     assert 0.4 < (balance > 0.99).mean() < 0.6
     assert 0.05 < (np.abs(balance) < 0.01).mean() < 0.15
     assert 0.02 < (balance < -0.01).mean() < 0.08
@@ -303,8 +362,13 @@ def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
 
 
 def test_the_order_of_draws_never_changes(cache: Path) -> None:
-    """Old runs go on with the audio they would have seen: a plain batch, drawn by hand, is the same to the bit."""
-    audio, random = np.memmap(cache / "audio.i16", "<i2", "r").reshape(-1, 2), np.random.default_rng((7, 2))
+    """Old runs go on with the audio they would have seen: a plain batch, drawn by hand, is the same
+    to the bit.
+    """
+    audio, random = (
+        np.memmap(cache / "audio.i16", "<i2", "r").reshape(-1, 2),
+        np.random.default_rng((7, 2)),
+    )
     starts = []
     for _ in range(3):
         random.choice(1, p=[1.0])
@@ -317,7 +381,9 @@ def test_the_order_of_draws_never_changes(cache: Path) -> None:
     swapped = random.random(3) < 0.5
     wanted[swapped] = wanted[swapped][..., ::-1]
     assert swapped.any() and not swapped.all()
-    assert np.array_equal(crops(cache, [TRACKS[0]], seed=7).batch(2, 3).numpy(), wanted.transpose(0, 2, 1))
+    assert np.array_equal(
+        crops(cache, [TRACKS[0]], seed=7).batch(2, 3).numpy(), wanted.transpose(0, 2, 1)
+    )
 
 
 def test_a_seed_takes_the_place_of_draws() -> None:
@@ -330,13 +396,21 @@ def test_a_seed_takes_the_place_of_draws() -> None:
 
 
 def test_an_allpass_is_the_filter_it_claims_to_be() -> None:
-    """Against the recursion, sample by sample, on noise that begins where the response has died away."""
+    """Against the recursion, sample by sample, on noise that begins where the response has died
+    away.
+    """
     angle, radius, settled = 0.02, 0.99, SETTLING
     sound = np.random.default_rng(0).normal(size=(settled + 3_000, 2)).astype(np.float32)
     feedback = (2 * radius * np.cos(angle), -(radius**2))
     x, y = sound.astype(float), np.zeros_like(sound, dtype=float)
     for n in range(2, len(x)):
-        y[n] = radius**2 * x[n] - feedback[0] * x[n - 1] + x[n - 2] + feedback[0] * y[n - 1] + feedback[1] * y[n - 2]
+        y[n] = (
+            radius**2 * x[n]
+            - feedback[0] * x[n - 1]
+            + x[n - 2]
+            + feedback[0] * y[n - 1]
+            + feedback[1] * y[n - 2]
+        )
     assert np.abs(turn_phase(torch.from_numpy(sound), angle).numpy() - y)[settled:].max() < 1e-4
 
 
@@ -345,7 +419,9 @@ def test_an_allpass_delays_its_frequency_and_keeps_every_magnitude(hertz: float)
     click = np.zeros((SETTLING * 2, 2), np.float32)
     click[0] = 1, -0.5
     response = turn_phase(torch.from_numpy(click), 2 * np.pi * hertz / RATE).numpy()
-    assert np.allclose(response[:, 1], -0.5 * response[:, 0], atol=1e-6)  # the same filter for both channels
+    assert np.allclose(
+        response[:, 1], -0.5 * response[:, 0], atol=1e-6
+    )  # the same filter for both channels
     assert np.abs(response[SETTLING:]).max() < 1e-5  # nothing is left to come round
     spectrum = np.fft.rfft(response[:, 0].astype(float))
     assert np.abs(np.abs(spectrum) - 1).max() < 1e-4
@@ -357,7 +433,10 @@ def test_an_allpass_delays_its_frequency_and_keeps_every_magnitude(hertz: float)
 def test_the_allpass_of_a_batch_is_seeded_and_takes_its_share(cache: Path) -> None:
     audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
     audio[:40_000] = 0
-    audio[:40_000:50] = 8_000  # a train of clicks: any filter shows, however far it lies from the frequency of another
+    audio[:40_000:50] = (
+        # a train of clicks: any filter shows, however far it lies from the frequency of another
+        8_000
+    )
     one, other = (Crops(cache, [TRACKS[0]], 2, LENGTH, 0, allpass=0.8) for _ in range(2))
     batches = [one.batch(step, 8).numpy() for step in range(30)]
     assert all(np.array_equal(other.batch(step, 8).numpy(), batches[step]) for step in (29, 3))
@@ -372,7 +451,9 @@ def test_crops_stay_inside_their_tracks(cache: Path) -> None:
     """Neighbours in the file are different music: a training crop never holds validation audio."""
     audio = np.memmap(cache / "audio.i16", "<i2", "r+")
     audio[2 * 20_000 :] = 32_000
-    batch = np.concatenate([crops(cache, [Track("first", 0, 20_000)]).batch(step, 8).numpy() for step in range(40)])
+    batch = np.concatenate(
+        [crops(cache, [Track("first", 0, 20_000)]).batch(step, 8).numpy() for step in range(40)]
+    )
     assert np.abs(np.diff(batch, axis=2)).max() > 0
     assert (np.abs(batch).max((1, 2)) < 8_001 / 32_768 * 10 ** (3 / 20) + 1e-3).all()
 
@@ -384,7 +465,9 @@ def test_no_audio_is_refused(cache: Path) -> None:
 
 def test_the_index_is_one_json_line_a_track(folder: Path, tmp_path: Path) -> None:
     library = build_cache(folder, tmp_path / "cache", RATE, 2)
-    lines = [json.loads(line) for line in (tmp_path / "cache" / "tracks.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "cache" / "tracks.jsonl").read_text().splitlines()
+    ]
     assert [line for line in lines if not line["error"]] == [vars(t) for t in library.tracks]
     assert [line["error"] for line in lines if line["error"]] == library.unreadable
 

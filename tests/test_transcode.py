@@ -1,4 +1,6 @@
-"""Files and memory through the whole codec: exact lengths, the same bytes twice, damage told, targets kept."""
+"""Files and memory through the whole codec: exact lengths, the same bytes twice, damage told,
+targets kept.
+"""
 
 import dataclasses
 import io
@@ -58,12 +60,14 @@ def tune(tmp_path: Path, music: Music) -> Path:
     return path
 
 
-# ---- in memory -------------------------------------------------------------------------------------------------------
+# ---- in memory -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("samples", [0, 1, 2047, 2048, 2049, 44_100])
-def test_audio_to_bytes_and_back(any_model: Model, music: Music, samples: int, channels: int) -> None:
+def test_audio_to_bytes_and_back(
+    any_model: Model, music: Music, samples: int, channels: int
+) -> None:
     data = encode(music(samples, channels), 44_100, any_model)
     audio, rate = decode(data, any_model)
     assert (audio.shape, audio.dtype, rate) == ((channels, samples), np.float32, 44_100)
@@ -83,17 +87,27 @@ def test_precision_reaches_the_network(any_model: Model, music: Music, tmp_path:
     assert not np.array_equal(exact, fast)
     assert np.array_equal(decode(data, any_model)[0], exact)
     for name, audio in zip(PRECISIONS, (exact, fast), strict=True):
-        decode_file(tmp_path / "x.rvc", tmp_path / f"{name}.wav", model=any_model, precision=name, subtype="FLOAT")
+        decode_file(
+            tmp_path / "x.rvc",
+            tmp_path / f"{name}.wav",
+            model=any_model,
+            precision=name,
+            subtype="FLOAT",
+        )
         assert np.array_equal(soundfile.read(tmp_path / f"{name}.wav", dtype="float32")[0].T, audio)
 
 
 def test_another_precision_is_refused(stereo_model: Model) -> None:
-    with pytest.raises(UsageError, match="precision is 'float16', expected float32, bfloat16 or auto"):
+    with pytest.raises(
+        UsageError, match="precision is 'float16', expected float32, bfloat16 or auto"
+    ):
         decode(three_chunks(stereo_model), stereo_model, precision="float16")
 
 
 @pytest.mark.parametrize("share", [0.7, 0.95, 1.2])
-def test_bitrate_is_the_finest_step_that_keeps_it(any_model: Model, music: Music, share: float) -> None:
+def test_bitrate_is_the_finest_step_that_keeps_it(
+    any_model: Model, music: Music, share: float
+) -> None:
     at = partial(encode, music(400_000, 2), 44_100, any_model, meta={"tags": {"title": "x" * 40}})
     most = share * len(at())
     data = at(bitrate=most * 8 / 1000 / (400_000 / 44_100))
@@ -114,7 +128,9 @@ def test_bitrates_that_cannot_be_are_refused(stereo_model: Model, music: Music) 
         at(bitrate=0.1)
     least = float(str(told.value).split("at least ")[1].split()[0])
     assert len(at(bitrate=least)) * 8 / 1000 <= least
-    assert encode(music(0, 2), 44_100, stereo_model, bitrate=1.0) == encode(music(0, 2), 44_100, stereo_model)
+    assert encode(music(0, 2), 44_100, stereo_model, bitrate=1.0) == encode(
+        music(0, 2), 44_100, stereo_model
+    )
 
 
 def test_bitrate_holds_for_files_and_pipes_too(tune: Path, tmp_path: Path) -> None:
@@ -133,7 +149,9 @@ def test_bitrate_holds_for_files_and_pipes_too(tune: Path, tmp_path: Path) -> No
 
 def test_one_dimension_is_mono(stereo_model: Model, music: Music) -> None:
     flat = music(5_000, 1)[0]
-    assert encode(flat, 44_100, stereo_model) == encode(flat[None].astype(np.float64), 44_100, stereo_model)
+    assert encode(flat, 44_100, stereo_model) == encode(
+        flat[None].astype(np.float64), 44_100, stereo_model
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,9 +185,13 @@ def test_operating_point_stands_in_the_stream(stereo_model: Model, music: Music)
     assert point(fidelity=0.6)[0] == stereo_model.latent.dims_for(0.6) < 16
 
 
-@pytest.mark.parametrize("wrong", [{"dims": 0}, {"dims": 17}, {"fidelity": 1.5}, {"fidelity": 0.5, "dims": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"dims": 0}, {"dims": 17}, {"fidelity": 1.5}, {"fidelity": 0.5, "dims": 3}]
+)
 @pytest.mark.parametrize("loaded", [True, False])
-def test_impossible_operating_points(stereo_model: Model, wrong: dict[str, Any], loaded: bool) -> None:
+def test_impossible_operating_points(
+    stereo_model: Model, wrong: dict[str, Any], loaded: bool
+) -> None:
     with pytest.raises(UsageError, match=r"expected|model default has 1 to 16"):
         encode(np.zeros((1, 9)), 44_100, stereo_model if loaded else "default", **wrong)
 
@@ -181,7 +203,7 @@ def test_another_model_is_refused(stereo_model: Model, mono_model: Model) -> Non
             decode(data, wrong)
 
 
-# ---- damage ----------------------------------------------------------------------------------------------------------
+# ---- damage --------------------------------------------------------------------------------------
 
 
 def test_every_truncation_is_an_error(any_model: Model) -> None:
@@ -229,8 +251,12 @@ def test_symbols_of_any_size_are_sound_or_corrupt(any_model: Model) -> None:
         assert np.isfinite(audio).all()
 
 
-def test_sound_that_is_not_finite_is_corrupt(stereo_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Decoder, "_synthesise", lambda *_: np.full((2, 128 * 2048), np.nan, np.float32))
+def test_sound_that_is_not_finite_is_corrupt(
+    stereo_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Decoder, "_synthesise", lambda *_: np.full((2, 128 * 2048), np.nan, np.float32)
+    )
     with pytest.raises(CorruptError, match="NaN or infinity"):
         decode(three_chunks(stereo_model), stereo_model)
 
@@ -273,7 +299,9 @@ def test_salvage_keeps_the_good_chunks(stereo_model: Model, music: Music, tmp_pa
     assert np.array_equal(rest[after:], whole[after:])
 
 
-def test_salvage_of_a_truncated_stream_ends_where_it_does(stereo_model: Model, tmp_path: Path) -> None:
+def test_salvage_of_a_truncated_stream_ends_where_it_does(
+    stereo_model: Model, tmp_path: Path
+) -> None:
     data = three_chunks(stereo_model)
     offsets = [chunk.offset for chunk in StreamReader(io.BytesIO(data)).chunks()]
     path = tmp_path / "x.rvc"
@@ -292,7 +320,9 @@ def test_salvage_of_anything_is_audio_or_an_error(stereo_model: Model, tmp_path:
             bad[at] = rng.integers(0, 256)
         path.write_bytes(bad[: rng.integers(len(data) // 2, len(data) + 1)])
         try:
-            done = decode_file(path, tmp_path / "x.wav", model=stereo_model, salvage=True, force=True)
+            done = decode_file(
+                path, tmp_path / "x.wav", model=stereo_model, salvage=True, force=True
+            )
         except RavecodecError:
             continue
         assert done.samples <= 10 * 2048
@@ -312,32 +342,46 @@ def test_a_gap_of_years_is_not_concealed(stereo_model: Model, tmp_path: Path) ->
         decode_file(path, tmp_path / "x.wav", model=stereo_model, salvage=True)
 
 
-# ---- files -----------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 
 def test_a_file_there_and_back(tune: Path, tmp_path: Path, stereo_model: Model) -> None:
     steps: list[Progress] = []
     done = encode_file(tune, tmp_path / "x.rvc", verify=True, progress=steps.append)
-    assert (tmp_path / "x.rvc").read_bytes() == encode(soundfile.read(tune, dtype="float32")[0].T, 44_100, stereo_model)
+    assert (tmp_path / "x.rvc").read_bytes() == encode(
+        soundfile.read(tune, dtype="float32")[0].T, 44_100, stereo_model
+    )
     assert (done.model, done.verified, done.stream.samples) == ("default", True, 132_301)
     assert done.stream.total_bytes == (tmp_path / "x.rvc").stat().st_size
     assert steps[-1].share == 1
     assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
     back = decode_file(tmp_path / "x.rvc", tmp_path / "y.wav", progress=steps.append)
     header = soundfile.info(tmp_path / "y.wav")
-    assert (header.frames, header.samplerate, header.channels, header.subtype) == (132_301, 44_100, 2, "PCM_16")
+    assert (header.frames, header.samplerate, header.channels, header.subtype) == (
+        132_301,
+        44_100,
+        2,
+        "PCM_16",
+    )
     assert back.stream == done.stream == inspect_file(tmp_path / "x.rvc").stream
     assert steps[-1].share == 1
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 96_000])
-def test_rate_channels_and_length_come_back(music: Music, tmp_path: Path, rate: int, channels: int) -> None:
+def test_rate_channels_and_length_come_back(
+    music: Music, tmp_path: Path, rate: int, channels: int
+) -> None:
     soundfile.write(tmp_path / "x.wav", music(rate + 7, channels, rate).T, rate)
     encode_file(tmp_path / "x.wav", tmp_path / "x.rvc")
     decode_file(tmp_path / "x.rvc", tmp_path / "y.flac", subtype="PCM_24")
     header = soundfile.info(tmp_path / "y.flac")
-    assert (header.frames, header.samplerate, header.channels, header.subtype) == (rate + 7, rate, channels, "PCM_24")
+    assert (header.frames, header.samplerate, header.channels, header.subtype) == (
+        rate + 7,
+        rate,
+        channels,
+        "PCM_24",
+    )
 
 
 def test_another_rate_on_request(tune: Path, tmp_path: Path) -> None:
@@ -359,7 +403,9 @@ def test_clipping_is_counted(stereo_model: Model, tmp_path: Path) -> None:
         ("soft", {"soft_clip": True}, over),
         ("float", {"subtype": "FLOAT"}, 0),
     ):
-        assert decode_file(tmp_path / "x.rvc", tmp_path / f"{name}.wav", **options).clipped == clipped
+        assert (
+            decode_file(tmp_path / "x.rvc", tmp_path / f"{name}.wav", **options).clipped == clipped
+        )
 
 
 def test_metadata_is_stored(tune: Path, tmp_path: Path) -> None:
@@ -382,10 +428,14 @@ def test_a_short_clip_has_little_framing(music: Music, tmp_path: Path) -> None:
 def test_verifying_finds_what_was_not_encoded(
     tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: int
 ) -> None:
-    """A writer that stores other symbols (with matching checksums), and a target that was there before."""
+    """A writer that stores other symbols (with matching checksums), and a target that was there
+    before.
+    """
     write = StreamWriter.write_chunk
     monkeypatch.setattr(
-        StreamWriter, "write_chunk", lambda self, x, *step, **flags: write(self, x + wrong, *step, **flags)
+        StreamWriter,
+        "write_chunk",
+        lambda self, x, *step, **flags: write(self, x + wrong, *step, **flags),
     )
     target = tmp_path / "x.rvc"
     target.write_bytes(b"old")
@@ -398,7 +448,9 @@ def test_verifying_finds_what_was_not_encoded(
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["tune.wav", "x.rvc"]
 
 
-def test_nothing_slow_before_the_checks(tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_slow_before_the_checks(
+    tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever can be known without the network is found before a model is loaded."""
     (tmp_path / "good.rvc").write_bytes(encode(np.zeros((1, 9)), 44_100, load_model()))
     (tmp_path / "cut.rvc").write_bytes((tmp_path / "good.rvc").read_bytes()[:-1])
@@ -428,21 +480,31 @@ def test_nothing_slow_before_the_checks(tune: Path, tmp_path: Path, monkeypatch:
             call()
 
 
-def test_existing_targets_survive_failures(tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_targets_survive_failures(
+    tune: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "old.rvc"
     encode_file(tune, target)
     before = target.read_bytes()
-    soundfile.write(tmp_path / "nan.wav", np.array([0.0] * 100_000 + [np.nan]), 44_100, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "nan.wav", np.array([0.0] * 100_000 + [np.nan]), 44_100, subtype="FLOAT"
+    )
     with pytest.raises(InputError, match=r"nan\.wav: holds nan at sample 100000"):
         encode_file(tmp_path / "nan.wav", target, force=True)
-    monkeypatch.setattr(EncodePipeline, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        EncodePipeline, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
         encode_file(tune, target, force=True)
     assert target.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["nan.wav", "old.rvc", "tune.wav"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
+        "nan.wav",
+        "old.rvc",
+        "tune.wav",
+    ]
 
 
-# ---- looking at streams ----------------------------------------------------------------------------------------------
+# ---- looking at streams --------------------------------------------------------------------------
 
 
 def test_verify_says_where_the_first_bad_chunk_begins(stereo_model: Model, tmp_path: Path) -> None:
@@ -464,12 +526,16 @@ def test_verify_says_where_the_first_bad_chunk_begins(stereo_model: Model, tmp_p
 def test_verify_finds_symbols_of_other_tables(
     stereo_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every byte is as it was written, but the tables are not the encoder's: only decoding the symbols shows it."""
+    """Every byte is as it was written, but the tables are not the encoder's: only decoding the
+    symbols shows it.
+    """
     path = tmp_path / "x.rvc"
     scales = np.minimum(stereo_model.coding.scales + 9, len(SIGMAS) - 1).astype(np.int16)
     file = io.BytesIO()
     writer = StreamWriter(
-        file, stream_info(stereo_model, 44_100, 2, 4, 0), StaticModel(stereo_model.coding.shapes, scales)
+        file,
+        stream_info(stereo_model, 44_100, 2, 4, 0),
+        StaticModel(stereo_model.coding.shapes, scales),
     )
     writer.write_chunk(np.zeros((3, 4), np.int32))
     writer.write_chunk(np.arange(200, dtype=np.int32).reshape(50, 4) % 5)

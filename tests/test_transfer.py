@@ -1,4 +1,6 @@
-"""Timbre transfer: the codec's own path without symbols, loudness and pitch by independent measures, folders."""
+"""Timbre transfer: the codec's own path without symbols, loudness and pitch by independent
+measures, folders.
+"""
 
 import importlib.util
 import json
@@ -47,23 +49,30 @@ def in_pieces(audio: Audio, sizes: list[int]) -> list[Audio]:
     return np.split(audio, places[places < audio.shape[1]], axis=1)
 
 
-# ---- loudness --------------------------------------------------------------------------------------------------------
+# ---- loudness ------------------------------------------------------------------------------------
 
 
 def test_k_weighting_is_the_standards() -> None:
-    """BS.1770: a 997 Hz sine of full scale in one channel reads -3.01; BS.2217 has -23 for -23 dBFS in two."""
+    """BS.1770: a 997 Hz sine of full scale in one channel reads -3.01; BS.2217 has -23 for -23 dBFS
+    in two.
+    """
     for rate in (8_000, 44_100, 48_000, 96_001):
         one = sine(997, rate, 4)[None]
         middle = list(Levels(rate, 1).process(one))[2:5]
         assert [lufs(power) for power in middle] == pytest.approx([-3.01] * 3, abs=0.02)
-    assert 10 * np.log10(k_weighting(np.array([10_000.0, 96_000.0]))) == pytest.approx([3.999, 4.042], abs=0.05)
+    assert 10 * np.log10(k_weighting(np.array([10_000.0, 96_000.0]))) == pytest.approx(
+        [3.999, 4.042], abs=0.05
+    )
 
 
 def test_levels_are_those_of_a_loudness_meter(music: Music) -> None:
     """pyloudnorm filters in time, at coefficients of its own for the rate."""
     pyloudnorm = pytest.importorskip("pyloudnorm")
     rng = np.random.default_rng(0)
-    for rate, audio in ((48_000, music(48_000 * 6)), (44_100, 0.1 * rng.standard_normal((1, 44_100 * 5)))):
+    for rate, audio in (
+        (48_000, music(48_000 * 6)),
+        (44_100, 0.1 * rng.standard_normal((1, 44_100 * 5))),
+    ):
         levels = Levels(rate, len(audio))
         powers = [*levels.process(audio.astype(np.float32)), *levels.flush()]
         assert len(powers) == -(-audio.shape[1] // levels.hop) + 1
@@ -71,7 +80,9 @@ def test_levels_are_those_of_a_loudness_meter(music: Music) -> None:
         for stage in pyloudnorm.Meter(rate)._filters.values():
             weighted = np.stack([stage.apply_filter(channel) for channel in weighted])
         mean = np.sum(np.square(weighted)) / audio.shape[1]
-        assert 10 * np.log10(sum(powers) * levels.hop / audio.shape[1] / mean) == pytest.approx(0, abs=0.05)
+        assert 10 * np.log10(sum(powers) * levels.hop / audio.shape[1] / mean) == pytest.approx(
+            0, abs=0.05
+        )
 
 
 def followed(wanted: Audio, changed: Audio, rate: int, sizes: list[int]) -> Audio:
@@ -93,7 +104,12 @@ def test_loudness_follows() -> None:
     levels = [list(Levels(rate, 2).process(audio)) for audio in (wanted, found)]
     difference = np.subtract(*[[lufs(power) for power in powers] for powers in levels])
     assert np.abs(difference[1:]).max() < 0.5  # the first window is half outside
-    assert np.abs(np.subtract(*[[lufs(p) for p in Levels(rate, 2).process(a)] for a in (wanted, changed)])).max() > 5
+    assert (
+        np.abs(
+            np.subtract(*[[lufs(p) for p in Levels(rate, 2).process(a)] for a in (wanted, changed)])
+        ).max()
+        > 5
+    )
     assert np.array_equal(found, followed(wanted, changed, rate, [1, 333, 20_000]))
 
 
@@ -101,17 +117,21 @@ def test_gain_is_smooth_bounded_and_none_where_nothing_is_to_do() -> None:
     rate = 8_000
     steady = np.full((1, rate * 8), 1e-2, np.float32) * sine(440, rate, 8)
     steps = steady * np.repeat([1, 1000, 1e-6, 30], rate * 2).astype(np.float32)
-    gain = followed(steps.clip(-1, 1), steady, rate, [999])[0] / np.where(steady[0] == 0, 1, steady[0])
+    gain = followed(steps.clip(-1, 1), steady, rate, [999])[0] / np.where(
+        steady[0] == 0, 1, steady[0]
+    )
     curve = 20 * np.log10(np.abs(gain[np.abs(steady[0]) > 1e-3]))
     assert np.abs(curve).max() <= MOST_DB + 1e-3 and curve.max() > 19 and curve.min() < -19
-    assert np.abs(np.diff(curve)).max() < 4 * 2 * MOST_DB / (HOP_SECONDS * rate)  # no more than the steepest ramp
+    assert np.abs(np.diff(curve)).max() < 4 * 2 * MOST_DB / (
+        HOP_SECONDS * rate
+    )  # no more than the steepest ramp
     assert followed(steady, steady, rate, [999]) == pytest.approx(steady, rel=1e-6)
     quiet = steady * np.float32(10 ** ((FLOOR_LUFS - 40) / 20) / 1e-2)
     assert followed(np.zeros_like(quiet), quiet, rate, [999]) == pytest.approx(quiet, rel=1e-3)
     assert not followed(steady, np.zeros_like(steady), rate, [999]).any()
 
 
-# ---- pitch -----------------------------------------------------------------------------------------------------------
+# ---- pitch ---------------------------------------------------------------------------------------
 
 
 def shifted(audio: Audio, rate: int, semitones: float, sizes: list[int]) -> Audio:
@@ -128,7 +148,10 @@ def test_pitch_moves_and_the_stereo_image_stays() -> None:
         spectrum = np.fft.rfft(found[:, rate : 2 * rate] * np.hanning(rate))
         peak = int(np.abs(spectrum[0]).argmax())
         assert peak == pytest.approx(440 * 2 ** (semitones / 12), abs=1)
-        level, phase = np.abs(spectrum[1, peak] / spectrum[0, peak]), np.angle(spectrum[1, peak] / spectrum[0, peak])
+        level, phase = (
+            np.abs(spectrum[1, peak] / spectrum[0, peak]),
+            np.angle(spectrum[1, peak] / spectrum[0, peak]),
+        )
         assert (level, phase) == (pytest.approx(0.5, rel=1e-3), pytest.approx(1.0, abs=1e-3))
         other = np.delete(np.abs(spectrum[0]), range(peak - 5, peak + 6)).max()
         assert 20 * np.log10(other / np.abs(spectrum[0, peak])) < -40
@@ -143,7 +166,9 @@ def test_pitch_keeps_time_and_does_not_depend_on_pieces(music: Music) -> None:
         energy = np.convolve(np.square(found).sum(0), np.ones(400))
         attack = int(np.argmax(energy > 0.1 * energy.max()))
         wanted = np.convolve(np.square(audio).sum(0), np.ones(400))
-        assert attack == pytest.approx(int(np.argmax(wanted > 0.1 * wanted.max())), abs=0.06 * 16_000)
+        assert attack == pytest.approx(
+            int(np.argmax(wanted > 0.1 * wanted.max())), abs=0.06 * 16_000
+        )
     for samples in (0, 1, 100):
         assert shifted(audio[:, :samples], 16_000, 5, [samples + 1]).shape == (2, samples)
     assert np.array_equal(shifted(audio, 16_000, 0, [5_000]), audio)
@@ -152,14 +177,19 @@ def test_pitch_keeps_time_and_does_not_depend_on_pieces(music: Music) -> None:
     assert np.abs(same - audio).max() < 1e-5
 
 
-# ---- transfer --------------------------------------------------------------------------------------------------------
+# ---- transfer ------------------------------------------------------------------------------------
 
 
 def test_without_loudness_it_is_the_latents_played(any_model: Model, music: Music) -> None:
-    """Of audio longer than a block, with silence in it: `analyse` and `synthesise` are another caller of the codec."""
+    """Of audio longer than a block, with silence in it: `analyse` and `synthesise` are another
+    caller of the codec.
+    """
     audio = music(44_100 * 13 + 77)
     audio[:, 44_100 * 3 : 44_100 * 6] = 0
-    for sound, rate, options in ((audio, 44_100, {"dims": 5, "seed": 3}), (music(7_001, 1), 16_000, {"fidelity": 0.7})):
+    for sound, rate, options in (
+        (audio, 44_100, {"dims": 5, "seed": 3}),
+        (music(7_001, 1), 16_000, {"fidelity": 0.7}),
+    ):
         latents = analyse(sound, rate, any_model, **options)
         expected, _ = latents.synthesise(any_model)
         done = transfer(sound, rate, any_model, loudness=False, **options)
@@ -196,7 +226,9 @@ def test_loudness_of_the_output_is_the_inputs(stereo_model: Model, music: Music)
     time = np.arange(48_000 * 6) / 48_000
     audio = 0.02 * np.random.default_rng(0).standard_normal((2, len(time))) * (1.2 + np.sin(time))
     meter = pyloudnorm.Meter(48_000)
-    follows, free = (transfer(audio, 48_000, stereo_model, loudness=way).audio for way in (True, False))
+    follows, free = (
+        transfer(audio, 48_000, stereo_model, loudness=way).audio for way in (True, False)
+    )
     wanted, found, before = (meter.integrated_loudness(sound.T) for sound in (audio, follows, free))
     assert abs(found - wanted) < min(1.0, abs(before - wanted))
 
@@ -206,7 +238,10 @@ def test_fewer_axes_leave_more_to_the_prior(stereo_model: Model, music: Music) -
     audio = music(48_000 * 2, 2, 48_000)
     apart = {}
     for dims in (1, stereo_model.config.latent):
-        one, other = (transfer(audio, 48_000, stereo_model, dims=dims, seed=seed, loudness=False) for seed in (1, 2))
+        one, other = (
+            transfer(audio, 48_000, stereo_model, dims=dims, seed=seed, loudness=False)
+            for seed in (1, 2)
+        )
         apart[dims] = float(np.abs(one.audio - other.audio).mean())
     assert apart[1] > apart[stereo_model.config.latent]
 
@@ -215,7 +250,9 @@ def test_what_the_model_knows(stereo_model: Model, music: Music) -> None:
     audio = music(48_000 * 4, 2, 48_000)
     latents = analyse(audio, 48_000, stereo_model, dims=stereo_model.config.latent)
     space = stereo_model.latent
-    squares = np.sum((latents.values / space.prior) ** 2, axis=1) / np.sum((space.deviation / space.prior) ** 2)
+    squares = np.sum((latents.values / space.prior) ** 2, axis=1) / np.sum(
+        (space.deviation / space.prior) ** 2
+    )
     low, high = np.quantile(squares, [0.25, 0.75])
     halved = replace(stereo_model, latent=replace(space, usual=(low, high)))
     known = transfer(audio, 48_000, halved).known
@@ -255,7 +292,7 @@ def test_bad_calls_are_told(stereo_model: Model, music: Music) -> None:
             transfer(sound, rate, stereo_model, **options)
 
 
-# ---- the table of docs/latents.md ------------------------------------------------------------------------------------
+# ---- the table of docs/latents.md ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -282,11 +319,16 @@ def test_the_page_says_what_was_measured(benchmark: ModuleType) -> None:
 
 
 def test_the_measures(benchmark: ModuleType, music: Music) -> None:
-    """Chroma follows the notes in any octave and timbre does not; timbre follows the filter, and level neither."""
+    """Chroma follows the notes in any octave and timbre does not; timbre follows the filter, and
+    level neither.
+    """
     rate = benchmark.RATE
-    notes = [sum(sine(110 * 2 ** ((note + up) / 12), rate, 1) for note in (0, 4, 7)) for up in (0, 5, 2)]
+    notes = [
+        sum(sine(110 * 2 ** ((note + up) / 12), rate, 1) for note in (0, 4, 7)) for up in (0, 5, 2)
+    ]
     song, octave, other = (
-        np.concatenate([k * notes[i] for i in order]) for k, order in ((1, (0, 1, 2)), (0.1, (0, 1, 2)), (1, (1, 2, 0)))
+        np.concatenate([k * notes[i] for i in order])
+        for k, order in ((1, (0, 1, 2)), (0.1, (0, 1, 2)), (1, (1, 2, 0)))
     )
     assert benchmark.chroma_correlation(song, octave) == pytest.approx(1, abs=1e-6)
     assert benchmark.chroma_correlation(song, other) < 0.5
@@ -294,10 +336,15 @@ def test_the_measures(benchmark: ModuleType, music: Music) -> None:
     dull = np.convolve(noise, np.hanning(16), "same")
     ruler = benchmark.Ruler(benchmark.timbre(noise), np.ones(benchmark.COEFFICIENTS))
     assert ruler.distance(benchmark.timbre(0.03 * noise)) == pytest.approx(0, abs=1e-6)
-    assert ruler.distance(benchmark.timbre(noise[::-1])) < 0.3 < 2 < ruler.distance(benchmark.timbre(dull))
+    assert (
+        ruler.distance(benchmark.timbre(noise[::-1]))
+        < 0.3
+        < 2
+        < ruler.distance(benchmark.timbre(dull))
+    )
 
 
-# ---- files and folders -----------------------------------------------------------------------------------------------
+# ---- files and folders ---------------------------------------------------------------------------
 
 
 def test_a_file_is_what_memory_gives(stereo_model: Model, music: Music, tmp_path: Path) -> None:
@@ -305,11 +352,20 @@ def test_a_file_is_what_memory_gives(stereo_model: Model, music: Music, tmp_path
     soundfile.write(source := tmp_path / "in.flac", audio.T, 44_100, "PCM_24")
     heard, _ = soundfile.read(source, dtype="float32", always_2d=True)
     expected = transfer(heard.T, 44_100, stereo_model, pitch=2, dims=7, seed=5).audio
-    for name, subtype, apart in (("out.wav", "FLOAT", 0), ("out.flac", "PCM_24", 2**-23), ("out.ogg", None, 0.3)):
+    for name, subtype, apart in (
+        ("out.wav", "FLOAT", 0),
+        ("out.flac", "PCM_24", 2**-23),
+        ("out.ogg", None, 0.3),
+    ):
         options: dict[str, Any] = {"pitch": 2, "dims": 7, "seed": 5, "subtype": subtype}
         done = transfer_file(source, tmp_path / name, model=stereo_model, **options)
         found, rate = soundfile.read(tmp_path / name, dtype="float32", always_2d=True)
-        assert (rate, done.sample_rate, done.samples, done.dims) == (44_100, 44_100, audio.shape[1], 7)
+        assert (rate, done.sample_rate, done.samples, done.dims) == (
+            44_100,
+            44_100,
+            audio.shape[1],
+            7,
+        )
         assert found.T.shape == expected.shape
         assert np.abs(found.T - np.clip(expected, -1, 1)).max() <= apart or subtype == "FLOAT"
         if subtype == "FLOAT":
@@ -318,9 +374,23 @@ def test_a_file_is_what_memory_gives(stereo_model: Model, music: Music, tmp_path
 
 def test_the_command(music: Music, tmp_path: Path) -> None:
     soundfile.write(source := tmp_path / "in.wav", music(30_000).T, 44_100)
-    done = cli("transfer", source, tmp_path / "out.wav", "--model", "paper", "--fidelity", 0.6, "--pitch", -3)
+    done = cli(
+        "transfer",
+        source,
+        tmp_path / "out.wav",
+        "--model",
+        "paper",
+        "--fidelity",
+        0.6,
+        "--pitch",
+        -3,
+    )
     assert done.exit_code == 0, done.stderr
-    assert "model paper" in done.stderr and "pitch -3" in done.stderr and "% of frames outside" in done.stderr
+    assert (
+        "model paper" in done.stderr
+        and "pitch -3" in done.stderr
+        and "% of frames outside" in done.stderr
+    )
     assert soundfile.info(tmp_path / "out.wav").frames == 30_000
     found = json.loads(cli("transfer", source, tmp_path / "other.wav", "--json", "-q").stdout)
     assert found["model"] == "default" and found["samples"] == 30_000 and 0 <= found["outside"] <= 1
@@ -335,12 +405,20 @@ def test_the_command(music: Music, tmp_path: Path) -> None:
         (["-", "--json"], 2, "standard output"),
     ):
         done = cli("transfer", source, *options)
-        assert done.exit_code == code and words in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert sorted(path.name for path in tmp_path.glob("*.wav")) == ["in.wav", "other.wav", "out.wav"]
+        assert done.exit_code == code and words in done.stderr and done.stderr.count("\n") == 1, (
+            done.stderr
+        )
+    assert sorted(path.name for path in tmp_path.glob("*.wav")) == [
+        "in.wav",
+        "other.wav",
+        "out.wav",
+    ]
 
 
 def test_a_stream_is_no_input(stereo_model: Model, music: Music, tmp_path: Path) -> None:
-    (stream := tmp_path / "song.rvc").write_bytes(ravecodec.encode(music(9_000), 44_100, stereo_model))
+    (stream := tmp_path / "song.rvc").write_bytes(
+        ravecodec.encode(music(9_000), 44_100, stereo_model)
+    )
     done = cli("transfer", stream, tmp_path / "out.wav")
     assert done.exit_code == 3 and "decode" in done.stderr
     assert not (tmp_path / "out.wav").exists()
@@ -358,7 +436,9 @@ def test_a_far_input_is_warned_of(music: Music, tmp_path: Path, model_folder: Pa
 
 
 def test_folders(stereo_model: Model, music: Music, tmp_path: Path) -> None:
-    """Structure stays, what cannot be written becomes wav, a bad file stops nothing and is listed."""
+    """Structure stays, what cannot be written becomes wav, a bad file stops nothing and is
+    listed.
+    """
     (inner := tmp_path / "in" / "deep" / "er").mkdir(parents=True)
     soundfile.write(tmp_path / "in" / "a.flac", music(9_000).T, 44_100)
     soundfile.write(inner / "b.mp3", music(9_000, 1).T, 44_100)
@@ -367,7 +447,9 @@ def test_folders(stereo_model: Model, music: Music, tmp_path: Path) -> None:
     done = cli("transfer", tmp_path / "in", tmp_path / "out", "--model", "paper")
     assert done.exit_code == 3 and "broken.wav" in done.stderr.splitlines()[-2]
     assert "2 files, 1 failed" in done.stderr.splitlines()[-1]
-    found = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
+    found = sorted(
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")
+    )
     assert found == ["a.flac", "deep/er/b.wav"]
     assert soundfile.info(tmp_path / "out" / "a.flac").frames == 9_000
     again = cli("transfer", tmp_path / "in", tmp_path / "out", "--model", "paper", "--json", "-q")
@@ -390,5 +472,7 @@ def test_folders_that_cannot_be(stereo_model: Model, music: Music, tmp_path: Pat
     with pytest.raises(UsageError, match="pitch"):
         transfer_folder(folder, tmp_path / "out", model=stereo_model, pitch=99)
     found = transfer_folder(folder, tmp_path / "out", model=stereo_model)
-    assert [Path(done.target).name for done in found.done] == ["a.wav"] and found.exit_code == OutputError.exit_code
+    assert [Path(done.target).name for done in found.done] == [
+        "a.wav"
+    ] and found.exit_code == OutputError.exit_code
     assert "as" in found.failed[0].error and "a.wav" in found.failed[0].error

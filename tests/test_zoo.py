@@ -1,4 +1,6 @@
-"""A model is found by name, path or id, in a fixed order, from its header alone; what is damaged is named."""
+"""A model is found by name, path or id, in a fixed order, from its header alone; what is damaged is
+named.
+"""
 
 import hashlib
 import json
@@ -55,7 +57,9 @@ def test_a_path_is_a_path_even_without_the_extension(model_folder: Path, tmp_pat
 
 @pytest.mark.parametrize("wanted", ["nothing", "abcd", "0123456789abcdef", "Default", "*"])
 def test_unknown_name_lists_the_known_ones(wanted: str) -> None:
-    with pytest.raises(ModelError, match=r"no model called .*; known are default \([0-9a-f]{16}\), paper \("):
+    with pytest.raises(
+        ModelError, match=r"no model called .*; known are default \([0-9a-f]{16}\), paper \("
+    ):
         zoo.find_model(wanted)
 
 
@@ -79,9 +83,14 @@ def test_default_is_the_one_called_default_else_the_only_one(
         zoo.find_model()
 
 
-def test_order_is_environment_user_shipped(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_is_environment_user_shipped(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second, shipped = tmp_path / "a", tmp_path / "b", tmp_path / "shipped"
-    monkeypatch.setenv("RAVECODEC_MODELS", os.pathsep.join(["", str(first), str(second), str(tmp_path / "missing")]))
+    monkeypatch.setenv(
+        "RAVECODEC_MODELS",
+        os.pathsep.join(["", str(first), str(second), str(tmp_path / "missing")]),
+    )
     monkeypatch.setattr("ravecodec.zoo.shipped_folder", lambda: shipped)
     for folder in (shipped, zoo.user_folder(), second, first):
         folder.mkdir(parents=True)
@@ -193,7 +202,10 @@ def test_adding_never_replaces_another_model_without_force(model_folder: Path) -
     with pytest.raises(OutputError, match="exists already"):
         zoo.add_model(model_folder / "default.safetensors", "mine")
     assert zoo.read_entry(entry.path).digest == entry.digest
-    assert zoo.add_model(model_folder / "default.safetensors", "mine", force=True).digest != entry.digest
+    assert (
+        zoo.add_model(model_folder / "default.safetensors", "mine", force=True).digest
+        != entry.digest
+    )
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])

@@ -1,6 +1,8 @@
-"""The commands of `ravecodec`: thin wrappers of transcode, examine, zoo and train. docs/cli.md is their manual.
+"""The commands of `ravecodec`: thin wrappers of transcode, examine, zoo and train. docs/cli.md is
+their manual.
 
-How they talk, and what they exit with, is in `console.py`. Nothing here imports torch before a command needs it.
+How they talk, and what they exit with, is in `console.py`. Nothing here imports torch before a
+command needs it.
 """
 
 from __future__ import annotations
@@ -42,12 +44,18 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def _print_formats(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         names = {"PCM_16": "16", "PCM_24": "24", "FLOAT": "float", "VORBIS": "Vorbis"}
-        more = "which is installed" if has_av() else "which is not: pip install 'ravecodec[formats]'"
+        more = (
+            "which is installed" if has_av() else "which is not: pip install 'ravecodec[formats]'"
+        )
         console.emit(f"reads   {READABLE}; raw 16-bit PCM with --raw-rate")
-        console.emit(f"        M4A, AAC, Matroska, WMA and more with the extra ravecodec[formats], {more}")
+        console.emit(
+            f"        M4A, AAC, Matroska, WMA and more with the extra ravecodec[formats], {more}"
+        )
         console.emit("writes  by the extension of OUT, with --bits:")
         for suffix, (container, subtypes) in WRITABLE_SUBTYPES.items():
-            console.emit(f"        {suffix:<6} {container:<5} {', '.join(names[each] for each in subtypes)}")
+            console.emit(
+                f"        {suffix:<6} {container:<5} {', '.join(names[each] for each in subtypes)}"
+            )
         ctx.exit()
 
 
@@ -70,7 +78,8 @@ def _print_formats(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 )
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Neural audio compression: any audio file at about 0.5 to 6 kbit/s, in a checksummed stream (.rvc).
+    """Neural audio compression: any audio file at about 0.5 to 6 kbit/s, in a checksummed stream
+    (.rvc).
 
     \b
     Examples:
@@ -85,14 +94,27 @@ def main(ctx: click.Context) -> None:
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
 
-    A file name of - is standard input or output. Outputs appear when they are complete; nothing is overwritten without
-    -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5 corrupt, 6 truncated, 7 model, 8 output,
-    129 hung up, 130 interrupted, 143 terminated.
+    A file name of - is standard input or output. Outputs appear when they are complete; nothing is
+    overwritten without -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5
+    corrupt, 6 truncated, 7 model, 8 output, 129 hung up, 130 interrupted, 143 terminated.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(console.USAGE_EXIT)
 
 
-for command in (encode, decode, info, verify, cut, concat, latents, edit, transfer, model, train, evaluate):
+for command in (
+    encode,
+    decode,
+    info,
+    verify,
+    cut,
+    concat,
+    latents,
+    edit,
+    transfer,
+    model,
+    train,
+    evaluate,
+):
     main.add_command(command)

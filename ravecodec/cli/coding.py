@@ -9,9 +9,24 @@ from typing import Any
 import click
 
 from ravecodec import console
-from ravecodec.batch import DecodeWork, EncodeWork, check_kind, concealed, make_folder, remove_source
+from ravecodec.batch import (
+    DecodeWork,
+    EncodeWork,
+    check_kind,
+    concealed,
+    make_folder,
+    remove_source,
+)
 from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.cli.many import Choices, Kind, items_of, many_options, single, threads_of, transcode_many
+from ravecodec.cli.many import (
+    Choices,
+    Kind,
+    items_of,
+    many_options,
+    single,
+    threads_of,
+    transcode_many,
+)
 from ravecodec.cli.options import ignore_length_option, part_options, transcode_options
 from ravecodec.effort import LEVELS
 from ravecodec.errors import CorruptError, UsageError
@@ -22,10 +37,39 @@ from ravecodec.zoo import find_model
 
 STREAM = ".rvc"
 AUDIO = frozenset(
-    f".{name}" for name in ("wav", "flac", "ogg", "opus", "mp3", "aif", "aiff", "caf", "w64", "rf64", "au", "m4a")
+    f".{name}"
+    for name in (
+        "wav",
+        "flac",
+        "ogg",
+        "opus",
+        "mp3",
+        "aif",
+        "aiff",
+        "caf",
+        "w64",
+        "rf64",
+        "au",
+        "m4a",
+    )
 )
 OTHER_AUDIO = frozenset(
-    f".{name}" for name in ("aac", "aifc", "m4b", "mka", "mp2", "mp4", "oga", "pcm", "raw", "snd", "webm", "wma", "wv")
+    f".{name}"
+    for name in (
+        "aac",
+        "aifc",
+        "m4b",
+        "mka",
+        "mp2",
+        "mp4",
+        "oga",
+        "pcm",
+        "raw",
+        "snd",
+        "webm",
+        "wma",
+        "wv",
+    )
 )  # taken off a name as AUDIO is, but not refused as OUT
 HEADERLESS = frozenset((".pcm", ".raw"))
 IN_FOLDERS = (AUDIO | OTHER_AUDIO) - HEADERLESS - {".mp4", ".webm"}  # most of which have a picture
@@ -35,15 +79,27 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one called default.")
-@click.option("--fidelity", type=float, metavar="F", help="Keep as many latent dims as carry the share F, 0 to 1.")
-@click.option("--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model to use: name, file or id; default: the one called default.",
+)
+@click.option(
+    "--fidelity",
+    type=float,
+    metavar="F",
+    help="Keep as many latent dims as carry the share F, 0 to 1.",
+)
+@click.option(
+    "--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says."
+)
 @click.option(
     "--step",
     "step_index",
     type=click.IntRange(-STEP_LIMIT, STEP_LIMIT),
     metavar="G",
-    help="Quantiser step 2^(G/8) times the model's base; larger is coarser and smaller. Default: as the model says.",
+    help="Quantiser step 2^(G/8) times the model's base; larger is coarser and smaller. Default: "
+    "as the model says.",
 )
 @click.option(
     "--bitrate",
@@ -55,24 +111,45 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     "--effort",
     type=click.IntRange(0, len(LEVELS) - 1),
     metavar="N",
-    help=f"How much to try, 0 to {len(LEVELS) - 1}: better sound for the same bits, but slower. Default: the model's.",
+    help=f"How much to try, 0 to {len(LEVELS) - 1}: better sound for the same bits, but slower. "
+    "Default: the model's.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Seed of the decoder's noise; default 0."
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    metavar="N",
+    help="Seed of the decoder's noise; default 0.",
 )
-@click.option("--raw-rate", type=int, metavar="HZ", help="IN is headerless 16-bit little-endian PCM of this rate.")
-@click.option("--raw-channels", type=int, metavar="N", help="Channels of headerless PCM; default 1.")
+@click.option(
+    "--raw-rate",
+    type=int,
+    metavar="HZ",
+    help="IN is headerless 16-bit little-endian PCM of this rate.",
+)
+@click.option(
+    "--raw-channels", type=int, metavar="N", help="Channels of headerless PCM; default 1."
+)
 @click.option(
     "--full-scale",
     type=float,
     default=1.0,
     metavar="X",
-    help="Sample value of IN that stands for full scale: 32768 for 16-bit integers kept as floats. Default 1.",
+    help="Sample value of IN that stands for full scale: 32768 for 16-bit integers kept as "
+    "floats. Default 1.",
 )
 @ignore_length_option
-@click.option("--tag", "tags", multiple=True, metavar="KEY=TEXT", help="Store a tag; may be given several times.")
 @click.option(
-    "--verify", is_flag=True, help="Read the written bytes back and compare all symbols before OUT is put in place."
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="KEY=TEXT",
+    help="Store a tag; may be given several times.",
+)
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Read the written bytes back and compare all symbols before OUT is put in place.",
 )
 @many_options
 @click.option(
@@ -80,18 +157,25 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     " /-k",
     "remove",
     default=False,
-    help="Remove inputs once their streams are in place; implies --verify. -k keeps them, which is the default.",
+    help="Remove inputs once their streams are in place; implies --verify. -k keeps them, which "
+    "is the default.",
 )
 @transcode_options
 def encode(
-    files: tuple[str, ...], tags: tuple[str, ...], remove: bool, quiet: bool, as_json: bool, **options: Any
+    files: tuple[str, ...],
+    tags: tuple[str, ...],
+    remove: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     """Compress audio files.
 
-    FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with the extension .rvc.
-    Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1 to 768 kHz, mono or stereo. - reads
-    standard input; then OUT defaults to standard output. Several inputs become a stream each, beside them or in the
-    folder -o, where folders keep their structure; one that fails does not stop the others.
+    FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with
+    the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1
+    to 768 kHz, mono or stereo. - reads standard input; then OUT defaults to standard output.
+    Several inputs become a stream each, beside them or in the folder -o, where folders keep their
+    structure; one that fails does not stop the others.
 
     \b
     Examples:
@@ -103,11 +187,14 @@ def encode(
       ravecodec encode *.wav -o streams/
       ravecodec encode -r music -o archive --jobs 2
       arecord -f cd | ravecodec encode - > take.rvc
-      sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000 --raw-channels 2
+      sox in.wav -t raw -b 16 -e signed - | ravecodec encode - out.rvc --raw-rate 48000
+      --raw-channels 2
     """
     choices = Choices.taken_from(options)
     found = HEADERLESS if options["raw_rate"] else IN_FOLDERS
-    kind = Kind("encode", (STREAM,), AUDIO | OTHER_AUDIO, found, "audio", lambda name: _beside(name, STREAM))
+    kind = Kind(
+        "encode", (STREAM,), AUDIO | OTHER_AUDIO, found, "audio", lambda name: _beside(name, STREAM)
+    )
     pair = single(kind, files, choices)
     if remove:
         _check_removal(pair, options["ignore_length"])
@@ -147,7 +234,9 @@ def _encode_many(
     options: dict[str, Any],
 ) -> int:
     """Several inputs, or one with options that are for several."""
-    point = Point(*(options[name] for name in ("fidelity", "dims", "step_index", "bitrate", "effort")))
+    point = Point(
+        *(options[name] for name in ("fidelity", "dims", "step_index", "bitrate", "effort"))
+    )
     items, problems = items_of(kind, files, pair, choices)
     entry = find_model(options.pop("model"))
     point.check(entry.name, entry.config.latent)
@@ -157,13 +246,25 @@ def _encode_many(
     work = EncodeWork(entry.path, options, device, threads, remove)
     call = {**options, "model": entry.digest.hex(), "device": device}
     return transcode_many(
-        work, items, problems, choices, call, kind=kind, describe=console.encoded, quiet=quiet, as_json=as_json
+        work,
+        items,
+        problems,
+        choices,
+        call,
+        kind=kind,
+        describe=console.encoded,
+        quiet=quiet,
+        as_json=as_json,
     )
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one that made the stream.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model to use: name, file or id; default: the one that made the stream.",
+)
 @click.option("--rate", type=int, metavar="HZ", help="Sample rate of OUT; default: the original's.")
 @click.option(
     "--bits",
@@ -172,32 +273,50 @@ def _encode_many(
     type=click.Choice(list(SUBTYPES)),
     help="Samples of OUT: 16 (default) or 24 bits, or 32-bit float.",
 )
-@click.option("--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off.")
+@click.option(
+    "--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off."
+)
 @click.option(
     "--precision",
     type=click.Choice([*PRECISIONS, AUTO]),
     default=PRECISIONS[0],
-    help="What the network computes in: float32 (default), bfloat16 (faster with AMX), or auto, the faster of both.",
+    help="What the network computes in: float32 (default), bfloat16 (faster with AMX), or auto, "
+    "the faster of both.",
 )
-@click.option("--salvage", is_flag=True, help="Go on after damage: hold the sound over gaps, exit with 5 at the end.")
+@click.option(
+    "--salvage",
+    is_flag=True,
+    help="Go on after damage: hold the sound over gaps, exit with 5 at the end.",
+)
 @click.option(
     "--to",
     type=click.Choice(CONTAINERS),
     default=CONTAINERS[0],
     metavar="FORMAT",
-    help="What outputs become that are named after their inputs: " + ", ".join(CONTAINERS) + "; default: wav.",
+    help="What outputs become that are named after their inputs: "
+    + ", ".join(CONTAINERS)
+    + "; default: wav.",
 )
 @part_options
 @many_options
-@click.option("-k", "--keep", is_flag=True, expose_value=False, help="Keep inputs, which is what happens anyway.")
+@click.option(
+    "-k",
+    "--keep",
+    is_flag=True,
+    expose_value=False,
+    help="Keep inputs, which is what happens anyway.",
+)
 @transcode_options
-def decode(files: tuple[str, ...], subtype: str | None, to: str, quiet: bool, as_json: bool, **options: Any) -> int:
+def decode(
+    files: tuple[str, ...], subtype: str | None, to: str, quiet: bool, as_json: bool, **options: Any
+) -> int:
     """Turn streams into audio files again.
 
-    FILE... is IN, IN OUT, or several inputs. IN becomes the audio file OUT; by default OUT is IN with the extension
-    .wav. The extension of OUT says what it becomes: .wav, .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard
-    output. Sample rate, channels and number of samples are those of the original. Several inputs become a file each,
-    beside them or in the folder -o, where folders keep their structure; one that fails does not stop the others.
+    FILE... is IN, IN OUT, or several inputs. IN becomes the audio file OUT; by default OUT is IN
+    with the extension .wav. The extension of OUT says what it becomes: .wav, .flac, .ogg, .aiff,
+    .caf, .w64 or .rf64; - is WAV on standard output. Sample rate, channels and number of samples
+    are those of the original. Several inputs become a file each, beside them or in the folder -o,
+    where folders keep their structure; one that fails does not stop the others.
 
     \b
     Examples:
@@ -212,7 +331,12 @@ def decode(files: tuple[str, ...], subtype: str | None, to: str, quiet: bool, as
     choices = Choices.taken_from(options)
     made = tuple(f".{name}" for name in CONTAINERS)
     kind = Kind(
-        "decode", made, frozenset({STREAM}), frozenset({STREAM}), "streams", lambda name: _beside(name, f".{to}")
+        "decode",
+        made,
+        frozenset({STREAM}),
+        frozenset({STREAM}),
+        "streams",
+        lambda name: _beside(name, f".{to}"),
     )
     options["subtype"] = SUBTYPES[subtype] if subtype else None
     pair = single(kind, files, choices)
@@ -255,21 +379,38 @@ def _decode_many(
     work = DecodeWork(model, options, device, threads)
     call = {**options, "model": model, "device": device}
     return transcode_many(
-        work, items, problems, choices, call, kind=kind, describe=console.decoded, quiet=quiet, as_json=as_json
+        work,
+        items,
+        problems,
+        choices,
+        call,
+        kind=kind,
+        describe=console.decoded,
+        quiet=quiet,
+        as_json=as_json,
     )
 
 
 def _check_removal(pair: tuple[str, str] | None, ignore_length: bool) -> None:
-    """UsageError where an input cannot be removed, or should not because a part of it may be lost."""
+    """UsageError where an input cannot be removed, or should not because a part of it may be
+    lost.
+    """
     if pair is not None and (is_stdio(pair[0]) or is_stdio(pair[1])):
         raise UsageError("--rm wants a file as input and a file as output, expected no pipe")
     if ignore_length:
-        raise UsageError("--rm and --ignore-length are given; expected one of them, because what is not read is lost")
+        raise UsageError(
+            "--rm and --ignore-length are given; expected one of them, because what is not read is "
+            "lost"
+        )
 
 
 def _make_folder(target: str, choices: Choices) -> None:
     """The folder of -o, where one is named that is not there yet."""
-    if choices.output is not None and not is_stdio(target) and choices.output.endswith(("/", os.sep)):
+    if (
+        choices.output is not None
+        and not is_stdio(target)
+        and choices.output.endswith(("/", os.sep))
+    ):
         make_folder(target)
 
 
@@ -280,7 +421,11 @@ def _beside(source: str, suffix: str) -> str:
     """
     path = Path(source)
     known = {STREAM} if suffix != STREAM else AUDIO | OTHER_AUDIO
-    return str(path.with_suffix(suffix) if path.suffix.lower() in known else path.with_name(path.name + suffix))
+    return str(
+        path.with_suffix(suffix)
+        if path.suffix.lower() in known
+        else path.with_name(path.name + suffix)
+    )
 
 
 def _check_streams(target: str, as_json: bool) -> None:
@@ -296,5 +441,7 @@ def _meta(tags: tuple[str, ...]) -> dict[str, Any] | None:
             raise UsageError(f"--tag {key + equals!r}: expected KEY=TEXT")
     tags_by_key = {key: text for key, _, text in pairs}
     if len(tags_by_key) < len(pairs):
-        raise UsageError(f"--tag: {len(pairs)} tags have {len(tags_by_key)} keys; expected each key once")
+        raise UsageError(
+            f"--tag: {len(pairs)} tags have {len(tags_by_key)} keys; expected each key once"
+        )
     return {"tags": tags_by_key} if pairs else None

@@ -35,7 +35,9 @@ class Numbers(click.ParamType):
     def __init__(self, kind: type) -> None:
         self._kind = kind
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
         try:
             return tuple(self._kind(part) for part in str(value).split(","))
         except ValueError:
@@ -45,28 +47,68 @@ class Numbers(click.ParamType):
 @click.command("eval")
 @click.argument("paths", metavar="AUDIO...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--out", metavar="REPORT", type=click.Path(path_type=Path), help="Folder of the report; a second call goes on."
+    "--out",
+    metavar="REPORT",
+    type=click.Path(path_type=Path),
+    help="Folder of the report; a second call goes on.",
 )
 @click.option(
-    "--model", "models", metavar="MODEL", multiple=True, help="Model to evaluate; may be given several times."
+    "--model",
+    "models",
+    metavar="MODEL",
+    multiple=True,
+    help="Model to evaluate; may be given several times.",
 )
 @click.option(
     "--anchors",
     default="opus,mp3,lowpass",
     metavar="NAMES",
-    help="opus, opus-stereo, mp3, lowpass; with the extra [anchors] also opus-60ms, aac. Default: opus,mp3,lowpass.",
+    help="opus, opus-stereo, mp3, lowpass; with the extra [anchors] also opus-60ms, aac. Default: "
+    "opus,mp3,lowpass.",
 )
-@click.option("--steps", type=Numbers(int), metavar="G,...", help="Quantiser steps; default: five around the model's.")
-@click.option("--fidelity", "fidelities", type=Numbers(float), metavar="F,...", help="A curve over the steps for each.")
-@click.option("--effort", "efforts", type=Numbers(int), metavar="N,...", help="A curve for each level of effort, too.")
-@click.option("--items", type=click.IntRange(1), default=24, metavar="N", help="Excerpts; default 24.")
 @click.option(
-    "--seconds", type=click.FloatRange(1, 60), default=10.0, metavar="S", help="Length of an excerpt; default 10."
+    "--steps",
+    type=Numbers(int),
+    metavar="G,...",
+    help="Quantiser steps; default: five around the model's.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, metavar="N", help="Chooses the files; default 0.")
+@click.option(
+    "--fidelity",
+    "fidelities",
+    type=Numbers(float),
+    metavar="F,...",
+    help="A curve over the steps for each.",
+)
+@click.option(
+    "--effort",
+    "efforts",
+    type=Numbers(int),
+    metavar="N,...",
+    help="A curve for each level of effort, too.",
+)
+@click.option(
+    "--items", type=click.IntRange(1), default=24, metavar="N", help="Excerpts; default 24."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 60),
+    default=10.0,
+    metavar="S",
+    help="Length of an excerpt; default 10.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, metavar="N", help="Chooses the files; default 0."
+)
 @click.option("--speech", is_flag=True, help="Score as speech, too.")
-@click.option("--speed/--no-speed", default=True, help="Measure the speed of encode and decode (default).")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes of one thread; default one per core.")
+@click.option(
+    "--speed/--no-speed", default=True, help="Measure the speed of encode and decode (default)."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes of one thread; default one per core.",
+)
 @click.option(
     "--embed-audio",
     "embed",
@@ -75,7 +117,9 @@ class Numbers(click.ParamType):
     metavar="N",
     help="Items with audio inside the page; default 2.",
 )
-@click.option("--mushra", metavar="DIR", type=click.Path(path_type=Path), help="Write a listening test, too.")
+@click.option(
+    "--mushra", metavar="DIR", type=click.Path(path_type=Path), help="Write a listening test, too."
+)
 @click.option(
     "--mushra-key",
     metavar="KEY",
@@ -83,9 +127,16 @@ class Numbers(click.ParamType):
     help="Evaluate nothing: AUDIO is the answers of listeners, KEY the test's key.json.",
 )
 @click.option(
-    "--plot", is_flag=True, help="Evaluate nothing: AUDIO is results.json files, drawn as one page in REPORT."
+    "--plot",
+    is_flag=True,
+    help="Evaluate nothing: AUDIO is results.json files, drawn as one page in REPORT.",
 )
-@click.option("-f", "--force", is_flag=True, help="Write into REPORT though it holds other files, or another report.")
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Write into REPORT though it holds other files, or another report.",
+)
 @quiet_option
 @verbose_option
 @json_option
@@ -104,13 +155,15 @@ def evaluate(
 ) -> int:
     """Measure rate and quality, and write a report.
 
-    AUDIO is files and folders. Excerpts of them are coded by every MODEL at several points, by the anchors, and scored;
-    REPORT receives index.html, results.json, items.csv and the audio. Exits with 1 if files had to be left out.
+    AUDIO is files and folders. Excerpts of them are coded by every MODEL at several points, by the
+    anchors, and scored; REPORT receives index.html, results.json, items.csv and the audio. Exits
+    with 1 if files had to be left out.
 
     \b
     Examples:
       ravecodec eval music/ --model default --out report
-      ravecodec eval music/ --model default --model mine.safetensors --anchors opus,opus-stereo --out report
+      ravecodec eval music/ --model default --model mine.safetensors --anchors opus,opus-stereo
+      --out report
       ravecodec eval --plot one/results.json two/results.json --out both
       ravecodec eval music/ --model default --out report --mushra listening
       ravecodec eval --mushra-key listening/key.json answers.csv
@@ -149,7 +202,9 @@ def evaluate(
 
 def _check_extra() -> None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise UsageError(f"eval needs {missing[0]}, which is not installed: `pip install 'ravecodec[eval]'`")
+        raise UsageError(
+            f"eval needs {missing[0]}, which is not installed: `pip install 'ravecodec[eval]'`"
+        )
 
 
 def _measured(
@@ -168,14 +223,19 @@ def _measured(
     from ravecodec.evaluate.measures.scores import absent
 
     if missing := absent():
-        console.say(f"warning: no {', '.join(missing)}, so their scores are missing: `pip install 'ravecodec[eval]'`")
+        console.say(
+            f"warning: no {', '.join(missing)}, so their scores are missing: `pip install "
+            "'ravecodec[eval]'`"
+        )
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
     command = shlex.join(["ravecodec", *without_folders(sys.argv[1:])])
     count = min(jobs or usable_cores(), usable_cores())
     if jobs is not None and jobs > count:
         console.say(f"warning: {jobs} processes are wanted; {count} are used, one per core")
-    request = Request(tuple(paths), tuple(entries.values()), out, names, jobs=count, command=command, **options)
+    request = Request(
+        tuple(paths), tuple(entries.values()), out, names, jobs=count, command=command, **options
+    )
     with Counter(quiet=quiet) as counter:
         return evaluate(request, counter, console.say)
 
@@ -185,7 +245,9 @@ def _check_listening(folder: Path, seconds: float) -> None:
     from ravecodec.evaluate.listening import MOST_SECONDS, check_empty
 
     if seconds > MOST_SECONDS:
-        raise UsageError(f"--mushra: excerpts of {seconds:g} s; expected --seconds of at most {MOST_SECONDS:g}")
+        raise UsageError(
+            f"--mushra: excerpts of {seconds:g} s; expected --seconds of at most {MOST_SECONDS:g}"
+        )
     check_empty(folder)
 
 
@@ -193,11 +255,16 @@ def _check_inputs(paths: tuple[Path, ...], out: Path) -> None:
     """UsageError where drawing into `out` would write over what is to be drawn, or beside it."""
     for path in paths:
         if path.resolve().parent == out.resolve():
-            raise UsageError(f"{out}: is the folder of the input {path}, expected another one for the page of all")
+            raise UsageError(
+                f"{out}: is the folder of the input {path}, expected another one for the page of "
+                "all"
+            )
         for name in (RESULTS, ITEMS, PAGE):
             target = out / name
             if target.exists() and path.exists() and target.samefile(path):
-                raise UsageError(f"{target}: is the input file itself ({path}), expected another folder")
+                raise UsageError(
+                    f"{target}: is the input file itself ({path}), expected another folder"
+                )
 
 
 def _check_av() -> None:
@@ -265,7 +332,9 @@ class Counter:
             self._told = now
 
     def _left(self, done: int, total: int, now: float) -> str:
-        """The time that is left, once enough scores are there to tell: the first ones wait for workers and models."""
+        """The time that is left, once enough scores are there to tell: the first ones wait for
+        workers and models.
+        """
         fresh = done - (self._first or 0)
         if done < total and fresh < ENOUGH:
             return ""

@@ -13,15 +13,24 @@ from ravecodec.examine import inspect_file, verify_file
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--frames", is_flag=True, help="List the chunks: position, time, frames, bytes, step, silence.")
+@click.option(
+    "--frames", is_flag=True, help="List the chunks: position, time, frames, bytes, step, silence."
+)
 @recursive_option
 @jobs_option
 @examine_options
-def info(files: tuple[str, ...], frames: bool, recursive: bool, jobs: int | None, quiet: bool, as_json: bool) -> int:
+def info(
+    files: tuple[str, ...],
+    frames: bool,
+    recursive: bool,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
     """Show what streams hold and cost.
 
-    Reads each FILE (or -) to its end and checks every checksum of its bytes on the way. Of several files each gets one
-    line, and all together a sum.
+    Reads each FILE (or -) to its end and checks every checksum of its bytes on the way. Of several
+    files each gets one line, and all together a sum.
 
     \b
     Examples:
@@ -32,7 +41,9 @@ def info(files: tuple[str, ...], frames: bool, recursive: bool, jobs: int | None
     """
     if len(files) > 1 or recursive or is_folder(files[0]):
         describe = console.inspected if frames else console.inspected_in_one_line
-        report = Report("info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json)
+        report = Report(
+            "info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json
+        )
         return examine_many(report, InspectWork(frames), files, recursive, jobs)
     found = inspect_file(files[0], frames=frames)
     if as_json:
@@ -45,19 +56,26 @@ def info(files: tuple[str, ...], frames: bool, recursive: bool, jobs: int | None
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
-    "--model", metavar="MODEL", help="Model to check the symbols with; default: the one that made the stream."
+    "--model",
+    metavar="MODEL",
+    help="Model to check the symbols with; default: the one that made the stream.",
 )
 @recursive_option
 @jobs_option
 @examine_options
 def verify(
-    files: tuple[str, ...], model: str | None, recursive: bool, jobs: int | None, quiet: bool, as_json: bool
+    files: tuple[str, ...],
+    model: str | None,
+    recursive: bool,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Check that streams are whole.
 
-    Of each FILE (or -) all checksums are checked, and all symbols where the model is at hand. Says where the first bad
-    chunk begins, as byte and as time. Exits with the code of what is wrong, or 1 if several files fail in different
-    ways.
+    Of each FILE (or -) all checksums are checked, and all symbols where the model is at hand. Says
+    where the first bad chunk begins, as byte and as time. Exits with the code of what is wrong, or
+    1 if several files fail in different ways.
 
     \b
     Examples:
@@ -67,7 +85,9 @@ def verify(
     """
     if len(files) > 1 or recursive or is_folder(files[0]):
         line = console.emit_afterwards
-        report = Report("verify", console.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json)
+        report = Report(
+            "verify", console.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json
+        )
         return examine_many(report, VerifyWork(model), files, recursive, jobs)
     result = verify_file(files[0], model=model)
     if not result.ok:

@@ -56,8 +56,14 @@ def latents(ctx: click.Context) -> None:
 @latents.command("export")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--model", metavar="MODEL", help="Model to use; default: a stream's own, else the one called default.")
-@click.option("--dims", type=int, metavar="N", help="Axes of audio to keep; default: as the model says.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model to use; default: a stream's own, else the one called default.",
+)
+@click.option(
+    "--dims", type=int, metavar="N", help="Axes of audio to keep; default: as the model says."
+)
 @click.option(
     "--effort",
     type=click.IntRange(0, len(LEVELS) - 1),
@@ -65,10 +71,13 @@ def latents(ctx: click.Context) -> None:
     help="As for encode, but without its search; for audio alone. Default: the model's.",
 )
 @transcode_options
-def export_command(source: str, target: str, model: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
+def export_command(
+    source: str, target: str, model: str | None, quiet: bool, as_json: bool, **options: Any
+) -> None:
     """Write the latents of a stream or of audio.
 
-    IN is an .rvc stream, whose symbols are taken as they are, or any audio that encode reads. OUT is
+    IN is an .rvc stream, whose symbols are taken as they are, or any audio that encode reads. OUT
+    is
     an .npz file, from which import makes the same again, or for other programs .npy (values) or
     .csv (seconds, silent, one column per axis).
 
@@ -87,12 +96,15 @@ def export_command(source: str, target: str, model: str | None, quiet: bool, as_
     _tell(f"{target}: {_described(found)}", found.about(), quiet, as_json)
 
 
-def _exported(source: str, model: str | None, *, dims: int | None, effort: int | None, **options: Any) -> Latents:
+def _exported(
+    source: str, model: str | None, *, dims: int | None, effort: int | None, **options: Any
+) -> Latents:
     if not _is_stream(source):
         return analyse_file(source, model, dims=dims, effort=effort, **options)
     if dims is not None or effort is not None:
         raise UsageError(
-            f"{source}: is a stream, whose symbols are taken as they are; --dims and --effort are for audio"
+            f"{source}: is a stream, whose symbols are taken as they are; --dims and --effort are "
+            "for audio"
         )
     return Latents.from_stream(source, model, **options)
 
@@ -111,7 +123,11 @@ def _is_stream(source: str) -> bool:
 @latents.command("import")
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--model", metavar="MODEL", help="Model to use: name, file or id; default: the one that IN names.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model to use: name, file or id; default: the one that IN names.",
+)
 @transcode_options
 def import_command(
     source: str,
@@ -174,15 +190,34 @@ class InOrder(click.Command):
 @click.command(cls=InOrder)
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--scale", multiple=True, metavar="AXIS=F", help="Multiply an axis (0, 1, ... or all).")
+@click.option(
+    "--scale", multiple=True, metavar="AXIS=F", help="Multiply an axis (0, 1, ... or all)."
+)
 @click.option("--shift", multiple=True, metavar="AXIS=V", help="Add to an axis.")
-@click.option("--random", multiple=True, metavar="AXIS=SIGMA[,SEED]", help="Add Gaussian noise to an axis.")
-@click.option("--smooth", multiple=True, type=float, metavar="SECONDS", help="Average over a window of this length.")
-@click.option("--stretch", multiple=True, type=float, metavar="F", help="F times as long at the same pitch.")
+@click.option(
+    "--random", multiple=True, metavar="AXIS=SIGMA[,SEED]", help="Add Gaussian noise to an axis."
+)
+@click.option(
+    "--smooth",
+    multiple=True,
+    type=float,
+    metavar="SECONDS",
+    help="Average over a window of this length.",
+)
+@click.option(
+    "--stretch", multiple=True, type=float, metavar="F", help="F times as long at the same pitch."
+)
 @click.option("--reverse", count=True, help="The last frame first.")
-@click.option("--start", multiple=True, type=float, metavar="SECONDS", help="Drop what comes before.")
+@click.option(
+    "--start", multiple=True, type=float, metavar="SECONDS", help="Drop what comes before."
+)
 @click.option("--end", multiple=True, type=float, metavar="SECONDS", help="Drop what comes after.")
-@click.option("--mix", multiple=True, metavar="OTHER:SHARE", help="Go the share (0 to 1) of the way to another stream.")
+@click.option(
+    "--mix",
+    multiple=True,
+    metavar="OTHER:SHARE",
+    help="Go the share (0 to 1) of the way to another stream.",
+)
 @click.option("--concat", multiple=True, metavar="OTHER", help="Put another stream behind.")
 @transcode_options
 @click.pass_context
@@ -199,8 +234,8 @@ def edit(
 ) -> None:
     """Change the latents of a stream.
 
-    IN and OUT are .rvc streams. Edits may be given several times and are done in the order given. OUT keeps IN's model,
-    sample rate, channels and step.
+    IN and OUT are .rvc streams. Edits may be given several times and are done in the order given.
+    OUT keeps IN's model, sample rate, channels and step.
 
     \b
     Examples:
@@ -296,4 +331,7 @@ def _edited(done: EditSummary) -> str:
     stream = done.stream
     lengths = f"{done.before:.3f} s became {stream.duration:.3f} s"
     sound = console.sound(stream.sample_rate, stream.channels)
-    return f"{done.target}: {lengths} of {sound} in {console.cost(stream)}; model {done.model} ({stream.model_id})"
+    return (
+        f"{done.target}: {lengths} of {sound} in {console.cost(stream)}; model {done.model} "
+        f"({stream.model_id})"
+    )

@@ -1,4 +1,6 @@
-"""What the commands that take many files have in common: which call means what, one line per file, totals."""
+"""What the commands that take many files have in common: which call means what, one line per file,
+totals.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,18 @@ from typing import Any, Self
 import click
 
 from ravecodec import batch, console
-from ravecodec.batch import DONE, FAILED, SKIPPED, DecodeWork, EncodeWork, Item, Manifest, Outcome, Totals, Wish
+from ravecodec.batch import (
+    DONE,
+    FAILED,
+    SKIPPED,
+    DecodeWork,
+    EncodeWork,
+    Item,
+    Manifest,
+    Outcome,
+    Totals,
+    Wish,
+)
 from ravecodec.cli.options import options
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import STDIO, check_source, is_stdio
@@ -22,21 +35,43 @@ from ravecodec.pool import Work
 
 PLANNED = "planned"  # what a dry run says in place of done
 recursive_option = click.option(
-    "-r", "--recursive", is_flag=True, help="Go through folders and what is below them, hidden files excepted."
+    "-r",
+    "--recursive",
+    is_flag=True,
+    help="Go through folders and what is below them, hidden files excepted.",
 )
 jobs_option = click.option(
-    "-j", "--jobs", type=click.IntRange(1), metavar="N", help="Processes for several files; see docs/cli.md."
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes for several files; see docs/cli.md.",
 )
 many_options = options(
-    click.option("-o", "--output", metavar="OUT", help="File to write, or folder for the outputs of several files."),
+    click.option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="File to write, or folder for the outputs of several files.",
+    ),
     click.option("-c", "--stdout", is_flag=True, help="Write to standard output, as -o - does."),
     recursive_option,
     jobs_option,
     click.option("--skip-existing", is_flag=True, help="Leave outputs that exist as they are."),
-    click.option("--newer", is_flag=True, help="Write outputs that are missing or older than their inputs."),
+    click.option(
+        "--newer", is_flag=True, help="Write outputs that are missing or older than their inputs."
+    ),
     click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing."),
-    click.option("--manifest", metavar="FILE", help="Record of what was done; default: manifest.jsonl in the output."),
-    click.option("--no-manifest", is_flag=True, help="Several files leave no record; a stopped call starts over."),
+    click.option(
+        "--manifest",
+        metavar="FILE",
+        help="Record of what was done; default: manifest.jsonl in the output.",
+    ),
+    click.option(
+        "--no-manifest",
+        is_flag=True,
+        help="Several files leave no record; a stopped call starts over.",
+    ),
 )
 
 
@@ -56,7 +91,10 @@ class Choices:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:
-        """Takes them out of a command's options, all but `force`. UsageError for those that exclude each other."""
+        """Takes them out of a command's options, all but `force`.
+
+        UsageError for those that exclude each other.
+        """
         force = options["force"]
         if options.pop("stdout"):
             if options["output"] is not None:
@@ -64,7 +102,11 @@ class Choices:
             options["output"] = STDIO
         names = [each.name for each in dataclasses.fields(cls) if each.name != "force"]
         choices = cls(**{name: options.pop(name) for name in names}, force=force)
-        wishes = {"--force": force, "--skip-existing": choices.skip_existing, "--newer": choices.newer}
+        wishes = {
+            "--force": force,
+            "--skip-existing": choices.skip_existing,
+            "--newer": choices.newer,
+        }
         if len(given := [name for name, wish in wishes.items() if wish]) > 1:
             raise UsageError(f"{' and '.join(given)} are given; expected one of them")
         if choices.manifest is not None and choices.no_manifest:
@@ -79,8 +121,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a command makes of what. made: suffixes that an output may have, the default first. taken: suffixes that an
-    input has, and an output has not. found: those that are looked for in folders, `what` they are in words."""
+    """What a command makes of what. made: suffixes that an output may have, the default first.
+    taken: suffixes that an input has, and an output has not. found: those that are looked for in
+    folders, `what` they are in words."""
 
     command: str
     made: tuple[str, ...]
@@ -90,18 +133,25 @@ class Kind:
     name: Callable[[str], str]
 
 
-# ---- which call means what -------------------------------------------------------------------------------------------
+# ---- which call means what -----------------------------------------------------------------------
 
 
 def single(kind: Kind, files: Sequence[str], choices: Choices) -> tuple[str, str] | None:
     """(IN, OUT) of a call with one input, None of one with several.
 
     Raises:
-        UsageError, OutputError: it is not certain what is meant; the sentence names the calls that are.
+        UsageError, OutputError: it is not certain what is meant; the sentence names the calls that
+        are.
     """
     check_source(files[0])
-    if choices.output is not None and is_stdio(choices.output) and (choices.recursive or len(files) > 1):
-        raise UsageError(f"standard output takes one file, expected one input and not {' '.join(files)}")
+    if (
+        choices.output is not None
+        and is_stdio(choices.output)
+        and (choices.recursive or len(files) > 1)
+    ):
+        raise UsageError(
+            f"standard output takes one file, expected one input and not {' '.join(files)}"
+        )
     if choices.recursive:
         _check_last_exists(kind, files, choices)
         return None
@@ -115,7 +165,9 @@ def single(kind: Kind, files: Sequence[str], choices: Choices) -> tuple[str, str
     for each in files:
         if _suffix(each) in kind.made:
             example = f"`ravecodec {kind.command} IN {each}` or, for several inputs, `-o FOLDER`"
-            raise UsageError(f"{each}: is named like an output among {len(files)} files, expected {example}")
+            raise UsageError(
+                f"{each}: is named like an output among {len(files)} files, expected {example}"
+            )
     return None
 
 
@@ -133,7 +185,9 @@ def _check_last_exists(kind: Kind, files: Sequence[str], choices: Choices) -> No
     *others, last = files
     if others and choices.output is None and not os.path.lexists(last):
         meant = f"`ravecodec {kind.command} -r {' '.join(others)} -o {last}`"
-        raise UsageError(f"{last}: does not exist, expected a file or folder to read ({meant} writes there)")
+        raise UsageError(
+            f"{last}: does not exist, expected a file or folder to read ({meant} writes there)"
+        )
 
 
 def _with_output(kind: Kind, files: Sequence[str], output: str) -> tuple[str, str] | None:
@@ -147,10 +201,14 @@ def _with_output(kind: Kind, files: Sequence[str], output: str) -> tuple[str, st
             raise UsageError(f"{output}: is a folder, expected a file for standard input")
         return source, kind.name(os.path.join(output, os.path.basename(source)))
     if _suffix(output) in kind.taken:
-        raise UsageError(f"{output}: has the extension of an input, expected {' or '.join(kind.made)} as output")
+        raise UsageError(
+            f"{output}: has the extension of an input, expected {' or '.join(kind.made)} as output"
+        )
     if not _suffix(output):
         folder = os.path.join(output, "")
-        raise UsageError(f"{output}: may be a file or a folder, expected {output}{kind.made[0]} or {folder}")
+        raise UsageError(
+            f"{output}: may be a file or a folder, expected {output}{kind.made[0]} or {folder}"
+        )
     return source, output
 
 
@@ -162,16 +220,23 @@ def _in_and_out(kind: Kind, source: str, target: str) -> tuple[str, str] | None:
         into = f"(`{command} {source} -o {target}` writes into it)"
         if os.path.isdir(target):
             raise OutputError(f"{target}: is a folder, expected the name of a file {into}")
-        raise OutputError(f"{target}: is the name of a folder, expected that of a file in it {into}")
+        raise OutputError(
+            f"{target}: is the name of a folder, expected that of a file in it {into}"
+        )
     if _suffix(target) in kind.taken:
         if os.path.isfile(target):
             return None
-        calls = f"`{command} {source} -o NAME{kind.made[0]}`, or `{command} FILE... -o FOLDER` for several"
-        raise UsageError(f"{target}: has the extension of an input and does not exist, expected {calls}")
+        calls = (
+            f"`{command} {source} -o NAME{kind.made[0]}`, or `{command} FILE... -o FOLDER` for "
+            "several"
+        )
+        raise UsageError(
+            f"{target}: has the extension of an input and does not exist, expected {calls}"
+        )
     return source, target
 
 
-# ---- the work --------------------------------------------------------------------------------------------------------
+# ---- the work ------------------------------------------------------------------------------------
 
 
 def items_of(
@@ -183,7 +248,9 @@ def items_of(
     if pair is not None and not os.path.isdir(pair[0]):
         return [Item(*pair, os.stat(pair[0]).st_size if os.path.isfile(pair[0]) else 0)], []
     if choices.output is not None and os.path.isfile(choices.output):
-        raise OutputError(f"{choices.output}: is no folder, expected one for the outputs of several files")
+        raise OutputError(
+            f"{choices.output}: is no folder, expected one for the outputs of several files"
+        )
     return batch.collect(
         files,
         suffixes=kind.found,
@@ -208,9 +275,12 @@ def transcode_many(
 ) -> int:
     """Encodes or decodes all items and returns the exit code.
 
-    call: what decides the outputs, for the manifest. describe: the line that tells of a file's summary.
+    call: what decides the outputs, for the manifest. describe: the line that tells of a file's
+    summary.
     """
-    report = Report(kind.command, describe, quiet=quiet, as_json=as_json, line=console.say, dry=choices.dry_run)
+    report = Report(
+        kind.command, describe, quiet=quiet, as_json=as_json, line=console.say, dry=choices.dry_run
+    )
     with ExitStack() as stack:
         manifest = _manifest(kind, items, choices, call)
         if manifest is not None:
@@ -229,7 +299,9 @@ def transcode_many(
     return report.end()
 
 
-def _manifest(kind: Kind, items: Sequence[Item], choices: Choices, call: Mapping[str, Any]) -> Manifest | None:
+def _manifest(
+    kind: Kind, items: Sequence[Item], choices: Choices, call: Mapping[str, Any]
+) -> Manifest | None:
     """Where several files leave their record, or where one is asked for."""
     path = choices.manifest
     if path is None:
@@ -286,7 +358,9 @@ class Report:
         """Does the work and tells of it; says how far it came where it is interrupted."""
         hear = self._overview.hear if self._overview.shown else None
         jobs = min(jobs, len(items))
-        batch_of = batch.run_batch(work, items, jobs=jobs, threads=threads or 1, manifest=manifest, hear=hear)
+        batch_of = batch.run_batch(
+            work, items, jobs=jobs, threads=threads or 1, manifest=manifest, hear=hear
+        )
         try:
             with self._overview, closing(batch_of) as outcomes:
                 for outcome in outcomes:
@@ -328,9 +402,18 @@ class Report:
     def _object(self, outcome: Outcome) -> Any:
         item = outcome.item
         if self._plain_json:
-            return outcome.summary or {"name": item.source, "error": outcome.error, "exit_code": outcome.exit_code}
+            return outcome.summary or {
+                "name": item.source,
+                "error": outcome.error,
+                "exit_code": outcome.exit_code,
+            }
         verdict = PLANNED if self._dry and outcome.verdict == DONE else outcome.verdict
-        head = {"input": item.source, "output": item.target, "verdict": verdict, "error": outcome.error}
+        head = {
+            "input": item.source,
+            "output": item.target,
+            "verdict": verdict,
+            "error": outcome.error,
+        }
         summary = dataclasses.asdict(outcome.summary) if outcome.summary else None
         tail = {"sha256": outcome.sha256, "seconds": outcome.seconds, "summary": summary}
         return {**head, "exit_code": outcome.exit_code, **tail}
@@ -351,12 +434,16 @@ class Report:
 
     def _tell_totals(self) -> None:
         if self._as_json:
-            totals = dataclasses.asdict(self.totals) | {"exit_codes": sorted(self.totals.exit_codes)}
+            totals = dataclasses.asdict(self.totals) | {
+                "exit_codes": sorted(self.totals.exit_codes)
+            }
             console.emit_afterwards(console.as_json({"totals": totals}, None))
         if self._quiet:
             return
         if self._dry:
-            console.say(f"{self.totals.done} of {self.totals.files} files would be written; nothing was")
+            console.say(
+                f"{self.totals.done} of {self.totals.files} files would be written; nothing was"
+            )
         elif not self._as_json:
             console.say(console.added_up(self.totals))
         if self._failed:
@@ -366,7 +453,11 @@ class Report:
 
 
 def examine_many(
-    report: Report, work: Work[Item, Outcome], files: Sequence[str], recursive: bool, jobs: int | None
+    report: Report,
+    work: Work[Item, Outcome],
+    files: Sequence[str],
+    recursive: bool,
+    jobs: int | None,
 ) -> int:
     """Looks at all streams that are meant, tells of each, and returns the exit code."""
     items, problems = batch.collect(files, suffixes={".rvc"}, what="streams", recursive=recursive)
@@ -374,5 +465,7 @@ def examine_many(
     report.begin(items)
     for outcome in problems:
         report.add(outcome)
-    report.run(work, items, 1 if piped or jobs is None else console.jobs_or_default(jobs, "cpu"), 1, None)
+    report.run(
+        work, items, 1 if piped or jobs is None else console.jobs_or_default(jobs, "cpu"), 1, None
+    )
     return report.end()

@@ -17,8 +17,8 @@ from ravecodec.cli.options import examine_options, force_option
 def model(ctx: click.Context) -> None:
     """List, show and add models.
 
-    Models are looked for in the folders of RAVECODEC_MODELS, in the user's data folder, and among those shipped with
-    ravecodec, in this order.
+    Models are looked for in the folders of RAVECODEC_MODELS, in the user's data folder, and among
+    those shipped with ravecodec, in this order.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
@@ -38,8 +38,15 @@ def list_command(quiet: bool, as_json: bool) -> None:
     elif not quiet:
         for entry in entries:
             size = f"{entry.size / 1e6:6.2f} MB"
-            form = f"{console.sound(entry.config.sample_rate, entry.config.channels)}, {entry.config.latent} dims"
-            console.emit(console.printable(f"{entry.name:<16} {entry.id.hex()}  {size}  {form}  {entry.path}"))
+            form = (
+                f"{console.sound(entry.config.sample_rate, entry.config.channels)}, "
+                f"{entry.config.latent} dims"
+            )
+            console.emit(
+                console.printable(
+                    f"{entry.name:<16} {entry.id.hex()}  {size}  {form}  {entry.path}"
+                )
+            )
     for problem in problems:
         console.say(f"warning: {problem}")
     if not entries and not quiet:
@@ -52,7 +59,8 @@ def list_command(quiet: bool, as_json: bool) -> None:
 def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
     """Show what a model says about itself.
 
-    MODEL is a name, file or id; without it the default model is shown. Licence and credits are among what is shown.
+    MODEL is a name, file or id; without it the default model is shown. Licence and credits are
+    among what is shown.
     """
     shown = _model_dict(zoo.find_model(name))
     if as_json:
@@ -96,15 +104,22 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
 @click.argument("name", metavar="MODEL")
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path))
 @click.option(
-    "--data", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of audio to fit to."
+    "--data",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of audio to fit to.",
 )
 @force_option
 @examine_options
-def refit_command(name: str, file: Path, data: Path, force: bool, quiet: bool, as_json: bool) -> None:
+def refit_command(
+    name: str, file: Path, data: Path, force: bool, quiet: bool, as_json: bool
+) -> None:
     """Write a copy of a model that codes the same symbols in fewer bytes.
 
-    A predictor is fitted to audio like that which the model is for; weights and sound stay as they are. The copy has
-    another id. It decodes streams of MODEL as well, MODEL not those of the copy. `train` does this for every new model.
+    A predictor is fitted to audio like that which the model is for; weights and sound stay as they
+    are. The copy has another id. It decodes streams of MODEL as well, MODEL not those of the copy.
+    `train` does this for every new model.
 
     \b
     Examples:
@@ -112,14 +127,28 @@ def refit_command(name: str, file: Path, data: Path, force: bool, quiet: bool, a
     """
     from ravecodec.refit import refit_model
 
-    entry = refit_model(name, data, file, force=force, report=(lambda text: None) if quiet else console.say)
+    entry = refit_model(
+        name, data, file, force=force, report=(lambda text: None) if quiet else console.say
+    )
     if as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:
-        console.say(f"{entry} is written to {entry.path}; its id is new, and it decodes streams of the old one as well")
+        console.say(
+            f"{entry} is written to {entry.path}; its id is new, and it decodes streams of the old "
+            "one as well"
+        )
 
 
 def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
-    who = {"name": entry.name, "id": entry.id.hex(), "sha256": entry.digest.hex(), "path": str(entry.path)}
-    about = {"config": dataclasses.asdict(entry.config), "point": dict(entry.point), "info": dict(entry.info)}
+    who = {
+        "name": entry.name,
+        "id": entry.id.hex(),
+        "sha256": entry.digest.hex(),
+        "path": str(entry.path),
+    }
+    about = {
+        "config": dataclasses.asdict(entry.config),
+        "point": dict(entry.point),
+        "info": dict(entry.info),
+    }
     return who | {"size": entry.size} | about

@@ -37,21 +37,39 @@ verbose_option = click.option(
     callback=_set_verbose,
     help="Show a traceback with an error (as RAVECODEC_DEBUG=1 does).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON to standard output.")
-force_option = click.option("-f", "--force", is_flag=True, help="Overwrite an existing file; write to a terminal.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON to standard output."
+)
+force_option = click.option(
+    "-f", "--force", is_flag=True, help="Overwrite an existing file; write to a terminal."
+)
 device_option = click.option(
-    "--device", default="auto", metavar="NAME", help="auto (default: CUDA if there is one), cpu, cuda, cuda:1, ..."
+    "--device",
+    default="auto",
+    metavar="NAME",
+    help="auto (default: CUDA if there is one), cpu, cuda, cuda:1, ...",
 )
 ignore_length_option = click.option(
-    "--ignore-length", is_flag=True, help="Take what is there of audio that is truncated or announces a wrong length."
+    "--ignore-length",
+    is_flag=True,
+    help="Take what is there of audio that is truncated or announces a wrong length.",
 )
 part_options = options(
-    click.option("--start", metavar="TIME", help="Begin here: h:m:s, seconds, or samples (48000s)."),
+    click.option(
+        "--start", metavar="TIME", help="Begin here: h:m:s, seconds, or samples (48000s)."
+    ),
     click.option("--end", metavar="TIME", help="End here; default: at the end."),
-    click.option("--duration", metavar="TIME", help="End so much behind the start, instead of --end."),
+    click.option(
+        "--duration", metavar="TIME", help="End so much behind the start, instead of --end."
+    ),
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="CPU threads; default one per core, 8 at most."
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="CPU threads; default one per core, 8 at most.",
 )
-transcode_options = options(force_option, device_option, threads_option, quiet_option, verbose_option, json_option)
+transcode_options = options(
+    force_option, device_option, threads_option, quiet_option, verbose_option, json_option
+)
 examine_options = options(quiet_option, verbose_option, json_option)

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from ravecodec import console
-from ravecodec.cli.options import force_option, json_option, options, part_options, quiet_option, verbose_option
+from ravecodec.cli.options import (
+    force_option,
+    json_option,
+    options,
+    part_options,
+    quiet_option,
+    verbose_option,
+)
 from ravecodec.errors import UsageError
 from ravecodec.files import is_stdio
 from ravecodec.splice import SpliceSummary, concat_files, cut_file
@@ -23,8 +30,9 @@ splice_options = options(force_option, quiet_option, verbose_option, json_option
 def cut(source: str, target: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Take a part out of a stream, as a stream.
 
-    Nothing is decoded to audio: symbols stay what they are. OUT begins at the frame in which --start lies, at most 43
-    ms before it with the default model, and ends exactly at --end. Samples (48000s) are those of the original.
+    Nothing is decoded to audio: symbols stay what they are. OUT begins at the frame in which
+    --start lies, at most 43 ms before it with the default model, and ends exactly at --end. Samples
+    (48000s) are those of the original.
 
     \b
     Examples:
@@ -41,7 +49,8 @@ def cut(source: str, target: str, quiet: bool, as_json: bool, **options: Any) ->
 def concat(files: tuple[str, ...], force: bool, quiet: bool, as_json: bool) -> None:
     """Join streams of one model, rate and number of channels.
 
-    Nothing is decoded to audio: symbols stay what they are. Each IN begins where the last frame of the one before ends.
+    Nothing is decoded to audio: symbols stay what they are. Each IN begins where the last frame of
+    the one before ends.
 
     \b
     Examples:

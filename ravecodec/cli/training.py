@@ -9,28 +9,72 @@ from typing import Any
 import click
 
 from ravecodec import console, zoo
-from ravecodec.cli.options import device_option, ignore_length_option, quiet_option, threads_option, verbose_option
+from ravecodec.cli.options import (
+    device_option,
+    ignore_length_option,
+    quiet_option,
+    threads_option,
+    verbose_option,
+)
 from ravecodec.errors import UsageError
 
 
 @click.command()
 @click.argument("data", metavar="DATA", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--recipe", "recipe_name", default="default", metavar="RECIPE", help="Name or .toml file; default: default."
+    "--recipe",
+    "recipe_name",
+    default="default",
+    metavar="RECIPE",
+    help="Name or .toml file; default: default.",
 )
 @click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
-    "--stage", type=click.Choice(["all", "1", "2"]), default="all", help="Stop after stage 1, or do only stage 2."
+    "--stage",
+    type=click.Choice(["all", "1", "2"]),
+    default="all",
+    help="Stop after stage 1, or do only stage 2.",
 )
-@click.option("--init-from", metavar="MODEL", help="Start from the weights of a model: name, file or id.")
 @click.option(
-    "--cache", metavar="DIR", type=click.Path(path_type=Path), help="Folder of decoded audio; default: RUN/cache."
+    "--init-from", metavar="MODEL", help="Start from the weights of a model: name, file or id."
 )
-@click.option("--licence", metavar="TEXT", help="Licence of the weights, stored in the model; default: unstated.")
-@click.option("--steps1", type=click.IntRange(0), metavar="N", help="Steps of stage 1 instead of the recipe's.")
-@click.option("--steps2", type=click.IntRange(0), metavar="N", help="Steps of stage 2 instead of the recipe's.")
-@click.option("--devices", type=click.IntRange(1), default=1, metavar="N", help="Devices to share the work; default 1.")
-@click.option("--nodes", type=click.IntRange(1), default=1, metavar="N", help="Machines that take part; default 1.")
+@click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of decoded audio; default: RUN/cache.",
+)
+@click.option(
+    "--licence",
+    metavar="TEXT",
+    help="Licence of the weights, stored in the model; default: unstated.",
+)
+@click.option(
+    "--steps1",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Steps of stage 1 instead of the recipe's.",
+)
+@click.option(
+    "--steps2",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Steps of stage 2 instead of the recipe's.",
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Devices to share the work; default 1.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Machines that take part; default 1.",
+)
 @click.option(
     "--report",
     "report_on",
@@ -39,7 +83,9 @@ from ravecodec.errors import UsageError
     help="Train nothing; write report.html about a run, finished or not, into its folder.",
 )
 @ignore_length_option
-@click.option("-f", "--force", is_flag=True, help="Train in RUN though it holds other files and no run.")
+@click.option(
+    "-f", "--force", is_flag=True, help="Train in RUN though it holds other files and no run."
+)
 @device_option
 @threads_option
 @quiet_option
@@ -58,8 +104,8 @@ def train(
 ) -> None:
     """Train a model on a folder of audio.
 
-    DATA is searched for audio files, folders within it too. The result is one file in RUN. Training may be stopped at
-    any moment; the same call goes on from the last checkpoint.
+    DATA is searched for audio files, folders within it too. The result is one file in RUN. Training
+    may be stopped at any moment; the same call goes on from the last checkpoint.
 
     \b
     Examples:
@@ -79,7 +125,9 @@ def train(
     recipe = load_recipe(recipe_name)
     for stage, steps in (("stage1", steps1), ("stage2", steps2)):
         if steps is not None:
-            recipe = recipe.replace(**{stage: dataclasses.replace(getattr(recipe, stage), steps=steps)})
+            recipe = recipe.replace(
+                **{stage: dataclasses.replace(getattr(recipe, stage), steps=steps)}
+            )
     start = zoo.find_model(init_from).path if init_from else None
     from ravecodec.device import set_threads
     from ravecodec.train.loop import train as run

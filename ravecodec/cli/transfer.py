@@ -26,14 +26,21 @@ from ravecodec.timbre import (
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT")
-@click.option("--model", metavar="MODEL", help="Model of the sound wanted: name, file or id; default: default.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model of the sound wanted: name, file or id; default: default.",
+)
 @click.option(
     "--fidelity",
     type=float,
     metavar="F",
-    help="Keep as many latent dims as carry the share F, 0 to 1; less is more of the model's own sound.",
+    help="Keep as many latent dims as carry the share F, 0 to 1; less is more of the model's own "
+    "sound.",
 )
-@click.option("--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says.")
+@click.option(
+    "--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says."
+)
 @click.option(
     "--pitch",
     type=float,
@@ -44,9 +51,16 @@ from ravecodec.timbre import (
 @click.option(
     "--loudness/--no-loudness",
     default=True,
-    help="Let the loudness of OUT follow that of IN, second by second (default), or leave it as it comes.",
+    help="Let the loudness of OUT follow that of IN, second by second (default), or leave it as "
+    "it comes.",
 )
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Seed of the noise; default 0.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MAX_SEED),
+    default=0,
+    metavar="N",
+    help="Seed of the noise; default 0.",
+)
 @click.option(
     "--bits",
     "--format",
@@ -54,13 +68,19 @@ from ravecodec.timbre import (
     type=click.Choice(list(SUBTYPES)),
     help="Samples of OUT: 16 (default) or 24 bits, or 32-bit float.",
 )
-@click.option("--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off.")
+@click.option(
+    "--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off."
+)
 @transcode_options
-def transfer(source: str, target: str, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> int:
+def transfer(
+    source: str, target: str, subtype: str | None, quiet: bool, as_json: bool, **options: Any
+) -> int:
     """Play audio in the sound of a model.
 
-    IN, any audio that encode reads, is analysed by the model and comes out as OUT in what it knows: timbre
-    transfer, as in the RAVE paper. Nothing is quantised. Rate, channels and length stay. Where IN and OUT
+    IN, any audio that encode reads, is analysed by the model and comes out as OUT in what it knows:
+    timbre
+    transfer, as in the RAVE paper. Nothing is quantised. Rate, channels and length stay. Where IN
+    and OUT
     are folders, every audio file is done, to the same relative path.
 
     \b
@@ -113,11 +133,17 @@ def _tell(done: TransferSummary, *, quiet: bool, as_json: bool) -> None:
 def _described(done: TransferSummary) -> str:
     """One line on a file."""
     sound = console.sound(done.sample_rate, done.channels)
-    what = f"{done.target}: {done.samples / done.sample_rate:.3f} s of {sound}, {done.container} {done.subtype}"
+    what = (
+        f"{done.target}: {done.samples / done.sample_rate:.3f} s of {sound}, {done.container} "
+        f"{done.subtype}"
+    )
     shifted = f", pitch {done.pitch:+g} semitones" if done.pitch else ""
     how = f"model {done.model}, {done.dims} dims{shifted}"
     known = f"{100 * done.outside:.0f} % of frames outside of what it was trained on"
-    limited = f"{done.clipped} samples beyond full scale were limited (--soft-clip bends, --bits float keeps them)"
+    limited = (
+        f"{done.clipped} samples beyond full scale were limited (--soft-clip bends, --bits float "
+        "keeps them)"
+    )
     parts = [what, how, known, f"{done.seconds:.1f} s, {done.speed:.1f}x real time"]
     return "; ".join(parts + [limited] * (done.clipped > 0))
 

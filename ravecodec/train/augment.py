@@ -1,4 +1,6 @@
-"""Augmentations of crops [frames, channels], float32 tensors on any device; their random draws are numpy's."""
+"""Augmentations of crops [frames, channels], float32 tensors on any device; their random draws are
+numpy's.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +10,35 @@ from torch import Tensor
 
 POLE_RADIUS = 0.99  # of the all-pass; with its frequencies: RAVE, section 4.1
 POLE_HERTZ = (20.0, 2000.0)
-SETTLING = 4096  # samples after which the all-pass has forgotten what was before: POLE_RADIUS ** SETTLING is 1e-18
+# samples after which the all-pass has forgotten what was before: POLE_RADIUS ** SETTLING is 1e-18
+SETTLING = 4096
 
 
 def place(crop: Tensor, random: np.random.Generator) -> Tensor:
-    """Another stereo image of a crop [frames, 2], half of the time one below and another above a random frequency.
+    """Another stereo image of a crop [frames, 2], half of the time one below and another above a
+    random frequency.
 
-    Most music is mixed around the middle: without this a network hardly ever sees a sound on one side.
+    Most music is mixed around the middle: without this a network hardly ever sees a sound on one
+    side.
     """
     low, high = (torch.from_numpy(_image(random)).to(crop) for _ in range(2))
     corner = 2 ** random.uniform(-7, -2)  # of half the sample rate
     if random.random() < 0.5:
         return crop @ low
-    spectrum = torch.view_as_real(torch.fft.rfft(crop, dim=0)).transpose(1, 2)  # [bins, real and imaginary, channels]
+    spectrum = torch.view_as_real(torch.fft.rfft(crop, dim=0)).transpose(
+        1, 2
+    )  # [bins, real and imaginary, channels]
     share = 1 / (1 + (corner / torch.linspace(1e-6, 1, len(spectrum), device=crop.device)) ** 4)
     share = share[:, None, None]
     placed = spectrum @ low * (1 - share) + spectrum @ high * share
-    return torch.fft.irfft(torch.view_as_complex(placed.transpose(1, 2).contiguous()), len(crop), dim=0)
+    return torch.fft.irfft(
+        torch.view_as_complex(placed.transpose(1, 2).contiguous()), len(crop), dim=0
+    )
 
 
 def _image(random: np.random.Generator) -> np.ndarray:
-    """A matrix [2, 2] for samples (left, right): side times 0 to 1.5, then the right turned down, once in five times to
-    silence; once in ten its polarity is turned as well."""
+    """A matrix [2, 2] for samples (left, right): side times 0 to 1.5, then the right turned down,
+    once in five times to silence; once in ten its polarity is turned as well."""
     width = random.uniform(0, 1.5)
     gain = max(0.0, random.uniform(-0.25, 1))
     if random.random() < 0.1:
@@ -44,16 +53,19 @@ def random_allpass(crop: Tensor, rate: int, random: np.random.Generator) -> Tens
 
 
 def turn_phase(crop: Tensor, angle: float) -> Tensor:
-    """A crop [frames, channels] through the all-pass of second order with poles of radius r = POLE_RADIUS at +-`angle`
-    (radians per sample):
+    """A crop [frames, channels] through the all-pass of second order with poles of radius r =
+    POLE_RADIUS at +-`angle` (radians per sample):
 
         H(z) = (r^2 - 2 r cos(angle) z^-1 + z^-2) / (1 - 2 r cos(angle) z^-1 + r^2 z^-2)
 
-    The numerator is the denominator D read backwards, so |H| = 1: on the unit circle H = z^-2 conj(D) / D. It is
-    multiplied with the spectrum of the whole crop, as if the crop were repeated for ever; the response lasts SETTLING
-    samples, and as many at the start of the crop hold what came round from its end.
+    The numerator is the denominator D read backwards, so |H| = 1: on the unit circle H = z^-2
+    conj(D) / D. It is multiplied with the spectrum of the whole crop, as if the crop were repeated
+    for ever; the response lasts SETTLING samples, and as many at the start of the crop hold what
+    came round from its end.
     """
     delay = np.exp(-2j * np.pi * np.arange(len(crop) // 2 + 1) / len(crop))  # z^-1 at every bin
     denominator = 1 - 2 * POLE_RADIUS * np.cos(angle) * delay + (POLE_RADIUS * delay) ** 2
-    response = torch.from_numpy((delay**2 * denominator.conj() / denominator).astype(np.complex64)).to(crop.device)
+    response = torch.from_numpy(
+        (delay**2 * denominator.conj() / denominator).astype(np.complex64)
+    ).to(crop.device)
     return torch.fft.irfft(torch.fft.rfft(crop, dim=0) * response[:, None], len(crop), dim=0)

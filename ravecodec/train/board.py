@@ -1,12 +1,14 @@
-"""What TensorBoard shows of a run, if it is installed (extra `tensorboard`); pictures need matplotlib as well.
+"""What TensorBoard shows of a run, if it is installed (extra `tensorboard`); pictures need
+matplotlib as well.
 
 stage N/...                    what the log holds, and the KL per latent
 stage N, HOW/excerpt I         validation audio, before and after: to listen to, and as a picture
 finished, HOW/excerpt I        the same through the network that is packed
-latents/fidelity               how much of the latents the first dims carry; its step is the number of dims
+latents/fidelity               how much of the latents the first dims carry; its step is the number
+of dims
 
-HOW is `posterior means, not quantised` in stage 1, where there are no tables yet to quantise with, and `quantised at
-the default point` from then on: the latents go through the codec's own quantiser.
+HOW is `posterior means, not quantised` in stage 1, where there are no tables yet to quantise with,
+and `quantised at the default point` from then on: the latents go through the codec's own quantiser.
 """
 
 from __future__ import annotations
@@ -35,13 +37,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 EXCERPTS = 3  # the first validation crops
-ALWAYS = 64  # of so many validations one has excerpts; of the first ones, those whose number is a power of two
+# of so many validations one has excerpts; of the first ones, those whose number is a power of two
+ALWAYS = 64
 POSTERIOR = "posterior means, not quantised"
 QUANTISED = "quantised at the default point"
 
 
 class Board:
-    """Writes TensorBoard's files into the folder `tensorboard` of a run; where it is not installed, nothing.
+    """Writes TensorBoard's files into the folder `tensorboard` of a run; where it is not installed,
+    nothing.
 
     Every method raises OutputError if the files cannot be written.
     """
@@ -53,9 +57,12 @@ class Board:
         """A line of the log: numbers as scalars, sentences as text."""
         self._write(_add_log, values)
 
-    def validation(self, stage: int, step: int, number: int, last: bool, rate: int, heard: list[Heard]) -> None:
-        """The `number`th validation of a stage (1, 2, ...), of audio at `rate` Hz: the KL per latent as a histogram;
-        for some numbers (`is_shown`) and the `last` one as a curve, too, and excerpts."""
+    def validation(
+        self, stage: int, step: int, number: int, last: bool, rate: int, heard: list[Heard]
+    ) -> None:
+        """The `number`th validation of a stage (1, 2, ...), of audio at `rate` Hz: the KL per
+        latent as a histogram; for some numbers (`is_shown`) and the `last` one as a curve, too, and
+        excerpts."""
         self._write(_add_bits, stage, step, heard)
         if last or is_shown(number):
             how = POSTERIOR if stage == 1 else QUANTISED
@@ -90,9 +97,11 @@ class Board:
 
 
 def is_shown(number: int) -> bool:
-    """Whether the `number`th validation of a stage has pictures and audio: 1, 2, 4, 8, ... and every ALWAYSth.
+    """Whether the `number`th validation of a stage has pictures and audio: 1, 2, 4, 8, ... and
+    every ALWAYSth.
 
-    A network changes fast at first; and a megabyte at each of the paper recipe's 6000 validations would fill a disk.
+    A network changes fast at first; and a megabyte at each of the paper recipe's 6000 validations
+    would fill a disk.
     """
     return number & (number - 1) == 0 or number % ALWAYS == 0
 
@@ -114,7 +123,9 @@ def _add_bits(writer: SummaryWriter, stage: int, step: int, heard: list[Heard]) 
 def _add_curve(writer: SummaryWriter, stage: int, step: int, heard: list[Heard]) -> None:
     if _has_matplotlib():
         writer.add_figure(
-            f"stage {stage}/KL per latent", figures.bits_per_latent(_bits(heard), ACTIVE_BITS).figure(), step
+            f"stage {stage}/KL per latent",
+            figures.bits_per_latent(_bits(heard), ACTIVE_BITS).figure(),
+            step,
         )
 
 
@@ -125,7 +136,9 @@ def _add_fidelity(writer: SummaryWriter, latent: LatentSpace, default_dims: int)
         writer.add_figure("latents/fidelity curve", figures.fidelity(latent, default_dims).figure())
 
 
-def _add_excerpts(writer: SummaryWriter, tag: str, step: int, rate: int, heard: Iterable[Heard], how: str) -> None:
+def _add_excerpts(
+    writer: SummaryWriter, tag: str, step: int, rate: int, heard: Iterable[Heard], how: str
+) -> None:
     for i, (original, output) in enumerate(islice(_crops(heard), EXCERPTS), 1):
         _add_audio(writer, f"{tag}/excerpt {i}, original", original, rate, step)
         _add_audio(writer, f"{tag}/excerpt {i}, decoded", output, rate, step)
@@ -138,11 +151,17 @@ def _add_excerpts(writer: SummaryWriter, tag: str, step: int, rate: int, heard: 
 def _crops(heard: Iterable[Heard]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """(original, output) of one crop after the other, [channels, samples]."""
     for part in heard:
-        yield from zip(part.original.float().cpu().numpy(), part.output.float().cpu().numpy(), strict=True)
+        yield from zip(
+            part.original.float().cpu().numpy(), part.output.float().cpu().numpy(), strict=True
+        )
 
 
-def _add_audio(writer: SummaryWriter, tag: str, audio: NDArray[np.float32], rate: int, step: int) -> None:
-    """Audio [channels, samples] as 16-bit WAV with all its channels, of which `add_audio` takes only one."""
+def _add_audio(
+    writer: SummaryWriter, tag: str, audio: NDArray[np.float32], rate: int, step: int
+) -> None:
+    """Audio [channels, samples] as 16-bit WAV with all its channels, of which `add_audio` takes
+    only one.
+    """
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     file = io.BytesIO()

@@ -1,8 +1,9 @@
 """Audio for training: a folder of files becomes one int16 memory map.
 
-The cache is `audio.i16` (interleaved samples at the model's rate and channels) beside `tracks.jsonl` (one line per
-finished track). Building it can be killed and started again at any moment: what no line of `tracks.jsonl` vouches for
-is cut off. A file that has changed since is decoded anew.
+The cache is `audio.i16` (interleaved samples at the model's rate and channels) beside
+`tracks.jsonl` (one line per finished track). Building it can be killed and started again at any
+moment: what no line of `tracks.jsonl` vouches for is cut off. A file that has changed since is
+decoded anew.
 """
 
 from __future__ import annotations
@@ -33,8 +34,22 @@ SILENCE_FRAMES = 4096  # silence is counted in pieces of this length
 FULL_SCALE = 32766  # what the largest sample of a 16-bit file comes to
 CLIPPED_SHARE = 1e-4  # of samples at full scale, from which a file is named
 BLOCK = 1 << 18
-# What people keep sound in and libsndfile does not read: such files are named, not passed over in silence.
-UNREAD_SUFFIXES = {".aac", ".ac3", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".mpc", ".spx"}
+# What people keep sound in and libsndfile does not read: such files are named, not passed over in
+# silence.
+UNREAD_SUFFIXES = {
+    ".aac",
+    ".ac3",
+    ".ape",
+    ".dsf",
+    ".m4a",
+    ".m4b",
+    ".mka",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpc",
+    ".spx",
+}
 UNREAD_SUFFIXES |= {".tta", ".webm", ".wma", ".wv"}
 
 
@@ -42,9 +57,9 @@ UNREAD_SUFFIXES |= {".tta", ".webm", ".wma", ".wv"}
 class Track:
     """One file inside the memory map.
 
-    `start` and `frames` count sample frames. `size` and `changed` (mtime in ns) are the file's; `rate` and `channels`
-    its own; `digest` is of its cached audio; `silent` counts frames below -70 dB, `clipped` samples at full scale. A
-    file that cannot be read has no frames and an `error`.
+    `start` and `frames` count sample frames. `size` and `changed` (mtime in ns) are the file's;
+    `rate` and `channels` its own; `digest` is of its cached audio; `silent` counts frames below -70
+    dB, `clipped` samples at full scale. A file that cannot be read has no frames and an `error`.
     """
 
     path: str
@@ -65,8 +80,8 @@ class Track:
 
 
 class Lock:
-    """Many runs may read a cache, only one may change it, and only while no other reads. Where the system has no such
-    locks (Windows), nobody is kept out."""
+    """Many runs may read a cache, only one may change it, and only while no other reads. Where the
+    system has no such locks (Windows), nobody is kept out."""
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / "lock"
@@ -75,7 +90,10 @@ class Lock:
 
     def exclusive(self) -> None:
         """InputError if another run uses the cache."""
-        self._flock(shared=False, why="needs new audio, but another run uses it; wait for it or give another --cache")
+        self._flock(
+            shared=False,
+            why="needs new audio, but another run uses it; wait for it or give another --cache",
+        )
 
     def shared(self) -> None:
         """Lets other runs read."""
@@ -92,9 +110,9 @@ class Lock:
 
 @dataclass(frozen=True)
 class Library:
-    """What a folder holds: `tracks` to train on, each sound once; files that repeat another one (path -> the other's);
-    sentences on files that cannot be read; what was not even tried (see `passed_over`). As long as it lives no other
-    run changes the cache."""
+    """What a folder holds: `tracks` to train on, each sound once; files that repeat another one
+    (path -> the other's); sentences on files that cannot be read; what was not even tried (see
+    `passed_over`). As long as it lives no other run changes the cache."""
 
     tracks: list[Track]
     duplicates: dict[str, str]
@@ -111,7 +129,9 @@ class Library:
             "silence": round(sum(t.silent for t in self.tracks) / max(1, frames), 4),
             "rates": dict(Counter(t.rate for t in self.tracks).most_common()),
             "channels": dict(Counter(t.channels for t in self.tracks).most_common()),
-            "clipped": {t.path: t.clipped for t in self.tracks if t.clipped > CLIPPED_SHARE * t.frames},
+            "clipped": {
+                t.path: t.clipped for t in self.tracks if t.clipped > CLIPPED_SHARE * t.frames
+            },
             "duplicates": self.duplicates,
             "unreadable": self.unreadable,
             **self.passed_over,
@@ -123,7 +143,10 @@ def describe(summary: dict[str, Any]) -> Iterator[str]:
     rates = ", ".join(f"{count} at {rate} Hz" for rate, count in summary["rates"].items())
     silence = f"{100 * summary['silence']:.1f} % silence"
     yield f"data: {summary['files']} files, {summary['hours']:.2f} h ({rates}), {silence}"
-    for kind, what in (("clipped", "reach full scale"), ("duplicates", "repeat another and are left out")):
+    for kind, what in (
+        ("clipped", "reach full scale"),
+        ("duplicates", "repeat another and are left out"),
+    ):
         if found := list(summary[kind]):
             yield f"data: {len(found)} files {what}: {_some(found)}"
     for kind, what in PASSED_OVER.items():
@@ -146,27 +169,41 @@ PASSED_OVER = {
 
 
 def passed_over(folder: Path) -> dict[str, list[str]]:
-    """What below `folder` looks as if it were meant, but is not searched or read, by the kinds of `PASSED_OVER`."""
+    """What below `folder` looks as if it were meant, but is not searched or read, by the kinds of
+    `PASSED_OVER`.
+    """
     closed: list[str] = []
     links, unread = [], []
-    for place, folders, files in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
+    for place, folders, files in os.walk(
+        folder, onerror=lambda error: closed.append(str(error.filename))
+    ):
         inside = Path(place)
         links += [str(inside / name) for name in folders if (inside / name).is_symlink()]
-        sounds = [inside / name for name in files if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES]
+        sounds = [
+            inside / name
+            for name in files
+            if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES
+        ]
         links += [str(path) for path in sounds if path.is_symlink() and not path.exists()]
         unread += [str(path) for path in sounds if path.suffix.lower() not in AUDIO_SUFFIXES]
     return {"links": sorted(links), "unread": sorted(unread), "closed": sorted(closed)}
 
 
 def scan(folder: Path) -> list[Path]:
-    """All audio files below `folder`, sorted, so that the split does not depend on the file system."""
+    """All audio files below `folder`, sorted, so that the split does not depend on the file
+    system.
+    """
     if folder.is_file():
         raise InputError(f"{folder}: is a file; expected a folder of audio files")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a folder of audio files")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
+    files = sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()
+    )
     if not files:
-        raise InputError(f"{folder}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}")
+        raise InputError(
+            f"{folder}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}"
+        )
     return files
 
 
@@ -181,8 +218,9 @@ def build_cache(
 ) -> Library:
     """Decodes every audio file of `folder` into `cache/audio.i16`; skips what is there already.
 
-    Files that cannot be read are reported by name and left out; InputError if none can be read; OutputError if the disk
-    is full. ignore_length: take what is there of a file that is truncated (see `open_input`).
+    Files that cannot be read are reported by name and left out; InputError if none can be read;
+    OutputError if the disk is full. ignore_length: take what is there of a file that is truncated
+    (see `open_input`).
     """
     files = scan(folder)
     cache.mkdir(parents=True, exist_ok=True)
@@ -199,14 +237,24 @@ def build_cache(
                 for name, path in sources.items():
                     if name in known:
                         continue
-                    known[name] = track = _append(data, path, name, rate, channels, report, ignore_length)
+                    known[name] = track = _append(
+                        data, path, name, rate, channels, report, ignore_length
+                    )
                     lines.write(_line(track))
                     lines.flush()
-                    report(f"left out: {track.error}" if track.error else f"cached {len(known)}/{len(files)} {name}")
+                    report(
+                        f"left out: {track.error}"
+                        if track.error
+                        else f"cached {len(known)}/{len(files)} {name}"
+                    )
         except OSError as error:
-            raise OutputError(f"{audio}: cannot be written ({error.strerror}); call again to go on") from error
+            raise OutputError(
+                f"{audio}: cannot be written ({error.strerror}); call again to go on"
+            ) from error
         lock.shared()
-    tracks = sorted((known[name] for name in sources if name in known), key=lambda t: (t.start, t.stop))
+    tracks = sorted(
+        (known[name] for name in sources if name in known), key=lambda t: (t.start, t.stop)
+    )
     if not any(t.frames for t in tracks):
         raise InputError(f"{folder}: none of {len(files)} audio files holds readable sound")
     return _library(tracks, passed_over(folder), lock)
@@ -222,7 +270,11 @@ def _library(tracks: list[Track], others: dict[str, list[str]], lock: Lock) -> L
             duplicates[track.path] = other.path
     unreadable = [t.error for t in tracks if t.error]
     return Library(
-        [t for t in tracks if t.path not in duplicates and not t.error], duplicates, unreadable, others, lock
+        [t for t in tracks if t.path not in duplicates and not t.error],
+        duplicates,
+        unreadable,
+        others,
+        lock,
     )
 
 
@@ -231,14 +283,18 @@ def _line(track: Track) -> str:
 
 
 def _finished(index: Path) -> list[Track]:
-    """Tracks vouched for by whole lines of the index; a torn last line (kill -9 while writing) does not count.
+    """Tracks vouched for by whole lines of the index; a torn last line (kill -9 while writing) does
+    not count.
 
     InputError if another line is damaged.
     """
     if not index.exists():
         return []
     text = index.read_text(errors="replace")
-    return [_track(index, number, line) for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1)]
+    return [
+        _track(index, number, line)
+        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1)
+    ]
 
 
 def _track(index: Path, number: int, line: str) -> Track:
@@ -264,10 +320,14 @@ def _is_whole(index: Path, audio: Path, frame_bytes: int) -> bool:
 
 
 def _recover(index: Path, audio: Path, frame_bytes: int, sources: dict[str, Path]) -> list[Track]:
-    """Tracks that are whole in both files and whose source has not changed; what is behind the last one is cut off."""
+    """Tracks that are whole in both files and whose source has not changed; what is behind the last
+    one is cut off.
+    """
     audio.touch()
     size = audio.stat().st_size
-    tracks = [t for t in _finished(index) if t.stop * frame_bytes <= size and _is_current(t, sources)]
+    tracks = [
+        t for t in _finished(index) if t.stop * frame_bytes <= size and _is_current(t, sources)
+    ]
     text = "".join(_line(t) for t in tracks).encode()
     if not index.exists() or index.read_bytes() != text:
         with AtomicFile(index, force=True) as file:
@@ -287,13 +347,16 @@ def _is_current(track: Track, sources: dict[str, Path]) -> bool:
 
 
 def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
-    """InputError if the cache was made of another folder or in another form; else it is stamped with these settings."""
+    """InputError if the cache was made of another folder or in another form; else it is stamped
+    with these settings.
+    """
     stamp = cache / "settings.json"
     if not stamp.exists():
         for name in ("audio.i16", "tracks.jsonl"):
             if (cache / name).exists():
                 raise InputError(
-                    f"{cache}: holds {name} and no settings.json, so no cache; expected a new folder, or delete it"
+                    f"{cache}: holds {name} and no settings.json, so no cache; expected a new "
+                    "folder, or delete it"
                 )
         with AtomicFile(stamp) as file:
             file.write(json.dumps(settings).encode())
@@ -305,10 +368,13 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
     if not isinstance(found, dict):
         beside = "audio.i16 and tracks.jsonl beside it"
         raise InputError(
-            f"{stamp}: is damaged; delete it with {beside}, and the audio is decoded again; nothing is lost"
+            f"{stamp}: is damaged; delete it with {beside}, and the audio is decoded again; "
+            "nothing is lost"
         )
     if found != settings:
-        raise InputError(f"{cache}: holds the audio of other settings {found}; expected {json.dumps(settings)}")
+        raise InputError(
+            f"{cache}: holds the audio of other settings {found}; expected {json.dumps(settings)}"
+        )
 
 
 def _append(
@@ -320,7 +386,10 @@ def _append(
     report: Callable[[str], None],
     ignore_length: bool,
 ) -> Track:
-    """Appends one file's audio, synced to disk; after an error nothing is appended. Remarks are reported."""
+    """Appends one file's audio, synced to disk; after an error nothing is appended.
+
+    Remarks are reported.
+    """
     position = data.seek(0, os.SEEK_END)
     start, frames, silent, clipped = position // (2 * channels), 0, 0, 0
     digest, status = hashlib.sha256(), path.stat()

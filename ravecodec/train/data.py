@@ -1,6 +1,8 @@
-"""What a step trains on: tracks of the cache are split into training and validation, and random crops are drawn.
+"""What a step trains on: tracks of the cache are split into training and validation, and random
+crops are drawn.
 
-The audio stays in a memory map, or goes to the memory of a GPU as it is, int16, and crops are cut and augmented there.
+The audio stays in a memory map, or goes to the memory of a GPU as it is, int16, and crops are cut
+and augmented there.
 """
 
 from __future__ import annotations
@@ -25,25 +27,33 @@ def _rank(track: Track) -> bytes:
 
 
 def split(tracks: list[Track]) -> tuple[list[Track], list[Track]]:
-    """(training, validation): whole files, chosen by a hash of their names; never a file on both sides.
+    """(training, validation): whole files, chosen by a hash of their names; never a file on both
+    sides.
 
-    Files without sound count for nothing. A single file is divided in time instead: its last tenth validates.
+    Files without sound count for nothing. A single file is divided in time instead: its last tenth
+    validates.
     """
     tracks = [t for t in tracks if t.frames > 0]
     if len(tracks) == 1:
         only = tracks[0]
         cut = only.frames - only.frames // 10
-        return [Track(only.path, only.start, cut)], [Track(only.path, only.start + cut, only.frames - cut)]
+        return [Track(only.path, only.start, cut)], [
+            Track(only.path, only.start + cut, only.frames - cut)
+        ]
     ranked = sorted(tracks, key=_rank)
     held = max(1, round(len(tracks) * VALIDATION_SHARE))
-    return sorted(ranked[held:], key=lambda t: t.start), sorted(ranked[:held], key=lambda t: t.start)
+    return sorted(ranked[held:], key=lambda t: t.start), sorted(
+        ranked[:held], key=lambda t: t.start
+    )
 
 
 def load_audio(cache: Path, channels: int, device: torch.device) -> Tensor:
-    """All audio of a cache, int16 [frames, channels]: in the memory of a GPU if half of what is free there holds it,
-    else a memory map of the file."""
+    """All audio of a cache, int16 [frames, channels]: in the memory of a GPU if half of what is
+    free there holds it, else a memory map of the file."""
     path = cache / "audio.i16"
-    mapped = np.memmap(path, dtype="<i2", mode="c").reshape(-1, channels)  # c: torch knows no read-only
+    mapped = np.memmap(path, dtype="<i2", mode="c").reshape(
+        -1, channels
+    )  # c: torch knows no read-only
     audio = torch.from_numpy(mapped)
     if device.type == "cuda" and 2 * mapped.nbytes <= torch.cuda.mem_get_info(device)[0]:
         return audio.to(device)
@@ -51,7 +61,9 @@ def load_audio(cache: Path, channels: int, device: torch.device) -> Tensor:
 
 
 def seed_for_draws(random: np.random.Generator, count: int) -> int:
-    """A seed in place of `count` floats: what `random` draws afterwards is what it would have drawn after those."""
+    """A seed in place of `count` floats: what `random` draws afterwards is what it would have drawn
+    after those.
+    """
     seed = int(random.bit_generator.random_raw())
     random.bit_generator.advance(count - 1)  # type: ignore[attr-defined]
     return seed
@@ -60,13 +72,14 @@ def seed_for_draws(random: np.random.Generator, count: int) -> int:
 class Crops:
     """Random crops of a cache's audio: every second of it is about as likely as any other.
 
-    `placed` is the share of stereo crops that get another place in the stereo image; `allpass` the share that goes
-    through an all-pass at a random frequency, the same for all channels, which changes phases and no magnitude. Its
-    frequencies are of audio at `rate` Hz. `faint` is the share that is turned down by another FAINT dB. See
-    `load_audio` for `device`.
+    `placed` is the share of stereo crops that get another place in the stereo image; `allpass` the
+    share that goes through an all-pass at a random frequency, the same for all channels, which
+    changes phases and no magnitude. Its frequencies are of audio at `rate` Hz. `faint` is the share
+    that is turned down by another FAINT dB. See `load_audio` for `device`.
 
-    `batch(step, size)` depends on nothing but its arguments, the seed and the kind of device that holds the audio, so a
-    resumed run sees the audio it would have seen. InputError if the tracks hold no audio.
+    `batch(step, size)` depends on nothing but its arguments, the seed and the kind of device that
+    holds the audio, so a resumed run sees the audio it would have seen. InputError if the tracks
+    hold no audio.
     """
 
     def __init__(
@@ -90,14 +103,17 @@ class Crops:
         self.allpass = allpass
         self.faint = faint
         self.rate = rate
-        self.lead = SETTLING if allpass else 0  # samples before each crop, heard by the all-pass only
+        self.lead = (
+            SETTLING if allpass else 0
+        )  # samples before each crop, heard by the all-pass only
         if not self.tracks:
             raise InputError(f"{cache}: no audio to draw crops from; expected more or longer files")
         frames = np.array([t.frames for t in self.tracks], dtype=np.float64)
         self.weights = frames / frames.sum()
 
     def _crop(self, random: np.random.Generator) -> Tensor:
-        """float32 [lead + length, channels] of one track; a shorter one is joined with others until the crop is
+        """float32 [lead + length, channels] of one track; a shorter one is joined with others until
+        the crop is
         full."""
         pieces: list[Tensor] = []
         left = self.lead + self.length
@@ -116,7 +132,9 @@ class Crops:
         return crop  # the eighth may be silent: a decoder has to know silence too
 
     def _rounding(self, shape: torch.Size, random: np.random.Generator) -> Tensor:
-        """Uniform noise of one 16-bit step; a GPU draws its own, and the draws behind it stay what they are."""
+        """Uniform noise of one 16-bit step; a GPU draws its own, and the draws behind it stay what
+        they are.
+        """
         device = self.audio.device
         if device.type == "cpu":
             return torch.from_numpy(random.uniform(-0.5, 0.5, shape).astype(np.float32))
@@ -124,18 +142,23 @@ class Crops:
         return torch.rand(shape, generator=source, device=device) - 0.5
 
     def batch(self, step: int, size: int) -> Tensor:
-        """float32 [size, channels, length] in [-1, 1], where the audio is: random gain of -9..+3 dB, channels swapped
-        half of the time, dequantised by uniform noise of one 16-bit step (RAVE, section 4.1).
+        """float32 [size, channels, length] in [-1, 1], where the audio is: random gain of -9..+3
+        dB, channels swapped half of the time, dequantised by uniform noise of one 16-bit step
+        (RAVE, section 4.1).
 
-        The order of the draws is fixed: with a share of 0 a batch is bit for bit what it was before that augmentation
-        existed.
+        The order of the draws is fixed: with a share of 0 a batch is bit for bit what it was before
+        that augmentation existed.
         """
         random = np.random.default_rng((self.seed, step))
         crops = torch.stack([self._audible_crop(random) for _ in range(size)])
         crops += self._rounding(crops.shape, random)
         for i in np.flatnonzero(random.random(size) < self.placed):
             crops[i] = place(crops[i], random)
-        gain = torch.from_numpy(10 ** (random.uniform(-9, 3, (size, 1, 1)) / 20) / 32768).float().to(crops.device)
+        gain = (
+            torch.from_numpy(10 ** (random.uniform(-9, 3, (size, 1, 1)) / 20) / 32768)
+            .float()
+            .to(crops.device)
+        )
         swapped = random.random(size) < 0.5
         for i in np.flatnonzero(random.random(size) < self.allpass):
             crops[i] = random_allpass(crops[i], self.rate, random)

@@ -1,4 +1,6 @@
-"""From a trained network to a model package: latent analysis, entropy tables, operating point, file."""
+"""From a trained network to a model package: latent analysis, entropy tables, operating point,
+file.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ Runs = Sequence[NDArray[np.floating]]  # of successive frames
 def posteriors(
     network: Rave, recipe: Recipe, crops: Crops, frames: int, device: torch.device
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Means and spreads [batch, n, latent] of valid frames only, in eval mode, until `frames` are seen."""
+    """Means and spreads [batch, n, latent] of valid frames only, in eval mode, until `frames` are
+    seen.
+    """
     valid = Valid.of(network, recipe.crop_frames)
     seen = step = 0
     network.eval()
@@ -54,8 +58,8 @@ def posteriors(
 def analyse_latents(
     network: Rave, recipe: Recipe, training: Crops, held: Crops, device: torch.device
 ) -> tuple[LatentSpace, Coding, float]:
-    """Latent space and entropy tables from training audio, operating point from validation audio, and the ideal rate of
-    that point there in kbit/s."""
+    """Latent space and entropy tables from training audio, operating point from validation audio,
+    and the ideal rate of that point there in kbit/s."""
     wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
     pairs = list(posteriors(network, recipe, training, wanted, device))
     runs = [run for means, _ in pairs for run in means]
@@ -71,11 +75,22 @@ def analyse_latents(
 
 
 def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
-    """Quantiser, tables and predictor for runs of latents, float32 [frames, latent] each; all axes, step 0."""
+    """Quantiser, tables and predictor for runs of latents, float32 [frames, latent] each; all axes,
+    step 0.
+    """
     base = base_steps(latent)
     symbols = [_fine_symbols(latent, base, run) for run in runs]
     static = fit_static(np.concatenate(symbols), FINE)
-    return Coding(base, static.shapes, static.scales, len(base), 0, True, effort, fit_prediction(latent, base, runs))
+    return Coding(
+        base,
+        static.shapes,
+        static.scales,
+        len(base),
+        0,
+        True,
+        effort,
+        fit_prediction(latent, base, runs),
+    )
 
 
 def fit_prediction(latent: LatentSpace, base: NDArray[np.float64], runs: Runs) -> Prediction:
@@ -84,14 +99,17 @@ def fit_prediction(latent: LatentSpace, base: NDArray[np.float64], runs: Runs) -
     return Prediction(found.weights, found.shapes, found.scales)
 
 
-def _fine_symbols(latent: LatentSpace, base: NDArray[np.float64], run: NDArray[np.floating]) -> NDArray[np.int32]:
+def _fine_symbols(
+    latent: LatentSpace, base: NDArray[np.float64], run: NDArray[np.floating]
+) -> NDArray[np.int32]:
     symbols = np.rint(latent.project(run.astype(np.float64)) / (base * 2 ** (FINE / 8)))
     return np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
 
 def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, runs: Runs) -> Coding:
-    """The default step and axes: the finest step whose ideal rate on `runs` of latents [frames, latent] is at most the
-    recipe's `rate_kbps` (0: step index 0), and every axis that is worth its bits there."""
+    """The default step and axes: the finest step whose ideal rate on `runs` of latents [frames,
+    latent] is at most the recipe's `rate_kbps` (0: step index 0), and every axis that is worth its
+    bits there."""
     low, high = STEP_INDICES if recipe.rate_kbps else (0, 0)
     while low < high:  # the rate falls with the step index
         middle = (low + high) // 2
@@ -104,21 +122,32 @@ def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, runs: R
     return replace(coding, step_index=low, dims=int(worth[-1]) + 1 if len(worth) else 1)
 
 
-def _axis_bits(latent: LatentSpace, coding: Coding, runs: Runs, step_index: int) -> NDArray[np.float64]:
-    """Ideal code length in bits per frame of every axis at a step index, as the model predicts it or, if it cannot,
-    under its static tables."""
+def _axis_bits(
+    latent: LatentSpace, coding: Coding, runs: Runs, step_index: int
+) -> NDArray[np.float64]:
+    """Ideal code length in bits per frame of every axis at a step index, as the model predicts it
+    or, if it cannot, under its static tables."""
     quantizer = Quantizer(latent, coding, len(coding.base), step_index, coding.fill)
     static = quantizer.static
     symbols = [quantizer.symbols(run) for run in runs]
     if static.predictor:
-        lengths = [predicted_code_lengths(run, static.predictor, step_index).sum(0) for run in symbols]
+        lengths = [
+            predicted_code_lengths(run, static.predictor, step_index).sum(0) for run in symbols
+        ]
         return np.sum(lengths, axis=0) / sum(map(len, symbols))
     together, rows = np.concatenate(symbols), static.rows(step_index)
-    return np.array([ideal_code_length(together[:, [i]], rows[[i]]) for i in range(len(rows))]) / len(together)
+    return np.array(
+        [ideal_code_length(together[:, [i]], rows[[i]]) for i in range(len(rows))]
+    ) / len(together)
 
 
 def write_package(
-    path: Path, network: Rave, recipe: Recipe, latent: LatentSpace, coding: Coding, info: dict[str, Any]
+    path: Path,
+    network: Rave,
+    recipe: Recipe,
+    latent: LatentSpace,
+    coding: Coding,
+    info: dict[str, Any],
 ) -> None:
     """Saves the package at `path`, whole or not at all."""
     part = path.with_suffix(".part")

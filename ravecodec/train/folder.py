@@ -1,7 +1,8 @@
 """The folder of a training run: recipe, checkpoint, log. What is in it is whole at any moment.
 
 run/recipe.json            the resolved recipe
-run/run.json               licence, warnings, time and machine, and which state of the run the package holds
+run/run.json               licence, warnings, time and machine, and which state of the run the
+package holds
 run/lock                   held by the process that is at work here
 run/data.json              what the data folder holds
 run/checkpoint.pt          everything a resumed run needs, replaced atomically
@@ -33,7 +34,16 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOST = "delete it to begin anew: what was trained so far is lost, the decoded audio is not"
-UNPICKLING = (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+UNPICKLING = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+)
 
 
 def make_folder(folder: Path) -> None:
@@ -45,17 +55,23 @@ def make_folder(folder: Path) -> None:
 
 
 def check_folder(folder: Path, *, force: bool = False) -> None:
-    """OutputError unless a run may write into `folder` without replacing what no run made. Creates nothing.
+    """OutputError unless a run may write into `folder` without replacing what no run made. Creates
+    nothing.
 
-    It may where there is no folder or an empty one, where there is a run (`lock` is the first file that one makes; a
-    cache may be all that is left of it), and with `force` in every folder.
+    It may where there is no folder or an empty one, where there is a run (`lock` is the first file
+    that one makes; a cache may be all that is left of it), and with `force` in every folder.
     """
     if force or not folder.is_dir():
         return
     names = {entry.name for entry in folder.iterdir()}
-    if not (names <= {"cache"} or _is_lock(folder / "lock") or ("lock" not in names and "recipe.json" in names)):
+    if not (
+        names <= {"cache"}
+        or _is_lock(folder / "lock")
+        or ("lock" not in names and "recipe.json" in names)
+    ):
         raise OutputError(
-            f"{folder}: is there and no training run; expected a new folder, or that of a run (or --force)"
+            f"{folder}: is there and no training run; expected a new folder, or that of a run (or "
+            "--force)"
         )
 
 
@@ -70,10 +86,11 @@ def _is_lock(path: Path) -> bool:
 
 @contextmanager
 def held(folder: Path, wanted: bool = True) -> Iterator[None]:
-    """Within the block no other process works in this run folder; OutputError, naming it, if one does already.
+    """Within the block no other process works in this run folder; OutputError, naming it, if one
+    does already.
 
-    The lock belongs to the process, so one that was killed holds nothing. Without `wanted`, or where the system has no
-    such locks (Windows), nobody is kept out.
+    The lock belongs to the process, so one that was killed holds nothing. Without `wanted`, or
+    where the system has no such locks (Windows), nobody is kept out.
     """
     if not wanted or fcntl is None:
         yield
@@ -88,8 +105,14 @@ def held(folder: Path, wanted: bool = True) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            who = f"process {number}" if (number := file.read(20).strip()).isdigit() else "another process"
-            raise OutputError(f"{folder}: {who} trains in this folder; wait for it, or choose another --out") from error
+            who = (
+                f"process {number}"
+                if (number := file.read(20).strip()).isdigit()
+                else "another process"
+            )
+            raise OutputError(
+                f"{folder}: {who} trains in this folder; wait for it, or choose another --out"
+            ) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -103,15 +126,18 @@ class Run:
         self.folder = folder
         self.checkpoint = folder / "checkpoint.pt"
         self.board = Board(folder)
-        self.longer: list[str] = []  # stages that are to have more steps than the run was started with
+        self.longer: list[
+            str
+        ] = []  # stages that are to have more steps than the run was started with
         make_folder(folder)
         self._check_recipe(recipe)
         self.facts: dict[str, Any] = _read_facts(folder / "run.json")
         self._mend_log()
 
     def _check_recipe(self, recipe: Recipe) -> None:
-        """UsageError unless the run was started with this recipe, or one of fewer steps: a run may be lengthened, and
-        `longer` says which stages. A key that did not exist then has its default. InputError if the file is damaged."""
+        """UsageError unless the run was started with this recipe, or one of fewer steps: a run may
+        be lengthened, and `longer` says which stages. A key that did not exist then has its
+        default. InputError if the file is damaged."""
         path = self.folder / "recipe.json"
         if not path.exists():
             self.note(path.name, recipe.to_dict())
@@ -121,11 +147,15 @@ class Run:
             return
         stages = {"stage1": recipe.stage1, "stage2": recipe.stage2}
         if old.replace(**stages) != recipe or _rates(old) != _rates(recipe):
-            raise UsageError(f"{path}: this run was started with another recipe; use that one, or another --out folder")
+            raise UsageError(
+                f"{path}: this run was started with another recipe; use that one, or another --out "
+                "folder"
+            )
         for name, stage in stages.items():
             if stage.steps < (steps := getattr(old, name).steps):
                 raise UsageError(
-                    f"{path}: {name} of this run has {steps} steps, expected as many or more (a run can be lengthened, "
+                    f"{path}: {name} of this run has {steps} steps, expected as many or more (a "
+                    "run can be lengthened, "
                     "not shortened), or another --out folder"
                 )
             if stage.steps > steps:
@@ -138,7 +168,8 @@ class Run:
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the checkpoint beside the old one, then replaces it: a kill leaves one of the two, whole.
+        """Writes the checkpoint beside the old one, then replaces it: a kill leaves one of the two,
+        whole.
 
         OutputError if it cannot be written; the old one stays.
         """
@@ -151,9 +182,14 @@ class Run:
             part.replace(self.checkpoint)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as either
             part.unlink(missing_ok=True)
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+            why = (
+                error.strerror
+                if isinstance(error, OSError) and error.strerror
+                else str(error).splitlines()[0]
+            )
             raise OutputError(
-                f"{self.checkpoint}: cannot be written ({why}); the last one is kept, free some space and call again"
+                f"{self.checkpoint}: cannot be written ({why}); the last one is kept, free some "
+                "space and call again"
             ) from error
 
     def load(self) -> dict[str, Any] | None:
@@ -161,11 +197,15 @@ class Run:
         if not self.checkpoint.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(
+                self.checkpoint, map_location="cpu", weights_only=True
+            )
         except PermissionError as error:
             raise ModelError(f"{self.checkpoint}: cannot be read ({error.strerror})") from error
         except (OSError, *UNPICKLING, pickle.UnpicklingError) as error:
-            raise ModelError(f"{self.checkpoint}: cannot be read as a checkpoint; {LOST}") from error
+            raise ModelError(
+                f"{self.checkpoint}: cannot be read as a checkpoint; {LOST}"
+            ) from error
         return state
 
     def remember(self, **facts: Any) -> None:
@@ -179,8 +219,8 @@ class Run:
             file.write(json.dumps(values, indent=1).encode())
 
     def log(self, values: dict[str, Any]) -> None:
-        """One line of the log: `stage`, `step` and what was measured or is to be said there; for TensorBoard too, if it
-        is installed."""
+        """One line of the log: `stage`, `step` and what was measured or is to be said there; for
+        TensorBoard too, if it is installed."""
         try:
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps(values) + "\n")
@@ -199,7 +239,10 @@ def _read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.from_dict(json.loads(path.read_text()))
     except (ValueError, TypeError, AttributeError, RecursionError, UsageError, ModelError) as error:
-        lost = "delete it and call again with the recipe that the run was started with; nothing else is lost"
+        lost = (
+            "delete it and call again with the recipe that the run was started with; nothing "
+            "else is lost"
+        )
         raise InputError(f"{path}: is no recipe any more; {lost}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error

@@ -29,9 +29,11 @@ class Stop:
 
 @contextmanager
 def deferred() -> Iterator[Stop]:
-    """Within the block the first SIGINT or SIGTERM only sets the Stop; another one acts at once, as it did before.
+    """Within the block the first SIGINT or SIGTERM only sets the Stop; another one acts at once, as
+    it did before.
 
-    Signals that are ignored (nohup, background jobs) stay so; only the main thread of a process can arrange this.
+    Signals that are ignored (nohup, background jobs) stay so; only the main thread of a process can
+    arrange this.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

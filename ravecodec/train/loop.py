@@ -1,8 +1,8 @@
 """The training loop: cache audio, stage 1, latent analysis, stage 2, tables, package.
 
-`train` may be stopped at any moment and called again with the same arguments: it goes on from the last checkpoint, and
-because crops and noise are functions of the step number, it sees what it would have seen: on one machine with one
-thread the weights come out the same, bit for bit.
+`train` may be stopped at any moment and called again with the same arguments: it goes on from the
+last checkpoint, and because crops and noise are functions of the step number, it sees what it would
+have seen: on one machine with one thread the weights come out the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Journal:
         self._collapse = Collapse(trainer.recipe)
 
     def add(self, log: Log) -> None:
-        """Takes what one step measured; reports the means by the clock and at the end of the stage."""
+        """Takes what one step measured; reports the means by the clock and at the end of the
+        stage.
+        """
         for key, value in log.items():
             self._sums[key].append(value)
         now, step = time.monotonic(), self._trainer.step
@@ -67,7 +69,9 @@ class Journal:
             self._reported = now
 
     def _progress(self, now: float) -> str:
-        """Steps and seconds of audio that all processes train on a second, and the time that is left."""
+        """Steps and seconds of audio that all processes train on a second, and the time that is
+        left.
+        """
         trainer, recipe = self._trainer, self._trainer.recipe
         speed = (trainer.step - self._first) / (now - self._began)
         left = _clock_text((self._stage.steps - trainer.step) / speed)
@@ -76,7 +80,9 @@ class Journal:
 
     def write(self, values: Log, note: str = "") -> None:
         """One line, here and in the run's log."""
-        shown = "  ".join([f"{key} {value:.4g}" for key, value in values.items()] + [note] * bool(note))
+        shown = "  ".join(
+            [f"{key} {value:.4g}" for key, value in values.items()] + [note] * bool(note)
+        )
         self._say(shown, values)
 
     def advise(self, sentence: str) -> None:
@@ -84,7 +90,9 @@ class Journal:
         self._say(sentence, {"advice": sentence})
 
     def _say(self, text: str, values: Mapping[str, Any]) -> None:
-        self._report(f"stage {self._trainer.stage}  step {self._trainer.step}/{self._stage.steps}  {text}")
+        self._report(
+            f"stage {self._trainer.stage}  step {self._trainer.step}/{self._stage.steps}  {text}"
+        )
         self._run.log({"stage": self._trainer.stage, "step": self._trainer.step, **values})
 
 
@@ -103,8 +111,8 @@ def run_stage(
 ) -> None:
     """Steps until the stage is done; validates by the step, checkpoints and reports by the clock.
 
-    The first Ctrl-C is obeyed between two steps, when the checkpoint is written. Of several processes the first
-    validates, reports and writes.
+    The first Ctrl-C is obeyed between two steps, when the checkpoint is written. Of several
+    processes the first validates, reports and writes.
     """
     recipe, world, journal = trainer.recipe, trainer.world, Journal(run, trainer, stage, report)
     saved = time.monotonic()
@@ -119,7 +127,9 @@ def run_stage(
             if world.rank:
                 continue
             journal.add(log)
-            if recipe.validate_every and (trainer.step % recipe.validate_every == 0 or trainer.step == stage.steps):
+            if recipe.validate_every and (
+                trainer.step % recipe.validate_every == 0 or trainer.step == stage.steps
+            ):
                 values = validation()
                 journal.write(values)
                 trainer.keep_if_best(values["validation"])
@@ -132,7 +142,9 @@ def run_stage(
             run.save(trainer.state())
         world.wait()
     if stopped:
-        report(f"saved at stage {trainer.stage} step {trainer.step}; the same call goes on from here")
+        report(
+            f"saved at stage {trainer.stage} step {trainer.step}; the same call goes on from here"
+        )
         stop.obey()
         raise KeyboardInterrupt  # another process was asked to stop
 
@@ -143,13 +155,20 @@ def _guarded(step_function: Callable[[Tensor], Log], audio: Tensor, trainer: Tra
     try:
         return step_function(audio)
     except FloatingPointError as error:
-        raise InputError(f"training diverged at {place} ({error}); lower the learning rate of the recipe") from error
+        raise InputError(
+            f"training diverged at {place} ({error}); lower the learning rate of the recipe"
+        ) from error
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        smaller = f"batch = {recipe.batch // 2}" if recipe.batch > 1 else f"crop_frames = {recipe.crop_frames // 2}"
+        smaller = (
+            f"batch = {recipe.batch // 2}"
+            if recipe.batch > 1
+            else f"crop_frames = {recipe.crop_frames // 2}"
+        )
         raise UsageError(
-            f"out of memory at {place}, with batch = {recipe.batch} and crop_frames = {recipe.crop_frames}; "
+            f"out of memory at {place}, with batch = {recipe.batch} and crop_frames = "
+            f"{recipe.crop_frames}; "
             f"try {smaller} in the recipe"
         ) from error
 
@@ -159,7 +178,8 @@ def _silent(line: str) -> None:
 
 
 def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report: Report) -> None:
-    """Brings the trainer to where the run stands: its checkpoint, else the package `init_from`, else random weights.
+    """Brings the trainer to where the run stands: its checkpoint, else the package `init_from`,
+    else random weights.
 
     UsageError for a stage that cannot follow from there.
     """
@@ -168,31 +188,47 @@ def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report
         try:
             trainer.restore(saved)
         except UNPICKLING as error:
-            raise ModelError(f"{run.checkpoint}: does not hold what this recipe needs; {LOST}") from error
+            raise ModelError(
+                f"{run.checkpoint}: does not hold what this recipe needs; {LOST}"
+            ) from error
         report(f"resumed at stage {trainer.stage} step {trainer.step}")
     elif init_from is not None:
         _start_from(trainer, run, init_from, report)
     elif stage == "2":
-        raise UsageError(f"{run.folder}: stage 2 needs a stage 1 in this run, or the weights of a model (--init-from)")
+        raise UsageError(
+            f"{run.folder}: stage 2 needs a stage 1 in this run, or the weights of a model "
+            "(--init-from)"
+        )
     if stage == "1" and trainer.stage == 2:
-        raise UsageError(f"{run.folder}: this run is in stage 2 already; choose another --out folder for stage 1")
+        raise UsageError(
+            f"{run.folder}: this run is in stage 2 already; choose another --out folder for stage 1"
+        )
     if "stage1" in run.longer and trainer.stage == 2:
-        raise UsageError(f"{run.folder}: stage 1 of this run is over, only stage 2 can be lengthened")
+        raise UsageError(
+            f"{run.folder}: stage 1 of this run is over, only stage 2 can be lengthened"
+        )
     if run.longer and not trainer.world.rank:
         run.note("recipe.json", trainer.recipe.to_dict())
 
 
 def _start_from(trainer: Trainer, run: Run, package: Path, report: Report) -> None:
-    """Takes over a package's weights; warns where its config differs, for then some stay random, and remembers it for
-    the model where most do."""
+    """Takes over a package's weights; warns where its config differs, for then some stay random,
+    and remembers it for the model where most do."""
     donor, config = load_package(package).network, trainer.recipe.model
     try:
         new = trainer.start_from(donor)
     except ModelError as error:
         raise ModelError(f"{package}: {error}") from error
     if donor.config != config:
-        keys = [f.name for f in fields(config) if getattr(config, f.name) != getattr(donor.config, f.name)]
-        report(f"warning: {package.name} differs from the recipe in {', '.join(keys)}; {len(new)} weights start anew")
+        keys = [
+            f.name
+            for f in fields(config)
+            if getattr(config, f.name) != getattr(donor.config, f.name)
+        ]
+        report(
+            f"warning: {package.name} differs from the recipe in {', '.join(keys)}; {len(new)} "
+            "weights start anew"
+        )
     if not trainer.world.rank:
         run.remember(warnings=outcome.taken_over(package.name, trainer, new))
 
@@ -215,10 +251,11 @@ def train(
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
-    `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or `init_from`'s) stage 1.
-    `devices` on each of `nodes` machines share the work; then every process makes this call (see `gather`). A run that
-    is finished is left as it is. licence: of the weights; None: as in an earlier call, else unstated. `ignore_length`
-    takes what is there of truncated files. OutputError where `out` holds files and no run, unless `force` is set.
+    `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or
+    `init_from`'s) stage 1. `devices` on each of `nodes` machines share the work; then every process
+    makes this call (see `gather`). A run that is finished is left as it is. licence: of the
+    weights; None: as in an earlier call, else unstated. `ignore_length` takes what is there of
+    truncated files. OutputError where `out` holds files and no run, unless `force` is set.
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
@@ -229,7 +266,16 @@ def train(
             check_folder(out, force=force)
         with held(out, wanted=not world.rank):
             return _train(
-                world, data, recipe, out, stage, init_from, cache or out / "cache", licence, ignore_length, report
+                world,
+                data,
+                recipe,
+                out,
+                stage,
+                init_from,
+                cache or out / "cache",
+                licence,
+                ignore_length,
+                report,
             )
     except BaseException:
         world.abandon()
@@ -256,7 +302,10 @@ def _train(
     run = Run(out, recipe)
     begin(trainer, run, stage, init_from, report)
     if recipe.bfloat16 == AUTO:
-        report(f"computing in {'bfloat16' if trainer.recipe.bfloat16 else 'float32'}, which was found to be faster")
+        report(
+            f"computing in {'bfloat16' if trainer.recipe.bfloat16 else 'float32'}, which was found "
+            "to be faster"
+        )
     path = outcome.package_path(run, recipe)
     if outcome.is_packed(run, trainer, recipe, stage):
         if not world.rank:
@@ -270,7 +319,11 @@ def _train(
         run.remember(licence=outcome.licence_of(run, recipe, licence))
         note_data(run, library, validation, cache, recipe.model.sample_rate, report)
         world.wait()
-    channels, rate, length = recipe.model.channels, recipe.model.sample_rate, recipe.crop_frames * recipe.model.hop
+    channels, rate, length = (
+        recipe.model.channels,
+        recipe.model.sample_rate,
+        recipe.crop_frames * recipe.model.hop,
+    )
     augmentation = (recipe.placed, recipe.allpass, recipe.faint)
     crops = Crops(cache, training, channels, length, recipe.seed, *augmentation, rate, world.device)
     if crops.audio.device.type != "cpu":
@@ -282,7 +335,15 @@ def _train(
             step, number = trainer.step, -(-trainer.step // recipe.validate_every)
             run.board.validation(trainer.stage, step, number, step == stage.steps, rate, found)
 
-        run_stage(run, trainer, stage, crops, step, lambda: validate(trainer, heard, latents, show), report)
+        run_stage(
+            run,
+            trainer,
+            stage,
+            crops,
+            step,
+            lambda: validate(trainer, heard, latents, show),
+            report,
+        )
 
     if trainer.stage == 1 and stage != "2":
         run_it(recipe.stage1, lambda audio: stage1_step(trainer, audio))
@@ -297,11 +358,17 @@ def _train(
             trainer.enter_stage2()
         run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
         if trainer.best["step"]:
-            report(f"kept the generator of stage 2 step {trainer.best['step']}, the best on validation audio")
+            report(
+                f"kept the generator of stage 2 step {trainer.best['step']}, the best on "
+                "validation audio"
+            )
     if world.rank:
         return path  # which the first process writes
     doubts = outcome.warnings(run, recipe, training, coding, kbps)
-    network, info = trainer.finished(), provenance(trainer, data, training, run.facts["licence"], doubts)
+    network, info = (
+        trainer.finished(),
+        provenance(trainer, data, training, run.facts["licence"], doubts),
+    )
     run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
     write_package(path, network, recipe, latent, coding, info)
     run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
@@ -314,8 +381,12 @@ def _train(
     return path
 
 
-def note_data(run: Run, library: Library, validation: list[Track], cache: Path, rate: int, report: Report) -> None:
-    """Says what the folder holds, and writes it into the run's data.json with where its validation audio is."""
+def note_data(
+    run: Run, library: Library, validation: list[Track], cache: Path, rate: int, report: Report
+) -> None:
+    """Says what the folder holds, and writes it into the run's data.json with where its validation
+    audio is.
+    """
     summary = library.summary(rate)
     held = {"cache": str(cache.resolve()), "validation": [asdict(track) for track in validation]}
     run.note("data.json", summary | held)
@@ -323,8 +394,12 @@ def note_data(run: Run, library: Library, validation: list[Track], cache: Path, 
         report(line)
 
 
-def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str, doubts: list[str]) -> dict[str, Any]:
-    """What a model says about its making: the same for equal trainings, wherever and whenever they ran."""
+def provenance(
+    trainer: Trainer, data: Path, training: list[Track], licence: str, doubts: list[str]
+) -> dict[str, Any]:
+    """What a model says about its making: the same for equal trainings, wherever and whenever they
+    ran.
+    """
     recipe = trainer.recipe
     credits_file = data / "CREDITS.md"
     return {
@@ -333,7 +408,9 @@ def provenance(trainer: Trainer, data: Path, training: list[Track], licence: str
         "steps": {"stage 1": trainer.stage1_steps, "stage 2": trainer.best["step"] or trainer.step}
         if trainer.stage == 2
         else {"stage 1": trainer.step},
-        "hours_of_audio": round(sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3),
+        "hours_of_audio": round(
+            sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3
+        ),
         "tracks": len(training),
         "credits": credits_file.read_text() if credits_file.exists() else "",
         "made_with": f"ravecodec {__version__}",

@@ -1,9 +1,10 @@
 """The optimisers that a recipe can choose: Adam, or Muon for the matrices and Adam for the rest.
 
-Muon (K. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a weight matrix by the
-nearest matrix whose singular values are all about one, found by a Newton-Schulz iteration. Every direction of a layer
-then moves equally far in a step, however seldom the gradient points there. `torch.optim.Muon` is not used because it
-takes two-dimensional weights only and iterates in bfloat16, which most CPUs emulate.
+Muon (K. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a
+weight matrix by the nearest matrix whose singular values are all about one, found by a
+Newton-Schulz iteration. Every direction of a layer then moves equally far in a step, however seldom
+the gradient points there. `torch.optim.Muon` is not used because it takes two-dimensional weights
+only and iterates in bfloat16, which most CPUs emulate.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ LEAST = 16  # rows and columns from which a weight counts as a matrix
 MOMENTUM = 0.95
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of the odd polynomial a x + b x^3 + c x^5 (Jordan et al.)
-ADAM_RMS = 0.2  # size of an entry of Adam's typical step, in learning rates (Liu et al. 2025, arXiv 2502.16982)
+# size of an entry of Adam's typical step, in learning rates (Liu et al. 2025, arXiv 2502.16982)
+ADAM_RMS = 0.2
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -47,7 +49,10 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Moves every weight that has a gradient. Matrices of the same shape are worked on together."""
+        """Moves every weight that has a gradient.
+
+        Matrices of the same shape are worked on together.
+        """
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for weight in group["params"]:

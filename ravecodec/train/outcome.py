@@ -1,8 +1,9 @@
-"""What a training run has come to: whether its model is packed already, its licence, and what is to be said against it.
+"""What a training run has come to: whether its model is packed already, its licence, and what is to
+be said against it.
 
-A finished run is finished: calling again changes nothing, whatever has become of the data since, because streams carry
-the id of the file. What two equal trainings do not share (time, machine, versions) stands in `run.json`, not in the
-model.
+A finished run is finished: calling again changes nothing, whatever has become of the data since,
+because streams carry the id of the file. What two equal trainings do not share (time, machine,
+versions) stands in `run.json`, not in the model.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def package_path(run: Run, recipe: Recipe) -> Path:
 
 
 def is_packed(run: Run, trainer: Trainer, recipe: Recipe, stage: str) -> bool:
-    """Whether the package holds the state that the run is in, and the run has come as far as it was asked to."""
+    """Whether the package holds the state that the run is in, and the run has come as far as it was
+    asked to.
+    """
     wanted, steps = (1, recipe.stage1.steps) if stage == "1" else (2, recipe.stage2.steps)
     if trainer.stage != wanted or trainer.step < steps:
         return False
@@ -53,7 +56,9 @@ def _packed_before(path: Path, trainer: Trainer) -> list[int]:
 
 def licence_of(run: Run, recipe: Recipe, wanted: str | None) -> str:
     """The licence of the run's model: what was said in this call, else in an earlier one."""
-    return wanted or run.facts.get("licence") or _packed_licence(package_path(run, recipe)) or UNSTATED
+    return (
+        wanted or run.facts.get("licence") or _packed_licence(package_path(run, recipe)) or UNSTATED
+    )
 
 
 def _packed_licence(path: Path) -> str:
@@ -64,38 +69,60 @@ def _packed_licence(path: Path) -> str:
 
 
 def left_alone(run: Run, recipe: Recipe, licence: str | None) -> str:
-    """What is said of a finished run. UsageError if another licence is wanted than the one that is packed."""
+    """What is said of a finished run.
+
+    UsageError if another licence is wanted than the one that is packed.
+    """
     path = package_path(run, recipe)
     header = read_header(path)
     packed = str(header.info.get("licence", UNSTATED))
     if licence is not None and licence != packed:
         again = "delete the file to pack the model anew, under another id"
-        raise UsageError(f"{path}: is finished, and its licence is {packed!r}, not {licence!r}; {again}")
+        raise UsageError(
+            f"{path}: is finished, and its licence is {packed!r}, not {licence!r}; {again}"
+        )
     longer = "--steps1 or --steps2 with more steps lengthen the run"
-    return f"{path} ({header.digest()[:8].hex()}) is finished already and is left as it is; {longer}"
+    return (
+        f"{path} ({header.digest()[:8].hex()}) is finished already and is left as it is; {longer}"
+    )
 
 
-def warnings(run: Run, recipe: Recipe, training: Sequence[Track], coding: Coding, kbps: float) -> list[str]:
-    """Sentences on what makes a model that is no good, for its maker and for whoever gets it: what was remembered when
-    the run began, too little audio, a default point far below what was asked for. kbps: ideal rate of that point."""
+def warnings(
+    run: Run, recipe: Recipe, training: Sequence[Track], coding: Coding, kbps: float
+) -> list[str]:
+    """Sentences on what makes a model that is no good, for its maker and for whoever gets it: what
+    was remembered when the run began, too little audio, a default point far below what was asked
+    for. kbps: ideal rate of that point."""
     found = list(run.facts.get("warnings", []))
     seconds = sum(track.frames for track in training) / recipe.model.sample_rate
     if seconds < LITTLE_SECONDS:
         found.append(f"trained on {seconds:.3g} s of audio only; an hour is a start")
     if recipe.rate_kbps and kbps < LOWEST_RATE * recipe.rate_kbps:
-        found.append(f"its default point is {kbps:.2g} kbit/s, far below the {recipe.rate_kbps:g} asked for")
+        found.append(
+            f"its default point is {kbps:.2g} kbit/s, far below the {recipe.rate_kbps:g} asked for"
+        )
     if coding.dims == 1 and recipe.model.latent > 1:
-        found.append(f"1 of {recipe.model.latent} latent axes carries information; it is barely trained")
+        found.append(
+            f"1 of {recipe.model.latent} latent axes carries information; it is barely trained"
+        )
     return found
 
 
 def taken_over(name: str, trainer: Trainer, new: list[str]) -> list[str]:
-    """What is to be said of weights that a model called `name` could not give: nothing where most were taken over."""
+    """What is to be said of weights that a model called `name` could not give: nothing where most
+    were taken over.
+    """
     sizes = {key: value.numel() for key, value in trainer.model.state_dict().items()}
     anew = sum(count for key, count in sizes.items() if _plain(key) in new)
     if anew <= MOST_NEW * sum(sizes.values()):
         return []
-    return [f"{100 * anew / sum(sizes.values()):.0f} % of the weights were not taken over from {name}, but began anew"]
+    return [
+        (
+            f"{100 * anew / sum(sizes.values()):.0f} % of the weights were not taken over from "
+            f"{name}, "
+            "but began anew"
+        )
+    ]
 
 
 def _plain(name: str) -> str:
@@ -106,4 +133,7 @@ def _plain(name: str) -> str:
 def made_with(trainer: Trainer) -> dict[str, Any]:
     """What two equal trainings need not share."""
     where = f"{platform.machine()}, {trainer.device.type}"
-    return {"training_seconds": round(trainer.seconds), "made_with": f"torch {torch.__version__}, {where}"}
+    return {
+        "training_seconds": round(trainer.seconds),
+        "made_with": f"torch {torch.__version__}, {where}",
+    }

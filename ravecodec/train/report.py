@@ -82,7 +82,9 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
     try:
         text = (run / "log.jsonl").read_text()
     except OSError as error:
-        raise InputError(f"{run}: holds no training log; expected the --out folder of a run") from error
+        raise InputError(
+            f"{run}: holds no training log; expected the --out folder of a run"
+        ) from error
     lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     if not lines:
         raise InputError(f"{run}: its log is empty; nothing has been trained yet")

@@ -1,8 +1,10 @@
-"""What one training step of each stage computes. `trainer.py` calls it; nothing here knows of files or clocks.
+"""What one training step of each stage computes. `trainer.py` calls it; nothing here knows of files
+or clocks.
 
-Stage 1 learns the representation: multiscale spectral distance + beta * KL, posterior samples into the generator.
-Stage 2 freezes the encoder (weights and batch-norm statistics) and fine-tunes the generator against a discriminator, on
-latents that are cropped, quantised and filled exactly as the codec will send them.
+Stage 1 learns the representation: multiscale spectral distance + beta * KL, posterior samples into
+the generator. Stage 2 freezes the encoder (weights and batch-norm statistics) and fine-tunes the
+generator against a discriminator, on latents that are cropped, quantised and filled exactly as the
+codec will send them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ from torch import Tensor
 
 from ravecodec.errors import UsageError
 from ravecodec.models.clock import Clock
-from ravecodec.models.discriminator import Features, PeriodDiscriminator, SpectrumDiscriminator, WaveformDiscriminator
+from ravecodec.models.discriminator import (
+    Features,
+    PeriodDiscriminator,
+    SpectrumDiscriminator,
+    WaveformDiscriminator,
+)
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.losses import (
     discriminator_hinge,
@@ -39,7 +46,9 @@ MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of 
 
 
 def random_clock(batch: int, generator: torch.Generator, device: torch.device) -> Clock:
-    """A fresh place and seed for every item, so that the network cannot lean on the excitation's phase."""
+    """A fresh place and seed for every item, so that the network cannot lean on the excitation's
+    phase.
+    """
     draw = torch.randint(0, MAX_CLOCK, (2, batch), generator=generator)
     return Clock(draw[0].to(device), draw[1].to(device))
 
@@ -70,7 +79,9 @@ class Valid:
 
 
 def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> None:
-    """UsageError unless the valid part of a crop holds every spectrum that the losses want, on any grid."""
+    """UsageError unless the valid part of a crop holds every spectrum that the losses want, on any
+    grid.
+    """
     windows = [min(recipe.windows)]  # paper: those that fit
     if recipe.distance == "stereo":
         windows = [window + grids(recipe.windows) - 1 for window in recipe.windows]
@@ -79,22 +90,25 @@ def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> 
     samples = (recipe.crop_frames - sum(valid.total)) * recipe.model.hop
     if samples < max(windows):
         raise UsageError(
-            f"recipe: {recipe.crop_frames} crop_frames leave {samples} samples that saw no padding; "
+            f"recipe: {recipe.crop_frames} crop_frames leave {samples} samples that saw no "
+            "padding; "
             f"expected at least {max(windows)}, the longest window and its hop"
         )
 
 
 def grids(windows: Sequence[int]) -> int:
-    """In how many places the frames of spectra with these windows can lie: the hop of the longest, in samples."""
+    """In how many places the frames of spectra with these windows can lie: the hop of the longest,
+    in samples.
+    """
     return max(windows) // 4
 
 
 def pick_grid(recipe: Recipe, windows: Sequence[int], generator: torch.Generator) -> int:
-    """Samples to skip in this step, so that its spectra lie anywhere relative to latent frames; the paper's distance
-    skips none, nor does `random_grid = false`.
+    """Samples to skip in this step, so that its spectra lie anywhere relative to latent frames; the
+    paper's distance skips none, nor does `random_grid = false`.
 
-    Frames of latents and of spectra would else have the same phase in every step, and what sounds wrong between two
-    spectra of one grid would never cost anything.
+    Frames of latents and of spectra would else have the same phase in every step, and what sounds
+    wrong between two spectra of one grid would never cost anything.
     """
     if recipe.distance == "paper" or not recipe.random_grid:
         return 0
@@ -111,7 +125,9 @@ def distance(
     windows: list[int],
     grid: int = 0,
 ) -> Tensor:
-    """S on the valid region, as the recipe defines it; the stereo kind without the first `grid` samples of it."""
+    """S on the valid region, as the recipe defines it; the stereo kind without the first `grid`
+    samples of it.
+    """
     hop = model.config.hop
     real, fake = valid.audio(target, hop), valid.audio(output, hop)
     if recipe.distance == "stereo":
@@ -147,8 +163,12 @@ def pick_refinement(recipe: Recipe, generator: torch.Generator) -> int:
     return recipe.refine[int(torch.randint(len(recipe.refine), (), generator=generator))]
 
 
-def posterior(model: Rave, valid: Valid, audio: Tensor, clock: Clock, steps: int) -> tuple[Tensor, Tensor]:
-    """Mean and spread [batch, latent, frames] of audio that will be decoded at `clock`, with that many corrections."""
+def posterior(
+    model: Rave, valid: Valid, audio: Tensor, clock: Clock, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and spread [batch, latent, frames] of audio that will be decoded at `clock`, with that
+    many corrections.
+    """
     mean, spread = model.encode(audio)
     judged = valid.audio(audio, model.config.hop)
     return model.refine(judged, mean, spread, clock, steps, valid.total[0]), spread
@@ -157,7 +177,8 @@ def posterior(model: Rave, valid: Valid, audio: Tensor, clock: Clock, steps: int
 class Beta:
     """Weight of the KL: constant, or dual ascent towards a rate in kbit/s.
 
-    The multiplier grows by up to 1 % a step while the rate is above the target and shrinks while it is below.
+    The multiplier grows by up to 1 % a step while the rate is above the target and shrinks while it
+    is below.
     """
 
     SPEED = 0.01
@@ -174,7 +195,12 @@ class Beta:
 
 
 def stage1_loss(
-    model: Rave, recipe: Recipe, valid: Valid, audio: Tensor, beta: float, generator: torch.Generator
+    model: Rave,
+    recipe: Recipe,
+    valid: Valid,
+    audio: Tensor,
+    beta: float,
+    generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float], Tensor]:
     """(loss, log values, KL in bits per dim [latent]) of audio [batch, channels, samples]."""
     clock = random_clock(len(audio), generator, audio.device)
@@ -190,28 +216,41 @@ def stage1_loss(
     bits = per_dim.sum()
     loss = spectral + beta * bits
     kbps = bits.item() * model.config.frame_rate / 1000
-    log = {"spectral": spectral.item(), "kbps": kbps, "beta": beta, "active": float((per_dim > ACTIVE_BITS).sum())}
+    log = {
+        "spectral": spectral.item(),
+        "kbps": kbps,
+        "beta": beta,
+        "active": float((per_dim > ACTIVE_BITS).sum()),
+    }
     if recipe.mel:
         loss, log["mel"] = with_mel(model, recipe, valid, audio, output, loss)
     return loss, log, per_dim.detach()
 
 
 class Sender:
-    """Latents as a decoder will receive them: each item of a batch is cropped to a random number of axes, quantised
-    with a random step, and filled, by the codec's own `Quantizer`. So one generator serves the whole rate ladder."""
+    """Latents as a decoder will receive them: each item of a batch is cropped to a random number of
+    axes, quantised with a random step, and filled, by the codec's own `Quantizer`. So one generator
+    serves the whole rate ladder."""
 
-    LADDER = (-16, 14)  # step indices around the default one: from two octaves finer to nearly two coarser
+    LADDER = (
+        -16,
+        14,
+    )  # step indices around the default one: from two octaves finer to nearly two coarser
 
     def __init__(self, latent: LatentSpace, coding: Coding, seed: int) -> None:
         self.latent, self.coding, self.seed = latent, coding, seed
         self.dims = (min(latent.dims_for(0.5), coding.dims), coding.dims)
 
     def __call__(self, mean: Tensor, step: int, clock: Clock) -> Tensor:
-        """Posterior means [batch, latent, frames] -> latents of the same shape; depends on (seed, step) only."""
+        """Posterior means [batch, latent, frames] -> latents of the same shape; depends on (seed,
+        step) only.
+        """
         random = np.random.default_rng((self.seed, step))
         points = []
         for _ in range(len(mean)):
-            full = random.random() < 0.75  # most of the time all axes that the default operating point sends
+            full = (
+                random.random() < 0.75
+            )  # most of the time all axes that the default operating point sends
             dims = self.dims[1] if full else int(random.integers(self.dims[0], self.dims[1] + 1))
             points.append((dims, self.coding.step_index + int(random.integers(*self.LADDER))))
         return self._send(mean, points, clock)
@@ -241,14 +280,26 @@ def build_discriminator(recipe: Recipe) -> Discriminator:
 
 
 def stage2_output(
-    model: Rave, recipe: Recipe, valid: Valid, sender: Sender, audio: Tensor, step: int, generator: torch.Generator
+    model: Rave,
+    recipe: Recipe,
+    valid: Valid,
+    sender: Sender,
+    audio: Tensor,
+    step: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """(bands, audio) that the generator makes of what is sent (`quantised`) or sampled; the encoder is frozen."""
+    """(bands, audio) that the generator makes of what is sent (`quantised`) or sampled; the encoder
+    is frozen.
+    """
     clock = random_clock(len(audio), generator, audio.device)
     with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         with torch.no_grad():
             mean, spread = posterior(model, valid, audio, clock, recipe.refine[0])
-            z = sender(mean, step, clock) if recipe.quantised else sample_posterior(mean, spread, generator)
+            z = (
+                sender(mean, step, clock)
+                if recipe.quantised
+                else sample_posterior(mean, spread, generator)
+            )
         bands = model.decode_bands(z, clock)
     return bands, model.pqmf.synthesis(bands)
 
@@ -257,17 +308,24 @@ def _logits(scales: list[Features]) -> list[Tensor]:
     return [features[-1].float() for features in scales]
 
 
-def discriminator_loss(discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]) -> Tensor:
+def discriminator_loss(
+    discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]
+) -> Tensor:
     """Hinge loss on the discriminator's views of audio that is already cut to the valid region."""
     fake = [view.detach() for view in fake]
     with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
-        return discriminator_hinge(_logits(discriminator.judge(real)), _logits(discriminator.judge(fake)))
+        return discriminator_hinge(
+            _logits(discriminator.judge(real)), _logits(discriminator.judge(fake))
+        )
 
 
 def adversarial_loss(
     discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
-    """adversarial * hinge + feature_matching * FM (RAVE, eq. 8), each weight applied once; of the same views."""
+    """adversarial * hinge + feature_matching * FM (RAVE, eq.
+
+    8), each weight applied once; of the same views.
+    """
     with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         with torch.no_grad():
             real_features = discriminator.judge(real)

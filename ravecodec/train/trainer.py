@@ -1,4 +1,6 @@
-"""What a training run consists of, and one step of it: network, moving average, discriminator, optimisers."""
+"""What a training run consists of, and one step of it: network, moving average, discriminator,
+optimisers.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +33,14 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 
 def computes_in_bfloat16(recipe: Recipe, world: World) -> bool:
-    """Whether a run does that begins here: as the recipe says, or as most of the processes find faster."""
+    """Whether a run does that begins here: as the recipe says, or as most of the processes find
+    faster.
+    """
     if isinstance(recipe.bfloat16, bool):
         return recipe.bfloat16
-    faster = torch.tensor([float(resolved(recipe.bfloat16, world.device, training=True) == "bfloat16")])
+    faster = torch.tensor(
+        [float(resolved(recipe.bfloat16, world.device, training=True) == "bfloat16")]
+    )
     faster = faster.to(world.device)
     world.average([faster])
     return faster.item() > 0.5
@@ -57,19 +63,35 @@ class Trainer:
         betas = (0.5, 0.9)  # RAVE, section 4.1
         self.optimiser = build_optimiser(recipe.optimiser, self.model, (0.9, 0.99))
         self.generator_optimiser = build_optimiser(recipe.optimiser, self.model.generator, betas)
-        self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), betas=betas)
+        self.discriminator_optimiser = torch.optim.Adam(
+            self.discriminator.parameters(), betas=betas
+        )
         self.beta = stages.Beta(recipe, recipe.model.frame_rate)
         self.valid = stages.Valid.of(self.model, recipe.crop_frames)
         stages.check_crop(recipe, self.valid, self.discriminator)
         self.stage, self.step, self.stage1_steps, self.seconds = 1, 0, 0, 0.0
-        self.best: dict[str, Any] = {"distance": math.inf, "step": 0, "generator": {}}  # of stage 2, by validation
+        self.best: dict[str, Any] = {
+            "distance": math.inf,
+            "step": 0,
+            "generator": {},
+        }  # of stage 2, by validation
 
     def _parts(self) -> dict[str, Any]:
-        names = ("model", "average", "discriminator", "optimiser", "generator_optimiser", "discriminator_optimiser")
+        names = (
+            "model",
+            "average",
+            "discriminator",
+            "optimiser",
+            "generator_optimiser",
+            "discriminator_optimiser",
+        )
         return {name: getattr(self, name) for name in names}
 
     def state(self) -> dict[str, Any]:
-        numbers = {name: getattr(self, name) for name in COUNTERS} | {"beta": self.beta.value, "best": self.best}
+        numbers = {name: getattr(self, name) for name in COUNTERS} | {
+            "beta": self.beta.value,
+            "best": self.best,
+        }
         numbers["bfloat16"] = self.recipe.bfloat16
         return numbers | {name: part.state_dict() for name, part in self._parts().items()}
 
@@ -82,7 +104,9 @@ class Trainer:
         self.recipe = self.recipe.replace(bfloat16=state.get("bfloat16", self.recipe.bfloat16))
 
     def start_from(self, donor: Rave) -> list[str]:
-        """A packaged network as the starting point; returns the names of weights it could not give (see `adopt`)."""
+        """A packaged network as the starting point; returns the names of weights it could not give
+        (see `adopt`).
+        """
         new = adopt(self.model, donor)
         self.average.load_state_dict(self.model.state_dict())
         return new
@@ -90,7 +114,9 @@ class Trainer:
     def randomness(self) -> torch.Generator:
         """The random source of this step and process, whatever happened before it."""
         key = (self.recipe.seed, self.stage, self.draw)
-        return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0]))
+        return torch.Generator().manual_seed(
+            int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0])
+        )
 
     @property
     def draw(self) -> int:
@@ -101,18 +127,24 @@ class Trainer:
         """Moving average of the weights; buffers (batch-norm statistics) are copied."""
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         if self.world.size > 1:
-            self.world.average(value for name, value in self.model.named_buffers() if "running" in name)
+            self.world.average(
+                value for name, value in self.model.named_buffers() if "running" in name
+            )
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.model.parameters()), 1 - decay
+            )
             for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 mine.copy_(theirs)
 
     def keep_if_best(self, distance: float) -> None:
-        """In stage 2, once the discriminator has a say: remembers the average's generator if it is nearer to the
-        validation audio than any before."""
+        """In stage 2, once the discriminator has a say: remembers the average's generator if it is
+        nearer to the validation audio than any before."""
         counts = self.stage == 2 and self.step > self.recipe.warmup and self.recipe.keep_best
         if counts and distance < self.best["distance"]:
-            weights = {name: value.clone() for name, value in self.average.generator.state_dict().items()}
+            weights = {
+                name: value.clone() for name, value in self.average.generator.state_dict().items()
+            }
             self.best = {"distance": distance, "step": self.step, "generator": weights}
 
     def finished(self) -> Rave:
@@ -129,8 +161,8 @@ class Trainer:
 
 
 def _descend(loss: Tensor, optimiser: Optimiser, rate: float, world: World) -> None:
-    """One step down the gradient, averaged over all processes; FloatingPointError, with the weights left alone, if it
-    is NaN or infinite."""
+    """One step down the gradient, averaged over all processes; FloatingPointError, with the weights
+    left alone, if it is NaN or infinite."""
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
@@ -146,27 +178,40 @@ def _descend(loss: Tensor, optimiser: Optimiser, rate: float, world: World) -> N
 def stage1_step(trainer: Trainer, audio: Tensor) -> dict[str, float]:
     trainer.model.train()
     loss, log, _ = stages.stage1_loss(
-        trainer.model, trainer.recipe, trainer.valid, audio, trainer.beta.value, trainer.randomness()
+        trainer.model,
+        trainer.recipe,
+        trainer.valid,
+        audio,
+        trainer.beta.value,
+        trainer.randomness(),
     )
-    _descend(loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step), trainer.world)
+    _descend(
+        loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step), trainer.world
+    )
     if trainer.step >= BETA_WARMUP:
-        bits = torch.tensor([log["kbps"] * 1000 / trainer.recipe.model.frame_rate], device=trainer.device)
+        bits = torch.tensor(
+            [log["kbps"] * 1000 / trainer.recipe.model.frame_rate], device=trainer.device
+        )
         trainer.world.average([bits])
         trainer.beta.follow(bits.item())
     return log
 
 
 def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[str, float]:
-    """Discriminator, then (after the warm-up) generator, on the same output; the generator alone, on the distance, if
-    the recipe gives the discriminator no say."""
+    """Discriminator, then (after the warm-up) generator, on the same output; the generator alone,
+    on the distance, if the recipe gives the discriminator no say."""
     recipe, model = trainer.recipe, trainer.model
     model.eval()
     model.encoder.requires_grad_(False)
     hop, random = recipe.model.hop, trainer.randomness()
-    bands, output = stages.stage2_output(model, recipe, trainer.valid, sender, audio, trainer.draw, random)
+    bands, output = stages.stage2_output(
+        model, recipe, trainer.valid, sender, audio, trainer.draw, random
+    )
     rate, log = learning_rate(recipe.stage2, trainer.step), {}
     if recipe.has_critic:
-        real, fake = (trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
+        real, fake = (
+            trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output)
+        )
         critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
         _descend(critic, trainer.discriminator_optimiser, rate, trainer.world)
         log["critic"] = critic.item()

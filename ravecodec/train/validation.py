@@ -1,4 +1,6 @@
-"""How far the moving average is from audio that it never trains on: the same crops, places and noise every time."""
+"""How far the moving average is from audio that it never trains on: the same crops, places and
+noise every time.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from ravecodec.train.trainer import Trainer
 CROPS = 12
 FIRST = 1 << 42  # crops that neither stage and no latent analysis draws
 
-Latents = Callable[[Tensor, Clock], Tensor]  # posterior means and their place -> what the generator gets
+Latents = Callable[
+    [Tensor, Clock], Tensor
+]  # posterior means and their place -> what the generator gets
 
 
 def unchanged(mean: Tensor, clock: Clock) -> Tensor:
@@ -33,8 +37,8 @@ def unchanged(mean: Tensor, clock: Clock) -> Tensor:
 class Heard:
     """A batch of validation crops and what became of them.
 
-    `original` and `output`: audio [batch, channels, samples], whole crops; `bits` [latent]: the KL, and `distance`: the
-    recipe's S with all its windows, both of the part that saw no padding.
+    `original` and `output`: audio [batch, channels, samples], whole crops; `bits` [latent]: the KL,
+    and `distance`: the recipe's S with all its windows, both of the part that saw no padding.
     """
 
     original: Tensor
@@ -48,10 +52,14 @@ def nobody(heard: list[Heard]) -> None:
 
 
 def validate(
-    trainer: Trainer, crops: Crops, latents: Latents = unchanged, show: Callable[[list[Heard]], None] = nobody
+    trainer: Trainer,
+    crops: Crops,
+    latents: Latents = unchanged,
+    show: Callable[[list[Heard]], None] = nobody,
 ) -> dict[str, float]:
-    """Means over CROPS crops: `validation`, the recipe's S with all its windows; `validation_kbps`, the KL; and
-    `validation_peaks`, the peak F1 of the mid channel (see `peak_score`). `show` gets to hear what was measured."""
+    """Means over CROPS crops: `validation`, the recipe's S with all its windows; `validation_kbps`,
+    the KL; and `validation_peaks`, the peak F1 of the mid channel (see `peak_score`). `show` gets
+    to hear what was measured."""
     heard = list(listen(trainer, trainer.average, crops, latents))
     show(heard)
     rows = [row for part in heard for row in _rows(part, trainer.valid, trainer.recipe.model)]
@@ -59,18 +67,25 @@ def validate(
 
 
 def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> Iterator[Heard]:
-    """CROPS crops through a network in eval mode, the same ones in every call, a batch at a time."""
+    """CROPS crops through a network in eval mode, the same ones in every call, a batch at a
+    time.
+    """
     recipe, valid, device = trainer.recipe, trainer.valid, trainer.device
     for first in range(0, CROPS, recipe.batch):
         size = min(recipe.batch, CROPS - first)
         audio = crops.batch(FIRST + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16 is True),
+        ):
             mean, spread = stages.posterior(network, valid, audio, clock, recipe.refine[0])
             bands = network.decode_bands(latents(mean, clock), clock)
         with torch.no_grad():
             output = network.pqmf.synthesis(bands)
-            distance = stages.distance(network, recipe, valid, audio, bands, output, list(recipe.windows))
+            distance = stages.distance(
+                network, recipe, valid, audio, bands, output, list(recipe.windows)
+            )
             bits = kl_bits(valid.latents(mean), valid.latents(spread))
         yield Heard(audio, output, bits, distance.item())
 
@@ -78,7 +93,10 @@ def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> I
 def _rows(heard: Heard, valid: stages.Valid, config: ModelConfig) -> Iterator[dict[str, float]]:
     """What was measured, one row a crop."""
     rate = heard.bits.sum().item() * config.frame_rate / 1000
-    pair = [valid.audio(x, config.hop).mean(1).double().cpu().numpy() for x in (heard.original, heard.output)]
+    pair = [
+        valid.audio(x, config.hop).mean(1).double().cpu().numpy()
+        for x in (heard.original, heard.output)
+    ]
     for original, output in zip(*pair, strict=True):
         peaks = peak_f1(original, output, config.sample_rate)
         yield {"validation": heard.distance, "validation_kbps": rate, "validation_peaks": peaks}

@@ -1,6 +1,7 @@
 """Bad streams: every truncation, every flipped bit, lost and foreign chunks, hostile numbers.
 
-The rule: a documented error or correct data; never another exception, a hang, an abort or a large allocation.
+The rule: a documented error or correct data; never another exception, a hang, an abort or a large
+allocation.
 """
 
 import io
@@ -43,7 +44,9 @@ def decode(data: bytes, static: StaticModel) -> list[Any]:
     return symbols
 
 
-def salvage(data: bytes, limits: Limits | None = None) -> tuple[list[Chunk], list[Damage], StreamReader]:
+def salvage(
+    data: bytes, limits: Limits | None = None
+) -> tuple[list[Chunk], list[Damage], StreamReader]:
     reader = StreamReader(io.BytesIO(data), limits)
     events = list(reader.chunks("skip"))
     return (
@@ -80,7 +83,9 @@ def test_every_truncation_is_noticed(made: Made, static: StaticModel) -> None:
         assert sum(c.frames for c in chunks) == damage[0].first_frame
 
 
-def test_every_flipped_bit_is_noticed_and_stays_in_its_chunk(made: Made, static: StaticModel) -> None:
+def test_every_flipped_bit_is_noticed_and_stays_in_its_chunk(
+    made: Made, static: StaticModel
+) -> None:
     data, expected = made
     starts, header = offsets(data), data[6]
     for bit in range(8 * len(data)):
@@ -91,7 +96,9 @@ def test_every_flipped_bit_is_noticed_and_stays_in_its_chunk(made: Made, static:
         if bit // 8 < header:
             continue
         chunks, damage, reader = salvage(bytes(bad))
-        hit = sum(start <= bit // 8 for start in starts) - 1  # -1: META, len(expected): INDEX, END or trailer
+        hit = (
+            sum(start <= bit // 8 for start in starts) - 1
+        )  # -1: META, len(expected): INDEX, END or trailer
         intact = [n for n in range(len(expected)) if n != hit]
         assert len(chunks) == len(intact)
         for chunk, number in zip(chunks, intact, strict=True):
@@ -119,20 +126,26 @@ def test_random_bytes_and_overwritten_stretches(made: Made, static: StaticModel)
 
 
 def test_damage_under_a_memory_limit() -> None:
-    """The two exhaustive tests once more with 1 GiB of address space, in a process whose abort would be seen."""
+    """The two exhaustive tests once more with 1 GiB of address space, in a process whose abort
+    would be seen.
+    """
     code = f"""
         import resource, sys
         import pytest
         import ravecodec.bitstream, zstandard
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
-        sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-k", "every",
-                              "--confcutdir", {str(Path(__file__).parent)!r},  # torch alone maps more than that
-                              {str(Path(__file__))!r}]))
+        # The folder's conftest.py only: the one above imports torch, which maps more than that.
+        sys.exit(pytest.main([
+            "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-k", "every",
+            "--confcutdir", {str(Path(__file__).parent)!r}, {str(Path(__file__))!r},
+        ]))
     """
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc")
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -145,7 +158,9 @@ def pieces(data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(cuts)]
 
 
-def test_lost_repeated_and_swapped_chunks(make_stream: Callable[..., Made], static: StaticModel) -> None:
+def test_lost_repeated_and_swapped_chunks(
+    make_stream: Callable[..., Made], static: StaticModel
+) -> None:
     header, a, b, c, end = pieces(make_stream(4, 5, 6)[0])
     for order, kept, gaps in (
         ([a, c, end], [0, 9], [(4, 5)]),
@@ -164,8 +179,12 @@ def test_lost_repeated_and_swapped_chunks(make_stream: Callable[..., Made], stat
         assert reader.total_samples == 15 * 2048 * 44_100 // 48_000
 
 
-def test_a_chunk_of_another_recording_is_noticed(make_stream: Callable[..., Made], static: StaticModel) -> None:
-    """Same header, same place, same number of frames, all CRCs of its own right: END's CRC over all tells."""
+def test_a_chunk_of_another_recording_is_noticed(
+    make_stream: Callable[..., Made], static: StaticModel
+) -> None:
+    """Same header, same place, same number of frames, all CRCs of its own right: END's CRC over all
+    tells.
+    """
     header, a, _, c, end = pieces(make_stream(4, 5, 6)[0])
     foreign = pieces(make_stream(4, 5, 6, seed=1)[0])[2]
     with pytest.raises(CorruptError, match="CRC"):
@@ -175,7 +194,9 @@ def test_a_chunk_of_another_recording_is_noticed(make_stream: Callable[..., Made
 def test_an_inserted_ancillary_chunk_is_skipped_only_by_its_writers_leave(
     make_stream: Callable[..., Made], static: StaticModel
 ) -> None:
-    """Unknown ancillary chunks are skipped, but END's CRC counts them: nobody adds one unnoticed."""
+    """Unknown ancillary chunks are skipped, but END's CRC counts them: nobody adds one
+    unnoticed.
+    """
     header, a, end = pieces(make_stream(4)[0])
     extra = encode_chunk(0x41, 4, b"private")
     with pytest.raises(CorruptError, match="CRC"):
@@ -204,7 +225,10 @@ def test_unknown_critical_chunks_and_modes_need_a_newer_reader(
     on_damage: Any, stream_info: Callable[..., StreamInfo]
 ) -> None:
     info = stream_info()
-    modes = [encode_chunk(ChunkType.AUDIO, 0, b"\1" + bytes([mode]) + bytes(9)) for mode in (3, 15, 0x20, 0x81)]
+    modes = [
+        encode_chunk(ChunkType.AUDIO, 0, b"\1" + bytes([mode]) + bytes(9))
+        for mode in (3, 15, 0x20, 0x81)
+    ]
     for chunk in (encode_chunk(0x83, 0, b"new"), *modes):
         with pytest.raises(FormatError, match="newer reader"):
             list(StreamReader(io.BytesIO(stream_of(chunk, info=info))).chunks(on_damage))
@@ -252,7 +276,9 @@ def repair(parts: list[bytearray]) -> bytes:
     return b"".join(parts)
 
 
-def test_flipped_bits_with_repaired_crcs(make_stream: Callable[..., Made], static: StaticModel) -> None:
+def test_flipped_bits_with_repaired_crcs(
+    make_stream: Callable[..., Made], static: StaticModel
+) -> None:
     """What a fuzzer that knows the CRCs would do: the checks behind them are reached."""
     whole = pieces(make_stream(9, 8, meta={"title": "x"})[0])
     whole[0:1] = [whole[0][: whole[0][6]], whole[0][whole[0][6] :]]  # header, META
@@ -272,7 +298,9 @@ def test_flipped_bits_with_repaired_crcs(make_stream: Callable[..., Made], stati
 
 
 def audio(info: StreamInfo, symbols: Any, payload: bytes = b"\1", position: int = 0) -> bytes:
-    body = encode_audio(info, Profile.STATIC, info.step_index, np.asarray(symbols, dtype=np.int32), payload)
+    body = encode_audio(
+        info, Profile.STATIC, info.step_index, np.asarray(symbols, dtype=np.int32), payload
+    )
     return encode_chunk(ChunkType.AUDIO, position, body)
 
 
@@ -293,7 +321,10 @@ def bombs(info: StreamInfo) -> dict[str, bytes]:
         "dims": b"\1\x11" + encode_uvarint(info.dims + 1) + b"\0" + crc,
         "huge dims": b"\1\x11" + b"\xff\xff\xff\xff\x7f\0" + crc,
         "huge step": b"\1\x11\1" + encode_uvarint(1025) + crc,
-        "repeated parameters": b"\1\x11" + encode_uvarint(info.dims) + encode_uvarint(2 * info.step_index) + crc,
+        "repeated parameters": b"\1\x11"
+        + encode_uvarint(info.dims)
+        + encode_uvarint(2 * info.step_index)
+        + crc,
         "no symbol CRC": b"\1\1\0\0",
         "empty": b"",
     }
@@ -309,7 +340,9 @@ def bombs(info: StreamInfo) -> dict[str, bytes]:
         "END with leftovers": encode_chunk(ChunkType.END, 0, b"\0\0"),
         "END without samples": encode_chunk(ChunkType.END, 0, b""),
         "INDEX of many": encode_chunk(ChunkType.INDEX, 0, b"\x1d" + b"\xff\xff\xff\xff\x0f"),
-        "META of a gigabyte": encode_chunk(ChunkType.META, 0, encode_uvarint(2**30) + b"(\xb5/\xfd"),
+        "META of a gigabyte": encode_chunk(
+            ChunkType.META, 0, encode_uvarint(2**30) + b"(\xb5/\xfd"
+        ),
         "late META": audio(info, np.zeros((1, 8))) + encode_chunk(ChunkType.META, 1, b"\2{}"),
         "raw of the wrong size": encode_chunk(ChunkType.AUDIO, 0, b"\1\0" + crc + b"\x10"),
     }
@@ -350,7 +383,9 @@ def test_limits_are_obeyed(make_stream: Callable[..., Made]) -> None:
 def test_false_chunks_cannot_make_the_search_quadratic(
     stream_info: Callable[..., StreamInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Intact headers that claim megabytes, thousands of them: each would cost a CRC over what it claims."""
+    """Intact headers that claim megabytes, thousands of them: each would cost a CRC over what it
+    claims.
+    """
     monkeypatch.setattr(reader_module, "SEARCH_FREE", 2**18)
     fake = raw_chunk(ChunkType.AUDIO, b"\1", encode_uvarint(2**20))[:-4]
     data = encode_header(stream_info()) + fake * 150_000
@@ -365,7 +400,9 @@ def test_a_hole_of_zeros_is_searched_in_one_pass(make_stream: Callable[..., Made
     assert [(d.first_frame, d.frames, d.size) for d in damage] == [(4, 0, 3_002_000)]
 
 
-def test_salvage_without_end_says_that_the_length_is_unknown(make_stream: Callable[..., Made]) -> None:
+def test_salvage_without_end_says_that_the_length_is_unknown(
+    make_stream: Callable[..., Made],
+) -> None:
     *parts, _ = pieces(make_stream(4, 5)[0])
     chunks, damage, reader = salvage(b"".join(parts))
     assert [c.frames for c in chunks] == [4, 5]
@@ -373,12 +410,17 @@ def test_salvage_without_end_says_that_the_length_is_unknown(make_stream: Callab
     assert (reader.total_samples, reader.ended) == (None, True)
 
 
-def test_errors_name_the_file_and_the_byte(make_stream: Callable[..., Made], tmp_path: Path) -> None:
+def test_errors_name_the_file_and_the_byte(
+    make_stream: Callable[..., Made], tmp_path: Path
+) -> None:
     data, _ = make_stream(4, 5)
     at = offsets(data)[1]
     bad = bytearray(data)
     bad[at + 12] ^= 4
     path = tmp_path / "song.rvc"
     path.write_bytes(bytes(bad))
-    with path.open("rb") as file, pytest.raises(RavecodecError, match=rf"song\.rvc.* byte {at} \(frame 4\)"):
+    with (
+        path.open("rb") as file,
+        pytest.raises(RavecodecError, match=rf"song\.rvc.* byte {at} \(frame 4\)"),
+    ):
         list(StreamReader(file).chunks())

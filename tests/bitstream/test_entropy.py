@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ravecodec.bitstream import Profile, decode_raw, decode_symbols, encode_raw, encode_symbols, ideal_code_length
+from ravecodec.bitstream import (
+    Profile,
+    decode_raw,
+    decode_symbols,
+    encode_raw,
+    encode_symbols,
+    ideal_code_length,
+)
 from ravecodec.bitstream.coder import PYTHON, best_coder
 from ravecodec.bitstream.entropy import code_lengths, escape_bits, raw_size
 from ravecodec.bitstream.limits import MAX_CHUNK_SYMBOLS, MAX_SYMBOL
@@ -26,7 +33,9 @@ SYMBOLS = hnp.arrays(
 
 @given(SYMBOLS, st.data())
 @settings(max_examples=200, deadline=None)
-def test_static_round_trip_and_same_bytes_from_both_coders(symbols: np.ndarray, data: st.DataObject) -> None:
+def test_static_round_trip_and_same_bytes_from_both_coders(
+    symbols: np.ndarray, data: st.DataObject
+) -> None:
     frames, dims = symbols.shape
     rows = data.draw(st.lists(st.integers(0, ROWS - 1), min_size=dims, max_size=dims))
     message = encode_symbols(symbols, rows)
@@ -48,9 +57,14 @@ def test_raw_round_trip(symbols: np.ndarray) -> None:
 
 @given(st.binary(max_size=60), st.integers(0, 12), st.integers(0, 4))
 @settings(deadline=None)
-def test_garbage_decodes_to_symbols_in_range_or_our_error(data: bytes, frames: int, dims: int) -> None:
+def test_garbage_decodes_to_symbols_in_range_or_our_error(
+    data: bytes, frames: int, dims: int
+) -> None:
     rows = [int(row_index(4, 60))] * dims
-    for decode in (lambda: decode_symbols(data, rows, frames, dims), lambda: decode_raw(data, frames, dims)):
+    for decode in (
+        lambda: decode_symbols(data, rows, frames, dims),
+        lambda: decode_raw(data, frames, dims),
+    ):
         try:
             symbols = decode()
         except CorruptError:
@@ -70,10 +84,14 @@ def test_raw_has_one_encoding(data: bytes, count: int) -> None:
 
 @pytest.mark.parametrize("frames", [1, 7, 70, 256])
 @pytest.mark.parametrize("shift", [-24, -8, 0, 12, 30])
-def test_coded_size_is_within_half_a_percent_and_4_bytes_of_the_ideal(frames: int, shift: int) -> None:
+def test_coded_size_is_within_half_a_percent_and_4_bytes_of_the_ideal(
+    frames: int, shift: int
+) -> None:
     rng = np.random.default_rng(frames)
     scales = np.linspace(72, 30, 32).astype(int) - shift
-    symbols = np.round(rng.laplace(size=(frames, 32)) * SIGMAS[np.clip(scales, 0, 95)]).astype(np.int32)
+    symbols = np.round(rng.laplace(size=(frames, 32)) * SIGMAS[np.clip(scales, 0, 95)]).astype(
+        np.int32
+    )
     rows = row_index(2, scales)
     ideal = ideal_code_length(symbols, rows) / 8
     assert ideal - 1 <= len(encode_symbols(symbols, rows)) <= 1.005 * ideal + 4
@@ -103,7 +121,14 @@ def test_escape_bits_as_specified() -> None:
     assert escape_bits(-6, row) == [1, 0, 1, 0]
     row = int(row_index(0, 56))
     assert row_reach(row) == 16
-    assert escape_bits(17 + 9, row) == [0, 0, 1, 1, 0, 1]  # excess 9 = 2 * 4 + 1: prefix 3 = "11", low "01"
+    assert escape_bits(17 + 9, row) == [
+        0,
+        0,
+        1,
+        1,
+        0,
+        1,
+    ]  # excess 9 = 2 * 4 + 1: prefix 3 = "11", low "01"
 
 
 @pytest.mark.parametrize("worst", [MAX_SYMBOL + 1, -MAX_SYMBOL - 1, 2**31 - 1, -(2**31)])
@@ -142,7 +167,9 @@ def test_impossible_messages_are_refused() -> None:
 
 
 def test_endless_escapes_end() -> None:
-    """An escape whose zeros never stop, and one to a symbol beyond the range, cannot come from an encoder."""
+    """An escape whose zeros never stop, and one to a symbol beyond the range, cannot come from an
+    encoder.
+    """
     row, escape = 0, 2 * row_reach(0) + 1
     for bits in ([0] * 20, [0] + [0] * 15 + [1] * 16):
         encoder = PYTHON.encoder()
@@ -179,7 +206,8 @@ def test_works_without_constriction_and_without_torch() -> None:
         "from ravecodec.bitstream import encode_symbols\n"
         "from ravecodec.bitstream.coder import best_coder\n"
         "assert best_coder().name == 'python'\n"
-        "sys.stdout.write(encode_symbols(np.arange(-20, 20, dtype=np.int32).reshape(10, 4), [300] * 4).hex())\n"
+        "sys.stdout.write(encode_symbols(np.arange(-20, 20, dtype=np.int32).reshape(10, 4), [300] "
+        "* 4).hex())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     expected = encode_symbols(np.arange(-20, 20, dtype=np.int32).reshape(10, 4), [300] * 4)

@@ -15,7 +15,11 @@ from ravecodec.errors import CorruptError, UsageError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
 )
@@ -36,7 +40,9 @@ def test_key_order_does_not_change_the_bytes() -> None:
     assert encode_meta({"a": 1, "b": 2}) == encode_meta({"b": 2, "a": 1})
 
 
-@pytest.mark.parametrize("meta", [{"x": float("nan")}, {"x": {1, 2}}, {"x": "\ud800"}, {"x": "y" * MAX_META}])
+@pytest.mark.parametrize(
+    "meta", [{"x": float("nan")}, {"x": {1, 2}}, {"x": "\ud800"}, {"x": "y" * MAX_META}]
+)
 def test_what_is_not_json_is_not_written(meta: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         encode_meta(meta)
@@ -82,7 +88,9 @@ def test_sizes_must_agree() -> None:
 
 
 def test_bombs_are_refused_without_being_inflated() -> None:
-    """A gigabyte in 32 kB: with its true size, and with a small one declared beside a frame that has none."""
+    """A gigabyte in 32 kB: with its true size, and with a small one declared beside a frame that
+    has none.
+    """
     compressor = zstandard.ZstdCompressor(level=3).compressobj(size=2**30)
     block = bytes(2**20)
     declared = b"".join(compressor.compress(block) for _ in range(2**10)) + compressor.flush()
@@ -115,7 +123,9 @@ def test_a_frame_is_all_there_is_and_all_of_it_is_there() -> None:
             decode_meta(good[:cut], 0, "s")
     wide = bytearray(zstandard.ZstdCompressor(write_content_size=True).compress(b'{"a":1}'))
     assert wide[4] & 0xE0 == 0x20  # a single segment without a window of its own, one byte of size
-    header = b"\x28\xb5\x2f\xfd" + bytes([0x80, 14 << 3]) + (7).to_bytes(4, "little")  # RFC 8878, 3.1.1.1: 16 MiB
+    header = (
+        b"\x28\xb5\x2f\xfd" + bytes([0x80, 14 << 3]) + (7).to_bytes(4, "little")
+    )  # RFC 8878, 3.1.1.1: 16 MiB
     with pytest.raises(CorruptError, match="window"):
         decode_meta(encode_uvarint(7) + header + wide[6:], 0, "s")
     narrow = b"\x28\xb5\x2f\xfd" + bytes([0x80, 13 << 3]) + (7).to_bytes(4, "little")  # 8 MiB

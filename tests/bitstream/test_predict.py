@@ -1,4 +1,6 @@
-"""The predicted profile: exact both ways, on both coders; what it refuses; and that fitting finds what is there."""
+"""The predicted profile: exact both ways, on both coders; what it refuses; and that fitting finds
+what is there.
+"""
 
 import numpy as np
 import pytest
@@ -8,12 +10,21 @@ from hypothesis import strategies as st
 from ravecodec.bitstream import Predictor, StaticModel, fit_predictor, fit_static
 from ravecodec.bitstream.coder import PYTHON, best_coder
 from ravecodec.bitstream.entropy import encode_symbols, ideal_code_length
-from ravecodec.bitstream.predict import decode_predicted, encode_predicted, expected, predicted_code_lengths
+from ravecodec.bitstream.predict import (
+    decode_predicted,
+    encode_predicted,
+    expected,
+    predicted_code_lengths,
+)
 from ravecodec.errors import CorruptError, ModelError
 
 
 def predictor(weights: list[list[int]], shapes: list[int], scales: list[int]) -> Predictor:
-    return Predictor(np.array(weights, np.int16).reshape(-1, 2), np.array(shapes, np.uint8), np.array(scales, np.int16))
+    return Predictor(
+        np.array(weights, np.int16).reshape(-1, 2),
+        np.array(shapes, np.uint8),
+        np.array(scales, np.int16),
+    )
 
 
 def following(frames: int, dims: int, seed: int = 0) -> np.ndarray:
@@ -21,7 +32,9 @@ def following(frames: int, dims: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     values = np.zeros((frames + 1, dims))
     for frame in range(1, frames + 1):
-        values[frame] = 0.66 * values[frame - 1] + rng.standard_normal(dims) * 2.0 ** -np.arange(dims) * 8
+        values[frame] = (
+            0.66 * values[frame - 1] + rng.standard_normal(dims) * 2.0 ** -np.arange(dims) * 8
+        )
     return np.rint(values[1:]).astype(np.int32)
 
 
@@ -29,12 +42,17 @@ def following(frames: int, dims: int, seed: int = 0) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 def test_round_trip_and_the_same_bytes_from_both_coders(data: st.DataObject) -> None:
     dims, frames = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 12))
-    number = lambda low, high: data.draw(st.lists(st.integers(low, high), min_size=dims, max_size=dims))  # noqa: E731
+
+    def number(low: int, high: int) -> list[int]:
+        return data.draw(st.lists(st.integers(low, high), min_size=dims, max_size=dims))
+
     weights = list(zip(number(-32768, 32767), number(-5000, 5000), strict=True))
     found = predictor(weights, number(0, 4), number(-600, 600))
     step = data.draw(st.integers(-512, 512))
     spread = data.draw(st.sampled_from([1, 5, 60, 4000]))
-    symbols = np.random.default_rng(data.draw(st.integers(0, 99))).integers(-spread, spread + 1, (frames, dims))
+    symbols = np.random.default_rng(data.draw(st.integers(0, 99))).integers(
+        -spread, spread + 1, (frames, dims)
+    )
     message = encode_predicted(symbols, found, step)
     assert message == encode_predicted(symbols, found, step, PYTHON)
     if message is None:
@@ -75,10 +93,14 @@ def test_code_lengths_are_those_of_the_message() -> None:
 
 
 def test_prediction_saves_what_theory_says() -> None:
-    """Of a process with correlation 0.66: half a log2 of 1 - 0.66^2, 0.41 bits a symbol where symbols are large."""
+    """Of a process with correlation 0.66: half a log2 of 1 - 0.66^2, 0.41 bits a symbol where
+    symbols are large.
+    """
     train, test = following(20_000, 3), following(20_000, 3, seed=1)
     found, static = fit_predictor([train]), fit_static(train)
-    before = [ideal_code_length(test[:, [dim]], static.rows(0)[[dim]]) / len(test) for dim in range(3)]
+    before = [
+        ideal_code_length(test[:, [dim]], static.rows(0)[[dim]]) / len(test) for dim in range(3)
+    ]
     saved = np.array(before) - predicted_code_lengths(test, found, 0).mean(0)
     assert saved[0] == pytest.approx(-0.5 * np.log2(1 - 0.66**2), abs=0.05)
     assert (saved > 0.25).all()
@@ -87,7 +109,9 @@ def test_prediction_saves_what_theory_says() -> None:
 
 
 def test_a_fit_at_a_fine_step_serves_coarser_ones() -> None:
-    fine = 8 * following(12_000, 4) + np.random.default_rng(2).integers(-4, 5, (12_000, 4)).astype(np.int32)
+    fine = 8 * following(12_000, 4) + np.random.default_rng(2).integers(-4, 5, (12_000, 4)).astype(
+        np.int32
+    )
     found, static = fit_predictor([fine], -24), fit_static(fine, -24)
     for step in (-24, -8, 0):
         symbols = np.rint(fine / 2 ** ((step + 24) / 8)).astype(np.int32)
@@ -97,7 +121,9 @@ def test_a_fit_at_a_fine_step_serves_coarser_ones() -> None:
 
 
 def test_runs_are_not_predicted_from_each_other() -> None:
-    """Two frames that differ in every run: if a run looked back into the one before it, the weights would show it."""
+    """Two frames that differ in every run: if a run looked back into the one before it, the weights
+    would show it.
+    """
     rng = np.random.default_rng(3)
     runs = [np.rint(np.full((3, 1), 50) * rng.choice([-1, 1])).astype(np.int32) for _ in range(400)]
     found = fit_predictor(runs)
@@ -113,7 +139,11 @@ def test_arrays_that_do_not_fit() -> None:
     with pytest.raises(ModelError, match="shape 5"):
         predictor([[1, 2]], [5], [40])
     with pytest.raises(ModelError, match="2 dims, expected 1"):
-        StaticModel(np.zeros(1, np.uint8), np.zeros(1, np.int16), predictor([[0, 0], [0, 0]], [0, 0], [0, 0]))
+        StaticModel(
+            np.zeros(1, np.uint8),
+            np.zeros(1, np.int16),
+            predictor([[0, 0], [0, 0]], [0, 0], [0, 0]),
+        )
     with pytest.raises(ModelError, match="predicts 1 dims"):
         predictor([[1, 2]], [0], [40]).rows(0, 2)
 
@@ -124,11 +154,15 @@ def test_payloads_that_no_encoder_writes() -> None:
         decode_predicted(b"\1\0", found, 0, 3, 1)
     with pytest.raises(CorruptError, match="at most"):
         decode_predicted(b"", found, 0, 2**20 + 1, 1)
-    pushed = predictor([[32767, 32767]], [0], [40])  # eight times the past, and eight times what was before
+    pushed = predictor(
+        [[32767, 32767]], [0], [40]
+    )  # eight times the past, and eight times what was before
     symbols = np.array([[4000], [32767]], dtype=np.int32)
     assert encode_predicted(symbols, pushed, 0) is not None
     assert encode_predicted(np.array([[32767], [-32767]], dtype=np.int32), pushed, 0) is None
-    beyond = encode_predicted(np.array([[10_000], [0]], dtype=np.int32), predictor([[0, 0]], [0], [40]), 0)
+    beyond = encode_predicted(
+        np.array([[10_000], [0]], dtype=np.int32), predictor([[0, 0]], [0], [40]), 0
+    )
     assert beyond is not None
     with pytest.raises(CorruptError, match="beyond 32767"):
         decode_predicted(beyond, pushed, 0, 2, 1)

@@ -1,4 +1,6 @@
-"""The range coder: the specification's arithmetic in Python, and constriction doing the same faster."""
+"""The range coder: the specification's arithmetic in Python, and constriction doing the same
+faster.
+"""
 
 import sys
 
@@ -72,7 +74,9 @@ def test_single_indices_are_read_like_runs() -> None:
 
 
 def test_a_carry_runs_through_words_of_ones() -> None:
-    """Fair bits 0111...: the interval ends just below one half; an unlikely last index then carries over all words."""
+    """Fair bits 0111...: the interval ends just below one half; an unlikely last index then carries
+    over all words.
+    """
     row = 0
     last = len(frequencies(row)) - 1
     for ones in range(60, 140):

@@ -1,4 +1,6 @@
-"""SPEC.md against the code, and a second reader written from SPEC.md alone, in plain Python, against the vectors."""
+"""SPEC.md against the code, and a second reader written from SPEC.md alone, in plain Python,
+against the vectors.
+"""
 
 import binascii
 import json
@@ -25,7 +27,7 @@ SPEC = (FOLDER / "SPEC.md").read_text(encoding="utf-8")
 VECTORS = Path(__file__).parents[1] / "vectors"
 
 
-# ---- a second reader, section by section -------------------------------------------------------------------------
+# ---- a second reader, section by section ---------------------------------------------------------
 
 
 class Bytes:
@@ -110,35 +112,54 @@ def encode(pairs: list[tuple[int, tuple[int, ...]]]) -> bytes:
     raise AssertionError
 
 
-def decode_static(message: bytes, static: dict[str, list[int]], g: int, frames: int, dims: int) -> list[list[int]]:
+def decode_static(
+    message: bytes, static: dict[str, list[int]], g: int, frames: int, dims: int
+) -> list[list[int]]:
     """Section 7.2."""
     coder, columns = Decoder(message), []
     for d in range(dims):
         scale = min(max(static["scales"][d] - g, 0), 95)
         r = reach(scale)
-        column = [coder.index(table_family()[static["shapes"][d], scale, 0]) - r for _ in range(frames)]
-        columns.append([escape(coder, r, max(0, (scale - 40) // 8)) if q > r else q for q in column])
-    return [list(frame) for frame in zip(*columns, strict=True)] if dims else [[] for _ in range(frames)]
+        column = [
+            coder.index(table_family()[static["shapes"][d], scale, 0]) - r for _ in range(frames)
+        ]
+        columns.append(
+            [escape(coder, r, max(0, (scale - 40) // 8)) if q > r else q for q in column]
+        )
+    return (
+        [list(frame) for frame in zip(*columns, strict=True)]
+        if dims
+        else [[] for _ in range(frames)]
+    )
 
 
-def decode_predicted(message: bytes, model: dict[str, Any], g: int, frames: int, dims: int) -> list[list[int]]:
+def decode_predicted(
+    message: bytes, model: dict[str, Any], g: int, frames: int, dims: int
+) -> list[list[int]]:
     """Section 7.3."""
     coder, symbols = Decoder(message), [[0] * dims, [0] * dims]
     scales = [min(max(j - g, 0), 95) for j in model["scales"][:dims]]
     order = sorted(range(dims), key=lambda d: (reach(scales[d]), d))
     for _ in range(frames):
         before, earlier = symbols[-1], symbols[-2]
-        means = [(a * p + b * q + 128) >> 8 for (a, b), p, q in zip(model["weights"], before, earlier, strict=False)]
+        means = [
+            (a * p + b * q + 128) >> 8
+            for (a, b), p, q in zip(model["weights"], before, earlier, strict=False)
+        ]
         whole = [(m + 8) // 16 for m in means]
         offset = [m - 16 * w for m, w in zip(means, whole, strict=True)]
         residual = [0] * dims
         for d in order:
             shared = 0 if scales[d] >= 64 else abs(offset[d])
-            residual[d] = coder.index(table_family()[model["shapes"][d], scales[d], shared]) - reach(scales[d])
+            residual[d] = coder.index(
+                table_family()[model["shapes"][d], scales[d], shared]
+            ) - reach(scales[d])
         for d in order:
             if residual[d] > reach(scales[d]):
                 residual[d] = escape(coder, reach(scales[d]), max(0, (scales[d] - 40) // 8))
-        symbols.append([w - r if o < 0 else w + r for w, o, r in zip(whole, offset, residual, strict=True)])
+        symbols.append(
+            [w - r if o < 0 else w + r for w, o, r in zip(whole, offset, residual, strict=True)]
+        )
     return symbols[2:]
 
 
@@ -219,7 +240,11 @@ def read_stream(data: bytes, static: dict[str, Any] | None) -> dict[str, Any]:
             found["total_samples"] = fields.uvarint()
         elif kind == 0x81:
             frames, (mode,) = fields.uvarint(), fields.take(1)
-            dims, g = (fields.uvarint(), fields.svarint()) if mode & 16 else (info["dims"], info["step_index"])
+            dims, g = (
+                (fields.uvarint(), fields.svarint())
+                if mode & 16
+                else (info["dims"], info["step_index"])
+            )
             (crc,), payload = struct.unpack("<I", fields.take(4)), body[fields.at :]
             if mode & 15 == 0:
                 profile, symbols = "RAW", decode_raw(payload, frames, dims)
@@ -228,9 +253,16 @@ def read_stream(data: bytes, static: dict[str, Any] | None) -> dict[str, Any]:
                 profile, symbols = "STATIC", decode_static(payload, static, g, frames, dims)
             else:
                 assert static is not None
-                profile, symbols = "PREDICTED", decode_predicted(payload, static["predictor"], g, frames, dims)
-            assert crc == zlib.crc32(b"".join(struct.pack(f"<{dims}h", *frame) for frame in symbols))
-            chunks.append({"profile": profile, "step_index": g, "offset": offset, "symbols": symbols})
+                profile, symbols = (
+                    "PREDICTED",
+                    decode_predicted(payload, static["predictor"], g, frames, dims),
+                )
+            assert crc == zlib.crc32(
+                b"".join(struct.pack(f"<{dims}h", *frame) for frame in symbols)
+            )
+            chunks.append(
+                {"profile": profile, "step_index": g, "offset": offset, "symbols": symbols}
+            )
             frames_so_far += frames
     return found
 
@@ -250,16 +282,20 @@ def test_the_coder_of_the_specification_writes_the_same_messages(data: st.DataOb
     pairs, encoder = [], PYTHON.encoder()
     for shape, scale, offset in rows:
         p = table_family()[shape, scale, offset]
-        index = data.draw(st.sampled_from([0, len(p) // 2 - 1, len(p) - 1]) | st.integers(0, len(p) - 1))
+        index = data.draw(
+            st.sampled_from([0, len(p) // 2 - 1, len(p) - 1]) | st.integers(0, len(p) - 1)
+        )
         pairs.append((index, p))
-        encoder.encode(np.array([index], dtype=np.int32), int(tables.row_index(shape, scale, offset)))
+        encoder.encode(
+            np.array([index], dtype=np.int32), int(tables.row_index(shape, scale, offset))
+        )
     message = encode(pairs)
     assert encoder.finish() == message
     decoder = Decoder(message)
     assert [decoder.index(p) for _, p in pairs] == [i for i, _ in pairs]
 
 
-# ---- the text against the code -----------------------------------------------------------------------------------
+# ---- the text against the code -------------------------------------------------------------------
 
 
 def test_version_hash_and_size_of_the_tables() -> None:
@@ -313,8 +349,12 @@ def test_the_worked_example_is_the_vector() -> None:
 
 
 def test_the_predicted_example_is_the_vector() -> None:
-    chunk = json.loads((VECTORS / "1.1" / "predicted.json").read_text(encoding="utf-8"))["chunks"][0]
-    rows = re.findall(r"^\| (\d) \| (-?\d+) \| (-?\d+) \| (-?\d+) \| (-?\d+) \| (-?\d+) \|$", SPEC, flags=re.M)
+    chunk = json.loads((VECTORS / "1.1" / "predicted.json").read_text(encoding="utf-8"))["chunks"][
+        0
+    ]
+    rows = re.findall(
+        r"^\| (\d) \| (-?\d+) \| (-?\d+) \| (-?\d+) \| (-?\d+) \| (-?\d+) \|$", SPEC, flags=re.M
+    )
     assert len(rows) == 6 and chunk["step_index"] == 2
     before = earlier = 0
     for frame, row in enumerate(rows):
@@ -327,10 +367,19 @@ def test_the_predicted_example_is_the_vector() -> None:
 
 
 def test_the_message_by_hand() -> None:
-    parts = [((0, 0, 0), [4, 4, 3]), ((1, 41, 1), [2, 5, 1]), (None, [1, 0, 1, 1]), ((4, 82, 0), [30, 90])]
+    parts = [
+        ((0, 0, 0), [4, 4, 3]),
+        ((1, 41, 1), [2, 5, 1]),
+        (None, [1, 0, 1, 1]),
+        ((4, 82, 0), [30, 90]),
+    ]
     rows = [int(tables.row_index(*key)) for key, _ in parts if key]
     assert rows == [0, 1234, 4194]  # row 4200 has offset 6, but scale 82 has one table for all
-    pairs = [(i, table_family()[key] if key else (2**23, 2**23)) for key, indices in parts for i in indices]
+    pairs = [
+        (i, table_family()[key] if key else (2**23, 2**23))
+        for key, indices in parts
+        for i in indices
+    ]
     assert encode(pairs).hex() in SPEC
 
 

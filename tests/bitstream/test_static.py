@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from ravecodec.bitstream import SCALES, SIGMAS, StaticModel, fit_static, ideal_code_length, static_rows
+from ravecodec.bitstream import (
+    SCALES,
+    SIGMAS,
+    StaticModel,
+    fit_static,
+    ideal_code_length,
+    static_rows,
+)
 from ravecodec.bitstream.tables import row_index
 from ravecodec.errors import ModelError, UsageError
 
@@ -15,7 +22,10 @@ def model(shapes: list[int], scales: list[int]) -> StaticModel:
 def sources(n: int, sigmas: np.ndarray) -> np.ndarray:
     """Gaussian and Laplace columns in turn, float [n, dims]."""
     rng = np.random.default_rng(5)
-    columns = [rng.normal(size=n) if i % 2 else rng.laplace(size=n) / np.sqrt(2) for i in range(sigmas.size)]
+    columns = [
+        rng.normal(size=n) if i % 2 else rng.laplace(size=n) / np.sqrt(2)
+        for i in range(sigmas.size)
+    ]
     return np.stack(columns, axis=1) * sigmas
 
 
@@ -41,7 +51,9 @@ def test_fit_finds_shape_and_scale() -> None:
 
 @pytest.mark.parametrize("step_index", [-16, 5, 24])
 def test_a_model_fitted_at_one_step_serves_another(step_index: int) -> None:
-    """Fitted where the step is fine, used at step_index: less than 1 % over the rows fitted right there."""
+    """Fitted where the step is fine, used at step_index: less than 1 % over the rows fitted right
+    there.
+    """
     values = sources(20_000, np.array([8.0, 6.0, 3.0, 2.0, 0.7, 0.5]))
     at = {g: np.round(values * 2 ** (-g / 8)).astype(np.int32) for g in (-16, step_index)}
     used = ideal_code_length(at[step_index], fit_static(at[-16], -16).rows(step_index))
@@ -52,7 +64,11 @@ def test_a_model_fitted_at_one_step_serves_another(step_index: int) -> None:
 def test_fit_is_the_least_code_length_of_all_rows() -> None:
     symbols = np.random.default_rng(2).poisson(2, size=(300, 3)).astype(np.int32) - 1
     fitted = ideal_code_length(symbols, fit_static(symbols).rows(0))
-    every = [sum(_cost(symbols[:, [d]], s, c) for d in range(3)) for s in range(5) for c in range(0, 96, 3)]
+    every = [
+        sum(_cost(symbols[:, [d]], s, c) for d in range(3))
+        for s in range(5)
+        for c in range(0, 96, 3)
+    ]
     assert fitted <= min(every)
 
 
@@ -63,7 +79,9 @@ def _cost(symbols: np.ndarray, shape: int, scale: int) -> float:
 def test_empty_fits() -> None:
     assert fit_static(np.zeros((10, 0), dtype=np.int32)).dims == 0
     assert fit_static(np.zeros((0, 4), dtype=np.int32)).dims == 4
-    assert fit_static(np.zeros((9, 1), dtype=np.int32), 4).scales[0] > 4  # the largest scale that costs least
+    assert (
+        fit_static(np.zeros((9, 1), dtype=np.int32), 4).scales[0] > 4
+    )  # the largest scale that costs least
 
 
 def test_models_that_do_not_fit_are_refused() -> None:

@@ -1,4 +1,6 @@
-"""Streams front to back: through files, pipes and slow readers, always the same bytes and the same symbols."""
+"""Streams front to back: through files, pipes and slow readers, always the same bytes and the same
+symbols.
+"""
 
 import io
 import os
@@ -23,7 +25,15 @@ from ravecodec.bitstream import (
     find_index,
     streams,
 )
-from ravecodec.errors import CorruptError, FormatError, InputError, ModelError, OutputError, TruncatedError, UsageError
+from ravecodec.errors import (
+    CorruptError,
+    FormatError,
+    InputError,
+    ModelError,
+    OutputError,
+    TruncatedError,
+    UsageError,
+)
 
 Made = tuple[bytes, list[Any]]
 
@@ -92,7 +102,9 @@ def test_round_trip_of_everything(data: st.DataObject, static: StaticModel) -> N
     assert reader.info == replace(info, minor=writer.info.minor)
     assert reader.meta == (meta or {})
     chunks = list(reader.chunks())
-    assert [(c.step_index, c.dims, c.frames) for c in chunks] == [(g, s.shape[1], len(s)) for s, g in written]
+    assert [(c.step_index, c.dims, c.frames) for c in chunks] == [
+        (g, s.shape[1], len(s)) for s, g in written
+    ]
     for chunk, (symbols, _) in zip(chunks, written, strict=True):
         assert np.array_equal(reader.decode_chunk(chunk, static), symbols)
     assert (reader.total_samples, reader.frames, reader.ended) == (total, writer.frames, True)
@@ -101,20 +113,28 @@ def test_round_trip_of_everything(data: st.DataObject, static: StaticModel) -> N
     assert reader.bytes.payload == sum(len(c.payload) for c in chunks)
 
 
-def test_every_way_in_gives_the_same(make_stream: Callable[..., Made], static: StaticModel, tmp_path: Path) -> None:
+def test_every_way_in_gives_the_same(
+    make_stream: Callable[..., Made], static: StaticModel, tmp_path: Path
+) -> None:
     data, expected = make_stream(5, 6, 7, *[2] * 10, meta={"a": 1})
     path = tmp_path / "a.rvc"
     path.write_bytes(data)
     left, right = os.pipe()
     threading.Thread(target=lambda: (os.write(right, data), os.close(right))).start()
-    with path.open("rb") as plain, path.open("rb", buffering=0) as unbuffered, os.fdopen(left, "rb") as pipe:
+    with (
+        path.open("rb") as plain,
+        path.open("rb", buffering=0) as unbuffered,
+        os.fdopen(left, "rb") as pipe,
+    ):
         for fileobj in (io.BytesIO(data), OneByte(data), plain, unbuffered, pipe):
             reader, symbols = read_all(fileobj, static)
             assert all(np.array_equal(a, b) for a, b in zip(symbols, expected, strict=True))
             assert (reader.bytes.total, reader.meta) == (len(data), {"a": 1})
 
 
-def test_nothing_but_write_is_needed(static: StaticModel, stream_info: Callable[..., StreamInfo]) -> None:
+def test_nothing_but_write_is_needed(
+    static: StaticModel, stream_info: Callable[..., StreamInfo]
+) -> None:
     """Objects with write alone, that take what they like; the bytes equal those of a file."""
     sinks: list[Any] = [Stingy(), io.BytesIO()]
     for sink in sinks:
@@ -154,8 +174,15 @@ def test_chunks_come_out_of_a_pipe_as_they_are_written(
 # ---- cost ----
 
 
-def test_framing_of_a_three_second_clip_is_at_most_64_bytes(make_stream: Callable[..., Made]) -> None:
-    for fields in ({}, {"sample_rate": 96_000}, {"seed": 99}, {"noise_fill": False, "sample_rate": 48_000}):
+def test_framing_of_a_three_second_clip_is_at_most_64_bytes(
+    make_stream: Callable[..., Made],
+) -> None:
+    for fields in (
+        {},
+        {"sample_rate": 96_000},
+        {"seed": 99},
+        {"noise_fill": False, "sample_rate": 48_000},
+    ):
         data, _ = make_stream(70, **fields)
         reader = StreamReader(io.BytesIO(data))
         list(reader.chunks())
@@ -187,11 +214,16 @@ def test_only_many_chunks_get_an_index(chunks: int, make_stream: Callable[..., M
         assert index is None
         assert b"RVCE" not in data
     else:
-        read = [IndexEntry(c.offset, c.first_frame, c.frames) for c in StreamReader(io.BytesIO(data)).chunks()]
+        read = [
+            IndexEntry(c.offset, c.first_frame, c.frames)
+            for c in StreamReader(io.BytesIO(data)).chunks()
+        ]
         assert index == read
 
 
-def test_seeking_gives_the_chunks_from_there(make_stream: Callable[..., Made], static: StaticModel) -> None:
+def test_seeking_gives_the_chunks_from_there(
+    make_stream: Callable[..., Made], static: StaticModel
+) -> None:
     data, expected = make_stream(*[3, 1, 4, 1, 5, 9, 2, 6, 5, 3])
     prefixed = io.BytesIO(b"x" * 77 + data)
     index = find_index(prefixed)
@@ -210,7 +242,11 @@ def test_a_wrong_entry_is_noticed(make_stream: Callable[..., Made]) -> None:
     index = find_index(io.BytesIO(data))
     assert index is not None
     reader = StreamReader(io.BytesIO(data))
-    for entry in (IndexEntry(index[3].offset, 5, 2), IndexEntry(index[3].offset + 1, 6, 2), IndexEntry(9**9, 6, 2)):
+    for entry in (
+        IndexEntry(index[3].offset, 5, 2),
+        IndexEntry(index[3].offset + 1, 6, 2),
+        IndexEntry(9**9, 6, 2),
+    ):
         reader.seek(entry)
         with pytest.raises(CorruptError):
             next(reader.chunks())
@@ -232,7 +268,9 @@ def test_a_damaged_index_is_no_index(make_stream: Callable[..., Made]) -> None:
 # ---- several streams ----
 
 
-def test_concatenated_streams_are_read_one_by_one(make_stream: Callable[..., Made], static: StaticModel) -> None:
+def test_concatenated_streams_are_read_one_by_one(
+    make_stream: Callable[..., Made], static: StaticModel
+) -> None:
     made = [make_stream(4), make_stream(*[2] * 9, seed=1), make_stream(), make_stream(3, seed=2)]
     data = b"".join(d for d, _ in made)
     readers = []
@@ -279,11 +317,18 @@ def test_calls_out_of_order(static: StaticModel, stream_info: Callable[..., Stre
             call()
 
 
-def test_bad_chunks_write_nothing(static: StaticModel, stream_info: Callable[..., StreamInfo]) -> None:
+def test_bad_chunks_write_nothing(
+    static: StaticModel, stream_info: Callable[..., StreamInfo]
+) -> None:
     out = io.BytesIO()
     writer = StreamWriter(out, stream_info(), static)
     header = out.getvalue()
-    for symbols in (np.zeros((0, 8), int), np.zeros((4097, 8), int), np.zeros((3, 9), int), np.zeros((3, 8))):
+    for symbols in (
+        np.zeros((0, 8), int),
+        np.zeros((4097, 8), int),
+        np.zeros((3, 9), int),
+        np.zeros((3, 8)),
+    ):
         with pytest.raises(UsageError):
             writer.write_chunk(symbols)
     with pytest.raises(UsageError, match="step index"):
@@ -310,19 +355,25 @@ def test_bad_chunks_write_nothing(static: StaticModel, stream_info: Callable[...
         {"minor": 2},
     ],
 )
-def test_info_that_the_header_cannot_hold(fields: dict[str, int], stream_info: Callable[..., StreamInfo]) -> None:
+def test_info_that_the_header_cannot_hold(
+    fields: dict[str, int], stream_info: Callable[..., StreamInfo]
+) -> None:
     with pytest.raises(UsageError, match=next(iter(fields))):
         StreamWriter(io.BytesIO(), stream_info(**fields))
     with pytest.raises(UsageError, match="model_id"):
         StreamWriter(io.BytesIO(), StreamInfo(b"short", 48_000, 2, 2048, 8))
 
 
-def test_tables_must_cover_the_dims(static: StaticModel, stream_info: Callable[..., StreamInfo]) -> None:
+def test_tables_must_cover_the_dims(
+    static: StaticModel, stream_info: Callable[..., StreamInfo]
+) -> None:
     with pytest.raises(ModelError, match="8 dims"):
         StreamWriter(io.BytesIO(), stream_info(dims=9), static)
 
 
-def test_reading_with_the_wrong_tables_or_none(make_stream: Callable[..., Made], static: StaticModel) -> None:
+def test_reading_with_the_wrong_tables_or_none(
+    make_stream: Callable[..., Made], static: StaticModel
+) -> None:
     data, _ = make_stream(20)
     reader = StreamReader(io.BytesIO(data))
     chunk = next(reader.chunks())
@@ -336,7 +387,9 @@ def test_reading_with_the_wrong_tables_or_none(make_stream: Callable[..., Made],
             reader.decode_chunk(chunk, StaticModel(static.shapes, scales))
 
 
-def test_symbols_far_from_the_tables_are_coded_raw(static: StaticModel, stream_info: Callable[..., StreamInfo]) -> None:
+def test_symbols_far_from_the_tables_are_coded_raw(
+    static: StaticModel, stream_info: Callable[..., StreamInfo]
+) -> None:
     out = io.BytesIO()
     writer = StreamWriter(out, stream_info(), static)
     symbols = np.full((50, 8), 30_000)

@@ -1,4 +1,6 @@
-"""The golden streams: every version reads them to the same integers, for ever, and still writes them."""
+"""The golden streams: every version reads them to the same integers, for ever, and still writes
+them.
+"""
 
 import importlib.util
 import io
@@ -30,7 +32,9 @@ def load(name: str) -> tuple[bytes, dict[str, Any], StaticModel | None]:
     if listed := tables.get("predictor"):
         weights, its_shapes, its_scales = listed["weights"], listed["shapes"], listed["scales"]
         predictor = Predictor(
-            np.array(weights, np.int16), np.array(its_shapes, np.uint8), np.array(its_scales, np.int16)
+            np.array(weights, np.int16),
+            np.array(its_shapes, np.uint8),
+            np.array(its_scales, np.int16),
         )
         return data, expected, StaticModel(shapes, scales, predictor)
     return data, expected, StaticModel(shapes, scales)
@@ -47,17 +51,25 @@ def maker() -> ModuleType:
 
 
 def test_all_kinds_are_there(maker: ModuleType) -> None:
-    made = [f"{version}/{make.__name__}" for version, makers in maker.VECTORS.items() for make in makers]
+    made = [
+        f"{version}/{make.__name__}" for version, makers in maker.VECTORS.items() for make in makers
+    ]
     assert sorted(made) == NAMES
     assert len(NAMES) >= 10
 
 
 @pytest.mark.parametrize("coder", ["best", "python"])
 @pytest.mark.parametrize("name", NAMES)
-def test_golden_stream_reads_to_its_integers(name: str, coder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_golden_stream_reads_to_its_integers(
+    name: str, coder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if coder == "python":
-        monkeypatch.setattr(reader_module, "decode_symbols", lambda *args: decode_symbols(*args, PYTHON))
-        monkeypatch.setattr(reader_module, "decode_predicted", lambda *args: decode_predicted(*args, PYTHON))
+        monkeypatch.setattr(
+            reader_module, "decode_symbols", lambda *args: decode_symbols(*args, PYTHON)
+        )
+        monkeypatch.setattr(
+            reader_module, "decode_predicted", lambda *args: decode_predicted(*args, PYTHON)
+        )
     data, expected, static = load(name)
     reader = StreamReader(io.BytesIO(data))
     assert {**vars(reader.info), "model_id": reader.info.model_id.hex()} == expected["info"]
@@ -76,5 +88,7 @@ def test_golden_stream_reads_to_its_integers(name: str, coder: str, monkeypatch:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "1.0/with_meta"])
 def test_golden_stream_is_still_written(name: str, maker: ModuleType) -> None:
-    """META is compressed by zstd, whose bytes may change with its version; everything else is ours."""
+    """META is compressed by zstd, whose bytes may change with its version; everything else is
+    ours.
+    """
     assert maker.encode(getattr(maker, Path(name).name)()) == load(name)[0]

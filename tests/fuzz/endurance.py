@@ -1,12 +1,14 @@
-"""Long work in flat memory: a day through pipes, a start late in a file, thousands of files in one process.
+"""Long work in flat memory: a day through pipes, a start late in a file, thousands of files in one
+process.
 
     nice python tests/fuzz/endurance.py day --hours 24       encode and decode, from pipe to pipe
     nice python tests/fuzz/endurance.py seek --hours 6       decode --start near the end of a file
     nice python tests/fuzz/endurance.py files --count 10000  encode and decode small files
 
-The audio is synthetic, mono, 8 kHz; the model is a tiny untrained one of that rate, so a day takes minutes. Samples are
-counted, and resident memory (Linux: /proc) is compared between the first quarter of the work and the last. Prints rows
-of the table in docs/reliability.md; the exit code is 1 where something was lost or memory grew by more than GROWTH.
+The audio is synthetic, mono, 8 kHz; the model is a tiny untrained one of that rate, so a day takes
+minutes. Samples are counted, and resident memory (Linux: /proc) is compared between the first
+quarter of the work and the last. Prints rows of the table in docs/reliability.md; the exit code is
+1 where something was lost or memory grew by more than GROWTH.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class Memory:
     """Resident memory of a process in the course of its work."""
 
     process: int
-    seen: list[tuple[float, int]] = field(default_factory=list)  # (share of the work that is done, bytes)
+    seen: list[tuple[float, int]] = field(
+        default_factory=list
+    )  # (share of the work that is done, bytes)
 
     def look(self, share: float) -> None:
         """Notes the memory at this moment."""
@@ -57,8 +61,12 @@ class Memory:
             self.seen.append((share, int(pages[1]) * os.sysconf("SC_PAGE_SIZE")))
 
     def quarter(self, number: int) -> int:
-        """The most in a quarter of the work, 0 to 3, without its first twentieth, in which everything is loaded."""
-        return max(size for share, size in self.seen if max(0.05, number / 4) <= share <= (number + 1) / 4)
+        """The most in a quarter of the work, 0 to 3, without its first twentieth, in which
+        everything is loaded.
+        """
+        return max(
+            size for share, size in self.seen if max(0.05, number / 4) <= share <= (number + 1) / 4
+        )
 
     @property
     def flat(self) -> bool:
@@ -69,10 +77,13 @@ class Memory:
         return f"{first:.0f} MiB in the first quarter, {last:.0f} MiB in the last"
 
 
-def piped(command: list[str], pieces: Iterator[bytes], whole: int, counts_output: bool) -> tuple[int, bytes, Memory]:
+def piped(
+    command: list[str], pieces: Iterator[bytes], whole: int, counts_output: bool
+) -> tuple[int, bytes, Memory]:
     """Feeds a command; bytes that it wrote, the first of them, and its memory by its progress.
 
-    whole: bytes that are fed, or with `counts_output` that come out, which is what progress is measured by.
+    whole: bytes that are fed, or with `counts_output` that come out, which is what progress is
+    measured by.
     """
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
         assert run.stdin is not None and run.stdout is not None
@@ -112,11 +123,26 @@ def read(path: Path) -> Iterator[bytes]:
 def encoded(folder: Path, hours: float) -> Path:
     """A stream of so many hours, written from a pipe."""
     stream = folder / "long.rvc"
-    options = ["--raw-rate", str(RATE), "--model", str(tiny(folder)), "--step", str(STEP), "-q", "-f"]
+    options = [
+        "--raw-rate",
+        str(RATE),
+        "--model",
+        str(tiny(folder)),
+        "--step",
+        str(STEP),
+        "-q",
+        "-f",
+    ]
     command = [*COMMAND, "encode", "-", str(stream), *options]
     began = time.monotonic()
     _, _, memory = piped(command, sound(hours), round(hours * 3600 * RATE * 2), counts_output=False)
-    row(f"encode {hours:g} h from a pipe", f"{stream.stat().st_size} bytes", took(began), memory, stamp())
+    row(
+        f"encode {hours:g} h from a pipe",
+        f"{stream.stat().st_size} bytes",
+        took(began),
+        memory,
+        stamp(),
+    )
     check(memory.flat, "memory grew")
     return stream
 
@@ -137,7 +163,13 @@ def day(folder: Path, hours: float, count: int) -> None:
     command = [*COMMAND, "decode", "-", "-", "-q"]
     size, head, memory = piped(command, read(stream), samples * 2, counts_output=True)
     found = (size - head.index(b"data") - 8) // 2
-    row(f"decode {hours:g} h from pipe to pipe", f"{found} samples of {samples}", took(began), memory, stamp())
+    row(
+        f"decode {hours:g} h from pipe to pipe",
+        f"{found} samples of {samples}",
+        took(began),
+        memory,
+        stamp(),
+    )
     check(found == samples, "samples are lost")
     check(memory.flat, "memory grew")
 
@@ -152,21 +184,37 @@ def seek(folder: Path, hours: float, count: int) -> None:
     began = time.monotonic()
     span = ["--start", str(start), "--duration", str(length)]
     subprocess.run([*COMMAND, "decode", str(stream), str(part), "-q", "-f", *span], check=True)
-    row(f"decode 10 s of {hours:g} h, from {start} s on", f"{part.stat().st_size} bytes", took(began), "", stamp())
+    row(
+        f"decode 10 s of {hours:g} h, from {start} s on",
+        f"{part.stat().st_size} bytes",
+        took(began),
+        "",
+        stamp(),
+    )
     with whole.open("rb") as file:
         file.seek(44 + start * RATE * 2)
-        check(file.read(length * RATE * 2) == part.read_bytes()[44:], "the part is not that of the whole")
+        check(
+            file.read(length * RATE * 2) == part.read_bytes()[44:],
+            "the part is not that of the whole",
+        )
 
 
 def files(folder: Path, hours: float, count: int) -> None:
-    """Small files, encoded and decoded one after the other with one model, and 1 in 100 that cannot be."""
+    """Small files, encoded and decoded one after the other with one model, and 1 in 100 that cannot
+    be.
+    """
     import soundfile
 
     import ravecodec
     from ravecodec.errors import RavecodecError
 
     model = ravecodec.load_model(tiny(folder), device="cpu", threads=1)
-    draw, memory, began, refused = np.random.default_rng(0), Memory(os.getpid()), time.monotonic(), 0
+    draw, memory, began, refused = (
+        np.random.default_rng(0),
+        Memory(os.getpid()),
+        time.monotonic(),
+        0,
+    )
     song, stream, back = folder / "a.wav", folder / "a.rvc", folder / "b.wav"
     open_before, threads_before = 0, 0
     for number in range(count):
@@ -184,10 +232,16 @@ def files(folder: Path, hours: float, count: int) -> None:
         if number == count // 20:
             open_before, threads_before = len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
     open_after, threads_after = len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
-    found = f"{refused} refused as they should; files open {open_before}, then {open_after}; threads {threads_after}"
+    found = (
+        f"{refused} refused as they should; files open {open_before}, then {open_after}; threads "
+        f"{threads_after}"
+    )
     row(f"encode and decode {count} files in one process", found, took(began), memory, stamp())
     check(refused == count // 100, "other files were refused than should be")
-    check((open_after, threads_after) == (open_before, threads_before), "files or threads are left open")
+    check(
+        (open_after, threads_after) == (open_before, threads_before),
+        "files or threads are left open",
+    )
     check(memory.flat, "memory grew")
 
 

@@ -1,13 +1,18 @@
-"""Fuzzing: bytes from anyone must end in an error of ravecodec or in correct data, in bounded time and memory.
+"""Fuzzing: bytes from anyone must end in an error of ravecodec or in correct data, in bounded time
+and memory.
 
-    python tests/fuzz/fuzz.py TARGET --cases 100000 --seed 1        plain random mutation, needs nothing
-    python tests/fuzz/guided.py TARGET CORPUS -runs=100000          guided by coverage, needs `ravecodec[fuzz]`
-    python tests/fuzz/long.py                                       the long run: both, one after the other
+    python tests/fuzz/fuzz.py TARGET --cases 100000 --seed 1        plain random mutation, needs
+    nothing
+    python tests/fuzz/guided.py TARGET CORPUS -runs=100000          guided by coverage, needs
+    `ravecodec[fuzz]`
+    python tests/fuzz/long.py                                       the long run: both, one after
+    the other
 
-TARGET is container, meta, model or decode. Seeds are the golden vectors, a tiny model, and what lies in
-`tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated and then, mostly, given right
-checksums, so that what lies behind the checksums is reached. A case that fails (another exception, more than SECONDS,
-more than MEMORY) is written to the folder that --findings names, and the exit code is 1.
+TARGET is container, meta, model or decode. Seeds are the golden vectors, a tiny model, and what
+lies in `tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated and
+then, mostly, given right checksums, so that what lies behind the checksums is reached. A case that
+fails (another exception, more than SECONDS, more than MEMORY) is written to the folder that
+--findings names, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -34,7 +39,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ravecodec.bitstream import Predictor, StaticModel, StreamReader
-from ravecodec.bitstream.container import MAGIC, PREFIX_BYTES, SYNC, ChunkType, crc32_bytes, header_crc
+from ravecodec.bitstream.container import (
+    MAGIC,
+    PREFIX_BYTES,
+    SYNC,
+    ChunkType,
+    crc32_bytes,
+    header_crc,
+)
 from ravecodec.bitstream.limits import MAX_META
 from ravecodec.bitstream.meta import decode_meta, encode_meta
 from ravecodec.bitstream.varint import Cursor
@@ -52,7 +64,7 @@ LARGEST = 1 << 16  # bytes of a mutated stream
 Target = Callable[[bytes], None]
 
 
-# ---- targets: they return, or raise a RavecodecError -----------------------------------------------------------------
+# ---- targets: they return, or raise a RavecodecError ---------------------------------------------
 
 SHAPES, SCALES = np.arange(16, dtype=np.uint8) % 5, np.arange(62, 62 - 16 * 3, -3).astype(np.int16)
 WEIGHTS = (np.arange(32).reshape(16, 2) * 9973 % 8192 - 4096).astype(np.int16)
@@ -86,7 +98,9 @@ class _Loaded:
     def path(cls) -> Path:
         if cls.folder is None:
             fast = Path("/dev/shm")
-            cls.folder = Path(tempfile.mkdtemp(prefix="ravecodec-fuzz-", dir=fast if fast.is_dir() else None))
+            cls.folder = Path(
+                tempfile.mkdtemp(prefix="ravecodec-fuzz-", dir=fast if fast.is_dir() else None)
+            )
             write_tiny_model(cls.folder / "tiny.safetensors")
             cls.package = (cls.folder / "tiny.safetensors").read_bytes()
         return cls.folder / "tiny.safetensors"
@@ -153,7 +167,7 @@ def decode(data: bytes) -> None:
     assert np.isfinite(audio).all()
 
 
-# ---- seeds -----------------------------------------------------------------------------------------------------------
+# ---- seeds ---------------------------------------------------------------------------------------
 
 
 def seeds(target: str) -> list[bytes]:
@@ -173,20 +187,28 @@ def _tiny_streams() -> Iterator[bytes]:
 
     loaded, draws = _Loaded.model(), np.random.default_rng(1)
     for samples, channels, rate in ((0, 1, 8000), (3000, 1, 48000), (30_000, 2, 44_100)):
-        yield encode(0.3 * draws.normal(size=(channels, samples)).clip(-1, 1), rate, loaded, meta={"a": 1})
+        yield encode(
+            0.3 * draws.normal(size=(channels, samples)).clip(-1, 1), rate, loaded, meta={"a": 1}
+        )
 
 
 def dictionary() -> list[bytes]:
     """The words of rvc.dict."""
-    lines = [line.split("=", 1)[1] for line in (HERE / "rvc.dict").read_text().splitlines() if "=" in line]
+    lines = [
+        line.split("=", 1)[1]
+        for line in (HERE / "rvc.dict").read_text().splitlines()
+        if "=" in line
+    ]
     return [ast.literal_eval("b" + line) for line in lines]
 
 
-# ---- mutation --------------------------------------------------------------------------------------------------------
+# ---- mutation ------------------------------------------------------------------------------------
 
 
 def mutated(data: bytes, draw: random.Random, words: list[bytes]) -> bytes:
-    """A few random changes: bits, bytes, stretches that are removed, repeated, moved or overwritten."""
+    """A few random changes: bits, bytes, stretches that are removed, repeated, moved or
+    overwritten.
+    """
     out = bytearray(data)
     for _ in range(1 + min(6, int(draw.expovariate(0.7)))):
         at, size = draw.randrange(len(out) + 1), 1 + min(len(out), int(draw.expovariate(0.15)))
@@ -250,7 +272,9 @@ def mutated_stream(data: bytes, draw: random.Random, words: list[bytes]) -> byte
     changed = mutated(data, draw, words)
     if draw.random() < 0.25:
         return changed
-    return mend(changed[:PREFIX_BYTES] + data[PREFIX_BYTES : PREFIX_BYTES + 8] + changed[PREFIX_BYTES + 8 :])
+    return mend(
+        changed[:PREFIX_BYTES] + data[PREFIX_BYTES : PREFIX_BYTES + 8] + changed[PREFIX_BYTES + 8 :]
+    )
 
 
 def mutated_model(data: bytes, draw: random.Random, words: list[bytes]) -> bytes:
@@ -267,7 +291,27 @@ def mutated_model(data: bytes, draw: random.Random, words: list[bytes]) -> bytes
     return len(header).to_bytes(8, "little") + header + body
 
 
-STRANGE = (0, -1, 1, 2, 3, 16, 255, 65_536, 10**6, 10**12, 10**30, 1.5, True, None, "", "x" * 300, [], [2] * 20, {})
+STRANGE = (
+    0,
+    -1,
+    1,
+    2,
+    3,
+    16,
+    255,
+    65_536,
+    10**6,
+    10**12,
+    10**30,
+    1.5,
+    True,
+    None,
+    "",
+    "x" * 300,
+    [],
+    [2] * 20,
+    {},
+)
 
 
 def _other_values(header: bytes, draw: random.Random) -> bytes:
@@ -282,10 +326,17 @@ def _other_values(header: bytes, draw: random.Random) -> bytes:
             metadata[part] = json.dumps(inner)
         elif part == "tensor":
             entry = values[draw.choice([name for name in values if name != "__metadata__"])]
-            entry[draw.choice(("dtype", "shape", "data_offsets"))] = draw.choice((*STRANGE, "F32", "F64", "BF16"))
+            entry[draw.choice(("dtype", "shape", "data_offsets"))] = draw.choice(
+                (*STRANGE, "F32", "F64", "BF16")
+            )
         else:
-            metadata[draw.choice([*metadata])] = draw.choice(("", "3", "{}", "[]", "null", "1e999", "x"))
-        if not all(isinstance(metadata.get(key), str) and metadata[key][:1] == "{" for key in ("config", "point")):
+            metadata[draw.choice([*metadata])] = draw.choice(
+                ("", "3", "{}", "[]", "null", "1e999", "x")
+            )
+        if not all(
+            isinstance(metadata.get(key), str) and metadata[key][:1] == "{"
+            for key in ("config", "point")
+        ):
             break
     return json.dumps(values).encode()
 
@@ -298,7 +349,7 @@ TARGETS: dict[str, tuple[Target, Callable[[bytes, random.Random, list[bytes]], b
 }
 
 
-# ---- running ---------------------------------------------------------------------------------------------------------
+# ---- running -------------------------------------------------------------------------------------
 
 
 class TooSlow(BaseException):
@@ -314,7 +365,9 @@ def check(target: Target, data: bytes) -> str:
     try:
         target(data)
     except RavecodecError as error:
-        assert "\n" not in str(error) and len(str(error)) < 1000, f"a long message: {str(error)[:200]}"
+        assert "\n" not in str(error) and len(str(error)) < 1000, (
+            f"a long message: {str(error)[:200]}"
+        )
         return type(error).__name__
     return "read"
 
@@ -328,8 +381,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
     asked_to_stop = True
 
 
-def run(name: str, cases: int, seed: int = 0, seconds: float = float("inf")) -> tuple[Counter[str], Findings]:
-    """Plain random mutation: how many cases ended how, and (traceback, bytes) of those that failed."""
+def run(
+    name: str, cases: int, seed: int = 0, seconds: float = float("inf")
+) -> tuple[Counter[str], Findings]:
+    """Plain random mutation: how many cases ended how, and (traceback, bytes) of those that
+    failed.
+    """
     target, change = TARGETS[name]
     start, words, draw = seeds(name), dictionary(), random.Random(seed)
     ends: Counter[str] = Counter()
@@ -383,7 +440,10 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     counts = ", ".join(f"{count} {end}" for end, count in ends.most_common())
     total, took = sum(ends.values()) + len(findings), time.monotonic() - began
-    print(f"{wanted.target}: {total} cases in {took:.0f} s, {peak} MiB; {counts}; {len(findings)} findings")
+    print(
+        f"{wanted.target}: {total} cases in {took:.0f} s, {peak} MiB; {counts}; {len(findings)} "
+        "findings"
+    )
     sys.exit(bool(findings))
 
 

@@ -1,7 +1,8 @@
-"""The targets of fuzz.py guided by coverage: python tests/fuzz/guided.py TARGET CORPUS [options of libFuzzer].
+"""The targets of fuzz.py guided by coverage: python tests/fuzz/guided.py TARGET CORPUS [options of
+libFuzzer].
 
-Needs atheris (`pip install 'ravecodec[fuzz]'`). What is found is written as `crash-...` into the current folder; what
-reaches new code is kept in CORPUS.
+Needs atheris (`pip install 'ravecodec[fuzz]'`). What is found is written as `crash-...` into the
+current folder; what reaches new code is kept in CORPUS.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import atheris
 with atheris.instrument_imports(include=["ravecodec"]):
     import fuzz
 
-    if sys.argv[1:2] in (["model"], ["decode"]):  # what these targets import when they run, torch's own code left out
+    if sys.argv[1:2] in (
+        ["model"],
+        ["decode"],
+    ):  # what these targets import when they run, torch's own code left out
         from ravecodec import analysis, codec, transcode, zoo  # noqa: F401
         from ravecodec.models import header, package, size  # noqa: F401
 
@@ -40,7 +44,9 @@ def main() -> None:
 
     limits = [SIZE, f"-timeout={fuzz.SECONDS}", "-rss_limit_mb=3072"]
     atheris.Setup(
-        [sys.argv[0], corpus, *limits, *options], lambda data: fuzz.check(target, data), custom_mutator=mutate
+        [sys.argv[0], corpus, *limits, *options],
+        lambda data: fuzz.check(target, data),
+        custom_mutator=mutate,
     )
     atheris.Fuzz()
 

@@ -1,12 +1,14 @@
-"""The long run of docs/reliability.md: every target by plain mutation, then guided by coverage, one after the other.
+"""The long run of docs/reliability.md: every target by plain mutation, then guided by coverage, one
+after the other.
 
-    nice python tests/fuzz/long.py                                   10^6 containers and METAs, 10^4 models and decodes
-    nice python tests/fuzz/long.py --share 0.01 --guided 36          a hundredth of it
+    nice python tests/fuzz/long.py                                   10^6 containers and METAs, 10^4
+    models and decodes nice python tests/fuzz/long.py --share 0.01 --guided 36          a hundredth
+    of it
 
-Each run is a process of its own under the limits of fuzz.py. The rows of the table in docs/reliability.md are printed
-as they come: target, cases, seconds, memory, how cases ended, findings, date, commit and machine. The exit code is 1 if
-there were findings; they are left in the folder that --out names, with the logs of the runs and the corpus that
-coverage has grown.
+Each run is a process of its own under the limits of fuzz.py. The rows of the table in
+docs/reliability.md are printed as they come: target, cases, seconds, memory, how cases ended,
+findings, date, commit and machine. The exit code is 1 if there were findings; they are left in the
+folder that --out names, with the logs of the runs and the corpus that coverage has grown.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def stamp() -> str:
     """Date, commit and machine."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
     commit = subprocess.run(command, capture_output=True, text=True).stdout.strip() or "no commit"
-    return f"{time.strftime('%Y-%m-%d')}, {commit}, {processor()}, Python {platform.python_version()}"
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {commit}, {processor()}, Python {platform.python_version()}"
+    )
 
 
 def processor() -> str:
@@ -46,12 +50,32 @@ def row(*cells: object) -> None:
 
 def plain(target: str, cases: int, out: Path, seed: int) -> bool:
     """Runs fuzz.py; whether nothing was found."""
-    command = [sys.executable, str(HERE / "fuzz.py"), target, "--cases", str(cases), "--seed", str(seed)]
-    done = subprocess.run([*command, "--findings", str(out / "findings")], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        str(HERE / "fuzz.py"),
+        target,
+        "--cases",
+        str(cases),
+        "--seed",
+        str(seed),
+    ]
+    done = subprocess.run(
+        [*command, "--findings", str(out / "findings")], capture_output=True, text=True
+    )
     (out / f"{target}.log").write_text(done.stdout + done.stderr)
-    told = re.search(r": (\d+) cases in (\d+) s, (\d+) MiB; (.*); (\d+) findings$", done.stdout.strip())
+    told = re.search(
+        r": (\d+) cases in (\d+) s, (\d+) MiB; (.*); (\d+) findings$", done.stdout.strip()
+    )
     if told is None:
-        row(target, "?", "?", "?", f"ended with code {done.returncode}: {out / target}.log", "?", stamp())
+        row(
+            target,
+            "?",
+            "?",
+            "?",
+            f"ended with code {done.returncode}: {out / target}.log",
+            "?",
+            stamp(),
+        )
         return False
     count, seconds, memory, ends, findings = told.groups()
     row(target, count, seconds, f"{memory} MiB", ends, findings, stamp())
@@ -59,14 +83,20 @@ def plain(target: str, cases: int, out: Path, seed: int) -> bool:
 
 
 def guided(target: str, seconds: float, out: Path) -> bool:
-    """Runs guided.py, in a folder of its own, in which libFuzzer leaves what it finds; whether that is nothing."""
+    """Runs guided.py, in a folder of its own, in which libFuzzer leaves what it finds; whether that
+    is nothing.
+    """
     folder = out / f"guided-{target}"
     folder.mkdir(exist_ok=True)
     command = [sys.executable, str(HERE / "guided.py"), target, "corpus"]
     options = [f"-max_total_time={max(1, round(seconds))}", "-print_final_stats=1"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, errors="replace", cwd=folder)
+    done = subprocess.run(
+        [*command, *options], capture_output=True, text=True, errors="replace", cwd=folder
+    )
     (folder / "log").write_text(done.stdout + done.stderr)
-    found = [path for kind in ("crash", "timeout", "oom", "leak") for path in folder.glob(f"{kind}-*")]
+    found = [
+        path for kind in ("crash", "timeout", "oom", "leak") for path in folder.glob(f"{kind}-*")
+    ]
 
     def last(pattern: str) -> str:
         return (re.findall(pattern, done.stderr) or ["?"])[-1]
@@ -89,14 +119,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("fuzz-findings"))
     parser.add_argument("--share", type=float, default=1.0, help="of the cases of plain mutation")
-    parser.add_argument("--guided", type=float, default=3600.0, help="seconds guided by coverage, all targets together")
+    parser.add_argument(
+        "--guided",
+        type=float,
+        default=3600.0,
+        help="seconds guided by coverage, all targets together",
+    )
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     wanted.out.mkdir(parents=True, exist_ok=True)
     cases = {name: round(count * wanted.share) for name, count in PLAIN.items()}
     clean = [plain(name, count, wanted.out, wanted.seed) for name, count in cases.items() if count]
     if find_spec("atheris") is None:
-        print("atheris is not installed (pip install 'ravecodec[fuzz]'): nothing was guided by coverage")
+        print(
+            "atheris is not installed (pip install 'ravecodec[fuzz]'): nothing was guided by "
+            "coverage"
+        )
     elif wanted.guided:
         clean += [guided(name, share * wanted.guided, wanted.out) for name, share in GUIDED.items()]
     sys.exit(not all(clean))

@@ -17,7 +17,9 @@ CASES = {"container": 4000, "meta": 4000, "model": 400, "decode": 60}
 
 @pytest.fixture(scope="module")
 def fuzz() -> Iterator[ModuleType]:
-    """`fuzz.py`, which is no module of a package, with the codec's blocks as they were afterwards."""
+    """`fuzz.py`, which is no module of a package, with the codec's blocks as they were
+    afterwards.
+    """
     spec = importlib.util.spec_from_file_location("ravecodec_fuzz", HERE / "fuzz.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

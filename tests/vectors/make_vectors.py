@@ -1,10 +1,12 @@
-"""Writes the golden streams into tests/vectors/VERSION: NAME.rvc and, beside it, what it holds as NAME.json.
+"""Writes the golden streams into tests/vectors/VERSION: NAME.rvc and, beside it, what it holds as
+NAME.json.
 
     python tests/vectors/make_vectors.py
 
-The streams are kept for ever: every later version must read them to the same integers. A new vector may be added; an
-existing one must never change, and the script refuses to overwrite one with other bytes (META's zstd bytes excepted,
-which may differ between zstd versions: then the stored file stays). `tests/bitstream/test_vectors.py` reads them.
+The streams are kept for ever: every later version must read them to the same integers. A new vector
+may be added; an existing one must never change, and the script refuses to overwrite one with other
+bytes (META's zstd bytes excepted, which may differ between zstd versions: then the stored file
+stays). `tests/bitstream/test_vectors.py` reads them.
 """
 
 import io
@@ -33,7 +35,9 @@ def lcg(seed: int) -> Iterator[int]:
 
 
 def noise(seed: int, frames: int, dims: int, spread: int) -> Symbols:
-    """Roughly bell-shaped integers [frames, dims]: the sum of four uniform ones, smaller in later dims."""
+    """Roughly bell-shaped integers [frames, dims]: the sum of four uniform ones, smaller in later
+    dims.
+    """
     source = lcg(seed)
     values = [
         (sum(next(source) for _ in range(4)) - 2 * 65535) * spread // (65536 * (1 + dim))
@@ -45,15 +49,26 @@ def noise(seed: int, frames: int, dims: int, spread: int) -> Symbols:
 
 def info(dims: int, **fields: Any) -> StreamInfo:
     """A stereo stream of 44.1 kHz audio through a 48 kHz model with 2048 samples a frame."""
-    return StreamInfo(MODEL_ID, **{"sample_rate": 44_100, "channels": 2, "hop": 2048, "dims": dims} | fields)
+    return StreamInfo(
+        MODEL_ID, **{"sample_rate": 44_100, "channels": 2, "hop": 2048, "dims": dims} | fields
+    )
 
 
 def model(
-    shapes: list[int], scales: list[int], weights: list[list[int]] | None = None, residual: list[int] | None = None
+    shapes: list[int],
+    scales: list[int],
+    weights: list[list[int]] | None = None,
+    residual: list[int] | None = None,
 ) -> StaticModel:
-    """The tables from lists; with weights and the residual's scales, a predictor of the same shapes."""
+    """The tables from lists; with weights and the residual's scales, a predictor of the same
+    shapes.
+    """
     rows = np.array(shapes, dtype=np.uint8)
-    predictor = Predictor(np.array(weights, np.int16), rows, np.array(residual, np.int16)) if weights else None
+    predictor = (
+        Predictor(np.array(weights, np.int16), rows, np.array(residual, np.int16))
+        if weights
+        else None
+    )
     return StaticModel(rows, np.array(scales, dtype=np.int16), predictor)
 
 
@@ -68,7 +83,9 @@ def one_chunk() -> dict[str, Any]:
 
 
 def three_chunks() -> dict[str, Any]:
-    """Three chunks, of which the second has its own step and fewer dims; every optional header field present."""
+    """Three chunks, of which the second has its own step and fewer dims; every optional header
+    field present.
+    """
     return {
         "info": info(5, step_index=-3, seed=7, model_rate=44_100, noise_fill=True),
         "static": model([4, 3, 2, 1, 0], [59, 51, 47, 43, 41]),
@@ -84,19 +101,33 @@ def zero_frames() -> dict[str, Any]:
 
 def with_meta() -> dict[str, Any]:
     """META before the audio, with text beyond ASCII."""
-    return one_chunk() | {"meta": {"tags": {"title": "Ré ♯", "track": 3}, "encoder": "golden vector"}}
+    return one_chunk() | {
+        "meta": {"tags": {"title": "Ré ♯", "track": 3}, "encoder": "golden vector"}
+    }
 
 
 def raw() -> dict[str, Any]:
     """No static model: the raw profile, in chunks of width 0, 1, 5 and 16."""
     chunks = [np.zeros((3, 2)), -np.ones((3, 2)), noise(5, 7, 2, 15), np.array([[32767, -32767]])]
-    return {"info": info(2), "static": None, "chunks": [(c.astype(np.int32), 0) for c in chunks], "total_samples": 14}
+    return {
+        "info": info(2),
+        "static": None,
+        "chunks": [(c.astype(np.int32), 0) for c in chunks],
+        "total_samples": 14,
+    }
 
 
 def escapes() -> dict[str, Any]:
-    """Symbols beyond the reach of their rows, up to the largest, and rows clamped at both ends of the family."""
+    """Symbols beyond the reach of their rows, up to the largest, and rows clamped at both ends of
+    the family.
+    """
     symbols = noise(6, 40, 4, 3)
-    symbols[::7, 0], symbols[3, :], symbols[5, 1], symbols[6, 2] = 5, [32767, -32767, 40, -5], -6, 33
+    symbols[::7, 0], symbols[3, :], symbols[5, 1], symbols[6, 2] = (
+        5,
+        [32767, -32767, 40, -5],
+        -6,
+        33,
+    )
     static = model([0, 2, 4, 1], [20, -30, 47, 300])
     return {"info": info(4), "static": static, "chunks": [(symbols, 0)], "total_samples": 40 * 1881}
 
@@ -105,17 +136,29 @@ def indexed() -> dict[str, Any]:
     """Nine chunks, the fewest that get INDEX and trailer."""
     chunks = [(noise(10 + i, 3 + i % 3, 2, 6), 0) for i in range(9)]
     static = model([0, 0], [52, 44])
-    return {"info": info(2, sample_rate=48_000), "static": static, "chunks": chunks, "total_samples": 36 * 2048 - 1}
+    return {
+        "info": info(2, sample_rate=48_000),
+        "static": static,
+        "chunks": chunks,
+        "total_samples": 36 * 2048 - 1,
+    }
 
 
 def no_dims() -> dict[str, Any]:
     """Nothing is coded: every dim is filled by the decoder."""
     static, chunks = model([], []), [(np.zeros((4, 0), dtype=np.int32), 0)]
-    return {"info": info(0, noise_fill=True), "static": static, "chunks": chunks, "total_samples": 1}
+    return {
+        "info": info(0, noise_fill=True),
+        "static": static,
+        "chunks": chunks,
+        "total_samples": 1,
+    }
 
 
 def rising(seed: int, frames: int, dims: int, spread: int) -> Symbols:
-    """Symbols [frames, dims] that follow their past: running sums of `noise` that forget a quarter in every frame."""
+    """Symbols [frames, dims] that follow their past: running sums of `noise` that forget a quarter
+    in every frame.
+    """
     sums, found = np.zeros(dims, dtype=np.int64), []
     for row in noise(seed, frames, dims, spread):
         sums = sums - (sums >> 2) + row
@@ -124,20 +167,31 @@ def rising(seed: int, frames: int, dims: int, spread: int) -> Symbols:
 
 
 def predicted() -> dict[str, Any]:
-    """The predicted profile, at the stream's step and, with fewer dims, at a coarser one; then a frame alone."""
+    """The predicted profile, at the stream's step and, with fewer dims, at a coarser one; then a
+    frame alone.
+    """
     weights = [[2800, 200], [2800, 200], [2600, 0], [3000, -400], [2048, 0], [0, 1500]]
     return {
         "info": info(6, step_index=2, noise_fill=True),
-        "static": model([0, 1, 2, 3, 4, 0], [66, 60, 56, 52, 48, 46], weights, [62, 56, 52, 48, 44, 42]),
+        "static": model(
+            [0, 1, 2, 3, 4, 0], [66, 60, 56, 52, 48, 46], weights, [62, 56, 52, 48, 44, 42]
+        ),
         "chunks": [(rising(7, 24, 6, 14), 2), (rising(8, 16, 4, 8), 8), (noise(9, 1, 6, 12), 2)],
         "total_samples": 41 * 1881,
     }
 
 
 def predicted_escapes() -> dict[str, Any]:
-    """Residuals beyond the reach of their rows in both directions, rows clamped at both ends, weights of both signs."""
+    """Residuals beyond the reach of their rows in both directions, rows clamped at both ends,
+    weights of both signs.
+    """
     symbols = rising(11, 30, 4, 5)
-    symbols[4, 0], symbols[5, 1], symbols[9, 2], symbols[20, :] = 700, -90, 41, [-9, 12, -300, 32000]
+    symbols[4, 0], symbols[5, 1], symbols[9, 2], symbols[20, :] = (
+        700,
+        -90,
+        41,
+        [-9, 12, -300, 32000],
+    )
     weights = [[4096, -2048], [-4096, 0], [9, 0], [-1, 16384]]
     static = model([0, 2, 4, 1], [0, 0, 0, 0], weights, [20, -30, 47, 300])
     return {"info": info(4), "static": static, "chunks": [(symbols, 0)], "total_samples": 30 * 1881}
@@ -170,7 +224,9 @@ def _listed(static: StaticModel) -> dict[str, Any]:
 
 
 def describe(content: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """What NAME.json says: everything a reader must get out of NAME.rvc, and the static tables it needs."""
+    """What NAME.json says: everything a reader must get out of NAME.rvc, and the static tables it
+    needs.
+    """
     fields, static = StreamReader(io.BytesIO(data)).info, content["static"]
     return {
         "about": content["about"],
@@ -179,8 +235,15 @@ def describe(content: dict[str, Any], data: bytes) -> dict[str, Any]:
         "static": static and _listed(static),
         "meta": content.get("meta", {}),
         "chunks": [
-            {"profile": c.profile.name, "step_index": c.step_index, "offset": c.offset, "symbols": s.tolist()}
-            for c, (s, _) in zip(StreamReader(io.BytesIO(data)).chunks(), content["chunks"], strict=True)
+            {
+                "profile": c.profile.name,
+                "step_index": c.step_index,
+                "offset": c.offset,
+                "symbols": s.tolist(),
+            }
+            for c, (s, _) in zip(
+                StreamReader(io.BytesIO(data)).chunks(), content["chunks"], strict=True
+            )
         ],
         "total_samples": content["total_samples"],
     }
@@ -189,7 +252,9 @@ def describe(content: dict[str, Any], data: bytes) -> dict[str, Any]:
 def main() -> int:
     """Write what is missing; 1 if a stored vector differs."""
     changed = 0
-    for version, make in ((version, make) for version, makers in VECTORS.items() for make in makers):
+    for version, make in (
+        (version, make) for version, makers in VECTORS.items() for make in makers
+    ):
         (FOLDER / version).mkdir(exist_ok=True)
         content = make() | {"about": make.__doc__}
         data, path = encode(content), FOLDER / version / f"{make.__name__}.rvc"
