@@ -1,11 +1,9 @@
-"""ravecodec: a neural audio codec built on RAVE (Caillon & Esling 2021), with a command line and
-its own file format.
+"""ravecodec: a neural audio codec built on RAVE (Caillon & Esling 2021).
 
     encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
     data = encode(audio, 44100)         audio, rate = decode(data)
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
-    audio, rate, known = transfer(audio, 44100, model)          transfer_file("x.flac", "y.wav",
-    model=...)
+    audio, rate, known = transfer(audio, 44100, model)
 
 Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
 and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
@@ -13,6 +11,7 @@ it, never here.
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,6 +49,11 @@ _HOMES = {
     "transfer_file": "ravecodec.timbre",
     "transfer_folder": "ravecodec.timbre",
 }
+
+# In a checkout, bitstream/ and models/ lie beside this folder: Python finds them there as well.
+_CHECKOUT = Path(__file__).resolve().parent.parent
+if not (Path(__file__).parent / "bitstream").exists() and (_CHECKOUT / "bitstream").is_dir():
+    __path__.append(str(_CHECKOUT))
 
 
 def __getattr__(name: str) -> Any:

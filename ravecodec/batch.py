@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ravecodec import __version__
-from ravecodec.audio_in import HEADERS
+from ravecodec.audio import HEADERS
 from ravecodec.bitstream import StreamReader
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.errors import (

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.audio import MAX_CHANNELS, open_input, resampled_length
-from ravecodec.audio_in import MAX_RATE, MIN_RATE
+from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, open_input, resampled_length
 from ravecodec.bitstream import StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ravecodec.audio import Resampler
 from ravecodec.errors import UsageError
-from ravecodec.resample import Resampler
 
 Audio = NDArray[np.float32]  # [channels, samples]
 Spectrum = NDArray[np.complex128]  # [channels, bins]

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio import open_input
-from ravecodec.audio_in import AudioInput
+from ravecodec.audio import AudioInput, open_input
 from ravecodec.effort import Analysis, effort_of
 from ravecodec.errors import InputError
 from ravecodec.files import AtomicFile, check_output

@@ -260,12 +260,8 @@ def _alike(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key, value in metas[0].items()
         if all(key in m and m[key] == value for m in metas)
     }
-    tags = [meta.get("tags") for meta in metas]
-    if (
-        "tags" not in alike
-        and all(isinstance(each, dict) for each in tags)
-        and (common := _alike(tags))
-    ):  # type: ignore[arg-type]
+    tags = [each for meta in metas if isinstance(each := meta.get("tags"), dict)]
+    if "tags" not in alike and len(tags) == len(metas) and (common := _alike(tags)):
         alike["tags"] = common
     return alike
 

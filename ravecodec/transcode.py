@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.audio import MAX_CHANNELS, open_input, open_output, resampled_length
-from ravecodec.audio_in import (
+from ravecodec.audio import (
     MAX_AMPLITUDE,
+    MAX_CHANNELS,
     MAX_RATE,
     MIN_RATE,
     check_full_scale,
     expected_amplitude,
+    open_input,
+    open_output,
+    resampled_length,
 )
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader, find_index
 from ravecodec.bitstream.limits import MAX_SEED

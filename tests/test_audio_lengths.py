@@ -133,7 +133,7 @@ def test_more_than_2_gib_from_sox_on_a_pipe(tmp_path: Path) -> None:
 
 def test_more_than_sox_announces_on_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with a small number in the place of 2 GiB."""
-    monkeypatch.setattr("ravecodec.wav._UNKNOWN_SIZES", ((1000, 1000),))
+    monkeypatch.setattr("ravecodec.audio.wav._UNKNOWN_SIZES", ((1000, 1000),))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=(wav(1000, PCM),))
@@ -178,7 +178,7 @@ def test_other_containers_that_lie(form: str, tmp_path: Path) -> None:
     soundfile.write(good, np.frombuffer(PCM, "<i2"), RATE, format=form, subtype="PCM_16")
     data = bytearray(good.read_bytes())
     with good.open("rb") as file:
-        from ravecodec.iff import find_sound
+        from ravecodec.audio.iff import find_sound
 
         sound = find_sound(Bytes(file))
     assert sound is not None
@@ -281,7 +281,7 @@ def test_a_page_of_ogg_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_what_needs_the_extra_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ravecodec.audio_in.has_av", lambda: False)
+    monkeypatch.setattr("ravecodec.audio.input.has_av", lambda: False)
     for start, what in (
         (b"\0\0\0\x20ftypM4A ", "MPEG-4"),
         (b"\x1aE\xdf\xa3", "Matroska"),

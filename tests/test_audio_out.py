@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ravecodec.audio import open_input, open_output
-from ravecodec.audio_out import SOFT_KNEE, empty_flac, soft_clip, to_integers
+from ravecodec.audio.output import SOFT_KNEE, empty_flac, soft_clip, to_integers
 from ravecodec.errors import OutputError, UsageError
 
 LINEAR = ["wav", "aiff", "aif", "caf", "w64", "rf64"]

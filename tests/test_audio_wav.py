@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ravecodec.audio import open_input
+from ravecodec.audio.wav import HeaderReader, PcmLayout, WavWriter, read_exactly
 from ravecodec.errors import InputError, OutputError
-from ravecodec.wav import HeaderReader, PcmLayout, WavWriter, read_exactly
 
 UNKNOWN = 0xFFFFFFFF
 

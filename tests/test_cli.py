@@ -19,8 +19,7 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from ravecodec import console
-from ravecodec.cli import main
+from ravecodec.cli import console, main
 from ravecodec.models.package import Model
 from ravecodec.transcode import encode
 

@@ -24,7 +24,8 @@ import soundfile
 import torch
 from click.testing import CliRunner, Result
 
-from ravecodec import audio_in, transcode, zoo
+from ravecodec import transcode, zoo
+from ravecodec.audio import input as audio_in
 from ravecodec.cli import main
 from ravecodec.errors import InputError, OutputError
 from ravecodec.evaluate import evaluation, folder, runner

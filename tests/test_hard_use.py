@@ -20,9 +20,8 @@ import soundfile
 from click.testing import CliRunner, Result
 
 import ravecodec
-from ravecodec import console
 from ravecodec.bitstream.meta import MAX_DEPTH, encode_meta
-from ravecodec.cli import main
+from ravecodec.cli import console, main
 from ravecodec.errors import InputError, OutputError, UsageError
 from ravecodec.files import AtomicFile, check_output
 from ravecodec.models.package import Model

@@ -21,10 +21,10 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from ravecodec import batch, console
+from ravecodec import batch
 from ravecodec.batch import Item
 from ravecodec.bitstream.container import MAGIC
-from ravecodec.cli import main
+from ravecodec.cli import console, main
 from ravecodec.errors import CorruptError
 
 pytestmark = pytest.mark.usefixtures("installed")

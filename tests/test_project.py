@@ -4,6 +4,9 @@ its page says.
 Only a checkout has all of it; against an installed wheel the tests of missing files are skipped.
 """
 
+import subprocess
+import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -92,3 +95,22 @@ def test_example_is_what_its_page_says() -> None:
         assert (source.sample_rate, source.channels, source.frames) == (44100, 2, 555_660)
         assert max(abs(block).max() for block in source.blocks(65536)) < 0.9
     assert existing("examples/feelings.flac").stat().st_size < 2_000_000
+
+
+def test_python_works_in_a_checkout_that_was_installed_elsewhere() -> None:
+    """`pip install .` leaves this folder without bitstream and models below ravecodec/."""
+    existing("bitstream")
+    code = """
+        import sys
+        sys.meta_path[:] = [finder for finder in sys.meta_path if "ditable" not in repr(finder)]
+        import ravecodec.bitstream, ravecodec.models
+        print(ravecodec.bitstream.__file__)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()) == ROOT / "bitstream" / "__init__.py"

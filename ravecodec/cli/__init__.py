@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from ravecodec import __version__, console
-from ravecodec.audio import READABLE, WRITABLE_SUBTYPES
+from ravecodec import __version__
+from ravecodec.audio import READABLE, WRITABLE_SUBTYPES, has_av
 from ravecodec.bitstream import MAJOR, MINOR
+from ravecodec.cli import console
 from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.evaluating import evaluate
 from ravecodec.cli.examining import info, verify
@@ -22,7 +23,6 @@ from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.training import train
 from ravecodec.cli.transfer import transfer
-from ravecodec.decoders import has_av
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 

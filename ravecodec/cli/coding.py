@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from ravecodec import console
 from ravecodec.batch import (
     DecodeWork,
     EncodeWork,
@@ -18,6 +17,7 @@ from ravecodec.batch import (
     remove_source,
 )
 from ravecodec.bitstream.limits import MAX_SEED
+from ravecodec.cli import console
 from ravecodec.cli.many import (
     Choices,
     Kind,

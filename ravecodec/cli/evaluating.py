@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ravecodec import console, zoo
+from ravecodec import zoo
+from ravecodec.cli import console
 from ravecodec.cli.options import json_option, quiet_option, verbose_option
 from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ravecodec import console
 from ravecodec.batch import InspectWork, VerifyWork
+from ravecodec.cli import console
 from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
 from ravecodec.cli.options import examine_options
 from ravecodec.examine import inspect_file, verify_file

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from ravecodec import console
 from ravecodec.audio import open_output
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.bitstream.limits import MAX_SEED
+from ravecodec.cli import console
 from ravecodec.cli.coding import AUDIO
 from ravecodec.cli.options import transcode_options
 from ravecodec.edits import (

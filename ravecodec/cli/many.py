@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import click
 
-from ravecodec import batch, console
+from ravecodec import batch
 from ravecodec.batch import (
     DONE,
     FAILED,
@@ -28,6 +28,7 @@ from ravecodec.batch import (
     Totals,
     Wish,
 )
+from ravecodec.cli import console
 from ravecodec.cli.options import options
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import STDIO, check_source, is_stdio

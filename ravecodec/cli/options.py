@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ravecodec import console
+from ravecodec.cli import console
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ravecodec import console
+from ravecodec.cli import console
 from ravecodec.cli.options import (
     force_option,
     json_option,

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ravecodec import console, zoo
+from ravecodec import zoo
+from ravecodec.cli import console
 from ravecodec.cli.options import (
     device_option,
     ignore_length_option,

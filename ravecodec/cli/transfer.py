@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ravecodec import console
 from ravecodec.bitstream.limits import MAX_SEED
+from ravecodec.cli import console
 from ravecodec.cli.coding import SUBTYPES
 from ravecodec.cli.options import transcode_options
 from ravecodec.errors import UsageError

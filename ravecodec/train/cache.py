@@ -19,8 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ravecodec.audio import AUDIO_SUFFIXES, Resampler, match_channels, open_input
-from ravecodec.audio_in import AudioInput
+from ravecodec.audio import AUDIO_SUFFIXES, AudioInput, Resampler, match_channels, open_input
 from ravecodec.errors import InputError, OutputError
 from ravecodec.files import AtomicFile
 

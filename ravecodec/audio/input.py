@@ -24,8 +24,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ravecodec import iff, mpeg, ogg, tags
-from ravecodec.decoders import (
+from ravecodec.audio import iff, mpeg, ogg, tags
+from ravecodec.audio.decoders import (
     EXTRA,
     READABLE,
     AvReader,
@@ -36,10 +36,10 @@ from ravecodec.decoders import (
     has_av,
     reason,
 )
+from ravecodec.audio.wav import HeaderReader, PcmLayout, raw_16_bit, read_exactly
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio, temporary_file
 from ravecodec.views import Bytes, View
-from ravecodec.wav import HeaderReader, PcmLayout, raw_16_bit, read_exactly
 
 Block = NDArray[np.float32]
 
@@ -525,10 +525,9 @@ class _Opening:
             return Part(view)
         form = int.from_bytes(head[18:26], "big")
         total = form & (1 << 36) - 1
-        return Part(
-            View(view, [(0, len(view))], patches={18: (form - total).to_bytes(8, "big")}),
-            announced=total,
-        )  # type: ignore[arg-type]
+        unknown = {18: (form - total).to_bytes(8, "big")}
+        whole = View(view, [(0, len(view))], patches=unknown)  # type: ignore[arg-type]
+        return Part(whole, announced=total)
 
     def _chunks(self, data: Bytes) -> Reader:
         """RIFF, AIFF, W64, CAF, AU: every chunk is where it should be, or it is said."""

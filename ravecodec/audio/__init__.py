@@ -5,26 +5,46 @@
         source.channels):
             ...                                             # float32 [channels, n]
 
-The work is done in `audio_in.py`, `resample.py`, `audio_out.py` and `wav.py`. None of them knows a
-model, a bitstream or torch.
+The work is done in `input.py`, `resample.py`, `output.py` and `wav.py`. None of them knows a model,
+a bitstream or torch.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio_in import AUDIO_SUFFIXES, MAX_CHANNELS, READABLE, AudioInput, open_input
-from ravecodec.audio_out import WRITABLE, WRITABLE_SUBTYPES, AudioOutput, open_output
-from ravecodec.resample import Resampler, resample_blocks, resampled_length
+from ravecodec.audio.decoders import has_av
+from ravecodec.audio.input import (
+    AUDIO_SUFFIXES,
+    HEADERS,
+    MAX_AMPLITUDE,
+    MAX_CHANNELS,
+    MAX_RATE,
+    MIN_RATE,
+    READABLE,
+    AudioInput,
+    check_full_scale,
+    expected_amplitude,
+    open_input,
+)
+from ravecodec.audio.output import WRITABLE, WRITABLE_SUBTYPES, AudioOutput, open_output
+from ravecodec.audio.resample import Resampler, resample_blocks, resampled_length
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "HEADERS",
+    "MAX_AMPLITUDE",
     "MAX_CHANNELS",
+    "MAX_RATE",
+    "MIN_RATE",
     "READABLE",
     "WRITABLE",
     "WRITABLE_SUBTYPES",
     "AudioInput",
     "AudioOutput",
     "Resampler",
+    "check_full_scale",
+    "expected_amplitude",
+    "has_av",
     "match_channels",
     "open_input",
     "open_output",

@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec.audio.wav import WavWriter
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import STDOUT_NAME, check_output, is_stdio, open_binary_output
-from ravecodec.wav import WavWriter
 
 Block = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ravecodec.tags import starts_tag
+from ravecodec.audio.tags import starts_tag
 from ravecodec.views import Bytes
 
 MOST_PADDING = 1 << 16  # zeros behind the last chunk that are no sound

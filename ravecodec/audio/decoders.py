@@ -1,4 +1,4 @@
-"""Readers behind `audio_in.AudioInput`: PCM, libsndfile on views of a file, and PyAV for what
+"""Readers behind `input.AudioInput`: PCM, libsndfile on views of a file, and PyAV for what
 libsndfile cannot read.
 
 Each has `read(n)`: float32 [m, channels] with m <= n, and m < n only at the end.
@@ -17,9 +17,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec.audio.wav import PcmLayout, read_exactly
 from ravecodec.errors import InputError
 from ravecodec.views import View
-from ravecodec.wav import PcmLayout, read_exactly
 
 Block = NDArray[np.float32]
 READABLE = "WAV, FLAC, Ogg (Vorbis, Opus, FLAC), MP3, AIFF, CAF, W64, RF64 and AU"

@@ -2,7 +2,7 @@
 
 libsndfile wants to seek and gives up on the lengths that pipes carry, so WAV, the one format that
 everything pipes, is read and written here, from files too, so that the same bytes always give the
-same samples. Everything else goes through libsndfile (`audio_in.py`, `audio_out.py`). Layout: RIFF
+same samples. Everything else goes through libsndfile (`input.py`, `output.py`). Layout: RIFF
 as in Microsoft's Multimedia Programming Interface, RF64 as in EBU Tech 3306, BW64 as in ITU-R
 BS.2088.
 """

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ravecodec.tags import tag_length
+from ravecodec.audio.tags import tag_length
 from ravecodec.views import Bytes
 
 SEARCH = 1 << 16  # bytes looked through for the first frame behind junk
