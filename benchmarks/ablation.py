@@ -2,7 +2,7 @@
 """Paired short trainings: the same data, seed and minutes, one change each; a table of what it did.
 
     python benchmarks/ablation.py benchmarks/ablations/scratch.toml --data CORPUS/train --cache
-    CACHE --out OUT --jobs 2
+        CACHE --out OUT --jobs 2
 
 The file says what is compared: `recipe` and what `changes` in it for all variants, `minutes` of
 processor time for each, `stage` ("1" or "2"), and `variants`, each a name and its own changes. With

@@ -3,7 +3,7 @@
 little sound.
 
     python benchmarks/one_shots.py --samples FOLDER --music FOLDER [--model default] [--page
-    docs/evaluation.md]
+        docs/evaluation.md]
 
 --samples: one-shots as they are, by length, 20 ms to 3 s. --music: files that clips of 20 ms to 3 s
 are cut out of, at two fifths of their length, so that they begin and end within sound. At most

@@ -2,9 +2,9 @@
 """Whole-process speed and memory of `ravecodec encode` and `ravecodec decode`.
 
     python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE]
-    [--work DIR] [--precision float32]
+        [--work DIR] [--precision float32]
     python benchmarks/speed.py --page README.md        # the table of README.md: default, and
-    paper's network
+        paper's network
 
 Every figure is one process from start to exit: interpreter, torch import, model load, audio
 decoding, resampling, network, range coder, files. Real-time factor = seconds of audio / wall

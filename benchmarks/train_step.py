@@ -2,7 +2,7 @@
 """Time of a training step, split into data, network, losses and optimiser.
 
     python benchmarks/train_step.py [--recipe paper default] [--steps 5] [--batch N] [--crop-frames
-    N] [--capacity N]
+        N] [--capacity N]
 
 Steps like those of `ravecodec train`, with the same network, losses and optimisers, but written
 again here, so that their parts can be timed, and without the random grid of the spectra, the

@@ -1,7 +1,7 @@
 """Rave: the whole autoencoder, one interface for every preset.
 
-    encode(audio) -> mean, spread          decode(z, clock) -> audio, by way of 16 PQMF bands per
-    channel
+    encode(audio) -> mean, spread
+    decode(z, clock) -> audio, by way of 16 PQMF bands per channel
     refine(audio, mean, spread, clock) -> mean, corrected by what the generator makes of it
 
 All shapes are [batch, channels or latent, time]; audio is float32 in [-1, 1] at

@@ -1,7 +1,7 @@
 """Timbre transfer (RAVE, section 5.4): any audio through a model of another sound.
 
-    done = transfer(audio, 44100, "strings")          transfer_file("song.flac", "song.wav",
-    model="strings")
+    done = transfer(audio, 44100, "strings")
+    transfer_file("song.flac", "song.wav", model="strings")
 
 Audio is analysed, its latents are not quantised but decoded as they are, and the result follows the
 loudness of the input. These are the classes behind `encode` and `decode`; what is of the model's

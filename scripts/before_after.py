@@ -3,7 +3,7 @@
 kHz.
 
     python scripts/before_after.py AUDIO OUT.png --start 20 --seconds 8 --model old=old.safetensors
-    --model now=default
+        --model now=default
 
 A maintainer's tool; needs matplotlib. Every model codes the excerpt by itself, bitstream and all;
 the row says at which rate.

@@ -3,7 +3,7 @@
 evaluation.
 
     python scripts/report_tables.py --results REPORT/results.json     # take over a new evaluation,
-    then as below python scripts/report_tables.py              # tables and figures from
+        then as below python scripts/report_tables.py              # tables and figures from
     docs/evaluation/results.json
     python scripts/report_tables.py --check      # exit 1 if a page says something else
 

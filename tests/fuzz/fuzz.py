@@ -1,12 +1,9 @@
 """Fuzzing: bytes from anyone must end in an error of ravecodec or in correct data, in bounded time
 and memory.
 
-    python tests/fuzz/fuzz.py TARGET --cases 100000 --seed 1        plain random mutation, needs
-    nothing
-    python tests/fuzz/guided.py TARGET CORPUS -runs=100000          guided by coverage, needs
-    `ravecodec[fuzz]`
-    python tests/fuzz/long.py                                       the long run: both, one after
-    the other
+    python tests/fuzz/fuzz.py TARGET --cases 100000 --seed 1    plain random mutation
+    python tests/fuzz/guided.py TARGET CORPUS -runs=100000      by coverage: `ravecodec[fuzz]`
+    python tests/fuzz/long.py                                   the long run: one after the other
 
 TARGET is container, meta, model or decode. Seeds are the golden vectors, a tiny model, and what
 lies in `tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated and
