@@ -2,15 +2,13 @@
 """The numbers of README.md, docs/evaluation.md and the model's card, made from the results of one
 evaluation.
 
-    python scripts/report_tables.py --results REPORT/results.json     # take over a new evaluation,
-        then as below python scripts/report_tables.py              # tables and figures from
-    docs/evaluation/results.json
+    python scripts/report_tables.py              # from docs/evaluation/results.json
+    python scripts/report_tables.py --results REPORT/results.json    # take over a new one before
     python scripts/report_tables.py --check      # exit 1 if a page says something else
 
 Blocks between `<!-- table: NAME -->` and `<!-- end -->` are replaced, and so are, within a line,
 `<!-- number: NAME -->` and `<!-- mean: CONDITION METRIC -->`: NAME is of NUMBERS, CONDITION an id
-of the
-results or own, unquantised, cropped.
+of the results or own, unquantised, cropped.
 docs/evaluation/results.json keeps the headline metrics and a few more; REPORT has all. Needs
 `ravecodec[eval]` for the figures, numpy and soundfile for the rest.
 """

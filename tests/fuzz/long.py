@@ -4,7 +4,8 @@ after the other.
     nice python tests/fuzz/long.py                              the long run
     nice python tests/fuzz/long.py --share 0.01 --guided 36     a hundredth of it
 
-The long run tries 10^6 containers and METAs, 10^4 models and decodes, then an hour by coverage. Each run is a process of its own under the limits of fuzz.py. The rows of the table in
+The long run tries 10^6 containers and METAs, 10^4 models and decodes, then an hour by coverage.
+Each run is a process of its own under the limits of fuzz.py. The rows of the table in
 docs/reliability.md are printed as they come: target, cases, seconds, memory, how cases ended,
 findings, date, commit and machine. The exit code is 1 if there were findings; they are left in the
 folder that --out names, with the logs of the runs and the corpus that coverage has grown.
