@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""The numbers of README.md, docs/evaluation.md and the model's card, made from the results of one
-evaluation.
+"""The numbers of README.md, docs/evaluation.md and the models' cards, made from the results of an
+evaluation for each model.
 
-    python scripts/report_tables.py              # from docs/evaluation/results.json
+    python scripts/report_tables.py              # from docs/evaluation/*.json
     python scripts/report_tables.py --results REPORT/results.json    # take over a new one before
+    python scripts/report_tables.py --results REPORT/results.json --model strings
     python scripts/report_tables.py --check      # exit 1 if a page says something else
 
 Blocks between `<!-- table: NAME -->` and `<!-- end -->` are replaced, and so are, within a line,
 `<!-- number: NAME -->` and `<!-- mean: CONDITION METRIC -->`: NAME is of NUMBERS, CONDITION an id
 of the results or own, unquantised, cropped.
-docs/evaluation/results.json keeps the headline metrics and a few more; REPORT has all. Needs
+The files in docs/evaluation keep the headline metrics and a few more; REPORT has all. Needs
 `ravecodec[eval]` for the figures, numpy and soundfile for the rest.
 """
 
@@ -20,7 +21,7 @@ import dataclasses
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ravecodec.evaluate.evaluation import folder_above, without_folders
@@ -31,8 +32,13 @@ from ravecodec.evaluate.results import Condition, Metric, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "docs" / "evaluation"
-CARD = ROOT / "models" / "pretrained" / "default.md"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "evaluation.md", CARD)
+CARDS = ROOT / "models" / "pretrained"
+# Model -> its results, and the pages that are made of them.
+RESULTS = {"default": HOME / "results.json", "strings": HOME / "strings.json"}
+PAGES = {
+    "default": (ROOT / "README.md", ROOT / "docs" / "evaluation.md", CARDS / "default.md"),
+    "strings": (CARDS / "strings.md",),
+}
 KEPT = (
     "loudness_error",
     "spectral_floored",
@@ -174,14 +180,20 @@ def renewed(text: str, results: Results) -> str:
     def block(found: re.Match[str]) -> str:
         if found[1] not in TABLES:
             sys.exit(f"no table is called {found[1]!r}; expected {', '.join(TABLES)}")
-        return (
-            f"<!-- table: {found[1]} -->\n{tables.markdown(TABLES[found[1]](results))}\n<!-- end "
-            "-->"
-        )
+        table = tables.markdown(TABLES[found[1]](results))
+        return f"<!-- table: {found[1]} -->\n{table}\n<!-- end -->"
 
     text = re.sub(r"<!-- number: (\S+) -->.*?<!-- end -->", number, text)
     text = re.sub(r"<!-- mean: (\S+) (\S+) -->.*?<!-- end -->", average, text)
     return re.sub(r"<!-- table: (\S+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
+
+
+def pages() -> Iterator[tuple[Path, Results]]:
+    """Every page with numbers, and the results that they are of."""
+    for model, path in RESULTS.items():
+        if path.exists():
+            results = Results.load(path)
+            yield from ((page, results) for page in PAGES[model])
 
 
 def write_figures(results: Results) -> None:
@@ -198,18 +210,19 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, help="results.json of the evaluation to take over")
+    parser.add_argument("--model", choices=RESULTS, default="default", help="whose they are")
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()
     if args.results:
         HOME.mkdir(exist_ok=True)
-        compacted(Results.load(args.results)).save(HOME / "results.json")
-    results = Results.load(HOME / "results.json")
-    stale = [page for page in PAGES if renewed(page.read_text(), results) != page.read_text()]
+        compacted(Results.load(args.results)).save(RESULTS[args.model])
+    fresh = {page: renewed(page.read_text(), results) for page, results in pages()}
+    stale = [page for page, text in fresh.items() if page.read_text() != text]
     if args.check:
         return int(bool(stale))
     for page in stale:
-        page.write_text(renewed(page.read_text(), results))
-    write_figures(results)
+        page.write_text(fresh[page])
+    write_figures(Results.load(RESULTS["default"]))
     return 0
 
 

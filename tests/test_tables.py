@@ -37,8 +37,7 @@ def loaded(script: Path) -> ModuleType:
 
 
 def test_pages_say_what_was_measured(tables: ModuleType) -> None:
-    results = Results.load(SAVED)
-    for page in tables.PAGES:
+    for page, results in tables.pages():
         text = page.read_text()
         assert "<!-- table: " in text
         assert tables.renewed(text, results) == text, f"{page.name}: run scripts/report_tables.py"
@@ -46,8 +45,8 @@ def test_pages_say_what_was_measured(tables: ModuleType) -> None:
 
 def test_a_wrong_number_is_noticed(tables: ModuleType) -> None:
     """In every table, and in every sentence that cites one, of every page."""
-    results, seen = Results.load(SAVED), 0
-    for page in tables.PAGES:
+    seen = 0
+    for page, results in tables.pages():
         right = page.read_text()
         for place in re.finditer(r"<!-- (?:table|number|mean): .*?<!-- end -->", right, re.DOTALL):
             digit = max(m.start() for m in re.finditer(r"\d", place[0]))
