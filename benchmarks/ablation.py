@@ -83,9 +83,8 @@ def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def step_seconds(job: Job) -> float:
     """Processor time of a step of the stage, on a trainer that is thrown away."""
-    recipe = job.recipe.replace(
-        warmup=0
-    )  # stage 2 with all its losses, even of a variant that never uses them
+    # Stage 2 with all its losses, even of a variant that never uses them.
+    recipe = job.recipe.replace(warmup=0)
     trainer = Trainer(recipe, World(torch.device("cpu")))
     training, _ = split(
         build_cache(job.data, job.cache, recipe.model.sample_rate, recipe.model.channels).tracks

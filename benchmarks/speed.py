@@ -85,9 +85,8 @@ def random_model(preset: str, target: Path) -> None:
     with torch.inference_mode():
         mean, spread = (x[0].T.numpy() for x in network.encode(audio))
     latent = analyse(mean, spread)
-    base = (
-        base_steps(latent) * latent.deviation[0] / latent.spread[0]
-    )  # a step that leaves some symbols non-zero
+    # a step that leaves some symbols non-zero.
+    base = base_steps(latent) * latent.deviation[0] / latent.spread[0]
     static = fit_static(np.rint(latent.project(mean) / base).astype(np.int32))
     dims = min(DIMS, config.latent)
     save_package(

@@ -31,9 +31,8 @@ def model(row: int) -> Any:
     return constriction.stream.model.Categorical(weights, perfect=False)
 
 
-EACH: Any = constriction.stream.model.Categorical(
-    perfect=False
-)  # of rows that are given with each call
+# Of rows that are given with each call.
+EACH: Any = constriction.stream.model.Categorical(perfect=False)
 
 
 @cache

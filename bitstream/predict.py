@@ -163,9 +163,8 @@ def decode_predicted(
     reach = _reach(rows)
     decoder = (coder or best_coder()).decoder(data)
     indices = np.empty(dims, dtype=np.int64)
-    symbols = np.zeros(
-        (frames + 2, dims), dtype=np.int64
-    )  # dims in order of reach; two frames of zeros come first
+    # Dims in order of reach; two frames of zeros come first.
+    symbols = np.zeros((frames + 2, dims), dtype=np.int64)
     for frame in range(2, frames + 2):
         whole, offset = split(_foreseen(weights, symbols[frame - 1], symbols[frame - 2]))
         its_rows = rows + np.abs(offset)

@@ -57,9 +57,8 @@ from ravecodec.errors import (
     UsageError,
 )
 
-SEARCH_FREE = (
-    2**24
-)  # bytes that false chunk headers may make the search for the next chunk check ...
+# Bytes that false chunk headers may make the search for the next chunk check ...
+SEARCH_FREE = 2**24
 SEARCH_FACTOR = (
     64  # ... plus this many per byte of the stream: hostile headers cannot make it quadratic
 )

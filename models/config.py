@@ -70,12 +70,13 @@ class ModelConfig:
     sinusoids_per_line: int = (
         1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
     )
+    # Spectrogram/istft: how the rows shrink from level to level.
     frequency_ratios: tuple[int, ...] = (
         4,
         2,
         2,
         1,
-    )  # spectrogram/istft: how the rows shrink from level to level
+    )
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
     faint: bool = (
         False  # spectrogram: more planes of the image, for what lies below the floor of the others

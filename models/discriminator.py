@@ -24,13 +24,14 @@ from ravecodec.models.blocks import LEAK
 from ravecodec.models.losses import spectrum
 
 Features = list[Tensor]
+# HiFi-GAN's: primes, so that no two scales see the same samples side by side.
 PERIODS = (
     2,
     3,
     5,
     7,
     11,
-)  # HiFi-GAN's: primes, so that no two scales see the same samples side by side
+)
 BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # DAC's, as shares of the spectrum
 
 

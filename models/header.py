@@ -42,13 +42,14 @@ LATENT_ARRAYS = ("mean", "analysis", "synthesis", "deviation", "spread")
 MAX_STEP_INDEX = 512  # of a stream (SPEC section 8)
 MAX_NAME = 255  # characters of a model's name
 
+# Safetensors' names and numpy's.
 DTYPES = {
     "F16": "<f2",
     "F32": "<f4",
     "F64": "<f8",
     "U8": "u1",
     "I16": "<i2",
-}  # safetensors' names and numpy's
+}
 ALLOWED = {
     "weights": ("F16", "F32"),
     "latent": ("F32", "F64"),

@@ -42,9 +42,8 @@ from ravecodec.models.pqmf import BANDS, analysis_filters
 from ravecodec.models.reach import Layer, Reach, decoder_reach, same
 from ravecodec.models.spectrogram import TIME_KERNEL, rows, warped_frequencies, widths
 
-PHASE_STEPS = (
-    1 << 20
-)  # a line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time
+# A line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time.
+PHASE_STEPS = 1 << 20
 LINE_COLUMNS, LINE_WINDOW = 4, 64  # amplitudes per step of 2048 samples; window in band samples
 NOISE_COLUMNS, NOISE_WINDOW = 8, 32
 STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
@@ -55,9 +54,8 @@ LN2 = math.log(2)
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     """[..., steps, 2 hop] -> [..., steps * hop]; frame i is centred on the middle of its hop."""
-    whole = F.pad(frames[..., :hop], (0, 0, 0, 1)) + F.pad(
-        frames[..., hop:], (0, 0, 1, 0)
-    )  # [..., steps + 1, hop]
+    # [..., steps + 1, hop].
+    whole = F.pad(frames[..., :hop], (0, 0, 0, 1)) + F.pad(frames[..., hop:], (0, 0, 1, 0))
     return whole.flatten(-2)[..., hop // 2 : -hop // 2]
 
 
@@ -98,9 +96,8 @@ class Lines(nn.Module):
         window = np.hanning(LINE_WINDOW + 1)[:-1]
         for band in range(BANDS):
             heard = np.flatnonzero(np.abs(gains[band]) > self.AUDIBLE * np.abs(gains).max())
-            part = (
-                slice(int(heard[0]), int(heard[-1]) + 1) if heard.size else slice(0, 0)
-            )  # no line above 20 kHz
+            # No line above 20 kHz.
+            part = slice(int(heard[0]), int(heard[-1]) + 1) if heard.size else slice(0, 0)
             sign = (-1.0) ** n if band % 2 else 1.0
             wave = (
                 gains[band, part, None]
@@ -108,9 +105,8 @@ class Lines(nn.Module):
                 * window
                 * sign
             )
-            basis = np.concatenate([wave.real, -wave.imag]).astype(
-                np.float32
-            )  # [2 * heard, window]
+            # [2 * heard, window].
+            basis = np.concatenate([wave.real, -wave.imag]).astype(np.float32)
             self.slices.append(part)
             self.register_buffer(f"basis{band}", torch.from_numpy(basis), persistent=False)
 
@@ -122,9 +118,8 @@ class Lines(nn.Module):
         turns = (self.offset[:, None] + self.advance[:, None] * position[:, None, :]) % PHASE_STEPS
         angle = turns.float() * (2 * torch.pi / PHASE_STEPS)  # [batch, lines, steps]
         bases = [getattr(self, f"basis{band}") for band in range(BANDS)]
-        frames = _Modulated.apply(
-            amplitude, angle, self.slices, bases
-        )  # [batch, channels, steps, bands, window]
+        # [batch, channels, steps, bands, window].
+        frames = _Modulated.apply(amplitude, angle, self.slices, bases)
         batch, channels = frames.shape[:2]
         return _overlap_add(frames.transpose(2, 3), self.hop).reshape(batch, channels * BANDS, -1)
 
@@ -311,9 +306,8 @@ class IstftGenerator(nn.Module):
         if self.config.channels == 1:
             return level
         balance = self.balance * F.interpolate(z[:, :1].float(), level.shape[2:], mode="bilinear")
-        share = (
-            torch.cat([F.softplus(-2 * balance), F.softplus(2 * balance)], 1) - LN2
-        )  # -2 ln of the gain
+        # -2 ln of the gain.
+        share = torch.cat([F.softplus(-2 * balance), F.softplus(2 * balance)], 1) - LN2
         return torch.cat([level[:, :2] - share / 2, level[:, 2:]], 1)
 
     def _unfold(self, x: Tensor, fine_rows: int, columns: int) -> Tensor:

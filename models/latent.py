@@ -17,17 +17,19 @@ import numpy as np
 
 from ravecodec.errors import ModelError
 
+# Share of sum(sigma_i), paper eq. 11; of sum(sigma_i^2), RAVE's released code.
 CONVENTIONS = (
     "singular",
     "variance",
-)  # share of sum(sigma_i), paper eq. 11; of sum(sigma_i^2), RAVE's released code
+)
 # shares closer than this to a fidelity count as equal: 9 of 10 equal axes are a fidelity of 0.9
 TIE = 1e-12
 TAILS = (0.005, 0.995)  # quantiles between which frames are usual
+# Of models that do not say: the default model's, over 15 min of its training data.
 USUAL = (
     0.50,
     2.62,
-)  # of models that do not say: the default model's, over 15 min of its training data
+)
 
 
 @dataclass(frozen=True)

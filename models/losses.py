@@ -22,11 +22,8 @@ MEL_WINDOW, MEL_BANDS, MEL_FLOOR = 2048, 80, 1e-5
 FAINT_RMS = 0.01  # -40 dBFS
 MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not hold
 LOG2E = 1.4426950408889634
-CHUNK = (
-    1 << 15
-    # complex bins that a CPU works on at a time: what is made of them stays in its second-level
-    # cache
-)
+# Complex bins that a CPU works on at a time: what is made of them stays in its second-level cache.
+CHUNK = 1 << 15
 
 
 def _hann(window: int, device: torch.device) -> Tensor:
@@ -46,9 +43,8 @@ def spectrum(audio: Tensor, window: int, shape: Tensor | None = None) -> Tensor:
 def _magnitudes(x: Tensor, sides: bool) -> Tensor:
     """|x| of complex spectra [batch, channels, frames, bins], with a finite gradient at 0
     (silence); `sides` appends mid and side to left and right."""
-    parts = torch.view_as_real(
-        x
-    )  # arithmetic on pairs of floats is several times faster than on complex numbers
+    # Arithmetic on pairs of floats is several times faster than on complex numbers.
+    parts = torch.view_as_real(x)
     if sides:
         left, right = parts[:, :1], parts[:, 1:]
         parts = torch.cat([parts, torch.cat([left + right, right - left], 1).mul_(0.5)], 1)
@@ -129,10 +125,11 @@ class _Scale(torch.autograd.Function):
         error, size = (error / count + 1e-14).sqrt(), (size / count).sqrt() + floor / 10
         ctx.chunks, ctx.shape, ctx.window, ctx.sides = chunks, output.shape, window, sides
         ctx.floor, ctx.weights = floor, weights
+        # Of the two terms.
         ctx.pull, ctx.push = (
             1 / (batch * count * error * size),
             1 / (batch * count),
-        )  # of the two terms
+        )
         return (error / size).mean() + logs.sum() / (batch * count)
 
     @staticmethod

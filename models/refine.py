@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 WINDOWS = (8192, 4096, 2048, 512)  # of the distance whose gradient is taken
 BLOCKS = 2
 TIME = 3  # frames that a block of the network sees
-REACH = BLOCKS * (
-    TIME // 2
-)  # frames on each side that a correction depends on, apart from the gradient's own reach
+# Frames on each side that a correction depends on, apart from the gradient's own reach.
+REACH = BLOCKS * (TIME // 2)
 SCALE = 5e3  # brings most gradients, in distance per frame and posterior spread, to about one
 
 

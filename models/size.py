@@ -23,11 +23,12 @@ MAX_BLOCK_BYTES = 3 << 29  # 1.5 GiB, of a block as `block_bytes` estimates it
 BLOCK_SAMPLES = 1 << 18  # what `codec.py` computes at a time
 
 PQMF_TAPS = 385
+# Windows of the spectrogram encoder, and their columns per step.
 SPECTRUM = (
     (8192, 2),
     (2048, 2),
     (1024, 4),
-)  # windows of the spectrogram encoder, and their columns per step
+)
 LINE_COLUMNS, NOISE_COLUMNS = 4, 8  # amplitudes per step of the istft generator
 FLOAT = 4  # bytes
 REFINER_BLOCKS, REFINER_TIME = 2, 3

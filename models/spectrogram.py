@@ -28,10 +28,11 @@ CROSSOVER_HZ = (
 )
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
+# Time side of the convolution into a level, by time ratio.
 TIME_KERNEL = {
     1: Layer(1),
     2: Layer(4, 2, padding=1),
-}  # time side of the convolution into a level, by time ratio
+}
 FLOOR = 1e-8  # power: -74 dB of a full-scale sine, whose power is 1/4
 FAINT_FLOOR = 1e-12  # power: -114 dB
 BALANCE_FLOOR = 1e-11  # of both channels' power: below it there is no balance
@@ -86,9 +87,8 @@ class WarpedSpectrum(nn.Module):
             self.register_buffer(
                 f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False
             )
-        heard = (
-            self.long_warp[:, : self.low].any(1).nonzero()
-        )  # bins of the long window that matter
+        # Bins of the long window that matter.
+        heard = self.long_warp[:, : self.low].any(1).nonzero()
         self.cut = int(heard[-1]) + 1 if len(heard) else 1
 
     def _power(
@@ -130,9 +130,8 @@ class WarpedSpectrum(nn.Module):
         if "faint" in self.planes:
             images.append(self._fold(self._below(both[:, :channels]), COLUMNS))
         if stereo:
-            balance = (
-                2 * both[:, 2:] / (both[:, :2].sum(1, keepdim=True) + BALANCE_FLOOR)
-            )  # -1: right only, 1: left only
+            # -1: right only, 1: left only.
+            balance = 2 * both[:, 2:] / (both[:, :2].sum(1, keepdim=True) + BALANCE_FLOOR)
             images.append(self._fold(balance, COLUMNS))
         return torch.cat(images, 1)
 
@@ -211,9 +210,8 @@ class SpectrogramEncoder(nn.Module):
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(audio.device.type, enabled=False):
             image = self.spectrum(audio)
-        x = self.levels(
-            image.contiguous(memory_format=torch.channels_last)
-        )  # several times faster on a CPU
+        # Several times faster on a CPU.
+        x = self.levels(image.contiguous(memory_format=torch.channels_last))
         mean, spread = self.head(x).float().chunk(2, 1)
         if self.config.channels == 2:
             mean = torch.cat(

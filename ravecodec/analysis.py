@@ -100,10 +100,11 @@ class Analyser:
         self.samples = 0  # of the original audio, so far
         config, reach = model.config, model.network.encoder_reach
         self._model, self._hop, self._begun = model, config.hop, False
+        # The window's frames before the block, and its own.
         self._first, self._block = (
             reach.past,
             block_frames(model),
-        )  # the window's frames before the block, and its own
+        )
         self._high_pass = HighPass(sample_rate, config.channels)
         self._resampler = Resampler(sample_rate, config.sample_rate, config.channels)
         step, past, future = (

@@ -493,9 +493,8 @@ def sort_out(
         record = manifest.finished(item) if manifest and not wish.force else None
         if record is not None:
             sentence = str(record.get("error", ""))
-            code = (
-                CorruptError.exit_code if sentence else 0
-            )  # the only error that leaves a file: damage was concealed
+            # The only error that leaves a file: damage was concealed.
+            code = CorruptError.exit_code if sentence else 0
             settled.append(
                 Outcome(
                     item, SKIPPED, sentence or f"{item.target}: was made by an earlier call", code

@@ -48,9 +48,8 @@ class HighPass:
         size = 8 * half  # of the transform, in averages: about three quarters of them are new ones
         kernel = np.pad(low_pass(rate / coarse, half), (0, size - 2 * half - 1))
         self._response = np.fft.rfft(np.roll(kernel, -half)).real
-        self._ramps = (
-            np.stack([np.arange(coarse), coarse - np.arange(coarse)]) / coarse
-        )  # rising and falling
+        # Rising and falling.
+        self._ramps = np.stack([np.arange(coarse), coarse - np.arange(coarse)]) / coarse
         self._margin = (half + 1) * coarse
         self._step = size * coarse - 2 * self._margin
         self._windows = MirroredWindows(channels, self._step, self._margin, self._margin)
@@ -73,9 +72,8 @@ class HighPass:
         """What the low-pass lets through, right but for a margin at both ends of the window."""
         blocks = window.reshape(len(window), -1, self._ramps.shape[1])
         rising, falling = (np.einsum("cbs,s->cb", blocks, ramp) for ramp in self._ramps)
-        averages = (np.roll(rising, 1, axis=1) + falling) / len(
-            self._ramps[0]
-        )  # each centred on the first sample of its block
+        # Each centred on the first sample of its block.
+        averages = (np.roll(rising, 1, axis=1) + falling) / len(self._ramps[0])
         low = np.fft.irfft(np.fft.rfft(averages) * self._response, averages.shape[1])
         lines = np.einsum("kcb,ks->cbs", [np.roll(low, -1, axis=1), low], self._ramps)
         return lines.reshape(window.shape)

@@ -81,17 +81,14 @@ class Stretch:
         self._hop = self._size // OVERLAP
         self._ratio = ratio
         self._window = np.hanning(self._size + 1)[:-1]
-        self._number = self._first = (
-            1 - OVERLAP // 2
-        )  # of the next window, and of the first that reaches sample 0
-        self._begin = (
-            self._middle() - self._hop - self._size // 2
-        )  # sample of the input where `_held` begins
+        # Of the next window, and of the first that reaches sample 0.
+        self._number = self._first = 1 - OVERLAP // 2
+        # Sample of the input where `_held` begins.
+        self._begin = self._middle() - self._hop - self._size // 2
         self._held = np.zeros((channels, -self._begin), np.float32)
         self._received = self._emitted = 0
-        self._sum = np.zeros(
-            (channels, self._size)
-        )  # of windows, from the start of the next one on
+        # Of windows, from the start of the next one on.
+        self._sum = np.zeros((channels, self._size))
         bins = self._size // 2 + 1
         self._turn = np.zeros(bins)  # of the window before, radians
         self._before: Spectrum = np.zeros((channels, bins), np.complex128)

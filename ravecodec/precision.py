@@ -17,12 +17,13 @@ if TYPE_CHECKING:  # torch is not imported before it is needed
 
 PRECISIONS = ("float32", "bfloat16")
 AUTO = "auto"
+# Of the network that is timed: a middle level of the default preset.
 LAYERS, CHANNELS, ROWS, COLUMNS = (
     4,
     96,
     32,
     64,
-)  # of the network that is timed: a middle level of the default preset
+)
 ROUNDS = 3
 WORTHWHILE = 1.15  # times faster, before bfloat16 is preferred
 

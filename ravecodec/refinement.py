@@ -35,9 +35,8 @@ class Correction:
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
         self._held = no_frames(model)  # begins at frame `_begin`
-        self._gradient = np.zeros_like(
-            self._held.means
-        )  # of the same frames, as far as it is known
+        # Of the same frames, as far as it is known.
+        self._gradient = np.zeros_like(self._held.means)
         self._begin = 0
         self._received = 0  # frames
         self._compared = 0  # frames

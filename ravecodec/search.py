@@ -190,14 +190,16 @@ class Search:
 
     def _excerpt(self, start: int, end: int) -> Excerpt:
         past, future = self._reach.past, self._reach.future
+        # Latents that the compared sound depends on.
         first, last = (
             start - past - future,
             end + past + future,
-        )  # latents that the compared sound depends on
+        )
+        # Frames whose sound the block has a part in.
         compared = (
             max(0, start - future),
             min(self._received, end + past),
-        )  # frames whose sound the block has a part in
+        )
         low, high = max(first, self._begin), min(last, self._received)
         rows = self._symbols[low - self._begin : high - self._begin].copy()
         rows[start - low : end - low] = 0
@@ -290,9 +292,8 @@ def played_distance(
     ]
     fitting = [window for window in WINDOWS if window <= samples]
     windows = [fitting[i] for i in torch.randperm(len(fitting), generator=random)[:WINDOWS_DRAWN]]
-    grids = min(
-        max(windows) // 4, samples - max(windows) + 1
-    )  # in how many places the spectra can begin
+    # In how many places the spectra can begin.
+    grids = min(max(windows) // 4, samples - max(windows) + 1)
     grid = int(torch.randint(grids, (), generator=random))
     target, gain = excerpt.target[..., grid:], lift(excerpt.target)
     return stereo_distance(

@@ -78,9 +78,8 @@ def design() -> np.ndarray:
 
         def closure() -> torch.Tensor:
             optimiser.zero_grad()
-            loss = 1e8 * (
-                residual(whole()) + weight * stop_energy(whole())
-            )  # far from the optimiser's tolerances
+            # Far from the optimiser's tolerances.
+            loss = 1e8 * (residual(whole()) + weight * stop_energy(whole()))
             loss.backward()
             return loss
 

@@ -46,6 +46,7 @@ KEPT = (
     "stereo_level_error",
     "stereo_correlation_error",
 )
+# Rows of README's table.
 SHORT = (
     "opus-8",
     "opus-60ms-9",
@@ -53,7 +54,7 @@ SHORT = (
     "opus-16",
     "noise-vocoded",
     "another-excerpt",
-)  # rows of README's table
+)
 
 
 def compacted(results: Results) -> Results:

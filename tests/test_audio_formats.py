@@ -20,9 +20,8 @@ from ravecodec.errors import InputError
 
 RATE, SECONDS = 44_100, 3
 SAMPLES = RATE * SECONDS + 1234
-TRIMMED = (
-    2 * 1152 + 1105 + 529
-)  # an MP3 decoder may keep or drop: first and last frame, encoder's and decoder's delay
+# An MP3 decoder may keep or drop: first and last frame, encoder's and decoder's delay.
+TRIMMED = 2 * 1152 + 1105 + 529
 
 # name -> (shell command that makes OUT from IN.wav, samples by which decoders may differ)
 COMMANDS = {
@@ -83,6 +82,7 @@ COMMANDS = {
 }
 JOINABLE = [name for name in COMMANDS if name.endswith((".mp3", ".ogg", ".oga", ".opus", ".flac"))]
 BY_AV = [name for name in COMMANDS if name.endswith((".m4a", ".mka", ".wma", ".aac"))]
+# Of no known length.
 ENDLESS = (
     "pipe.wav",
     "pipe.aiff",
@@ -92,7 +92,7 @@ ENDLESS = (
     ".wma",
     ".aac",
     ".mka",
-)  # of no known length
+)
 
 
 def run(command: str, folder: Path) -> None:

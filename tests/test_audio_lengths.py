@@ -183,9 +183,8 @@ def test_other_containers_that_lie(form: str, tmp_path: Path) -> None:
         sound = find_sound(Bytes(file))
     assert sound is not None
     total = sound.there
-    assert (
-        sound.announced == total == pytest.approx(len(PCM), abs=8)
-    )  # AIFF and CAF have some bytes before the samples
+    # AIFF and CAF have some bytes before the samples.
+    assert sound.announced == total == pytest.approx(len(PCM), abs=8)
     at, width, order = {
         "AIFF": (sound.size_at, 4, "big"),
         "W64": (sound.size_at, 8, "little"),

@@ -189,9 +189,8 @@ def test_without_tensorboard_nothing_is_written_or_computed(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
-)  # TensorBoard's own thread
+# TensorBoard's own thread.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_full_disk_is_an_output_error(tmp_path: Path) -> None:
     shown = Board(tmp_path)
     shown.log({"stage": 1, "step": 0, "spectral": 1.5})

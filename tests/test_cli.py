@@ -408,9 +408,8 @@ def test_a_signal_removes_the_part_file_and_keeps_the_target(
         time.sleep(0.1)
     assert any(name.endswith(".part") for name in files(folder))
     run.send_signal(number)
-    error = run.communicate(timeout=60)[
-        1
-    ]  # closes the pipe: a read that the signal just missed ends too
+    # Closes the pipe: a read that the signal just missed ends too.
+    error = run.communicate(timeout=60)[1]
     assert run.returncode == code
     assert error.decode().split() == [
         "ravecodec:",

@@ -148,9 +148,8 @@ def test_symbols_depend_only_on_audio_within_reach(any_model: Model, music: Musi
     """
     info, audio = make_info(any_model, any_model.config.sample_rate), music(1 << 20)
     reach, hop = any_model.network.encoder_reach, any_model.config.hop
-    around = (
-        int(HALF_SECONDS * info.sample_rate + SILENCE_SAMPLES) // hop + 2
-    )  # high-pass, groups of silent frames
+    # High-pass, groups of silent frames.
+    around = int(HALF_SECONDS * info.sample_rate + SILENCE_SAMPLES) // hop + 2
     first, last = 200, 300  # these frames' audio stays
     other = music(1 << 20, seed=1)
     other[:, first * hop : last * hop] = audio[:, first * hop : last * hop]

@@ -96,10 +96,11 @@ def test_bad_values_are_named(name: str, value: object) -> None:
     [
         ("ratios", {"ratios": (4, 4, 4)}),  # hop 1024
         ("ratios", {"ratios": (4, 4, 4, 2, 6)}),  # no power of two
+        # Three halvings of four levels reach the noise head.
         (
             "ratios",
             {"ratios": (4, 4, 4, 4, 4)},
-        ),  # three halvings of four levels reach the noise head
+        ),
         ("sample_rate", {"sample_rate": 32000}),  # rows above the Nyquist frequency
         ("lines", {"lines": 500}),
         ("latent", {"latent": 100}),

@@ -178,9 +178,8 @@ def test_the_analyser_sees_the_mirrored_audio(any_model: Model, music: Music) ->
         endless = mirror_by_walking(high_passed(audio, rate=rate), reach.past * hop, end)
         for i, block in enumerate(blocks):
             seen = endless[:, i << 18 :][:, :window]
-            seen = np.pad(
-                seen, ((0, 0), (0, window - seen.shape[1]))
-            )  # what lies there is out of reach
+            # What lies there is out of reach.
+            seen = np.pad(seen, ((0, 0), (0, window - seen.shape[1])))
             own = slice(reach.past - block.lead, reach.past - block.lead + len(block))
             with torch.no_grad():
                 both = any_model.network.encode(torch.from_numpy(seen)[None])

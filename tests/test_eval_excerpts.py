@@ -67,10 +67,11 @@ def test_the_choice_depends_on_seed_and_names_only(folder: Path, tmp_path: Path)
     ]
     orders = {tuple(item.id for item, _ in prepare(sources, 4, 1.0, seed)[0]) for seed in range(6)}
     assert len(orders) > 1
+    # Groups take turns.
     assert {Path(item.source).parent.name for item, _ in first[:2]} == {
         "a",
         "b",
-    }  # groups take turns
+    }
 
 
 def test_every_file_gives_one_excerpt_before_any_gives_two(folder: Path) -> None:

@@ -66,11 +66,12 @@ QUALITY = {  # what a control or bound gets, on a scale where 1 is perfect
     "lowpass-3.5k": 0.2,
     "lowpass-7k": 0.32,
 }
+# Hz: what condition k of an item sounds like at a second t of it.
 BASE, STEP, SWEEP = (
     1000.0,
     500.0,
     300.0,
-)  # Hz: what condition k of an item sounds like at a second t of it
+)
 
 
 def pitch(index: int, seconds: float) -> float:
@@ -327,9 +328,8 @@ def test_everything_that_was_measured_is_on_the_page(results: Results, outline: 
         assert text in outline.text
     curves = [a["aria-label"] for tag, a in outline.tags if tag == "svg"]
     assert sum("over kbit/s" in label for label in curves) == 3
-    assert (
-        sum("over dims" in label for label in curves) == 5
-    )  # f, the paper's distance, three headline metrics
+    # f, the paper's distance, three headline metrics.
+    assert sum("over dims" in label for label in curves) == 5
     assert (
         sum(
             "Spectrograms of original, default, step 0, paper, step 0, " in label
@@ -383,9 +383,8 @@ def test_too_few_points_have_a_reason_and_no_overlap(results: Results) -> None:
 def test_glance_bars_run_from_worst_to_best(results: Results) -> None:
     rows = {row.label: row.cells for row in tables.glance(results).groups[0][1]}
     assert [cell.share for cell in rows["identity"][1:]] == [1.0, 1.0, 1.0]
-    assert (
-        rows["another excerpt"][3].share == 0.0
-    )  # log-mel: lower is better, and this is the highest
+    # Log-mel: lower is better, and this is the highest.
+    assert rows["another excerpt"][3].share == 0.0
     assert rows["noise vocoded"][2].share == 0.0
 
 
@@ -425,9 +424,8 @@ def test_a_missing_package_is_one_sentence(
 
 def test_figures_have_no_colour_of_their_own_and_keep_text(results: Results) -> None:
     svg = figures.rate_curves(results, METRICS[0]).svg()
-    bare = set(re.findall(r": ?(#[0-9a-f]{6})", svg)) - {
-        "#000000"
-    }  # of groups, under colours of their children
+    # Of groups, under colours of their children.
+    bare = set(re.findall(r": ?(#[0-9a-f]{6})", svg)) - {"#000000"}
     assert bare == set()
     for name in ("default", "paper by fidelity", "Opus (mid)", "MP3 (mid)", "noise vocoded"):
         assert f">{name}</text>" in svg or f" {name}</text>" in svg
@@ -761,9 +759,8 @@ def test_keys_switch_what_plays_and_keep_its_position(opened: Browser) -> None:
     opened.key(" ")
     resumed = sound_settles(opened, 1)
     assert opened.evaluate("document.querySelector('.play').textContent") == "Pause"
-    assert (
-        abs((resumed - float(place) + SECONDS / 2) % SECONDS - SECONDS / 2) < 0.45
-    )  # goes on from there
+    # Goes on from there.
+    assert abs((resumed - float(place) + SECONDS / 2) % SECONDS - SECONDS / 2) < 0.45
     opened.key(" ")
 
 

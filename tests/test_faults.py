@@ -529,10 +529,11 @@ def test_two_trainings_of_one_run_are_one(records: Path, whole: bytes, tmp_path:
     out = tmp_path / "run"
     work = partial(trained, records, out)
     children = [forked(work), forked(work)]
+    # One waited for nothing, or came too late.
     assert sorted(ended(child) for child in children) in (
         [0, 0],
         [0, 1],
-    )  # one waited for nothing, or came too late
+    )
     assert work().read_bytes() == whole
 
 
@@ -541,10 +542,11 @@ def test_two_evaluations_in_one_folder_are_one(
 ) -> None:
     out = tmp_path / "report"
     children = [forked(tool("eval", records, "--out", out, *EVALUATED)) for _ in range(2)]
+    # One came too late, or was refused.
     assert sorted(ended(child) for child in children) in (
         [0, 0],
         [0, 8],
-    )  # one came too late, or was refused
+    )
     before = evaluated(out)
     with folder.held(out):
         done = call("eval", records, "--out", out, *EVALUATED)

@@ -255,9 +255,8 @@ def test_verdicts_are_printed_as_they_fall(folder: Path) -> None:
     command = [sys.executable, "-u", "-m", "ravecodec", "verify", "tune.rvc", "pipe.rvc"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
         assert run.stdout is not None
-        assert run.stdout.readline().startswith(
-            b"tune.rvc: ok"
-        )  # while nobody has opened the pipe yet
+        # While nobody has opened the pipe yet.
+        assert run.stdout.readline().startswith(b"tune.rvc: ok")
         Path("pipe.rvc").write_bytes(Path("tune.rvc").read_bytes())
         assert run.stdout.readline().startswith(b"pipe.rvc: ok")
 

@@ -117,9 +117,8 @@ def test_axes_are_what_they_say(whiten: bool) -> None:
     y = latent.project(means)
     covariance = y.T @ y / len(y)
     assert np.allclose(np.sqrt(np.diag(covariance)), latent.deviation)
-    assert (
-        np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-9 * covariance.max()
-    )  # decorrelated
+    # Decorrelated.
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-9 * covariance.max()
     assert (np.diff(latent.deviation) <= 0).all()
     noise = np.random.default_rng(2).normal(size=(400, *spreads.shape)) * spreads
     measured = np.sqrt(np.mean((noise @ latent.analysis.T) ** 2, axis=(0, 1)))

@@ -117,9 +117,8 @@ def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> No
     audio = noise()
     assert float(distance(audio, -audio)) < 1e-4
     louder = float(distance(audio, 2 * audio))
-    linear = {paper: len(WINDOWS), stereo: 1, mel: 0}[
-        distance
-    ]  # paper: a sum over scales; stereo: a mean
+    # Paper: a sum over scales; stereo: a mean.
+    linear = {paper: len(WINDOWS), stereo: 1, mel: 0}[distance]
     assert louder == pytest.approx(linear + max(1, linear) * np.log(2), rel=0.02)
 
 
@@ -263,9 +262,8 @@ def test_discriminators_are_finite_on_hard_signals(kind: str, name: str) -> None
 
 @pytest.mark.parametrize("period", PERIODS)
 def test_what_repeats_every_period_fills_columns(period: int) -> None:
-    wave = torch.arange(1.0, period + 1).repeat(1, 1, 40)[
-        ..., : 40 * period - 1
-    ]  # the last sample is missing
+    # The last sample is missing.
+    wave = torch.arange(1.0, period + 1).repeat(1, 1, 40)[..., : 40 * period - 1]
     view = PeriodDiscriminator(1, (64,)).views(wave)[PERIODS.index(period)]
     assert view.shape == (1, 1, 40, period)
     assert torch.equal(view[0, 0, :-1], torch.arange(1.0, period + 1).expand(39, period))

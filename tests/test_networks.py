@@ -281,9 +281,8 @@ def test_flat_noise_is_white_and_as_loud_as_it_says(channels: int) -> None:
     share = torch.stack([part.mean() for part in power.chunk(24)]) / power.mean()
     assert float(share.min()) > 0.75 and float(share.max()) < 1.25
     if channels == 2:
-        assert (
-            abs(float(torch.corrcoef(audio)[0, 1])) < 0.05
-        )  # source and side are independent: wide
+        # Source and side are independent: wide.
+        assert abs(float(torch.corrcoef(audio)[0, 1])) < 0.05
 
 
 @pytest.mark.parametrize("loud", [0, 1])

@@ -159,9 +159,8 @@ def test_identity_is_the_hash_of_the_file(parts: Parts, package: Path, tmp_path:
 def test_nothing_in_it_is_a_pickle(package: Path) -> None:
     data = package.read_bytes()
     size = int.from_bytes(data[:8], "little")
-    header = json.loads(
-        data[8 : 8 + size]
-    )  # a safetensors file: length, JSON, raw arrays and nothing else
+    # a safetensors file: length, JSON, raw arrays and nothing else.
+    header = json.loads(data[8 : 8 + size])
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
     assert 8 + size + max(ends) == len(data)
     assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} <= {

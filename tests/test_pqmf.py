@@ -77,9 +77,8 @@ def test_without_margin_only_the_ends_differ(bank: PQMF) -> None:
 def test_a_tone_lands_in_its_band_and_rises_with_frequency(bank: PQMF, band: int) -> None:
     peaks = []
     for share in (0.25, 0.5, 0.75):
-        bands = bank.analysis(tone((band + share) * BAND_HZ))[
-            0, :, 20:-20
-        ]  # away from the clicks at the ends
+        # Away from the clicks at the ends.
+        bands = bank.analysis(tone((band + share) * BAND_HZ))[0, :, 20:-20]
         energy = bands.square().sum(-1)
         assert int(energy.argmax()) == band
         others = energy.sum() - energy[max(0, band - 1) : band + 2].sum()
@@ -87,9 +86,8 @@ def test_a_tone_lands_in_its_band_and_rises_with_frequency(bank: PQMF, band: int
         window = torch.hann_window(bands.shape[-1])
         spectrum = torch.fft.rfft(bands[band] * window).abs()
         peaks.append(int(spectrum.argmax()) / (len(spectrum) - 1))
-    assert peaks == pytest.approx(
-        [0.25, 0.5, 0.75], abs=0.01
-    )  # also in odd bands: they are not mirrored
+    # Also in odd bands: they are not mirrored.
+    assert peaks == pytest.approx([0.25, 0.5, 0.75], abs=0.01)
 
 
 def test_gain_is_one_in_energy(bank: PQMF) -> None:

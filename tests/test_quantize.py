@@ -43,9 +43,8 @@ def quantizer(
 def test_base_step_makes_the_noise_of_training(made: tuple[LatentSpace, Coding]) -> None:
     space, coding = made
     assert np.allclose(coding.base**2 / 12, space.spread**2)
-    fine = quantizer(
-        made, step_index=-16
-    )  # a step far below the signal's spread: rounding noise is uniform
+    # a step far below the signal's spread: rounding noise is uniform.
+    fine = quantizer(made, step_index=-16)
     y = space.project(latents())[:, 0]
     back = space.project(fine.latents(fine.symbols(latents())).astype(float))[:, 0]
     assert np.std(back - y) == pytest.approx(fine.step[0] / np.sqrt(12), rel=0.05)

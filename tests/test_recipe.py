@@ -136,9 +136,8 @@ def test_crops_too_short_for_the_losses_are_refused() -> None:
         UsageError, match=r"leave 4096 samples .* 10239, the longest window and its hop"
     ):
         check_crop(short, Valid.of(network, 1), discriminator)
-    check_crop(
-        short.replace(distance="paper"), Valid.of(network, 1), discriminator
-    )  # takes the windows that fit
+    # Takes the windows that fit.
+    check_crop(short.replace(distance="paper"), Valid.of(network, 1), discriminator)
 
 
 @pytest.mark.parametrize("name", ["default", "paper", "tiny"])

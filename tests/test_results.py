@@ -81,10 +81,11 @@ def test_it_has_compressais_view() -> None:
     head = json.loads(results().to_json())
     assert (head["name"], head["description"]) == ("first", "3 items.")
     arrays = head["results"]["m"]
+    # I0 has no value at m-a.
     assert arrays["condition"] == ["m-a", "m-b"] and arrays["good"] == [
         1.5,
         2.0,
-    ]  # i0 has no value at m-a
+    ]
     assert arrays["kbps"] == [results().kbps(c) for c in ("m-a", "m-b")]
     assert head["results"]["same"]["kbps"] == [None]
 

@@ -610,9 +610,8 @@ def test_damaged_files_of_a_run_say_what_to_delete(music: Path, tmp_path: Path) 
     package.unlink()
     for name, data in good.items():
         lines = {b"[1]\n", b"\xff\n", b"{\n" * 9, b"[" * 100_000 + b"\n"}
-        cuts = (
-            set() if name.endswith("jsonl") else {data[: len(data) // 2], data[:5000], b""}
-        )  # which are mended there
+        # Which are mended there.
+        cuts = set() if name.endswith("jsonl") else {data[: len(data) // 2], data[:5000], b""}
         for bad in (cuts | lines) - {data}:
             (tmp_path / name).write_bytes(bad)
             with pytest.raises(

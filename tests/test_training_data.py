@@ -253,9 +253,8 @@ def test_the_split_goes_by_name_not_by_neighbours() -> None:
     tracks = laid_out([(f"{i}.wav", 100) for i in range(100)])
     held = {t.path for t in split(tracks)[1]}
     assert held == {t.path for t in split(tracks[:50] + tracks[50:])[1]}
-    assert (
-        len(held - {t.path for t in split(tracks[:99])[1]}) <= 1
-    )  # one file more or less moves at most one
+    # One file more or less moves at most one.
+    assert len(held - {t.path for t in split(tracks[:99])[1]}) <= 1
 
 
 def test_a_single_file_is_split_in_time() -> None:
@@ -351,9 +350,8 @@ def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
     left, right = np.concatenate([placed.batch(step, 8).numpy() for step in range(80)]).transpose(
         1, 0, 2
     )
-    balance = (left * right).sum(1) / np.maximum(
-        (left**2).sum(1), (right**2).sum(1)
-    )  # 1: as it was
+    # 1: as it was.
+    balance = (left * right).sum(1) / np.maximum((left**2).sum(1), (right**2).sum(1))
     assert 0.4 < (balance > 0.99).mean() < 0.6
     assert 0.05 < (np.abs(balance) < 0.01).mean() < 0.15
     assert 0.02 < (balance < -0.01).mean() < 0.08
@@ -419,9 +417,8 @@ def test_an_allpass_delays_its_frequency_and_keeps_every_magnitude(hertz: float)
     click = np.zeros((SETTLING * 2, 2), np.float32)
     click[0] = 1, -0.5
     response = turn_phase(torch.from_numpy(click), 2 * np.pi * hertz / RATE).numpy()
-    assert np.allclose(
-        response[:, 1], -0.5 * response[:, 0], atol=1e-6
-    )  # the same filter for both channels
+    # The same filter for both channels.
+    assert np.allclose(response[:, 1], -0.5 * response[:, 0], atol=1e-6)
     assert np.abs(response[SETTLING:]).max() < 1e-5  # nothing is left to come round
     spectrum = np.fft.rfft(response[:, 0].astype(float))
     assert np.abs(np.abs(spectrum) - 1).max() < 1e-4

@@ -122,9 +122,8 @@ def test_gain_is_smooth_bounded_and_none_where_nothing_is_to_do() -> None:
     )
     curve = 20 * np.log10(np.abs(gain[np.abs(steady[0]) > 1e-3]))
     assert np.abs(curve).max() <= MOST_DB + 1e-3 and curve.max() > 19 and curve.min() < -19
-    assert np.abs(np.diff(curve)).max() < 4 * 2 * MOST_DB / (
-        HOP_SECONDS * rate
-    )  # no more than the steepest ramp
+    # No more than the steepest ramp.
+    assert np.abs(np.diff(curve)).max() < 4 * 2 * MOST_DB / (HOP_SECONDS * rate)
     assert followed(steady, steady, rate, [999]) == pytest.approx(steady, rel=1e-6)
     quiet = steady * np.float32(10 ** ((FLOOR_LUFS - 40) / 20) / 1e-2)
     assert followed(np.zeros_like(quiet), quiet, rate, [999]) == pytest.approx(quiet, rel=1e-3)

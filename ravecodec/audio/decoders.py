@@ -181,9 +181,8 @@ class SoundFileReader:
             if part.view is not None:
                 part.view.seek(0)
                 return _ForwardSoundFile(part.view)
-            os.lseek(
-                self._stream.fileno(), 0, os.SEEK_SET
-            )  # libsndfile starts where the descriptor stands
+            # libsndfile starts where the descriptor stands.
+            os.lseek(self._stream.fileno(), 0, os.SEEK_SET)
             return _ForwardSoundFile(self._stream.fileno(), closefd=False)
         except soundfile.LibsndfileError as error:
             self._check_view(part)
@@ -331,9 +330,8 @@ class AvReader:
         while count < n and (block := next(self._blocks, None)) is not None:
             parts.append(block)
             count += len(block)
-        joined = np.concatenate(
-            parts
-        )  # behind the announced samples there is the rest of the last block
+        # Behind the announced samples there is the rest of the last block.
+        joined = np.concatenate(parts)
         self._rest = joined[n:]
         left = n if self.frames is None else min(n, self.frames - self._given)
         self._given += min(left, len(joined[:n]))

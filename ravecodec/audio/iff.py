@@ -15,9 +15,8 @@ from ravecodec.audio.tags import starts_tag
 from ravecodec.views import Bytes
 
 MOST_PADDING = 1 << 16  # zeros behind the last chunk that are no sound
-_WAVE64 = bytes.fromhex(
-    "f3acd3118cd100c04f8edb8a"
-)  # what the names of most chunks of a W64 file end with
+# What the names of most chunks of a W64 file end with.
+_WAVE64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
 
 @dataclass(frozen=True)

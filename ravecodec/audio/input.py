@@ -47,6 +47,7 @@ MAX_CHANNELS = 2
 MIN_RATE, MAX_RATE = 1_000, 768_000
 # full scale is 1; music mastered into floats peaks at 2 or 3, integers kept as floats far above
 MAX_AMPLITUDE = 10.0
+# Of files that are looked for in folders.
 AUDIO_SUFFIXES = frozenset(
     (
         ".wav",
@@ -63,16 +64,18 @@ AUDIO_SUFFIXES = frozenset(
         ".rf64",
         ".au",
     )
-)  # of files that are looked for in folders
+)
 IGNORE = "--ignore-length"
+# Samples that real files announce too many (104 seen) ...
 _TOLERANCE = {
     "OGG": 8192,
     "MP3": 2304,
     "MPEG": 2304,
-}  # samples that real files announce too many (104 seen) ...
+}
 _AV_TOLERANCE = 8192  # ... in whole codec blocks
 _LOOK = 1 << 16  # bytes of a pipe that are looked at before it is spooled
 
+# What audio files begin with.
 HEADERS = (
     b"RIFF",
     b"RF64",
@@ -82,11 +85,12 @@ HEADERS = (
     b"OggS",
     b"caff",
     b".snd",
-)  # what audio files begin with
+)
+# Head of FLAC's first metadata block, or its only one.
 _STREAMINFO = (
     b"\x00\x00\x00\x22",
     b"\x80\x00\x00\x22",
-)  # head of FLAC's first metadata block, or its only one
+)
 _FOREIGN = {  # what PyAV reads and libsndfile does not: place and bytes -> name
     (4, b"ftyp"): "MPEG-4 (M4A, MP4)",
     (0, b"\x1a\x45\xdf\xa3"): "Matroska or WebM",

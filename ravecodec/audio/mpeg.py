@@ -21,11 +21,12 @@ SEARCH = 1 << 16  # bytes looked through for the first frame behind junk
 # frame
 MOST_TRIMMED = 8192
 _AGREEING = 3  # frames one behind the other that make a find behind junk no accident
+# By version: 1, 2, 2.5.
 _RATES = {
     3: (44100, 48000, 32000),
     2: (22050, 24000, 16000),
     0: (11025, 12000, 8000),
-}  # by version: 1, 2, 2.5
+}
 _KBPS = {  # by (version is 1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

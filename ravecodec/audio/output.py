@@ -22,14 +22,10 @@ from ravecodec.files import STDOUT_NAME, check_output, is_stdio, open_binary_out
 Block = NDArray[np.float32]
 
 SOFT_KNEE = 0.9  # the soft clipper passes |x| up to here unchanged
-_PIECE = (
-    1 << 14
-    # samples converted at once; libsndfile's Vorbis encoder overflows its stack on blocks of a
-    # million
-)
-_LIMIT_32_BIT = (1 << 32) - (
-    1 << 16
-)  # bytes of samples where sizes have 32 bits, with room for headers
+# Samples converted at once; libsndfile's Vorbis encoder overflows its stack on blocks of a million.
+_PIECE = 1 << 14
+# Bytes of samples where sizes have 32 bits, with room for headers.
+_LIMIT_32_BIT = (1 << 32) - (1 << 16)
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,8 @@ class _Container:
 _LINEAR = ("PCM_16", "PCM_24", "FLOAT")
 _CONTAINERS = {
     ".wav": _Container("WAV", _LINEAR, sizes_32_bit=True),
-    ".flac": _Container(
-        "FLAC", ("PCM_16", "PCM_24"), max_rate=655_350, any_rate=65_535
-    ),  # RFC 9639, 9.1.2
+    # RFC 9639, 9.1.2.
+    ".flac": _Container("FLAC", ("PCM_16", "PCM_24"), max_rate=655_350, any_rate=65_535),
     ".ogg": _Container("OGG", ("VORBIS",), max_rate=200_000),  # libvorbis overruns its tables above
     ".aiff": _Container("AIFF", _LINEAR, sizes_32_bit=True),
     ".aif": _Container("AIFF", _LINEAR, sizes_32_bit=True),

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from ravecodec.errors import OutputError
 
 UNKNOWN_SIZE = 0xFFFFFFFF
+# Into pipes, by SoX and ALSA; ffmpeg.
 _UNKNOWN_SIZES = (
     (0x7FFFEF00, 0x80000000),
     (0xFFFFEF00, UNKNOWN_SIZE),
-)  # into pipes, by SoX and ALSA; ffmpeg
-_MAX_HEADER = (
-    16 << 20
-)  # bytes read in search of the samples (an id3 chunk may hold a cover); libsndfile may try more
+)
+# Bytes read in search of the samples (an id3 chunk may hold a cover); libsndfile may try more.
+_MAX_HEADER = 16 << 20
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 # (format tag, bytes per sample) -> (libsndfile's name of the subtype, numpy dtype or None for 3

@@ -53,6 +53,7 @@ AUDIO = frozenset(
         "m4a",
     )
 )
+# Taken off a name as AUDIO is, but not refused as OUT.
 OTHER_AUDIO = frozenset(
     f".{name}"
     for name in (
@@ -70,7 +71,7 @@ OTHER_AUDIO = frozenset(
         "wma",
         "wv",
     )
-)  # taken off a name as AUDIO is, but not refused as OUT
+)
 HEADERLESS = frozenset((".pcm", ".raw"))
 IN_FOLDERS = (AUDIO | OTHER_AUDIO) - HEADERLESS - {".mp4", ".webm"}  # most of which have a picture
 CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")

@@ -21,15 +21,17 @@ from ravecodec.errors import UsageError
 from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.filters import correlation
 
+# Kbit/s a channel that libsndfile's compression levels 1 and 0 stand for.
 OPUS_LEVELS = (
     6.0,
     256.0,
-)  # kbit/s a channel that libsndfile's compression levels 1 and 0 stand for
+)
 MP3_LOWEST = 32.0  # kbit/s of MPEG-1 layer III
+# Samples: less is no priming (a filter moves the maximum by a few), more is no codec.
 PRIMING, MOST_LATE = (
     64,
     8192,
-)  # samples: less is no priming (a filter moves the maximum by a few), more is no codec
+)
 MP3_SLOW_RATE = 16_000  # Hz below that: MPEG-2, as encoders do by themselves
 
 

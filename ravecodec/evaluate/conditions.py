@@ -29,10 +29,11 @@ FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
 OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
 OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 GENERATIONS = (3, 10)  # times through the codec
+# BS.1534's anchors.
 LOWPASS = (
     ("lowpass-3.5k", "low-pass 3.5kHz", 3500.0),
     ("lowpass-7k", "low-pass 7kHz", 7000.0),
-)  # BS.1534's anchors
+)
 Settings = Mapping[str, Any]
 ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 

@@ -47,15 +47,15 @@ CODE_LENGTH = 6
 HEADROOM = 1 - 2**-15  # largest 16-bit sample
 SCREEN_SCORE = 90.0  # BS.1534-3: the hidden reference is below it, the mid anchor above it,
 SCREEN_PERCENT = 15  # in more than this share of trials: the listener's answers are left out
+# Of webMUSHRA's mushra.csv that we read.
 COLUMNS = (
     "session_test_id",
     "trial_id",
     "rating_stimulus",
     "rating_score",
-)  # of webMUSHRA's mushra.csv that we read
-NOT_LISTENER = frozenset(
-    {*COLUMNS, "rating_time", "rating_comment"}
-)  # all other columns are fields of the listener
+)
+# All other columns are fields of the listener.
+NOT_LISTENER = frozenset({*COLUMNS, "rating_time", "rating_comment"})
 
 Ratings = dict[str, dict[str, dict[str, float]]]  # score by listener, trial, condition
 README = """A listening test by ITU-R BS.1534-3 (MUSHRA): {trials} trials of {signals} signals each.

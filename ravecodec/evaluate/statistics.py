@@ -103,9 +103,8 @@ def mean_interval(
     _check_finite(values)
     names = sorted({clusters[item] for item in values})
     grouped = [[values[item] for item in values if clusters[item] == name] for name in names]
-    sums = np.array(
-        [math.fsum(group) for group in grouped]
-    )  # exact, so the order of items cannot matter
+    # Exact, so the order of items cannot matter.
+    sums = np.array([math.fsum(group) for group in grouped])
     counts = np.array([len(group) for group in grouped], dtype=np.float64)
     mean = math.fsum(values.values()) / len(values)
     if len(names) == 1:

@@ -25,9 +25,8 @@ def place(crop: Tensor, random: np.random.Generator) -> Tensor:
     corner = 2 ** random.uniform(-7, -2)  # of half the sample rate
     if random.random() < 0.5:
         return crop @ low
-    spectrum = torch.view_as_real(torch.fft.rfft(crop, dim=0)).transpose(
-        1, 2
-    )  # [bins, real and imaginary, channels]
+    # [bins, real and imaginary, channels].
+    spectrum = torch.view_as_real(torch.fft.rfft(crop, dim=0)).transpose(1, 2)
     share = 1 / (1 + (corner / torch.linspace(1e-6, 1, len(spectrum), device=crop.device)) ** 4)
     share = share[:, None, None]
     placed = spectrum @ low * (1 - share) + spectrum @ high * share

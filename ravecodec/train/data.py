@@ -51,9 +51,8 @@ def load_audio(cache: Path, channels: int, device: torch.device) -> Tensor:
     """All audio of a cache, int16 [frames, channels]: in the memory of a GPU if half of what is
     free there holds it, else a memory map of the file."""
     path = cache / "audio.i16"
-    mapped = np.memmap(path, dtype="<i2", mode="c").reshape(
-        -1, channels
-    )  # c: torch knows no read-only
+    # c: torch knows no read-only.
+    mapped = np.memmap(path, dtype="<i2", mode="c").reshape(-1, channels)
     audio = torch.from_numpy(mapped)
     if device.type == "cuda" and 2 * mapped.nbytes <= torch.cuda.mem_get_info(device)[0]:
         return audio.to(device)
@@ -103,9 +102,8 @@ class Crops:
         self.allpass = allpass
         self.faint = faint
         self.rate = rate
-        self.lead = (
-            SETTLING if allpass else 0
-        )  # samples before each crop, heard by the all-pass only
+        # Samples before each crop, heard by the all-pass only.
+        self.lead = SETTLING if allpass else 0
         if not self.tracks:
             raise InputError(f"{cache}: no audio to draw crops from; expected more or longer files")
         frames = np.array([t.frames for t in self.tracks], dtype=np.float64)

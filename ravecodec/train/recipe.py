@@ -73,13 +73,14 @@ class Recipe:
     # "stereo": octave-weighted, of left, right, mid and side, with all windows; in training their
     # grid begins anywhere within the longest hop.
     distance: str = "paper"
+    # One may be named twice, to be drawn twice as often.
     windows: tuple[int, ...] = (
         2048,
         1024,
         512,
         256,
         128,
-    )  # one may be named twice, to be drawn twice as often
+    )
     windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
     random_grid: bool = (
         True  # stereo: false lets the spectra of every step begin at the same sample of a crop

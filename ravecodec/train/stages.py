@@ -232,10 +232,11 @@ class Sender:
     axes, quantised with a random step, and filled, by the codec's own `Quantizer`. So one generator
     serves the whole rate ladder."""
 
+    # Step indices around the default one: from two octaves finer to nearly two coarser.
     LADDER = (
         -16,
         14,
-    )  # step indices around the default one: from two octaves finer to nearly two coarser
+    )
 
     def __init__(self, latent: LatentSpace, coding: Coding, seed: int) -> None:
         self.latent, self.coding, self.seed = latent, coding, seed
@@ -248,9 +249,8 @@ class Sender:
         random = np.random.default_rng((self.seed, step))
         points = []
         for _ in range(len(mean)):
-            full = (
-                random.random() < 0.75
-            )  # most of the time all axes that the default operating point sends
+            # Most of the time all axes that the default operating point sends.
+            full = random.random() < 0.75
             dims = self.dims[1] if full else int(random.integers(self.dims[0], self.dims[1] + 1))
             points.append((dims, self.coding.step_index + int(random.integers(*self.LADDER))))
         return self._send(mean, points, clock)

@@ -70,11 +70,12 @@ class Trainer:
         self.valid = stages.Valid.of(self.model, recipe.crop_frames)
         stages.check_crop(recipe, self.valid, self.discriminator)
         self.stage, self.step, self.stage1_steps, self.seconds = 1, 0, 0, 0.0
+        # Of stage 2, by validation.
         self.best: dict[str, Any] = {
             "distance": math.inf,
             "step": 0,
             "generator": {},
-        }  # of stage 2, by validation
+        }
 
     def _parts(self) -> dict[str, Any]:
         names = (

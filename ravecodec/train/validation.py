@@ -23,9 +23,8 @@ from ravecodec.train.trainer import Trainer
 CROPS = 12
 FIRST = 1 << 42  # crops that neither stage and no latent analysis draws
 
-Latents = Callable[
-    [Tensor, Clock], Tensor
-]  # posterior means and their place -> what the generator gets
+# Posterior means and their place -> what the generator gets.
+Latents = Callable[[Tensor, Clock], Tensor]
 
 
 def unchanged(mean: Tensor, clock: Clock) -> Tensor:

@@ -96,9 +96,8 @@ def test_every_flipped_bit_is_noticed_and_stays_in_its_chunk(
         if bit // 8 < header:
             continue
         chunks, damage, reader = salvage(bytes(bad))
-        hit = (
-            sum(start <= bit // 8 for start in starts) - 1
-        )  # -1: META, len(expected): INDEX, END or trailer
+        # -1: META, len(expected): INDEX, END or trailer.
+        hit = sum(start <= bit // 8 for start in starts) - 1
         intact = [n for n in range(len(expected)) if n != hit]
         assert len(chunks) == len(intact)
         for chunk, number in zip(chunks, intact, strict=True):

@@ -121,6 +121,7 @@ def test_escape_bits_as_specified() -> None:
     assert escape_bits(-6, row) == [1, 0, 1, 0]
     row = int(row_index(0, 56))
     assert row_reach(row) == 16
+    # Excess 9 = 2 * 4 + 1: prefix 3 = "11", low "01".
     assert escape_bits(17 + 9, row) == [
         0,
         0,
@@ -128,7 +129,7 @@ def test_escape_bits_as_specified() -> None:
         1,
         0,
         1,
-    ]  # excess 9 = 2 * 4 + 1: prefix 3 = "11", low "01"
+    ]
 
 
 @pytest.mark.parametrize("worst", [MAX_SYMBOL + 1, -MAX_SYMBOL - 1, 2**31 - 1, -(2**31)])

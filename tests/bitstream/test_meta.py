@@ -123,9 +123,8 @@ def test_a_frame_is_all_there_is_and_all_of_it_is_there() -> None:
             decode_meta(good[:cut], 0, "s")
     wide = bytearray(zstandard.ZstdCompressor(write_content_size=True).compress(b'{"a":1}'))
     assert wide[4] & 0xE0 == 0x20  # a single segment without a window of its own, one byte of size
-    header = (
-        b"\x28\xb5\x2f\xfd" + bytes([0x80, 14 << 3]) + (7).to_bytes(4, "little")
-    )  # RFC 8878, 3.1.1.1: 16 MiB
+    # RFC 8878, 3.1.1.1: 16 MiB.
+    header = b"\x28\xb5\x2f\xfd" + bytes([0x80, 14 << 3]) + (7).to_bytes(4, "little")
     with pytest.raises(CorruptError, match="window"):
         decode_meta(encode_uvarint(7) + header + wide[6:], 0, "s")
     narrow = b"\x28\xb5\x2f\xfd" + bytes([0x80, 13 << 3]) + (7).to_bytes(4, "little")  # 8 MiB

@@ -154,9 +154,8 @@ def test_payloads_that_no_encoder_writes() -> None:
         decode_predicted(b"\1\0", found, 0, 3, 1)
     with pytest.raises(CorruptError, match="at most"):
         decode_predicted(b"", found, 0, 2**20 + 1, 1)
-    pushed = predictor(
-        [[32767, 32767]], [0], [40]
-    )  # eight times the past, and eight times what was before
+    # Eight times the past, and eight times what was before.
+    pushed = predictor([[32767, 32767]], [0], [40])
     symbols = np.array([[4000], [32767]], dtype=np.int32)
     assert encode_predicted(symbols, pushed, 0) is not None
     assert encode_predicted(np.array([[32767], [-32767]], dtype=np.int32), pushed, 0) is None

@@ -79,9 +79,8 @@ def _cost(symbols: np.ndarray, shape: int, scale: int) -> float:
 def test_empty_fits() -> None:
     assert fit_static(np.zeros((10, 0), dtype=np.int32)).dims == 0
     assert fit_static(np.zeros((0, 4), dtype=np.int32)).dims == 4
-    assert (
-        fit_static(np.zeros((9, 1), dtype=np.int32), 4).scales[0] > 4
-    )  # the largest scale that costs least
+    # The largest scale that costs least.
+    assert fit_static(np.zeros((9, 1), dtype=np.int32), 4).scales[0] > 4
 
 
 def test_models_that_do_not_fit_are_refused() -> None:

@@ -50,9 +50,8 @@ class Memory:
     """Resident memory of a process in the course of its work."""
 
     process: int
-    seen: list[tuple[float, int]] = field(
-        default_factory=list
-    )  # (share of the work that is done, bytes)
+    # (share of the work that is done, bytes).
+    seen: list[tuple[float, int]] = field(default_factory=list)
 
     def look(self, share: float) -> None:
         """Notes the memory at this moment."""

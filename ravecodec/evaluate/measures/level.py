@@ -15,6 +15,7 @@ Audio = NDArray[np.float64]
 
 MOST_SI_SDR = 100.0  # dB: what an identical signal gets
 SHORTEST_LOUDNESS = 0.4  # seconds: one block of BS.1770
+# Hz: edges of the stereo bands.
 OCTAVES = (
     88.0,
     177.0,
@@ -25,7 +26,7 @@ OCTAVES = (
     5657.0,
     11314.0,
     20000.0,
-)  # Hz: edges of the stereo bands
+)
 STEREO_WINDOW, STEREO_FRAMES = 2048, 8  # a tile lasts about 0.1 s at 48 kHz
 NOTHING = 1e-9  # energy of a tile (of unscaled spectra) that no sound falls below
 AUDIBLE = 1e-6  # of the loudest tile's energy: quieter ones say nothing of a stereo image

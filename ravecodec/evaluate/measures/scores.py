@@ -265,9 +265,8 @@ def _measures(x: Audio, y: Audio, speech: bool, mid: bool) -> Iterator[Measure]:
 
 
 def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator[Measure]:
-    lattice = (
-        find_spec("ai_edge_litert") is not None
-    )  # without it ViSQOL's speech mode says one or two points too much
+    # Without it ViSQOL's speech mode says one or two points too much.
+    lattice = find_spec("ai_edge_litert") is not None
     if lattice and "visqol" not in absent():
         yield ("visqol_speech",), lambda: perceptual.visqol_speech(a, b, RATE)
     if "pystoi" not in absent():

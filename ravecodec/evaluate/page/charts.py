@@ -89,12 +89,13 @@ COLUMNS = 3  # of a legend
 NAME_APART = 0.062  # of the axes' height between names in the margin: a line of text
 LABEL_APART = 0.09  # of the axes' width between the labels of ticks: `f 0.98` is 24 points wide
 REACH = 0.35  # of the curves' range: levels farther outside are named at the edge, not drawn
+# Of spectrograms: samples, samples, dB, colours.
 WINDOW, HOP, RANGE_DB, SHADES = (
     4096,
     512,
     90.0,
     48,
-)  # of spectrograms: samples, samples, dB, colours
+)
 
 
 @dataclass(frozen=True)
@@ -347,9 +348,8 @@ def spectrograms_svg(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> s
 
 def spectrum(sound: NDArray[np.floating]) -> NDArray[np.floating]:
     """Levels in dB [bins, frames] of a sound (samples,)."""
-    padded = np.pad(
-        np.asarray(sound, dtype=np.float32), WINDOW // 2, mode="reflect"
-    )  # zeros would click
+    # Zeros would click.
+    padded = np.pad(np.asarray(sound, dtype=np.float32), WINDOW // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
     window = np.hanning(WINDOW).astype(np.float32)
     return np.asarray(20 * np.log10(np.abs(np.fft.rfft(frames * window)).T + 1e-6))

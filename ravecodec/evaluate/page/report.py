@@ -28,10 +28,11 @@ from ravecodec.evaluate.results import Item, Results
 
 REFERENCE = "reference"
 PICTURED = 2  # items that have spectrograms
+# Drawn over dims beside the headline metrics, as in the paper.
 DISTANCES = (
     "spectral_paper",
     "spectral_floored",
-)  # drawn over dims beside the headline metrics, as in the paper
+)
 
 
 @dataclass(frozen=True)

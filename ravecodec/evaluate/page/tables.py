@@ -391,9 +391,8 @@ def _delta_cells(results: Results, metric: Metric, name: str, other: str) -> lis
         why = _named(f"{pchip.reason}; {pchip.note}".strip("; "), names)
         overlap = f"{100 * pchip.overlap:.0f} %"
         if pchip.value is None or akima.value is None:
-            known = not pchip.reason.startswith(
-                "too few"
-            )  # without a curve there is no overlap to speak of
+            # Without a curve there is no overlap to speak of.
+            known = not pchip.reason.startswith("too few")
             cells += [Cell(NONE, why), Cell(overlap if known else NONE)]
             continue
         note = f"Akima {number(akima.value, digits, True)}"
