@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -234,6 +234,39 @@ class AtomicFile:
         if not self._file.closed:
             self._file.raw.close()
         self._temp.unlink(missing_ok=True)
+
+
+@contextmanager
+def held_folder(folder: Path, busy: str) -> Iterator[None]:
+    """Makes a folder; within the block no other process holds it. What was made and is empty in
+    the end goes again.
+
+    The folder itself is locked, so nothing is left of a process that was killed. Where the system
+    has no such locks (Windows, some network file systems), no process is kept out.
+
+    Raises OutputError if the folder cannot be made, or, with `busy` behind its name, if another
+    process holds it.
+    """
+    with ExitStack() as stack:
+        try:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+        stack.callback(_remove_empty, missing)
+        if fcntl is not None and os.access(folder, os.R_OK):
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            if _lock(handle) is False:
+                raise OutputError(f"{folder}: {busy}")
+        yield
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes the first of these folders if it is empty, then the next."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _lock(handle: int) -> bool | None:

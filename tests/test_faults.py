@@ -30,6 +30,7 @@ from ravecodec.cli import main
 from ravecodec.errors import InputError, OutputError
 from ravecodec.evaluate import evaluation, folder, runner
 from ravecodec.evaluate.results import Condition, Item, Results
+from ravecodec.files import held_folder
 from ravecodec.train import cache, loop
 from ravecodec.train.recipe import Stage, load_recipe
 
@@ -127,6 +128,17 @@ def quick_eval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ravecodec.evaluate.measures.scores.score", level)
     monkeypatch.setattr("ravecodec.evaluate.page.report.write_page", page)
     monkeypatch.setattr(runner, "_run", lambda tasks, jobs: map(runner.run_task, tasks))
+
+
+def many(records: Path, out: Path) -> tuple[object, ...]:
+    """Words of a call that encodes a folder, in one process."""
+    return ("encode", "-r", records, "-o", out, "-j", 1, "-q")
+
+
+def streams(out: Path) -> dict[str, bytes]:
+    """What such a call has made; nothing half-written is among it."""
+    assert not list(out.rglob("*.part"))
+    return {path.name: path.read_bytes() for path in sorted(out.rglob("*.rvc"))}
 
 
 def evaluated(out: Path) -> tuple[object, dict[str, bytes]]:
@@ -240,6 +252,23 @@ def test_an_evaluation_killed_again_and_again_finds_the_same(
             assert path.read_bytes() == sounds[str(path.relative_to(out))], (path, number)
     assert call("eval", records, "--out", out, *EVALUATED).exit_code == 0
     assert evaluated(out) == (found, sounds)
+
+
+def test_many_files_killed_again_and_again_end_as_without(
+    records: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """Whatever is there at any moment is whole, and the same call goes on from there."""
+    out, draw = tmp_path / "killed", random.Random(13)
+    began = time.monotonic()
+    assert ended(forked(tool(*many(records, tmp_path / "whole")))) == 0
+    takes, wanted = time.monotonic() - began, streams(tmp_path / "whole")
+    assert len(wanted) == 3
+    for number in SIGNALS:
+        struck(tool(*many(records, out)), number, draw.uniform(0, takes))
+        for path in out.rglob("*.rvc"):
+            assert path.read_bytes() == wanted[path.name], (path, number)
+    assert call(*many(records, out)).exit_code == 0
+    assert streams(out) == wanted
 
 
 def children_of(process: int) -> set[int]:
@@ -356,6 +385,21 @@ def test_a_full_disk_loses_nothing(
     assert evaluated(disk / "report") == evaluated(tmp_path / "report")
     shutil.rmtree(disk / "report")
 
+    assert call(*many(records, tmp_path / "streams")).exit_code == 0
+    decode = ("decode", "-r", tmp_path / "streams", "-q", "-j", 1, "-o")
+    assert call(*decode, tmp_path / "sounds").exit_code == 0
+    wanted = {path.name: path.read_bytes() for path in (tmp_path / "sounds").glob("*.wav")}
+    assert len(wanted) == 3
+    small_disk(f"size={sum(map(len, wanted.values())) // 2 >> 10}k")
+    assert call(*decode, disk / "sounds").exit_code == 8
+    made = {path.name: path.read_bytes() for path in (disk / "sounds").glob("*.wav")}
+    assert len(made) < 3 and all(wanted[name] == data for name, data in made.items())
+    assert not list(disk.rglob("*.part"))
+    small_disk("size=20m")
+    assert call(*decode, disk / "sounds").exit_code == 0
+    assert {path.name: path.read_bytes() for path in (disk / "sounds").glob("*.wav")} == wanted
+    shutil.rmtree(disk / "sounds")
+
     small_disk("size=700k")
     with pytest.raises(OutputError, match="cannot be written"):
         trained(records, disk / "run")
@@ -380,6 +424,7 @@ def test_a_disk_that_may_only_be_read_is_told(
         ("train", records, "--recipe", "tiny", "--out", disk / "run"),
         ("eval", records, "--out", disk / "report", *EVALUATED),
         ("eval", records, "--out", disk, *EVALUATED),
+        many(records, disk / "streams"),
     ):
         done = call(*command)
         said = [line for line in done.stderr.splitlines() if "their scores are missing" not in line]
@@ -452,6 +497,21 @@ def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
         )
         assert [file for file in tmp_path.iterdir() if file.is_file()] == [path], suffix
         path.unlink()
+
+
+def test_audio_that_shrinks_in_the_middle_of_many_files_stops_no_other(
+    tmp_path: Path, music: Audio, shrinking: list[Path]
+) -> None:
+    names = ("a", "b", "c")
+    (tmp_path / "sounds").mkdir()
+    for seed, name in enumerate(names):
+        sound = music(48_000 * 12, 1, 48_000, seed).T
+        soundfile.write(tmp_path / "sounds" / f"{name}.wav", sound, 48_000)
+    shrinking.append(tmp_path / "sounds" / "b.wav")
+    done = call(*many(tmp_path / "sounds", tmp_path / "out"))
+    assert not shrinking and done.exit_code == 3
+    assert "b.wav" in done.stderr and "a.wav" not in done.stderr
+    assert list(streams(tmp_path / "out")) == ["a.rvc", "c.rvc"]
 
 
 def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
@@ -553,6 +613,21 @@ def test_two_evaluations_in_one_folder_are_one(
     assert done.exit_code == 8 and "another process evaluates into this folder" in done.stderr
     assert call("eval", records, "--out", out, *EVALUATED).exit_code == 0
     assert evaluated(out) == before
+
+
+def test_two_calls_on_the_same_files_make_every_stream_once(
+    records: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    """One came too late, or was refused; the same call has nothing left to do."""
+    out = tmp_path / "out"
+    children = [forked(tool(*many(records, out))) for _ in range(2)]
+    assert sorted(ended(child) for child in children) in ([0, 0], [0, 8])
+    with held_folder(out, "is in use"):
+        done = call(*many(records, out))
+    assert done.exit_code == 8 and "another call keeps its manifest" in done.stderr
+    assert call(*many(records, tmp_path / "alone")).exit_code == 0
+    assert call(*many(records, out)).exit_code == 0
+    assert streams(out) == streams(tmp_path / "alone")
 
 
 # ---- clock and locale ----------------------------------------------------------------------------

@@ -31,10 +31,11 @@ from ravecodec.batch import (
 from ravecodec.cli import console
 from ravecodec.cli.options import options
 from ravecodec.errors import OutputError, UsageError
-from ravecodec.files import STDIO, check_source, is_stdio
+from ravecodec.files import STDIO, check_source, held_folder, is_stdio
 from ravecodec.pool import Work
 
 PLANNED = "planned"  # what a dry run says in place of done
+BUSY = "another call keeps its manifest in this folder; wait for it, or name another (--manifest)"
 recursive_option = click.option(
     "-r",
     "--recursive",
@@ -283,8 +284,11 @@ def transcode_many(
         kind.command, describe, quiet=quiet, as_json=as_json, line=console.say, dry=choices.dry_run
     )
     with ExitStack() as stack:
-        manifest = _manifest(kind, items, choices, call)
-        if manifest is not None:
+        manifest = None
+        if (path := _manifest_path(items, choices)) is not None:
+            if not choices.dry_run:
+                stack.enter_context(held_folder(Path(os.path.abspath(path)).parent, BUSY))
+            manifest = Manifest(path, kind.command, call)
             stack.callback(manifest.close)
         wish = Wish(choices.force, choices.skip_existing, choices.newer)
         waiting, settled = batch.sort_out(items, wish, manifest)
@@ -300,17 +304,14 @@ def transcode_many(
     return report.end()
 
 
-def _manifest(
-    kind: Kind, items: Sequence[Item], choices: Choices, call: Mapping[str, Any]
-) -> Manifest | None:
+def _manifest_path(items: Sequence[Item], choices: Choices) -> str | None:
     """Where several files leave their record, or where one is asked for."""
-    path = choices.manifest
-    if path is None:
-        if choices.no_manifest or not (choices.recursive or len(items) > 1):
-            return None
-        folder = choices.output if choices.output is not None else batch.common_folder(items)
-        path = os.path.join(folder, batch.MANIFEST)
-    return Manifest(path, kind.command, call)
+    if choices.manifest is not None:
+        return choices.manifest
+    if choices.no_manifest or not (choices.recursive or len(items) > 1):
+        return None
+    folder = choices.output if choices.output is not None else batch.common_folder(items)
+    return os.path.join(folder, batch.MANIFEST)
 
 
 def threads_of(choices: Choices, threads: int | None) -> int | None:

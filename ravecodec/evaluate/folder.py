@@ -8,21 +8,15 @@ folder without it is somebody else's.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ravecodec.errors import FormatError, OutputError
 from ravecodec.evaluate.results import Results
-from ravecodec.files import AtomicFile
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from ravecodec.files import AtomicFile, held_folder
 
 MARK, RESULTS = "evaluation.json", "results.json"
 FORMAT = "ravecodec-evaluation-folder"
@@ -72,32 +66,12 @@ def _make(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> AbstractContextManager[None]:
     """Makes the folder; within the block no other process evaluates in it. Raises OutputError if
     one does already.
-
-    The folder itself is locked, so nothing is left of a process that was killed. Where the system
-    has no such locks (Windows, some network file systems), no process is kept out.
     """
-    _make(folder)
-    if fcntl is None:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(
-                f"{folder}: another process evaluates into this folder; wait for it, "
-                "or choose another --out"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(handle)
+    busy = "another process evaluates into this folder; wait for it, or choose another --out"
+    return held_folder(folder, busy)
 
 
 class Clock:
