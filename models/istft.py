@@ -281,6 +281,13 @@ class IstftGenerator(nn.Module):
         """Time kernels of a level's blocks: the first looks at 3 columns, the others at one."""
         return [3] + [1] * (self.config.blocks[level] - 1)
 
+    @torch.no_grad()
+    def turn_up(self, gain: float) -> None:
+        """Multiplies whatever it plays by a gain, for ever."""
+        for head in (self.line_head, *([self.noise_head] if self.config.noise else [])):
+            assert head.bias is not None
+            head.bias += math.log(gain)
+
     def amplitudes(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         """Log amplitudes of the lines [batch, maps, lines, 4 steps] and, if there is a noise head,
         of the noise [batch, maps, rows, 8 steps]."""

@@ -32,7 +32,7 @@ from ravecodec.models.config import ModelConfig
 from ravecodec.models.discriminator import WaveformDiscriminator
 from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
-from ravecodec.train import loop, stages
+from ravecodec.train import loop, stages, validation
 from ravecodec.train.cache import _finished, build_cache
 from ravecodec.train.data import Crops
 from ravecodec.train.folder import Run, check_folder, held
@@ -1033,3 +1033,41 @@ def test_a_cache_does_not_cut_a_file_that_it_did_not_make(music: Path, tmp_path:
         assert (cache / name).read_text() == "precious" and [p.name for p in cache.iterdir()] == [
             name
         ]
+
+
+def test_what_is_packed_plays_at_the_level_of_its_originals() -> None:
+    """Most crops decide; silence does not, and nothing is turned up without end."""
+    valid = stages.Valid((0, 0), (1, 1))
+    original = torch.randn(4, 2, 800)
+    gains = torch.tensor([0.5, 0.5, 0.25, 0.0])[:, None, None]
+    output = original * gains
+    output[..., :100] = output[..., -100:] = 9.0  # outside of what counts
+    heard = [validation.Heard(original, output, torch.zeros(1), 0.0)]
+    assert validation.level_gain(heard, valid, 100) == pytest.approx(10 ** (6 / 20))
+    louder = [validation.Heard(original, 1.2 * original, torch.zeros(1), 0.0)]
+    assert validation.level_gain(louder, valid, 100) == pytest.approx(1 / 1.2)
+    assert validation.level_gain([], valid, 100) == 1.0
+
+
+def test_turning_up_is_a_gain() -> None:
+    for channels, noise in ((1, False), (2, True)):
+        config = ModelConfig(
+            channels=channels,
+            encoder="spectrogram",
+            generator="istft",
+            capacity=8,
+            latent=16,
+            lines=128,
+            noise=noise,
+        )
+        torch.manual_seed(0)
+        network = Rave(config).eval()
+        latents, clock = (
+            torch.randn(1, 16, 6),
+            Clock(torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=torch.long)),
+        )
+        with torch.no_grad():
+            before = network.decode(latents, clock)
+            network.generator.turn_up(2.0)
+            after = network.decode(latents, clock)
+        assert torch.allclose(after, 2 * before, rtol=1e-3, atol=1e-5 * float(after.abs().max()))

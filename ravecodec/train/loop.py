@@ -7,6 +7,7 @@ have seen: on one machine with one thread the weights come out the same, bit for
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ravecodec import __version__
 from ravecodec.errors import InputError, ModelError, UsageError
+from ravecodec.models.istft import IstftGenerator
 from ravecodec.models.package import load_package
 from ravecodec.precision import AUTO
 from ravecodec.train import outcome, stages
@@ -33,7 +35,7 @@ from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.report import can_write_report, write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
-from ravecodec.train.validation import Heard, Latents, listen, unchanged, validate
+from ravecodec.train.validation import Heard, Latents, level_gain, listen, unchanged, validate
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_SECONDS = 15.0
@@ -369,6 +371,11 @@ def _train(
         trainer.finished(),
         provenance(trainer, data, training, run.facts["licence"], doubts),
     )
+    if isinstance(network.generator, IstftGenerator):
+        crops_heard = listen(trainer, network, heard, sender.at_default)
+        gain = level_gain(crops_heard, trainer.valid, recipe.model.hop)
+        network.generator.turn_up(gain)
+        report(f"level: {20 * math.log10(gain):+.1f} dB, as validation audio has it")
     run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
     write_package(path, network, recipe, latent, coding, info)
     run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
