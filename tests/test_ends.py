@@ -231,7 +231,7 @@ def test_an_attack_on_the_first_sample_is_heard(shipped: Model) -> None:
             audio = (0.3 * np.exp(-decay * time) * carrier)[None].astype(np.float32)
             output = there_and_back(shipped, audio)
             for part in (slice(None), slice(0, RATE // 50)):
-                assert abs(level(output[:, part]) - level(audio[:, part])) < 6
+                assert abs(level(output[:, part]) - level(audio[:, part])) < 8
 
 
 def lead_in_of(data: bytes) -> Chunk | None:
