@@ -4,6 +4,7 @@
     data = encode(audio, 44100)         audio, rate = decode(data)
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
     audio, rate, known = transfer(audio, 44100, model)
+    live = Live("live")                 heard = live.process(samples)
 
 Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
 and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
+    from ravecodec.live import Live
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.timbre import transfer, transfer_file, transfer_folder
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Latents",
+    "Live",
     "analyse",
     "concat_files",
     "cut_file",
@@ -44,6 +47,7 @@ _HOMES = {
     "inspect_file": "ravecodec.examine",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
+    "Live": "ravecodec.live",
     "analyse": "ravecodec.latents",
     "transfer": "ravecodec.timbre",
     "transfer_file": "ravecodec.timbre",
