@@ -2,16 +2,20 @@
 and restored; `ravecodec live` on pipes, and on sound devices that are stubs of their streams.
 """
 
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
+from ravecodec.cli import main
 from ravecodec.codec import Decoder
 from ravecodec.errors import InputError, UsageError
 from ravecodec.live import OFFSET_HZ, Live, LiveFrames
@@ -361,3 +365,137 @@ def test_fewer_axes_are_filled_with_noise(models: dict[str, Model], music: Music
     audio = music(8 * 2048, 2, 48_000)
     heard = [Live(models["causal"], dims=3, seed=seed).process(audio) for seed in (0, 0, 1)]
     assert np.array_equal(heard[0], heard[1]) and not np.array_equal(heard[0], heard[2])
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live_model(tmp_path: Path, make_model: Callable[..., None]) -> Path:
+    path = tmp_path / "back.safetensors"
+    make_model(path, CONFIGS["causal"])
+    return path
+
+
+def cli(*args: object, data: bytes = b"") -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args], input=data)
+
+
+def test_pcm_goes_through_a_pipe(live_model: Path, music: Music) -> None:
+    """The bytes are those of `process`, in both formats; the last line is true."""
+    audio = music(9 * 2048 + 100, 2, 48_000)
+    live = Live(live_model)
+    integers = np.rint(audio * 32768).clip(-32768, 32767).astype("<i2")
+    for form, data, given in (
+        ("16", integers.T.tobytes(), integers / np.float32(32768)),
+        ("float", audio.T.astype("<f4").tobytes(), audio),
+    ):
+        done = cli("live", "--model", live_model, "--format", form, data=data)
+        assert done.exit_code == 0, done.stderr
+        live.reset()
+        wanted = live.process(given)
+        if form == "16":
+            wanted = np.rint(wanted * 32768).clip(-32768, 32767).astype("<i2")
+        assert done.stdout_bytes == wanted.T.tobytes()
+        assert f"latency {live.latency_ms:.1f} ms ({live.latency} samples)" in done.stderr
+        assert "longest block" in done.stderr and "0 underruns" in done.stderr
+
+
+def test_pipes_that_end_where_they_should_not_or_are_told_to(live_model: Path) -> None:
+    call = ("live", "--model", live_model)
+    done = cli(*call, data=bytes(4000 * 4 + 3))
+    assert done.exit_code == 3
+    assert "standard input: ends 3 bytes into a sample of 4" in done.stderr
+    assert len(done.stdout_bytes) == 4000 * 4  # what was whole is played
+    done = cli(*call, "--duration", "3000s", "--raw-channels", 1, "-q", data=bytes(9000))
+    assert (done.exit_code, len(done.stdout_bytes), done.stderr) == (0, 6000, "")
+    for option, value, said in (
+        ("--raw-rate", 44_100, "the raw rate is 44100 Hz, expected 48000 Hz"),
+        ("--block", 100, "the block is 100 samples"),
+        ("--duration", "x", "the duration is 'x'"),
+        ("--raw-channels", 3, "channels are 3"),
+    ):
+        done = cli(*call, option, value)
+        assert done.exit_code == 2 and said in done.stderr
+    infinite = np.full(8, np.inf, "<f4").tobytes()
+    done = cli(*call, "--format", "float", data=infinite)
+    assert done.exit_code == 3 and "holds inf" in done.stderr
+
+
+class PortAudioError(Exception):
+    """As sounddevice has it."""
+
+
+class Stream:
+    """What is used of sounddevice.Stream: it hears `sound`, and keeps what it plays. It runs dry at
+    its third block."""
+
+    sound: Audio
+    opened: dict[str, Any]
+    played: list[Audio]
+    ends = False  # with Ctrl-C, at the end of the sound
+    latency = (0.01, 0.02)
+
+    def __init__(self, **options: Any) -> None:
+        if options["device"][0] == "no such":
+            raise ValueError("No input device matching 'no such'")
+        if options["device"][0] == 99:
+            raise PortAudioError("Invalid device", -9996)
+        type(self).opened, type(self).played = options, []
+        self._at = 0
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, count: int) -> tuple[Audio, bool]:
+        if self._at + count > self.sound.shape[1] and self.ends:
+            raise KeyboardInterrupt
+        part = self.sound[:, self._at : self._at + count]
+        self._at += count
+        return part.T, False
+
+    def write(self, audio: Audio) -> bool:
+        self.played.append(audio.copy())
+        return len(self.played) == 3
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch, music: Music) -> type[Stream]:
+    """A stub in place of the package sounddevice."""
+    package = ModuleType("sounddevice")
+    package.PortAudioError, package.Stream = PortAudioError, Stream  # type: ignore[attr-defined]
+    package.query_devices = lambda: "  0 Stub, (2 in, 2 out)"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sounddevice", package)
+    Stream.sound, Stream.ends = music(6 * 2048, 2, 48_000), False
+    return Stream
+
+
+def test_sound_devices_are_played(live_model: Path, devices: type[Stream]) -> None:
+    """With a stub of the stream of sounddevice: no device is opened here."""
+    live = Live(live_model)
+    wanted = live.process(Stream.sound).clip(-1, 1)
+    call = ("live", "--model", live_model, "--audio-in", "3")
+    for more, ends in ((("--duration", f"{6 * 2048}s"), False), ((), True)):
+        devices.ends = ends
+        done = cli(*call, *more)
+        assert done.exit_code == 0, done.stderr
+        assert devices.opened["device"] == (3, None)
+        assert (devices.opened["samplerate"], devices.opened["channels"]) == (48_000, 2)
+        assert not devices.played[0].any()
+        assert np.array_equal(np.concatenate(devices.played[1:]).T, wanted)
+        assert "and 30.0 ms of the devices" in done.stderr and "1 underruns" in done.stderr
+    assert "0 Stub" in cli("live", "--list-audio").stdout
+
+
+def test_devices_that_are_not_there(
+    live_model: Path, devices: type[Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, said in (("no such", "No input device matching"), ("99", "Invalid device")):
+        done = cli("live", "--model", live_model, "--audio-in", name)
+        assert done.exit_code == 2 and said in done.stderr
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    done = cli("live", "--audio-out", "default")
+    assert done.exit_code == 2 and "pip install 'ravecodec[live]'" in done.stderr
