@@ -7,9 +7,9 @@
 Plays audio (default: the excerpt that ships, again and again, at the model's rate) through a `Live`
 in blocks of one hop, as fast as it goes. `--recipe` times a recipe's network with random weights,
 on which speed does not depend. Per network and number of threads: the latency; of the time that a
-block takes, the shortest, the median, the 999th of 1000 and the longest, by the wall clock, and the
-mean time of the processor, all as shares of what a block lasts; blocks that took longer than that.
-On a busy machine the shortest says most of the network, the longest most of the machine. Prints a
+block takes, the median, the 999th of 1000 and the longest by the wall clock, and the shortest and
+the median of the processor's time, all as shares of what a block lasts; blocks that took longer
+than that. On a busy machine the wall clock tells of the others. Prints a
 Markdown table below a line that names the processor; with `--page` writes both there instead,
 between `<!-- live -->` and `<!-- end -->`, and the measurements into docs/evaluation/live.json.
 """
@@ -47,11 +47,11 @@ class Row:
     block: int
     latency_ms: float
     seconds: float
-    shortest: float
     median: float
     slow: float
     longest: float
-    processor: float
+    processor_shortest: float
+    processor_median: float
     late: int
 
 
@@ -68,19 +68,24 @@ def measured(model: Model, audio: np.ndarray, minutes: float, threads: int) -> R
     live = Live(model)
     count = round(minutes * 60 * live.sample_rate / live.block)
     looped = np.concatenate([audio, audio[:, : live.block]], axis=1)
-    walls, processor = np.zeros(count + WARM_UP), 0.0
+    times = np.zeros((2, count + WARM_UP))  # wall clock and processor
     for i in range(count + WARM_UP):
         start = i * live.block % audio.shape[1]
         piece = looped[:, start : start + live.block]
         cpu, wall = time.process_time(), time.perf_counter()
         live.process(piece)
-        walls[i] = time.perf_counter() - wall
-        processor += (time.process_time() - cpu) * (i >= WARM_UP)
-    shares = walls[WARM_UP:] * live.sample_rate / live.block
-    mean = processor / count * live.sample_rate / live.block
-    slow = float(np.quantile(shares, 0.999))
-    low, middle, high = float(shares.min()), float(np.median(shares)), float(shares.max())
-    spread = (low, middle, slow, high, mean, int((shares > 1).sum()))
+        times[:, i] = time.perf_counter() - wall, time.process_time() - cpu
+    walls, busy = times[:, WARM_UP:] * live.sample_rate / live.block
+    slow, longest = float(np.quantile(walls, 0.999)), float(walls.max())
+    late = int((walls > 1).sum())
+    spread = (
+        float(np.median(walls)),
+        slow,
+        longest,
+        float(busy.min()),
+        float(np.median(busy)),
+        late,
+    )
     seconds = count * live.block / live.sample_rate
     return Row(model.name, threads, live.block, live.latency_ms, seconds, *spread)
 
@@ -88,8 +93,8 @@ def measured(model: Model, audio: np.ndarray, minutes: float, threads: int) -> R
 def lines(found: dict[str, Any]) -> list[str]:
     """What is measured, as Markdown."""
     head = f"{found['processor']}, {found['cores']} cores, torch {found['torch']}{found['note']}:"
-    columns = "network | threads | latency | block | shortest | median | 99.9 % within | longest"
-    columns += " | processor time | too late"
+    columns = "network | threads | latency | block | median | 99.9 % within | longest"
+    columns += " | processor: shortest | median | too late"
     table = [head, "", f"| {columns} |", "|---" * 10 + "|"]
     for values in found["rows"]:
         row = Row(**values)
@@ -104,7 +109,8 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def values_of(row: Row) -> tuple[float, ...]:
     """The shares."""
-    return row.shortest, row.median, row.slow, row.longest, row.processor
+    processor = (row.processor_shortest, row.processor_median)
+    return row.median, row.slow, row.longest, *processor
 
 
 def arguments() -> argparse.Namespace:
