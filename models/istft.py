@@ -317,15 +317,16 @@ class IstftGenerator(nn.Module):
 
     def _continued(self, place: int, x: Tensor, past: Past) -> Tensor:
         """A level whose first block, the only one that looks back, sees what came before x."""
-        bias, first, *others = self.levels[place]  # type: ignore[misc]
-        x = bias(x)
+        level = self.levels[place]
+        assert isinstance(level, nn.Sequential)
+        first = level[1]
+        assert isinstance(first, SpectralBlock)
+        x = level[0](x)
         before = past.get(place)
         seen = x if before is None else torch.cat([before, x], 3)
         past[place] = F.pad(seen, (max(0, first.past - seen.shape[3]), 0))[..., -first.past :]
         x = first(x, before)
-        for block in others:
-            x = block(x)
-        return x
+        return level[2:](x)
 
     def _balance(self, z: Tensor, rows_and_columns: torch.Size) -> Tensor:
         """The balance latents of z, spread over an image: linearly between rows, and between

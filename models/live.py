@@ -63,8 +63,9 @@ class LiveDecoder:
         self.delay = network.decoder_lookahead
         self._device = next(network.parameters()).device
         generator = network.generator
-        causal = network.config.causal and isinstance(generator, IstftGenerator)
-        self._generator = generator if causal else None
+        self._generator: IstftGenerator | None = None
+        if network.config.causal and isinstance(generator, IstftGenerator):
+            self._generator = generator
         self.reset()
 
     def reset(self) -> None:

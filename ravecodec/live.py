@@ -12,6 +12,7 @@ was cut. Memory does not grow.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,15 @@ class LiveFrames(NamedTuple):
 
     values: Values
     silent: Flags
+
+    def part(self, first: int, last: int | None = None) -> LiveFrames:
+        """Frames first .. last - 1."""
+        return LiveFrames(self.values[first:last], self.silent[first:last])
+
+    def joined(self, other: LiveFrames) -> LiveFrames:
+        """These frames and those of `other` behind them."""
+        values = np.concatenate([self.values, other.values])
+        return LiveFrames(values, np.concatenate([self.silent, other.silent]))
 
 
 class Live:
@@ -84,6 +94,7 @@ class Live:
         self._quantizer = Quantizer(*fixed, info.dims, info.step_index, info.noise_fill)
         self._encoder = LiveEncoder(self.model.network, frames)
         self._decoder = LiveDecoder(self.model.network, frames, info.seed)
+        self._none = LiveFrames(np.zeros((0, info.dims), np.float32), np.zeros(0, np.bool_))
         self._late = -(-self._decoder.delay // config.hop)  # frames
         decay = np.exp(-2 * np.pi * OFFSET_HZ / config.sample_rate)
         self._decay = decay ** np.arange(self.block + self._encoder.lookahead + 1)
@@ -151,13 +162,12 @@ class Live:
         """
         self._use(2)
         audio, done = self._audio(samples), 0
-        found = [LiveFrames(np.zeros((0, self.dims), np.float32), np.zeros(0, np.bool_))]
+        found = [self._none]
         while done < audio.shape[1]:
             done += self._take(audio[:, done:])
             if self._fill == self._window.shape[1]:
                 found.append(self._encoded())
-        values, silent = zip(*found, strict=True)
-        return LiveFrames(np.concatenate(values), np.concatenate(silent))
+        return reduce(LiveFrames.joined, found)
 
     def decode(self, values: ArrayLike, silent: ArrayLike | None = None) -> Audio:
         """Frames [n, dims] as `encode` makes them, any n -> float32 [channels, samples], `block`
@@ -168,12 +178,12 @@ class Live:
         """
         self._use(2)
         frames = self._frames(values, silent)
-        found, hop = [np.zeros((self.channels, 0), np.float32)], self.model.config.hop
-        self._pending = LiveFrames(*map(np.concatenate, zip(self._pending, frames, strict=True)))
-        while len(self._pending.values) >= self.block // hop:
-            group = LiveFrames(*(part[: self.block // hop] for part in self._pending))
-            self._pending = LiveFrames(*(part[self.block // hop :] for part in self._pending))
-            found.append(self._decoded(*group))
+        found, count = [np.zeros((self.channels, 0), np.float32)], self.block // self.info.hop
+        pending = self._pending.joined(frames)
+        while len(pending.values) >= count:
+            found.append(self._decoded(*pending.part(0, count)))
+            pending = pending.part(count)
+        self._pending = pending
         return np.concatenate(found, axis=1)
 
     # ---- state -----------------------------------------------------------------------------------
@@ -188,7 +198,7 @@ class Live:
         self._offset = np.zeros((channels, 1))
         self._queue = np.zeros((self.channels, self.encoder_latency + self.block), np.float32)
         self._count = self.encoder_latency  # of the queue's samples
-        self._pending = LiveFrames(np.zeros((0, self.dims), np.float32), np.zeros(0, np.bool_))
+        self._pending: LiveFrames = self._none
         self._silence = np.ones(self._late, np.bool_)  # of the frames before the next ones
         self._decoder.reset()
 
