@@ -94,6 +94,7 @@ class Live:
         self._quantizer = Quantizer(*fixed, info.dims, info.step_index, info.noise_fill)
         self._encoder = LiveEncoder(self.model.network, frames)
         self._decoder = LiveDecoder(self.model.network, frames, info.seed)
+        self._pending: LiveFrames  # frames that `decode` was given and that fill no block yet
         self._none = LiveFrames(np.zeros((0, info.dims), np.float32), np.zeros(0, np.bool_))
         self._late = -(-self._decoder.delay // config.hop)  # frames
         decay = np.exp(-2 * np.pi * OFFSET_HZ / config.sample_rate)
@@ -198,7 +199,7 @@ class Live:
         self._offset = np.zeros((channels, 1))
         self._queue = np.zeros((self.channels, self.encoder_latency + self.block), np.float32)
         self._count = self.encoder_latency  # of the queue's samples
-        self._pending: LiveFrames = self._none
+        self._pending = self._none
         self._silence = np.ones(self._late, np.bool_)  # of the frames before the next ones
         self._decoder.reset()
 
