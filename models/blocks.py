@@ -85,21 +85,30 @@ class ChannelNorm(nn.Module):
 class SpectralBlock(nn.Module):
     """ConvNeXt block (Liu et al. 2022) over [batch, channels, rows, frames]: a depthwise filter of
     7 rows by `time` frames, then a pointwise network. Sharing weights along the warped frequency
-    axis is what lets it learn a partial once for all pitches."""
+    axis is what lets it learn a partial once for all pitches.
 
-    def __init__(self, channels: int, time: int, expansion: int = 2) -> None:
+    causal: a frame is made of itself and the `past` frames before it.
+    """
+
+    def __init__(
+        self, channels: int, time: int, expansion: int = 2, *, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.filter = nn.Conv2d(
-            channels, channels, (7, time), padding=(3, time // 2), groups=channels
-        )
+        self.past = time - 1 if causal else 0
+        padding = (3, 0 if causal else time // 2)
+        self.filter = nn.Conv2d(channels, channels, (7, time), padding=padding, groups=channels)
         self.norm = ChannelNorm(channels)
         self.widen = nn.Conv2d(channels, expansion * channels, 1)
         self.narrow = nn.Conv2d(expansion * channels, channels, 1)
         nn.init.normal_(self.narrow.weight, std=0.02)
         nn.init.zeros_(self.narrow.bias)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.narrow(nn.functional.gelu(self.widen(self.norm(self.filter(x)))))
+    def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor:
+        """before: the `past` frames before x, where they are known; else they are zeros."""
+        seen = x
+        if self.past:
+            seen = F.pad(x, (self.past, 0)) if before is None else torch.cat([before, x], 3)
+        return x + self.narrow(nn.functional.gelu(self.widen(self.norm(self.filter(seen)))))
 
 
 class RowBias(nn.Module):

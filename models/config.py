@@ -26,6 +26,7 @@ GENERATORS = ("conv", "istft")
 STEP = 2048  # samples per column of features in the spectrogram and istft families
 LISTS = ("ratios", "dilations", "frequency_ratios", "blocks")
 NOISE_BLOCK = 64  # band samples that share one filter of the conv generator's noise head
+MOST_LOOKAHEAD = 3584  # samples: what the longest window, of 8192, looks ahead where it is centred
 LOWEST_SPECTRAL_RATE = 40_000  # Hz; the warped spectrum goes up to 20 kHz
 
 # What no network goes beyond. Rate, hop and latents are bounded by what a stream can name (SPEC
@@ -83,6 +84,10 @@ class ModelConfig:
     )
     # spectrogram/istft: width of the network that corrects latents by a gradient; 0: there is none
     refiner: int = 0
+    # spectrogram/istft: no layer looks ahead, so that a stream can be followed live; and by how
+    # many samples the windows of the encoder may all the same look beyond the end of their column
+    causal: bool = False
+    lookahead: int = 0
 
     def __post_init__(self) -> None:
         for name in LISTS:
@@ -107,6 +112,7 @@ class ModelConfig:
         )
         if self.encoder == "spectrogram" or self.generator == "istft":
             self._check_spectral()
+        self._check_causal(both)
         check_size(self)
 
     def _check_values(self) -> None:
@@ -122,7 +128,7 @@ class ModelConfig:
             "bands",
             "16, the bank that pqmf_prototype.npy is designed for",
         )
-        for name in ("noise", "faint"):
+        for name in ("noise", "faint", "causal"):
             self._check(isinstance(getattr(self, name), bool), name, "true or false")
         for name, most in MOST.items():
             self._check(_is_count(getattr(self, name)), name, "a positive integer")
@@ -178,6 +184,17 @@ class ModelConfig:
             "one count per entry of frequency_ratios",
         )
 
+    def _check_causal(self, both: bool) -> None:
+        """What a network that looks only back needs; both: its families are the spectral ones."""
+        whole = isinstance(self.lookahead, int) and not isinstance(self.lookahead, bool)
+        most = MOST_LOOKAHEAD if self.causal else 0
+        expected = f"0 to {most} samples" if self.causal else "0 unless causal"
+        self._check(whole and 0 <= self.lookahead <= most, "lookahead", expected)
+        if self.causal:
+            self._check(both, "causal", "false unless the families are spectrogram and istft")
+            self._check(self.hop == STEP, "ratios", f"a hop of {STEP} samples, where causal")
+            self._check(not self.refiner, "refiner", "0 where causal: its gradient looks ahead")
+
     def _check(self, good: bool, name: str, expected: str) -> None:
         if not good:
             raise ModelError(
@@ -206,7 +223,12 @@ class ModelConfig:
         return self.sample_rate / self.hop
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """Without the fields of causal networks for other ones, so that their packages stay what
+        they are, byte for byte, and older readers take them."""
+        values = asdict(self)
+        if not self.causal:
+            del values["causal"], values["lookahead"]
+        return json.dumps(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:

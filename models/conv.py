@@ -15,7 +15,7 @@ from ravecodec.models import noise
 from ravecodec.models.blocks import TimeConv, channels_last, leaky, normed_conv, normed_up
 from ravecodec.models.clock import Clock
 from ravecodec.models.config import NOISE_BLOCK, ModelConfig
-from ravecodec.models.reach import Layer, Reach, decoder_reach, same
+from ravecodec.models.reach import Layer, Reach, decoder_lookahead, decoder_reach, same
 
 NOISE_RATIOS = (4, 4, 4)  # their product is NOISE_BLOCK
 NOISE_BINS = 5  # real magnitudes of a filter of 8 taps
@@ -115,20 +115,30 @@ class ConvGenerator(nn.Module):
         return bands if self.noise is None else bands + self.noise(x, clock, self.frame_blocks)
 
     @property
-    def layers(self) -> list[Layer]:
-        """Longest path along time, from frames to band samples."""
+    def _trunk_layers(self) -> list[Layer]:
         layers = [same(7)]
         for ratio in self.config.ratios:
             layers.append(Layer(2 * ratio, ratio, padding=ratio // 2, transposed=True))
             for dilation in self.config.dilations:
                 layers += [same(3, dilation), same(3)]
-        head = [same(7)]
-        if (
-            self.config.noise
-        ):  # three strided convolutions, then one filter for all 64 samples of its block
-            head = [Layer(3, ratio, padding=1) for ratio in NOISE_RATIOS]
-            head.append(Layer(NOISE_BLOCK, NOISE_BLOCK, transposed=True))
-        return layers + head
+        return layers
+
+    @property
+    def _noise_layers(self) -> list[Layer]:
+        """Three strided convolutions, then one filter for all 64 samples of its block."""
+        strided = [Layer(3, ratio, padding=1) for ratio in NOISE_RATIOS]
+        return [*strided, Layer(NOISE_BLOCK, NOISE_BLOCK, transposed=True)]
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Longest path along time, from frames to band samples."""
+        return self._trunk_layers + (self._noise_layers if self.config.noise else [same(7)])
 
     def reach(self, synthesis: Layer) -> Reach:
         return decoder_reach([*self.layers, synthesis], self.config.hop)
+
+    def lookahead(self, synthesis: Layer) -> int:
+        """Of the audio behind the filter bank's synthesis; see `decoder_lookahead`. To the first
+        samples of a block the noise looks further, to the last ones the waveform."""
+        paths = [self.layers, [*self._trunk_layers, same(7)]]
+        return max(decoder_lookahead([*path, synthesis], self.config.hop) for path in paths)

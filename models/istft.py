@@ -39,7 +39,7 @@ from ravecodec.models.blocks import RowBias, SpectralBlock
 from ravecodec.models.clock import Clock
 from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.pqmf import BANDS, analysis_filters
-from ravecodec.models.reach import Layer, Reach, decoder_reach, same
+from ravecodec.models.reach import Layer, Reach, backward, decoder_lookahead, decoder_reach, same
 from ravecodec.models.spectrogram import TIME_KERNEL, rows, warped_frequencies, widths
 
 # A line's frequency is an integer multiple of rate / PHASE_STEPS: its phase is exact at any time.
@@ -50,6 +50,10 @@ STEREO_MAPS = 3  # amplitudes of stereo lines and noise: left, right, side
 LOUDEST = 3.0  # log amplitude limit: e^3 is 26 dB over full scale
 QUIET = -6.0  # log amplitude at the start of training
 LN2 = math.log(2)
+
+# by level of a causal generator, the columns [batch, channels, rows, 2] that its first block saw
+# last
+Past = dict[int, Tensor]
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
@@ -250,7 +254,10 @@ class IstftGenerator(nn.Module):
         self.levels = nn.ModuleList()
         self.ups = nn.ModuleList()
         for level in reversed(range(len(sizes))):
-            blocks = [SpectralBlock(sizes[level], time) for time in self._times(level)]
+            blocks = [
+                SpectralBlock(sizes[level], time, causal=config.causal)
+                for time in self._times(level)
+            ]
             self.levels.append(nn.Sequential(RowBias(sizes[level], counts[level]), *blocks))
             if level:
                 ratio, time = config.frequency_ratios[level], TIME_KERNEL[config.time_ratios[level]]
@@ -288,15 +295,19 @@ class IstftGenerator(nn.Module):
             assert head.bias is not None
             head.bias += math.log(gain)
 
-    def amplitudes(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+    def amplitudes(self, z: Tensor, past: Past | None = None) -> tuple[Tensor, Tensor | None]:
         """Log amplitudes of the lines [batch, maps, lines, 4 steps] and, if there is a noise head,
-        of the noise [batch, maps, rows, 8 steps]."""
+        of the noise [batch, maps, rows, 8 steps].
+
+        past: of a causal generator, what its levels saw last before these frames, brought up to
+        date here; an empty one to begin with zeros. None: the frames stand for themselves.
+        """
         count = rows(self.config)[-1]
         z = z.reshape(len(z), -1, count, z.shape[-1])
         x = self.entry(z.contiguous(memory_format=torch.channels_last))
         noise_level = None
         for i, level in enumerate(self.levels):
-            x = level(x)
+            x = level(x) if past is None else self._continued(i, x, past)
             if self.config.noise and i == len(self.levels) - 2:
                 noise_level = self._placed(
                     self._unfold(self.noise_head(x).float(), 1, NOISE_COLUMNS), z
@@ -306,13 +317,35 @@ class IstftGenerator(nn.Module):
         lines = self._unfold(self.line_head(x).float(), self.fine_rows, LINE_COLUMNS)
         return self._placed(lines, z), noise_level
 
+    def _continued(self, place: int, x: Tensor, past: Past) -> Tensor:
+        """A level whose first block, the only one that looks back, sees what came before x."""
+        level = self.levels[place]
+        assert isinstance(level, nn.Sequential)
+        first = level[1]
+        assert isinstance(first, SpectralBlock)
+        x = level[0](x)
+        before = past.get(place)
+        seen = x if before is None else torch.cat([before, x], 3)
+        past[place] = F.pad(seen, (max(0, first.past - seen.shape[3]), 0))[..., -first.past :]
+        x = first(x, before)
+        return level[2:](x)
+
+    def _balance(self, z: Tensor, rows_and_columns: torch.Size) -> Tensor:
+        """The balance latents of z, spread over an image: linearly between rows, and between
+        frames, or held for a frame where the next one is not known."""
+        count, columns = rows_and_columns
+        frames = z.shape[-1]
+        size = (count, frames if self.config.causal else columns)
+        image = F.interpolate(z[:, :1].float(), size, mode="bilinear")
+        return image.repeat_interleave(columns // frames, 3) if self.config.causal else image
+
     def _placed(self, level: Tensor, z: Tensor) -> Tensor:
         """Log amplitudes [batch, maps, rows, columns], left and right moved apart by the balance in
         z.
         """
         if self.config.channels == 1:
             return level
-        balance = self.balance * F.interpolate(z[:, :1].float(), level.shape[2:], mode="bilinear")
+        balance = self.balance * self._balance(z, level.shape[2:])
         # -2 ln of the gain.
         share = torch.cat([F.softplus(-2 * balance), F.softplus(2 * balance)], 1) - LN2
         return torch.cat([level[:, :2] - share / 2, level[:, 2:]], 1)
@@ -326,8 +359,12 @@ class IstftGenerator(nn.Module):
         return x.reshape(batch, -1, count * fine_rows, frames * columns).clamp(max=LOUDEST)
 
     def forward(self, z: Tensor, clock: Clock) -> Tensor:
-        line_level, noise_level = self.amplitudes(z)
-        with torch.autocast(z.device.type, enabled=False):
+        return self.excited(*self.amplitudes(z), clock)
+
+    def excited(self, line_level: Tensor, noise_level: Tensor | None, clock: Clock) -> Tensor:
+        """The second half of `forward`: bands of log amplitudes, the excitations beginning at
+        `clock`."""
+        with torch.autocast(line_level.device.type, enabled=False):
             bands = self.lines(line_level.exp(), clock)
             return bands if noise_level is None else bands + self.shaped(noise_level, clock)
 
@@ -336,12 +373,18 @@ class IstftGenerator(nn.Module):
         """Longest path along time, from frames to band samples."""
         layers: list[Layer] = []
         for level in reversed(range(len(self.config.blocks))):
-            layers += [same(t) for t in self._times(level)]
+            layers += [backward(t) if self.config.causal else same(t) for t in self._times(level)]
             time = TIME_KERNEL[self.config.time_ratios[level]]
             layers.append(replace(time, transposed=True))
         hop = STEP // BANDS
         overlap = hop // LINE_COLUMNS
-        return [*layers, Layer(hop + overlap, hop, padding=overlap // 2, transposed=True)]
+        # The first sample of a window is zero.
+        window = Layer(hop + overlap - 1, hop, padding=overlap // 2 - 1, transposed=True)
+        return [*layers, window]
 
     def reach(self, synthesis: Layer) -> Reach:
         return decoder_reach([*self.layers, synthesis], self.config.hop)
+
+    def lookahead(self, synthesis: Layer) -> int:
+        """Of the audio behind the filter bank's synthesis; see `decoder_lookahead`."""
+        return decoder_lookahead([*self.layers, synthesis], self.config.hop)

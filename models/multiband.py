@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ravecodec.models.blocks import leaky
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.pqmf import PQMF
-from ravecodec.models.reach import Layer, Reach, encoder_reach, same
+from ravecodec.models.reach import Layer, Reach, encoder_lookahead, encoder_reach, same
 
 
 class MultibandEncoder(nn.Module):
@@ -42,9 +42,17 @@ class MultibandEncoder(nn.Module):
         return mean, F.softplus(spread) + 1e-4
 
     @property
+    def layers(self) -> list[Layer]:
+        """Longest path along time, from samples to frames."""
+        strided = [Layer(2 * r + 1, r, padding=r) for r in self.config.ratios]
+        return [self.pqmf.analysis_layer, same(7), *strided, same(5)]
+
+    @property
     def reach(self) -> Reach:
         """Context in frames on each side."""
-        strided = [Layer(2 * r + 1, r, padding=r) for r in self.config.ratios]
-        return encoder_reach(
-            [self.pqmf.analysis_layer, same(7), *strided, same(5)], self.config.hop
-        )
+        return encoder_reach(self.layers, self.config.hop)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples behind the end of a frame that it depends on."""
+        return encoder_lookahead(self.layers, self.config.hop)

@@ -78,6 +78,17 @@ class Rave(nn.Module):
         return self.pqmf.synthesis(self.decode_bands(z, clock))
 
     @property
+    def encoder_lookahead(self) -> int:
+        """Samples behind the end of a frame's own audio that its latents depend on."""
+        return self.encoder.lookahead
+
+    @property
+    def decoder_lookahead(self) -> int:
+        """The number a for which a sample m depends on the latents of the frames up to (m + a) //
+        hop."""
+        return self.generator.lookahead(self.pqmf.synthesis_layer)
+
+    @property
     def encoder_reach(self) -> Reach:
         return self.encoder.reach
 

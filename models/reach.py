@@ -7,6 +7,7 @@ whole-file results the same.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,11 @@ def same(kernel: int, dilation: int = 1) -> Layer:
     return Layer(kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
 
 
+def backward(kernel: int) -> Layer:
+    """A stride-1 convolution that looks only back: zero padding before the first sample."""
+    return Layer(kernel, padding=kernel - 1)
+
+
 @dataclass(frozen=True)
 class Reach:
     """Frames of context that one frame needs before and after itself."""
@@ -60,3 +66,21 @@ def decoder_reach(layers: Sequence[Layer], hop: int) -> Reach:
     """Context of one frame of audio, in frames, for layers from frames to samples."""
     first, last = _inputs(layers, 0, hop - 1)
     return Reach(max(0, -first), max(0, last))
+
+
+def encoder_lookahead(layers: Sequence[Layer], hop: int) -> int:
+    """Samples behind the end of a frame's own audio that the frame depends on, for layers from
+    samples to frames; below 0 where it does not need all of its own."""
+    return _inputs(layers, 0, 0)[1] - (hop - 1)
+
+
+def decoder_lookahead(layers: Sequence[Layer], hop: int) -> int:
+    """The number a for which sample m of the audio depends on the frames up to (m + a) // hop, for
+    layers from frames to samples."""
+
+    def last_frame(sample: int) -> int:
+        return _inputs(layers, sample, sample)[1]
+
+    future = decoder_reach(layers, hop).future
+    samples = range(-(future + 1) * hop, hop + 1)
+    return hop - samples[bisect_left(samples, 1, key=last_frame)]

@@ -6,6 +6,10 @@ the measurement), so each latent frame sees an image of `lines` rows on a scale 
 above from 2048; 1024-sample windows add onsets. Mid and side are coded, not left and right: most
 music is nearly mono. The encoder mirrors `istft.py`, level by level.
 
+Where the config is causal, windows end at most `config.lookahead` samples behind their column. They
+are as long as the others, and as high in the middle of their column, but fall faster than they
+rise.
+
 In stereo the first latent of every row is the balance of left and right there, measured, not
 learnt: a network that starts with balance nowhere in its latents never finds it worth its bits
 (docs/training.md).
@@ -20,7 +24,7 @@ from torch.nn import functional as F
 
 from ravecodec.models.blocks import RowBias, SpectralBlock
 from ravecodec.models.config import STEP, ModelConfig
-from ravecodec.models.reach import Layer, Reach, encoder_reach
+from ravecodec.models.reach import Layer, Reach, encoder_lookahead, encoder_reach
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
 CROSSOVER_HZ = (
@@ -28,6 +32,7 @@ CROSSOVER_HZ = (
 )
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
+WINDOWS = (("long", LONG, COLUMNS), ("short", SHORT, COLUMNS), ("onset", ONSET, ONSET_COLUMNS))
 # Time side of the convolution into a level, by time ratio.
 TIME_KERNEL = {
     1: Layer(1),
@@ -64,6 +69,20 @@ def warp_matrix(rows: int, window: int, rate: int) -> np.ndarray:
     return matrix
 
 
+def window_lookahead(config: ModelConfig, size: int, columns: int) -> int:
+    """Samples behind the end of a column that its window of `size` samples reaches."""
+    centred = (size - STEP // columns) // 2
+    return min(centred, config.lookahead) if config.causal else centred
+
+
+def skewed_hann(size: int, fall: int) -> np.ndarray:
+    """Half a Hann window of 2 (size - fall) samples that rises, then half of one of 2 fall samples;
+    float64 [size]. With fall = size / 2, the periodic Hann window."""
+    rise = size - fall
+    angle = np.concatenate([np.arange(rise) / rise, 1 + np.arange(fall) / fall])
+    return 0.5 - 0.5 * np.cos(np.pi * angle)
+
+
 class WarpedSpectrum(nn.Module):
     """Audio [batch, channels, samples] -> image [batch, features, lines, steps]; features by
     column: mid, side, their onsets, with `faint` what lies below the floor of mid and side, and the
@@ -81,28 +100,44 @@ class WarpedSpectrum(nn.Module):
         self.low = int((warped_frequencies(config.lines) < CROSSOVER_HZ).sum())
         self.planes = image_planes(config)
         self.features = sum(self.planes.values())
-        for name, window in (("long", LONG), ("short", SHORT), ("onset", ONSET)):
-            matrix = torch.from_numpy(warp_matrix(config.lines, window, config.sample_rate))
+        self.behind: dict[int, int] = {}  # by size, samples behind a column that its window reaches
+        kinds = (
+            ("long", LONG, COLUMNS),
+            ("short", SHORT, COLUMNS),
+            ("onset", ONSET, ONSET_COLUMNS),
+        )
+        for name, size, columns in kinds:
+            matrix = torch.from_numpy(warp_matrix(config.lines, size, config.sample_rate))
             self.register_buffer(f"{name}_warp", matrix, persistent=False)
-            self.register_buffer(
-                f"{name}_window", torch.hann_window(window) * (2 / window), persistent=False
-            )
+            self.behind[size] = window_lookahead(config, size, columns)
+            fall = self.behind[size] + STEP // columns // 2
+            window = torch.from_numpy(skewed_hann(size, fall).astype(np.float32))
+            window = torch.hann_window(size) if 2 * fall == size else window
+            self.register_buffer(f"{name}_window", window * (2 / size), persistent=False)
         # Bins of the long window that matter.
         heard = self.long_warp[:, : self.low].any(1).nonzero()
         self.cut = int(heard[-1]) + 1 if len(heard) else 1
 
     def _power(
-        self, audio: Tensor, window: Tensor, columns: int, cross: bool, bins: int | None = None
+        self,
+        audio: Tensor,
+        window: Tensor,
+        columns: int,
+        cross: bool,
+        context: tuple[int, int],
+        bins: int | None = None,
     ) -> Tensor:
-        """Power spectra [batch, planes, steps * columns, bins], windows centred on the middle of
+        """Power spectra [batch, planes, steps * columns, bins], windows highest in the middle of
         each column.
 
-        Planes: mid, side, and with `cross` the real part of their cross spectrum, (|left|^2 -
-        |right|^2) / 4; for mono only the one. `bins`: how many of the lowest are wanted.
+        context: samples of the audio before the first step and behind the last one. Planes: mid,
+        side, and with `cross` the real part of their cross spectrum, (|left|^2 - |right|^2) / 4;
+        for mono only the one. `bins`: how many of the lowest are wanted.
         """
         step, size = STEP // columns, len(window)
-        padding = (size - step) // 2
-        frames = F.pad(audio, (padding, padding)).unfold(-1, size, step)
+        after = self.behind[size]
+        padding = (size - step - after - context[0], after - context[1])  # below 0: cut off
+        frames = F.pad(audio, padding).unfold(-1, size, step)
         spectrum = torch.view_as_real(torch.fft.rfft(frames * window)[..., :bins])
         squared = spectrum.square()
         power = squared[..., 0] + squared[..., 1]
@@ -111,17 +146,20 @@ class WarpedSpectrum(nn.Module):
         product = spectrum[:, :1] * spectrum[:, 1:]
         return torch.cat([power, product[..., 0] + product[..., 1]], 1)
 
-    def forward(self, audio: Tensor) -> Tensor:
+    def forward(self, audio: Tensor, context: tuple[int, int] = (0, 0)) -> Tensor:
+        """context: samples before the first step and behind the last one that the audio has; what
+        windows see beyond these is zero."""
         channels = audio.shape[1]
         stereo = channels == 2
         if stereo:
             audio = torch.stack([audio.mean(1), (audio[:, 0] - audio[:, 1]) / 2], 1)
         low, cut = self.low, self.cut
-        long = (
-            self._power(audio, self.long_window, COLUMNS, stereo, cut) @ self.long_warp[:cut, :low]
-        )
-        short = self._power(audio, self.short_window, COLUMNS, stereo) @ self.short_warp[:, low:]
-        onset = self._power(audio, self.onset_window, ONSET_COLUMNS, False) @ self.onset_warp
+        long = self._power(audio, self.long_window, COLUMNS, stereo, context, cut)
+        long = long @ self.long_warp[:cut, :low]
+        short = self._power(audio, self.short_window, COLUMNS, stereo, context)
+        short = short @ self.short_warp[:, low:]
+        onset = self._power(audio, self.onset_window, ONSET_COLUMNS, False, context)
+        onset = onset @ self.onset_warp
         both = torch.cat([long, short], -1)
         images = [
             self._fold(self._log(both[:, :channels]), COLUMNS),
@@ -207,9 +245,10 @@ class SpectrogramEncoder(nn.Module):
             with torch.no_grad():
                 self.head.bias[config.latent // rows(config)[-1]] = BALANCE_SPREAD  # type: ignore[index]
 
-    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, audio: Tensor, context: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
+        """context: samples before the first frame and behind the last one that the audio has."""
         with torch.autocast(audio.device.type, enabled=False):
-            image = self.spectrum(audio)
+            image = self.spectrum(audio, context)
         # Several times faster on a CPU.
         x = self.levels(image.contiguous(memory_format=torch.channels_last))
         mean, spread = self.head(x).float().chunk(2, 1)
@@ -228,15 +267,21 @@ class SpectrogramEncoder(nn.Module):
         lines, steps = (image.shape[i] // mean.shape[i] for i in (2, 3))
         return F.avg_pool2d(balance, (lines, steps)).clamp(-MOST_BALANCE, MOST_BALANCE).atanh()
 
+    def _layers(self, column: int) -> list[Layer]:
+        """The longest path along time through this column of a step: the longest window, then the
+        strided kernels; the blocks look at one column at a time."""
+        ahead = (column + 1) * STEP // COLUMNS + self.spectrum.behind[LONG]
+        window = Layer(LONG, STEP, padding=LONG - ahead)
+        return [window, *(TIME_KERNEL[halve] for halve in self.config.time_ratios)]
+
     @property
     def reach(self) -> Reach:
-        """Context in frames: the longest window, then the strided kernels; the blocks look at one
-        column at a time.
-        """
-        column = STEP // COLUMNS
-        window = Layer(LONG, STEP, padding=(LONG - column) // 2)
-        last_column = Layer(LONG, STEP, padding=(LONG - column) // 2 - (STEP - column))
-        layers = [TIME_KERNEL[halve] for halve in self.config.time_ratios]
-        first = encoder_reach([window, *layers], self.config.hop)
-        last = encoder_reach([last_column, *layers], self.config.hop)
+        """Context in frames."""
+        first = encoder_reach(self._layers(0), self.config.hop)
+        last = encoder_reach(self._layers(COLUMNS - 1), self.config.hop)
         return Reach(first.past, last.future)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples behind the end of a frame that it depends on."""
+        return encoder_lookahead(self._layers(COLUMNS - 1), self.config.hop)

@@ -1,9 +1,22 @@
 """ravecodec: a neural audio codec built on RAVE (Caillon & Esling 2021).
 
-    encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")      load_model("default")
+Files, and bytes in memory:
+
+    encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")
     data = encode(audio, 44100)         audio, rate = decode(data)
+    inspect_file, verify_file           what is in a stream, and whether all of it is whole
+    cut_file, concat_files              parts and joins of streams, without a loss
+
+Latents in hand, and other sounds through a model (`ravecodec.edits` has what changes them):
+
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
     audio, rate, known = transfer(audio, 44100, model)
+    transfer_file, transfer_folder      the same from files to files
+    live = Live("live")                 heard = live.process(samples), while it sounds
+
+Audio is float, [channels, samples] or [samples], full scale +-1. A model is a name, a path, an id,
+or what `load_model` returns, which saves loading it again. Whatever is wrong with an input is one
+of `ravecodec.errors`. docs/cli.md and docs/latents.md in the repository have more.
 
 Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
 and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
@@ -17,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
+    from ravecodec.live import Live
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.timbre import transfer, transfer_file, transfer_folder
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
@@ -24,6 +38,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Latents",
+    "Live",
     "analyse",
     "concat_files",
     "cut_file",
@@ -44,6 +59,7 @@ _HOMES = {
     "inspect_file": "ravecodec.examine",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
+    "Live": "ravecodec.live",
     "analyse": "ravecodec.latents",
     "transfer": "ravecodec.timbre",
     "transfer_file": "ravecodec.timbre",
@@ -61,3 +77,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ravecodec' has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, "ravecodec.transcode")), name)
+
+
+def __dir__() -> list[str]:
+    """So that `help(ravecodec)` has them too."""
+    return sorted({*globals(), *__all__})

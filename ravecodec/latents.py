@@ -119,12 +119,12 @@ class Latents:
         if not isinstance(self.info, StreamInfo):
             raise InputError(f"latents: info is {type(self.info).__name__}, expected StreamInfo")
         check_info(self.info)
-        values = _checked(self.values, "values", self.info.dims)
+        values = checked_values(self.values, "values", self.info.dims)
         lead = np.zeros((0, self.info.dims)) if self.lead is None else self.lead
         silent = np.zeros(len(values), np.bool_) if self.silent is None else self.silent
         chunks = None if self.chunks is None else _as_array(self.chunks, "chunks")
         object.__setattr__(self, "values", values)
-        object.__setattr__(self, "lead", _checked(lead, "lead", self.info.dims))
+        object.__setattr__(self, "lead", checked_values(lead, "lead", self.info.dims))
         object.__setattr__(self, "silent", _as_array(silent, "silent"))
         object.__setattr__(self, "chunks", chunks)
         object.__setattr__(self, "samples", whole(self.samples, "samples"))
@@ -433,7 +433,7 @@ class Latents:
             raise InputError(f"{name}: {error}") from error
 
 
-def _checked(values: Any, what: str, dims: int) -> Values:
+def checked_values(values: Any, what: str, dims: int) -> Values:
     """As float32 [frames, dims]; InputError for other shapes, other things than real numbers, NaN
     and infinity.
     """

@@ -15,6 +15,7 @@ CONFIGS = [
     ModelConfig(),
     ModelConfig(channels=2, capacity=32, ratios=(4, 4, 2, 2), dilations=(1, 3), noise=False),
     ModelConfig(channels=2, capacity=48, ratios=(4, 4, 4, 4, 2), latent=512, **SPECTRAL),
+    ModelConfig(causal=True, lookahead=1024, **SPECTRAL),
 ]
 
 
@@ -24,6 +25,33 @@ def test_json_round_trip(config: ModelConfig) -> None:
     assert again == config
     assert hash(again) == hash(config)  # lists of the JSON became tuples
     assert again.to_json() == config.to_json()
+
+
+def test_only_causal_configs_have_the_fields_of_causal_ones() -> None:
+    """So the packages of other models stay as they are, and older readers take them."""
+    for config in CONFIGS:
+        fields = set(json.loads(config.to_json()))
+        assert config.causal == ("causal" in fields) == ("lookahead" in fields)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lookahead": 1}, "lookahead is 1, expected 0 unless causal"),
+        ({"causal": 1}, "causal is 1, expected true or false"),
+        ({"causal": True, "lookahead": -1}, "lookahead is -1, expected 0 to 3584"),
+        ({"causal": True, "lookahead": 3585}, "lookahead is 3585, expected 0 to 3584"),
+        ({"causal": True, "lookahead": True}, "lookahead is True, expected 0 to 3584"),
+        ({"causal": True, "lookahead": 1.0}, "lookahead is 1.0, expected 0 to 3584"),
+        ({"causal": True, "encoder": "multiband"}, "causal is True, expected false unless"),
+        ({"causal": True, "generator": "conv"}, "causal is True, expected false unless"),
+        ({"causal": True, "ratios": (4, 4, 4, 4)}, "expected a hop of 2048 samples, where causal"),
+        ({"causal": True, "refiner": 8}, "refiner is 8, expected 0 where causal"),
+    ],
+)
+def test_what_a_causal_network_cannot_be(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        ModelConfig(**(SPECTRAL | changes))
 
 
 @pytest.mark.parametrize(
@@ -116,5 +144,5 @@ def test_bad_values_of_the_spectral_families_are_named(
 
 
 def test_every_field_travels() -> None:
-    values = json.loads(ModelConfig().to_json())
+    values = json.loads(ModelConfig(causal=True, **SPECTRAL).to_json())
     assert set(values) == {field.name for field in dataclasses.fields(ModelConfig)}

@@ -1,5 +1,6 @@
 """docs/cli.md has every command, every option and every exit code; --help has examples."""
 
+import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,16 @@ def test_version() -> None:
     assert f"ravecodec {ravecodec.__version__}" in done.stdout
     assert "writes 1.1, reads 1.x" in done.stdout
     assert re.search(r"torch +\d", done.stdout)
+
+
+def test_help_of_the_package_has_all_of_it() -> None:
+    text = pydoc.render_doc(ravecodec, renderer=pydoc.plaintext)
+    assert sorted(ravecodec.__all__) == ravecodec.__all__
+    for name in ravecodec.__all__:
+        thing = getattr(ravecodec, name)
+        first = thing.__doc__.splitlines()[0]
+        assert re.search(rf"\b(class )?{name}\(", text) and first in text, name
+        assert name in ravecodec.__doc__, f"the package says nothing of {name}"
 
 
 def commands(group: click.Group, name: str = "ravecodec") -> Iterator[tuple[str, click.Command]]:

@@ -15,7 +15,7 @@ from ravecodec.models.config import ModelConfig
 from ravecodec.models.pqmf import PQMF
 from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.models.reach import Reach
-from ravecodec.models.spectrogram import rows, warped_frequencies
+from ravecodec.models.spectrogram import rows, skewed_hann, warped_frequencies
 
 torch.set_num_threads(1)
 
@@ -37,6 +37,8 @@ CONFIGS = {
     "spectral-4096": ModelConfig(channels=2, ratios=(4, 4, 4, 4), **SPECTRAL),
     "spectral-8192": ModelConfig(ratios=(4, 4, 4, 4, 2), **SPECTRAL),
     "mixed": ModelConfig(channels=2, **(SPECTRAL | {"generator": "conv"})),
+    "causal": ModelConfig(channels=2, causal=True, lookahead=700, **SPECTRAL),
+    "causal-mono": ModelConfig(causal=True, **SPECTRAL),
 }
 
 
@@ -179,6 +181,73 @@ def test_the_decoder_reaches_as_far_as_it_says(network: Rave) -> None:
     audio.square().sum().backward()
     assert z.grad is not None
     assert measured(touched(z.grad, 1), middle) == reach
+
+
+def test_lookaheads_are_exact_to_the_sample(network: Rave) -> None:
+    """By the gradient: the last sample that a frame depends on, and for every sample of the audio
+    the last frame."""
+    hop, reach = network.config.hop, network.encoder_reach
+    audio = noise_audio(network, reach.past + reach.future + 4).requires_grad_()
+    (gradient,) = torch.autograd.grad(network.encode(audio)[0][..., reach.past].sum(), [audio])
+    last = int(gradient.abs().amax((0, 1)).nonzero().max())
+    assert last == (reach.past + 1) * hop - 1 + network.encoder_lookahead
+    frame = network.decoder_reach.past + 2
+    z = noise_latents(network, frame + 5).requires_grad_()
+    sound, ahead = network.decode(z, Clock.at(3)), network.decoder_lookahead
+    for sample in (frame * hop - ahead - 1, frame * hop - ahead):  # where the last frame changes
+        (gradient,) = torch.autograd.grad(sound[0, :, sample].sum(), [z], retain_graph=True)
+        assert int(gradient.abs().amax((0, 1)).nonzero().max()) == (sample + ahead) // hop
+
+
+def test_a_causal_network_depends_on_nothing_behind_its_latency() -> None:
+    """Brute force, through encoder and decoder: what comes later than `lookahead` behind a frame,
+    and the decoder's few samples, changes no sample of the output, bit for bit; one earlier does.
+    """
+    torch.manual_seed(5)
+    for lookahead in (0, 700, 3584):
+        network = Rave(ModelConfig(channels=2, causal=True, lookahead=lookahead, **SPECTRAL)).eval()
+        assert network.encoder_lookahead == lookahead
+        assert network.decoder_lookahead == 192 + 240  # half a filter of the bank, half an overlap
+        torch.nn.init.normal_(network.generator.line_head.weight, std=0.3)
+        hop, frames = network.config.hop, 14
+        audio = noise_audio(network, frames)
+        known = 9 * hop + lookahead  # all that the first nine frames need
+        heard = 9 * hop - network.decoder_lookahead
+        with torch.no_grad():
+            before = network.decode(network.encode(audio)[0], Clock.at(0))
+            for first, same in ((known, True), (known - 1, False)):
+                other = audio.clone()
+                other[..., first:] += 1e4 * torch.randn(other[..., first:].shape)
+                after = network.decode(network.encode(other)[0], Clock.at(0))
+                assert torch.equal(before[..., :heard], after[..., :heard]) == same
+                near = heard + 100  # windows and filters begin faintly: below a float's last bit
+                assert not torch.equal(before[..., :near], after[..., :near])
+
+
+def test_context_stands_for_what_lies_beside_the_audio() -> None:
+    """A spectral encoder that is given samples on both sides, in place of zeros, encodes its frames
+    as it does within the whole."""
+    for name in ("spectral-2048", "causal", "causal-mono"):
+        torch.manual_seed(6)
+        network = Rave(CONFIGS[name]).eval()
+        hop = network.config.hop
+        audio = noise_audio(network, 12)
+        with torch.no_grad():
+            whole = network.encode(audio)[0][..., 5:7]
+            for before, behind in ((5 * hop, 5 * hop), (8192, network.encoder_lookahead)):
+                part = audio[..., 5 * hop - before : 7 * hop + behind]
+                assert close(network.encoder(part, (before, behind))[0], whole)
+
+
+def test_a_skewed_window_with_equal_sides_is_the_hann_window() -> None:
+    for size in (8192, 2048, 1024):
+        window = torch.from_numpy(skewed_hann(size, size // 2)).float()
+        assert float((window - torch.hann_window(size)).abs().max()) < 1e-6
+        for fall in (256, size // 4):
+            skewed = skewed_hann(size, fall)
+            assert skewed.argmax() == size - fall
+            assert skewed.max() == 1 and skewed[0] == 0 and 0 < skewed[-1] < 1e-4
+            assert skewed.sum() == pytest.approx(size / 2)
 
 
 BLOCK = 6

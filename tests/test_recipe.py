@@ -16,10 +16,10 @@ from ravecodec.train.stages import Valid, build_discriminator, check_crop
 
 
 def test_what_ships_is_listed() -> None:
-    assert {"default", "paper", "tiny"} <= set(recipe_names())
+    assert {"default", "live", "paper", "tiny"} <= set(recipe_names())
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "tiny"])
+@pytest.mark.parametrize("name", ["default", "live", "paper", "tiny"])
 def test_shipped_recipes_can_be_built(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
@@ -40,7 +40,7 @@ def test_the_paper_recipe_is_the_paper() -> None:
     assert recipe.allpass == 0.8
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "tiny"])
+@pytest.mark.parametrize("name", ["default", "live", "paper", "tiny"])
 def test_json_round_trip(name: str) -> None:
     recipe = load_recipe(name)
     assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
@@ -63,7 +63,7 @@ def test_a_file_is_read_like_a_shipped_one(tmp_path: Path) -> None:
 
 def test_unknown_recipe_names_the_known_ones() -> None:
     for name in ("nightingale", "nightingale.toml", "../recipes"):
-        with pytest.raises(UsageError, match="default, paper, tiny"):
+        with pytest.raises(UsageError, match="default, live, paper, tiny"):
             load_recipe(name)
 
 
@@ -140,7 +140,7 @@ def test_crops_too_short_for_the_losses_are_refused() -> None:
     check_crop(short.replace(distance="paper"), Valid.of(network, 1), discriminator)
 
 
-@pytest.mark.parametrize("name", ["default", "paper", "tiny"])
+@pytest.mark.parametrize("name", ["default", "live", "paper", "tiny"])
 def test_valid_frames_saw_no_padding(name: str) -> None:
     """The regions that losses look at: encoder and decoder context is cut from both ends."""
     recipe = load_recipe(name)

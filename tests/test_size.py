@@ -31,13 +31,17 @@ def some_config(seed: int) -> ModelConfig:
 
     families = one_of(*config_module.ENCODERS), one_of(*config_module.GENERATORS)
     ratios, levels = one_of((4, 4, 4, 2), (2, 4, 4, 4, 2), (4, 4, 4, 4, 2)), 4
+    spectral = families == ("spectrogram", "istft")
+    causal = spectral and ratios == (4, 4, 4, 2) and one_of(False, True)
     rows = [one_of(1, 2, 3) for _ in range(levels)]
     deepest = one_of(1, 2, 4)
     return ModelConfig(
         channels=one_of(1, 2),
         encoder=families[0],
         generator=families[1],
-        refiner=one_of(0, 3) if families == ("spectrogram", "istft") else 0,
+        refiner=one_of(0, 3) if spectral and not causal else 0,
+        causal=causal,
+        lookahead=one_of(0, 1000) if causal else 0,
         capacity=one_of(1, 2, 5),
         ratios=ratios,
         latent=deepest * one_of(1, 2, 3),

@@ -19,6 +19,7 @@ from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.evaluating import evaluate
 from ravecodec.cli.examining import info, verify
 from ravecodec.cli.latents import edit, latents
+from ravecodec.cli.live import live
 from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.training import train
@@ -89,6 +90,7 @@ def main(ctx: click.Context) -> None:
       ravecodec verify *.rvc                   check every checksum and symbol
       ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec transfer voice.wav other.wav   play audio in the sound of a model
+      ravecodec live --audio-in default        the same while it is played
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
@@ -113,6 +115,7 @@ for command in (
     latents,
     edit,
     transfer,
+    live,
     model,
     train,
     evaluate,
