@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
+    from ravecodec.point import Point
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.timbre import transfer, transfer_file, transfer_folder
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Latents",
+    "Point",
     "analyse",
     "concat_files",
     "cut_file",
@@ -44,6 +46,7 @@ _HOMES = {
     "inspect_file": "ravecodec.examine",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
+    "Point": "ravecodec.point",
     "analyse": "ravecodec.latents",
     "transfer": "ravecodec.timbre",
     "transfer_file": "ravecodec.timbre",

@@ -370,7 +370,7 @@ def _train(
         provenance(trainer, data, training, run.facts["licence"], doubts),
     )
     run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
-    write_package(path, network, recipe, latent, coding, info)
+    write_package(path, network, recipe, latent, coding, info, heard, report)
     run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
     if can_write_report():
         report(f"report: {write_report(run.folder)}")
