@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ravecodec.analysis import BLOCK_SAMPLES
 from ravecodec.bitstream import fit_predictor, fit_static
 from ravecodec.bitstream.limits import MAX_SYMBOL
-from ravecodec.curve import EXCERPTS, bits_of_axes, measured_ladder, piece_of
+from ravecodec.curve import EXCERPTS, Piece, bits_of_axes, measured_ladder, piece_of
 from ravecodec.effort import level_of
 from ravecodec.ladder import WORTHWHILE
 from ravecodec.models.coding import Prediction
 from ravecodec.models.latent import LatentSpace, analyse
-from ravecodec.models.package import Coding, load_package, package_with, save_package
+from ravecodec.models.package import Coding, Model, load_package, package_with, save_package
 from ravecodec.models.rave import Rave
 from ravecodec.quantize import Quantizer, base_steps
 from ravecodec.train.data import Crops
@@ -29,6 +30,7 @@ from ravecodec.train.stages import Valid, posterior, random_clock
 
 ANALYSIS_FRAMES = 20_000
 RATE_FRAMES = 4_000
+FIRST_MEASURED = 1 << 43  # crops that neither stage, no analysis and no validation draws
 FINE = -12  # tables are fitted at a fine step, where the shape of the distribution shows
 STEP_INDICES = (-24, 32)
 
@@ -147,8 +149,14 @@ def write_package(
     part = path.with_suffix(".part")
     save_package(part, network, latent, coding, recipe.name, info)
     model = load_package(part)
-    crops = held.batch(1 << 43, EXCERPTS).numpy()
-    pieces = [piece_of(model, [crop], recipe.model.sample_rate) for crop in crops]
-    ladder = measured_ladder(model, pieces, report)
+    ladder = measured_ladder(model, _pieces(model, held), report)
     part.write_bytes(package_with(part, {}, ladder=ladder))
     part.replace(path)
+
+
+def _pieces(model: Model, held: Crops) -> list[Piece]:
+    """EXCERPTS crops, as many one behind the other as the network computes at a time."""
+    crops = held.batch(FIRST_MEASURED, EXCERPTS).numpy()
+    count = max(1, BLOCK_SAMPLES // held.length)
+    groups = [crops[at : at + count] for at in range(0, EXCERPTS, count)]
+    return [piece_of(model, group, model.config.sample_rate) for group in groups]
