@@ -2,14 +2,23 @@
 how `Point` takes them.
 """
 
+from collections.abc import Callable
 from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ravecodec import Point
-from ravecodec.curve import Piece, bits_of_axes, measured_ladder, measured_points
+from ravecodec.curve import (
+    EXCERPTS,
+    Piece,
+    bits_of_axes,
+    measured_ladder,
+    measured_points,
+    piece_of,
+)
 from ravecodec.errors import UsageError
 from ravecodec.ladder import (
     STANDARD,
@@ -25,6 +34,8 @@ from ravecodec.models.coding import QUALITIES, Rung
 from ravecodec.models.header import read_header
 from ravecodec.models.package import Model, load_package, package_with
 from ravecodec.quantize import Quantizer
+from ravecodec.train.finish import FIRST_MEASURED, write_package
+from ravecodec.train.recipe import load_recipe
 
 
 def cloud(seed: int) -> list[Rung]:
@@ -157,6 +168,35 @@ def test_a_ladder_is_kept_in_the_package_and_changes_nothing_else(
     assert [Point(quality=n).resolve(model) for n in range(QUALITIES)] == [
         astuple(rung)[:2] for rung in ladder
     ]
+
+
+def test_a_model_is_packed_with_its_curve_on_held_out_audio(
+    stereo_model: Model,
+    music: Callable[..., np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That of the model as it is in the file, which is told in a line."""
+    monkeypatch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
+    config, path, said = stereo_model.config, tmp_path / "x.safetensors", list[str]()
+
+    class Held:
+        length = 8 * config.hop
+
+        def batch(self, step: int, size: int) -> torch.Tensor:
+            assert step == FIRST_MEASURED
+            crops = [music(self.length, 2, config.sample_rate, seed) for seed in range(size)]
+            return torch.from_numpy(np.stack(crops))
+
+    parts = (stereo_model.network, load_recipe("tiny"), stereo_model.latent, stereo_model.coding)
+    write_package(path, *parts, {"a": 1}, Held(), said.append)  # type: ignore[arg-type]
+    model = load_package(path)
+    crops = list(Held().batch(FIRST_MEASURED, EXCERPTS).numpy())
+    pieces = [piece_of(model, crops, config.sample_rate)]
+    assert len(pieces[0].latents) == 8 * EXCERPTS
+    assert model.coding.ladder == measured_ladder(model, pieces, said.append)
+    assert len(said) == 2 and said[0] == said[1] and "curve of" in said[0]
+    assert model.info == {"a": 1} and not (tmp_path / "x.part").exists()
 
 
 def test_qualities_are_numbers_and_words() -> None:
