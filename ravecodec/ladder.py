@@ -28,11 +28,12 @@ SPAN = 2.0  # between the rates of quality 0 and 10; a curve that is shorter say
 
 def quality_of(value: object) -> int:
     """A quality as a number: 0 to 10, or one of WORDS; UsageError for anything else."""
+    found = None
     if isinstance(value, str):
-        found = WORDS.get(value, int(value) if value.isascii() and value.isdigit() else None)
-    else:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        found = int(value) if whole else None
+        digits = value.isascii() and value.isdigit() and len(value) <= 2
+        found = WORDS.get(value, int(value) if digits else None)
+    elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+        found = int(value)
     if found is None or found not in range(QUALITIES):
         expected = f"0 to {QUALITIES - 1}, {', '.join(WORDS)}"
         raise UsageError(f"quality is {value!r}, expected one of {expected}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,8 @@ def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
     analysis = Analysis(model, audio.sample_rate, 0, effort_of(model, None).corrections)
     blocks = excerpt_blocks(audio, frames * model.config.hop / model.config.sample_rate)
     found = (part for block in blocks for part in analysis.process(block))
-    return np.concatenate([part.means[part.lead :] for part in (*found, *analysis.flush())])
+    parts = chain(found, analysis.flush())
+    return np.concatenate([part.means[part.lead :] for part in parts])
 
 
 def excerpt_blocks(audio: AudioInput, seconds: float) -> Iterator[Audio]:

@@ -204,7 +204,7 @@ def test_qualities_are_numbers_and_words() -> None:
     assert [quality_of(str(n)) for n in range(QUALITIES)] == list(range(QUALITIES))
     assert {word: quality_of(word) for word in WORDS} == WORDS
     assert quality_of(np.int64(3)) == 3
-    for wrong in (-1, 11, "11", "-1", "3.5", 3.5, True, None, "", "Best", "²", [3]):
+    for wrong in (-1, 11, "11", "9" * 5000, "-1", "3.5", 3.5, True, None, "", "Best", "²", [3]):
         with pytest.raises(UsageError, match=r"quality is .* expected one of 0 to 10, small"):
             quality_of(wrong)
 
