@@ -108,7 +108,7 @@ def measured(
     for length in minutes:
         flac, rvc, wav = work / "in.flac", work / "out.rvc", work / "out.wav"
         repeat_audio(audio, length * 60, flac)
-        encode = time_command(["encode", "-q", "-f", "--model", model, str(flac), str(rvc)])
+        encode = time_command(["encode", "--quiet", "-f", "--model", model, str(flac), str(rvc)])
         choices = ["--model", model, "--precision", precision]
         decode = time_command(["decode", "-q", "-f", *choices, str(rvc), str(wav)])
         kbps = rvc.stat().st_size * 8 / (length * 60) / 1000

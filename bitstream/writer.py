@@ -103,6 +103,26 @@ class StreamWriter:
         body = encode_audio(self.info, profile, step_index, array, payload)
         return self._put_audio(body, len(payload), len(array), silent)
 
+    def chunk_bytes(
+        self,
+        symbols: ArrayLike,
+        step_index: int | None = None,
+        *,
+        silent: bool = False,
+        first_frame: int | None = None,
+    ) -> int:
+        """What `write_chunk` would return for a chunk that begins at `first_frame`, by default the
+        next one; writes nothing.
+        """
+        array = as_chunk(symbols)
+        step_index = self.info.step_index if step_index is None else step_index
+        self._check_chunk(array, step_index)
+        at = self.frames if first_frame is None else first_frame
+        profile, payload = self._smaller(array, step_index)
+        body = encode_audio(self.info, profile, step_index, array, payload)
+        mark = len(encode_chunk(ChunkType.SILENCE, at, b"")) if silent else 0
+        return mark + len(encode_chunk(ChunkType.AUDIO, at, body))
+
     def copy_chunk(self, chunk: Chunk) -> int:
         """The same for a chunk of another stream of the same model, whose coded symbols are taken
         as they are.

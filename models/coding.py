@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PREDICTION = "coding.prediction."  # before the names of its arrays in a model file
+QUALITIES = 11  # from 0 to 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,20 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """An operating point of a ladder, and what was measured there.
+
+    dims, step_index: the point. kbps: of coded symbols, kbit/s; distance: of the decoded audio to
+    the original (`losses.stereo_distance`). Both are means over the excerpts of the measurement.
+    """
+
+    dims: int
+    step_index: int
+    kbps: float
+    distance: float
+
+
+@dataclass(frozen=True)
 class Coding:
     """How axis vectors become symbols; all arrays are [latent].
 
@@ -49,7 +64,8 @@ class Coding:
     the frozen table family for each axis at step index 0; dims, step_index: the default operating
     point. `fill` says whether cropped axes are filled from the prior; effort: the level at which
     the encoder works by default. prediction: None for a model whose streams are coded with static
-    tables alone.
+    tables alone. ladder: the operating points of qualities 0 to 10, from coarse to fine; empty for
+    a model whose curve of rate and quality was not measured.
     """
 
     base: np.ndarray
@@ -60,3 +76,4 @@ class Coding:
     fill: bool
     effort: int = 0
     prediction: Prediction | None = None
+    ladder: tuple[Rung, ...] = ()

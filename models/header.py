@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.errors import ModelError
-from ravecodec.models.coding import PREDICTION
+from ravecodec.models.coding import PREDICTION, QUALITIES
 from ravecodec.models.config import (
     MOST_EFFORT,
     PACKAGE_FORMAT,
@@ -334,10 +334,32 @@ def _check_point(point: Mapping[str, Any], latent: int) -> None:
         raise ValueError(
             f"usual of the operating point is {brief(usual)}, expected two rising numbers from 0"
         )
+    _check_ladder(point.get("ladder", []), latent)
     if not isinstance(point.get("fill"), bool):
         raise ValueError(
             f"fill of the operating point is {brief(point.get('fill'))}, expected true or false"
         )
+
+
+def _check_ladder(ladder: Any, latent: int) -> None:
+    """ValueError unless this is nothing, or a row of dims, step, kbit/s and distance for every
+    quality, whose rates do not fall. Models have it since there are qualities.
+    """
+    rows = isinstance(ladder, list) and len(ladder) in (0, QUALITIES)
+    if not rows or not all(_is_rung(row, latent) for row in ladder):
+        expected = f"{QUALITIES} rows of dims, step, kbit/s and distance"
+        raise ValueError(f"ladder of the operating point is {brief(ladder)}, expected {expected}")
+    if any(finer[2] < coarser[2] for coarser, finer in pairwise(ladder)):
+        raise ValueError("ladder of the operating point has falling rates, expected rising ones")
+
+
+def _is_rung(row: Any, latent: int) -> bool:
+    if not (isinstance(row, list) and len(row) == 4 and all(type(x) in (int, float) for x in row)):
+        return False
+    dims, step_index, kbps, distance = row
+    whole = type(dims) is int and type(step_index) is int
+    point = 1 <= dims <= latent and -MAX_STEP_INDEX <= step_index <= MAX_STEP_INDEX
+    return whole and point and 0 <= kbps <= HUGE and 0 <= distance <= HUGE
 
 
 def _check_name(name: str) -> None:

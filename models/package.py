@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from ravecodec.errors import ModelError
 from ravecodec.models.blocks import arrange
-from ravecodec.models.coding import Coding, Prediction
+from ravecodec.models.coding import Coding, Prediction, Rung
 from ravecodec.models.config import PACKAGE_FORMAT, PACKAGE_VERSION, PREDICTION_SINCE, ModelConfig
 from ravecodec.models.header import LATENT_ARRAYS, WEIGHTS, Header, read_header
 from ravecodec.models.latent import USUAL, LatentSpace
@@ -170,6 +170,8 @@ def save_package(
         "frames": latent.frames,
         "usual": [float(np.float32(value)) for value in latent.usual],
     }
+    if coding.ladder:
+        point |= {"ladder": [list(astuple(rung)) for rung in coding.ladder]}
     metadata = {
         "format": PACKAGE_FORMAT,
         "version": str(PREDICTION_SINCE if coding.prediction else PACKAGE_VERSION),
@@ -181,25 +183,34 @@ def save_package(
     path.write_bytes(_canonical(save(tensors, metadata)))
 
 
-def package_with(path: Path, prediction: Prediction, info: Mapping[str, Any]) -> bytes:
-    """The bytes of a package that is this one with another prediction and more info; weights stay
-    bit for bit.
+def package_with(
+    path: Path,
+    info: Mapping[str, Any],
+    *,
+    prediction: Prediction | None = None,
+    ladder: Sequence[Rung] | None = None,
+) -> bytes:
+    """The bytes of a package that is this one with more info, and with another prediction or
+    ladder, where one is given; weights stay bit for bit.
 
     ModelError for a package of version 1, whose weights are read differently.
     """
     header = read_header(path)
     if header.version == 1:
         raise ModelError(f"{path}: is of version 1, expected a later one")
-    arrays = header.arrays(header.tensors) | prediction.arrays()
+    arrays = header.arrays(header.tensors) | (prediction.arrays() if prediction else {})
     tensors = {
         name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()
     }
+    point = dict(header.point)
+    if ladder is not None:
+        point["ladder"] = [list(astuple(rung)) for rung in ladder]
     metadata = {
         "format": PACKAGE_FORMAT,
-        "version": str(PREDICTION_SINCE),
+        "version": str(PREDICTION_SINCE if prediction else header.version),
         "name": header.name,
         "config": header.config.to_json(),
-        "point": json.dumps(dict(header.point)),
+        "point": json.dumps(point),
         "info": json.dumps(dict(header.info) | dict(info)),
     }
     return _canonical(save(tensors, metadata))
@@ -245,6 +256,7 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
         fill=point["fill"],
         effort=point.get("effort", 0),
         prediction=Prediction.of(arrays),
+        ladder=tuple(Rung(*row) for row in point.get("ladder", [])),
     )
     return Model(network, latent, coding, header.name, digest, header.info)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.live import Live
+    from ravecodec.point import Point
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.timbre import transfer, transfer_file, transfer_folder
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Latents",
     "Live",
+    "Point",
     "analyse",
     "concat_files",
     "cut_file",
@@ -60,6 +62,7 @@ _HOMES = {
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
     "Live": "ravecodec.live",
+    "Point": "ravecodec.point",
     "analyse": "ravecodec.latents",
     "transfer": "ravecodec.timbre",
     "transfer_file": "ravecodec.timbre",

@@ -586,7 +586,9 @@ class Manifest:
         self.path = Path(path)
         self._command = command
         self._point = {
-            key: call[key] for key in ("fidelity", "bitrate", "effort") if call.get(key) is not None
+            key: call[key]
+            for key in ("quality", "fidelity", "bitrate", "cbr", "effort")
+            if call.get(key) not in (None, False)
         }
         text = json.dumps({"command": command, **call}, sort_keys=True, default=str)
         self._call = hashlib.sha256(text.encode()).hexdigest()[:16]

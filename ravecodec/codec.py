@@ -92,20 +92,55 @@ def check_model(model: Model, info: StreamInfo, name: str) -> None:
         raise ModelError(f"{name}: its header does not fit model {model.name!r} that it names")
 
 
+class Chunker:
+    """`Projected` frames in pieces of any length -> chunks of them; `process` feeds, `flush` ends
+    it.
+
+    A chunk is silent as a whole or not at all; the lead-in is a chunk by itself, the first.
+    """
+
+    def __init__(self, model: Model, dims: int) -> None:
+        self._chunk = block_frames(model) * BLOCKS_PER_CHUNK
+        self._axes = np.zeros((0, dims))
+        self._silent = np.zeros(0, np.bool_)
+
+    def process(self, frames: Projected) -> Iterator[Projected]:
+        """Feed some frames; yields every chunk that became complete."""
+        if frames.lead:
+            yield Projected(frames.axes[: frames.lead], frames.silent[: frames.lead], frames.lead)
+        self._axes = np.concatenate([self._axes, frames.axes[frames.lead :]])
+        self._silent = np.concatenate([self._silent, frames.silent[frames.lead :]])
+        yield from self._chunks(final=False)
+
+    def flush(self) -> Iterator[Projected]:
+        """Ends the stream: yields the remaining chunks, if any."""
+        yield from self._chunks(final=True)
+
+    def _chunks(self, *, final: bool) -> Iterator[Projected]:
+        while frames := self._complete(final=final):
+            yield Projected(self._axes[:frames], self._silent[:frames])
+            self._axes, self._silent = self._axes[frames:], self._silent[frames:]
+
+    def _complete(self, *, final: bool) -> int:
+        """Frames of the next chunk, 0 while it may grow: it ends where silence begins or ends."""
+        alike = np.logical_and.accumulate(self._silent == self._silent[:1])
+        frames = int(alike.sum())
+        ended = final or frames < len(alike)
+        return min(frames, self._chunk) if ended or frames >= self._chunk else 0
+
+
 class Coder:
     """Posterior means -> chunks of symbols. Feed with `process`, end with `flush`.
 
     `quantizer` says at which operating point; `process_axes` takes means that it has projected
-    before. A chunk is silent as a whole or not at all.
+    before.
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
         fixed = (model.latent, model.coding, info.dims)
         self.quantizer = Quantizer(*fixed, info.step_index, info.noise_fill)
         self._coarse = Quantizer(*fixed, silence_step(model, info), info.noise_fill)
-        self._chunk = block_frames(model) * BLOCKS_PER_CHUNK
-        self._axes = np.zeros((0, info.dims))
-        self._silent = np.zeros(0, np.bool_)
+        self._chunker = Chunker(model, info.dims)
 
     def process(self, frames: Analysed) -> Iterator[Coded]:
         """Feed some frames; yields every chunk that became complete."""
@@ -115,30 +150,17 @@ class Coder:
 
     def process_axes(self, frames: Projected) -> Iterator[Coded]:
         """The same for frames that have been projected on the axes."""
-        if frames.lead:
-            before = self.quantizer.rounded(frames.axes[: frames.lead])
-            yield Coded(before, self.quantizer.step_index, lead_in=True)
-        self._axes = np.concatenate([self._axes, frames.axes[frames.lead :]])
-        self._silent = np.concatenate([self._silent, frames.silent[frames.lead :]])
-        yield from self._chunks(final=False)
+        yield from map(self._coded, self._chunker.process(frames))
 
     def flush(self) -> Iterator[Coded]:
         """Ends the stream: yields the remaining chunks, if any."""
-        yield from self._chunks(final=True)
+        yield from map(self._coded, self._chunker.flush())
 
-    def _chunks(self, *, final: bool) -> Iterator[Coded]:
-        while frames := self._complete(final=final):
-            silent = bool(self._silent[0])
-            quantizer = self._coarse if silent else self.quantizer
-            yield Coded(quantizer.rounded(self._axes[:frames]), quantizer.step_index, silent)
-            self._axes, self._silent = self._axes[frames:], self._silent[frames:]
-
-    def _complete(self, *, final: bool) -> int:
-        """Frames of the next chunk, 0 while it may grow: it ends where silence begins or ends."""
-        alike = np.logical_and.accumulate(self._silent == self._silent[:1])
-        frames = int(alike.sum())
-        ended = final or frames < len(alike)
-        return min(frames, self._chunk) if ended or frames >= self._chunk else 0
+    def _coded(self, chunk: Projected) -> Coded:
+        silent = bool(chunk.silent[0]) and not chunk.lead
+        quantizer = self._coarse if silent else self.quantizer
+        symbols = quantizer.rounded(chunk.axes)
+        return Coded(symbols, quantizer.step_index, silent, lead_in=bool(chunk.lead))
 
 
 class Encoder:

@@ -83,6 +83,7 @@ class EncodePipeline:
         self._digest = hashlib.sha256()
         self._chunks = 0
         self._samples = 0
+        self._steps: set[int] = set()
         if meta:
             self._writer.write_meta(meta)
 
@@ -90,6 +91,17 @@ class EncodePipeline:
     def bytes(self) -> ByteCount:
         """What was written so far."""
         return self._writer.bytes
+
+    @property
+    def info(self) -> StreamInfo:
+        """The header."""
+        return self._writer.info
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The finest and the coarsest step of what was written so far and is not silence."""
+        found = self._steps or {self.info.step_index}
+        return min(found), max(found)
 
     def encode(
         self, blocks: Iterable[Audio], total: int | None = None, effort: Effort | None = None
@@ -103,24 +115,25 @@ class EncodePipeline:
             self._writer.info.sample_rate,
         )
         for block in blocks:
-            self._write(encoder.process(block))
+            self.write(encoder.process(block))
             yield progress_at(encoder.samples, total, rate, self._writer.bytes.total)
-        self._write(encoder.flush())
+        self.write(encoder.flush())
         self._close(encoder.samples)
 
     def encode_axes(self, blocks: Iterable[Projected], samples: int) -> None:
         """Writes the whole stream from the axis vectors of audio of this length."""
         coder = Coder(self._model, self._writer.info)
         for block in blocks:
-            self._write(coder.process_axes(block))
+            self.write(coder.process_axes(block))
         self.encode_chunks(coder.flush(), samples)
 
     def encode_chunks(self, chunks: Iterable[Coded], samples: int) -> None:
         """Writes these chunks and ends the stream, which is that of audio of this length."""
-        self._write(chunks)
+        self.write(chunks)
         self._close(samples)
 
-    def _write(self, chunks: Iterable[Coded]) -> None:
+    def write(self, chunks: Iterable[Coded]) -> None:
+        """Writes the next chunks."""
         for chunk in chunks:
             self._digest.update(_digestible(chunk.symbols, chunk.step_index, chunk.silent))
             if chunk.lead_in:
@@ -128,6 +141,8 @@ class EncodePipeline:
             else:
                 self._writer.write_chunk(chunk.symbols, chunk.step_index, silent=chunk.silent)
                 self._chunks += 1
+                if not chunk.silent:
+                    self._steps.add(chunk.step_index)
 
     def _close(self, samples: int) -> None:
         self._samples = samples

@@ -1,22 +1,26 @@
-"""A predictor for a model that is finished: fitted to audio, put beside the weights, which stay as
-they are.
+"""A predictor and qualities for a model that is finished: fitted to audio, put beside the weights,
+which stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ravecodec.analysis import Audio
 from ravecodec.audio import AudioInput, open_input
+from ravecodec.curve import EXCERPT_SECONDS, EXCERPTS, Piece, measured_ladder, piece_of
 from ravecodec.effort import Analysis, effort_of
 from ravecodec.errors import InputError
 from ravecodec.files import AtomicFile, check_output
+from ravecodec.models.coding import Prediction
 from ravecodec.models.package import Model, load_package, package_with
-from ravecodec.tables import REFIT_OF, earlier_ids
+from ravecodec.tables import REFIT_OF, SAME_AS, earlier_ids, same_ids
 from ravecodec.train.cache import scan
 from ravecodec.train.finish import fit_prediction
 from ravecodec.zoo import ModelEntry, find_model, read_entry
@@ -36,16 +40,18 @@ def refit_model(
     target: Path,
     *,
     frames: int = FRAMES,
+    curve: bool = False,
     force: bool = False,
     report: Callable[[str], None] = lambda text: None,
 ) -> ModelEntry:
-    """Writes a copy of a model with a predictor fitted to the audio below the folder `data` (SPEC
-    section 7.3).
+    """Writes a copy of a model with a predictor (SPEC section 7.3) and a curve of rate and quality,
+    of which its qualities are made, from the audio below the folder `data`.
 
     Streams of the copy take fewer bytes for the same symbols and sound. Its id is another; it
     decodes streams of the model as well, but the model does not decode those of the copy. About
-    `frames` frames are looked at, as many of every file, from two fifths of it on. Files that
-    cannot be read are reported and left out.
+    `frames` frames are looked at for the predictor, as many of every file, from two fifths of it
+    on, and a few seconds of some files for the curve. Files that cannot be read are reported and
+    left out. curve: add that alone, and leave the predictor as it is, or not there.
 
     Raises:
         InputError: no audio, or less than 1,000 frames of it. ModelError, OutputError.
@@ -53,21 +59,52 @@ def refit_model(
     check_output(target, force=force)
     entry = find_model(model)
     loaded = load_package(entry.path)
-    runs = list(_runs(loaded, scan(data), frames, report))
+    files = scan(data)
+    prediction = None if curve else _fitted(loaded, data, files, frames, report)
+    fitted = loaded
+    if prediction:
+        fitted = replace(loaded, coding=replace(loaded.coding, prediction=prediction))
+    ladder = measured_ladder(fitted, _pieces(fitted, data, files, report), report)
+    info = {SAME_AS: [*same_ids(entry.info), entry.id.hex()]}
+    if prediction:
+        info = {REFIT_OF: [*earlier_ids(entry.info), entry.id.hex()], SAME_AS: []}
+    with AtomicFile(target, force=force) as file:
+        file.write(package_with(entry.path, info, prediction=prediction, ladder=ladder))
+    return read_entry(target)
+
+
+def _fitted(
+    model: Model, data: Path, files: list[Path], frames: int, report: Callable[[str], None]
+) -> Prediction:
+    """The predictor that suits these files."""
+    runs = list(_runs(model, files, frames, report))
     if (found := sum(map(len, runs))) < FEWEST:
-        seconds = FEWEST * loaded.config.hop / loaded.config.sample_rate
+        seconds = FEWEST * model.config.hop / model.config.sample_rate
         raise InputError(
             f"{data}: has audio for {found} frames of this model, expected {FEWEST} ({seconds:.0f} "
             "s) or more"
         )
-    prediction = fit_prediction(loaded.latent, loaded.coding.base, runs)
-    with AtomicFile(target, force=force) as file:
-        file.write(
-            package_with(
-                entry.path, prediction, {REFIT_OF: [*earlier_ids(entry.info), entry.id.hex()]}
-            )
-        )
-    return read_entry(target)
+    return fit_prediction(model.latent, model.coding.base, runs)
+
+
+def _pieces(
+    model: Model, data: Path, files: list[Path], report: Callable[[str], None]
+) -> list[Piece]:
+    """Excerpts of up to EXCERPTS files, which lie as far from each other as they can."""
+    found = []
+    for at in dict.fromkeys(np.linspace(0, len(files) - 1, EXCERPTS).round().astype(int).tolist()):
+        try:
+            with open_input(files[at]) as audio:
+                blocks = excerpt_blocks(audio, EXCERPT_SECONDS)
+                piece = piece_of(model, blocks, audio.sample_rate)
+        except InputError as error:
+            report(f"left out: {error}")
+            continue
+        if len(piece.latents):
+            found.append(piece)
+    if not found:
+        raise InputError(f"{data}: has no audio that can be read, expected some to measure with")
+    return found
 
 
 def _runs(
@@ -94,18 +131,22 @@ def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
     """Latents [frames, latent] of about so many frames of a file, from two fifths of it on, before
     quantisation.
     """
-    wanted = int(frames * model.config.hop * audio.sample_rate / model.config.sample_rate)
-    begin = int(PLACE * max(0, (audio.frames or 0) - wanted))
     analysis = Analysis(model, audio.sample_rate, 0, effort_of(model, None).corrections)
-    parts = []
+    blocks = excerpt_blocks(audio, frames * model.config.hop / model.config.sample_rate)
+    found = (part for block in blocks for part in analysis.process(block))
+    parts = chain(found, analysis.flush())
+    return np.concatenate([part.means[part.lead :] for part in parts])
+
+
+def excerpt_blocks(audio: AudioInput, seconds: float) -> Iterator[Audio]:
+    """So much of a file, from two fifths of it on: float32 [channels, n], block by block."""
+    wanted = int(seconds * audio.sample_rate)
+    begin = int(PLACE * max(0, (audio.frames or 0) - wanted))
     position = 0
     for block in audio.blocks(BLOCK):
-        piece = block[:, max(0, begin - position) : begin + wanted - position]
+        piece = block[:, max(0, begin - position) : max(0, begin + wanted - position)]
         position += block.shape[1]
         if piece.shape[1]:
-            parts += [part.means[part.lead :] for part in analysis.process(piece)]
+            yield piece
         if position >= begin + wanted:
-            break
-    return np.concatenate(
-        list(chain(parts, (part.means[part.lead :] for part in analysis.flush())))
-    )
+            return

@@ -8,7 +8,6 @@ header.
 from __future__ import annotations
 
 import io
-import operator
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,7 +32,7 @@ from ravecodec.audio import (
 )
 from ravecodec.bitstream import Damage, StreamInfo, StreamReader, find_index
 from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.effort import check_effort
+from ravecodec.effort import Effort, effort_of
 from ravecodec.errors import FormatError, InputError, UsageError
 from ravecodec.examine import StreamSummary, is_regular, open_stream
 from ravecodec.files import (
@@ -45,6 +44,8 @@ from ravecodec.files import (
     open_binary_output,
     temporary_file,
 )
+from ravecodec.ladder import quality_of
+from ravecodec.point import Point, real, whole
 from ravecodec.precision import AUTO, PRECISIONS
 from ravecodec.times import Part, Time
 from ravecodec.zoo import ModelEntry, find_model, model_for_stream
@@ -55,80 +56,7 @@ if TYPE_CHECKING:  # these import torch
 
 Audio = NDArray[np.float32]  # [channels, samples]
 
-STEP_LIMIT = 64  # eight octaves of the step either way; beyond, symbols saturate or nothing is sent
-SPENT = 0.9  # of a target rate: where less is used, a remark says so
 BLOCK = 65_536  # samples read at a time
-
-
-def whole(value: Any, what: str) -> int:
-    """A whole number, Python's or numpy's, as an int; UsageError for anything else."""
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)
-    except TypeError as error:
-        raise UsageError(f"{what} is {value!r}, expected a whole number") from error
-
-
-def real(value: Any, what: str) -> float:
-    """A number, Python's or numpy's, as a float; UsageError for anything else."""
-    try:
-        if isinstance(value, bool | np.bool_ | str):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{what} is {value!r}, expected a number") from error
-
-
-@dataclass(frozen=True)
-class Point:
-    """An operating point as wished; None leaves it to the model.
-
-    dims: axes coded. fidelity: chooses them instead (paper, eq. 11). step_index: g, the quantiser's
-    step is 2^(g/8) times the model's base step. bitrate: chooses that instead, as the finest whose
-    file is at most so many kbit/s. effort: how much the encoder tries, a level of `effort.LEVELS`.
-    """
-
-    fidelity: float | None = None
-    dims: int | None = None
-    step_index: int | None = None
-    bitrate: float | None = None
-    effort: int | None = None
-
-    def __post_init__(self) -> None:
-        converters = {
-            "fidelity": real,
-            "dims": whole,
-            "step_index": whole,
-            "bitrate": real,
-            "effort": whole,
-        }
-        for name, convert in converters.items():
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, convert(value, name.removesuffix("_index")))
-        check_effort(self.effort)
-        if self.bitrate is not None and self.step_index is not None:
-            raise UsageError("bitrate and step are both given; expected one of them")
-        if self.bitrate is not None and not 0 < self.bitrate < float("inf"):
-            raise UsageError(f"bitrate is {self.bitrate} kbit/s, expected more than 0")
-        if self.step_index is not None and not -STEP_LIMIT <= self.step_index <= STEP_LIMIT:
-            raise UsageError(f"step is {self.step_index}, expected {-STEP_LIMIT} to {STEP_LIMIT}")
-        if self.fidelity is not None and self.dims is not None:
-            raise UsageError("fidelity and dims are both given; expected one of them")
-        if self.fidelity is not None and not 0 <= self.fidelity <= 1:
-            raise UsageError(f"fidelity is {self.fidelity}, expected 0 to 1")
-
-    def check(self, name: str, latent: int) -> None:
-        """UsageError where it makes no sense with a model of `latent` axes."""
-        if self.dims is not None and not 1 <= self.dims <= latent:
-            raise UsageError(f"dims is {self.dims}; model {name} has 1 to {latent}")
-
-    def resolve(self, model: Model) -> tuple[int, int]:
-        """dims and step_index for a model."""
-        dims = model.coding.dims if self.dims is None else self.dims
-        if self.fidelity is not None:
-            dims = model.latent.dims_for(self.fidelity)
-        return dims, model.coding.step_index if self.step_index is None else self.step_index
 
 
 @dataclass(frozen=True)
@@ -136,7 +64,9 @@ class EncodeSummary:
     """What `encode_file` did.
 
     seconds: wall clock, loading included; speed: times real time; verified: the bytes were read
-    back and their symbols compared. remarks: sentences on what is odd but no error.
+    back and their symbols compared. remarks: sentences on what is odd but no error. quality: that
+    which chose the operating point, if one did. steps: the finest and the coarsest step of what is
+    not silence; they differ where a bitrate was wished for.
     """
 
     source: str
@@ -147,6 +77,8 @@ class EncodeSummary:
     verified: bool
     stream: StreamSummary
     remarks: tuple[str, ...] = ()
+    quality: int | None = None
+    steps: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +146,9 @@ def encode_file(
     step_index: int | None = None,
     bitrate: float | None = None,
     effort: int | None = None,
+    quality: int | str | None = None,
+    cbr: bool = False,
+    point: Point | None = None,
     seed: int = 0,
     verify: bool = False,
     meta: Mapping[str, Any] | None = None,
@@ -228,18 +163,28 @@ def encode_file(
 ) -> EncodeSummary:
     """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
 
-    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort: see `Point`.
-    seed: of the decoder's noise. verify: decode the symbols from the written bytes and compare,
-    before the file is put in place. meta: JSON object to store. raw_rate, raw_channels: the source
-    is headerless 16-bit PCM. full_scale: the sample value that stands for full scale, 32768 for
-    16-bit integers kept as floats; the stream holds what is divided by it. ignore_length: take what
-    is there of a source that announces more, or less, than it holds. threads: as for `load_model`.
+    model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort, quality,
+    cbr: see `Point`, which `point` is in place of them. seed: of the decoder's noise. verify:
+    decode the symbols from the written bytes and compare, before the file is put in place. meta:
+    JSON object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale:
+    the sample value that stands for full scale, 32768 for 16-bit integers kept as floats; the
+    stream holds what is divided by it. ignore_length: take what is there of a source that announces
+    more, or less, than it holds. threads: as for `load_model`.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
     """
     began = time.perf_counter()
-    point = Point(fidelity, dims, step_index, bitrate, effort)
+    point = Point.of(
+        point,
+        fidelity=fidelity,
+        dims=dims,
+        step_index=step_index,
+        bitrate=bitrate,
+        effort=effort,
+        quality=quality,
+        cbr=cbr,
+    )
     check_source(source)
     check_output(target, force=force, source=source)
     raw = {"raw_rate": raw_rate, "raw_channels": raw_channels}
@@ -254,24 +199,53 @@ def encode_file(
                 pipeline.check_written(file, _name(target, STDOUT_NAME))
     seconds, stream = time.perf_counter() - began, pipeline.summary()
     names = (_name(source, STDIN_NAME), _name(target, STDOUT_NAME), loaded.name)
-    remarks = (*audio.remarks, *_unspent(point, loaded, stream))
-    return EncodeSummary(*names, seconds, stream.duration / seconds, verify, stream, remarks)
+    remarks = (*audio.remarks, *_unspent(point, loaded, stream, pipeline.steps[0]))
+    return EncodeSummary(
+        *names,
+        seconds,
+        stream.duration / seconds,
+        verify,
+        stream,
+        remarks,
+        None if point.quality is None else quality_of(point.quality),
+        pipeline.steps,
+    )
 
 
-def _unspent(point: Point, model: Model, stream: StreamSummary) -> Iterator[str]:
-    """A sentence where a target rate is far from being reached, because there is no finer step."""
-    from ravecodec.ratecontrol import FINER
+def _unspent(point: Point, model: Model, stream: StreamSummary, finest: int) -> Iterator[str]:
+    """A sentence where a stream, whose finest step this is, stays far below its target rate."""
+    from ravecodec.ratecontrol import FINER, SPENT
 
-    finest = model.coding.step_index - FINER
-    if (
-        point.bitrate is not None
-        and stream.step_index == finest
-        and stream.kbps < SPENT * point.bitrate
-    ):
-        needs = (
-            f"the finest step ({finest}) at {stream.dims} dims needs no more than {stream.kbps:.3g}"
-        )
-        yield f"bitrate is {point.bitrate:g} kbit/s, but {needs} kbit/s here"
+    rate = point.bitrate
+    if rate is None or not stream.samples or stream.kbps >= SPENT * rate:
+        return
+    said = f"bitrate is {rate:g} kbit/s"
+    if finest == model.coding.step_index - FINER:
+        needs = f"the finest step ({finest}) at {stream.dims} dims needs no more than"
+        yield f"{said}, but {needs} {stream.kbps:.3g} kbit/s here"
+    elif point.cbr:
+        yield f"{said} and constant; on average {stream.kbps:.3g} kbit/s keep it"
+    elif model_effort(model, point).iterations:
+        yield f"{said}; what the search has found takes {stream.kbps:.3g}"
+    else:
+        yield f"{said}, but this audio is too short to come nearer than {stream.kbps:.3g} kbit/s"
+
+
+def model_effort(model: Model, point: Point) -> Effort:
+    """What a point lets the encoder try. At a constant rate it does not search, because a search
+    wants one step for the whole stream.
+
+    UsageError where a level that searches is wished for at a constant rate.
+    """
+    effort = effort_of(model, point.effort)
+    if not (point.cbr and effort.iterations):
+        return effort
+    if point.effort is None:
+        return Effort(effort.corrections if model.config.refiner else 0, 0)
+    raise UsageError(
+        f"cbr and effort {point.effort} are both given; expected a level that does not search with "
+        f"model {model.name}"
+    )
 
 
 def encode(
@@ -284,6 +258,9 @@ def encode(
     step_index: int | None = None,
     bitrate: float | None = None,
     effort: int | None = None,
+    quality: int | str | None = None,
+    cbr: bool = False,
+    point: Point | None = None,
     seed: int = 0,
     meta: Mapping[str, Any] | None = None,
     full_scale: float = 1.0,
@@ -301,7 +278,16 @@ def encode(
     """
     sample_rate = whole(sample_rate, "the rate")
     samples = as_audio(audio, sample_rate, full_scale)
-    point = Point(fidelity, dims, step_index, bitrate, effort)
+    point = Point.of(
+        point,
+        fidelity=fidelity,
+        dims=dims,
+        step_index=step_index,
+        bitrate=bitrate,
+        effort=effort,
+        quality=quality,
+        cbr=cbr,
+    )
     loaded = model_to_encode(model, point, device, None)
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
@@ -323,11 +309,10 @@ def _encode_to(
     """Writes a whole stream of audio of `total` samples, if that is known; in two passes for a
     target rate.
     """
-    from ravecodec.effort import effort_of
     from ravecodec.pipeline import EncodePipeline
     from ravecodec.ratecontrol import Recording
 
-    effort = effort_of(model, point.effort)
+    effort = model_effort(model, point)
     if point.bitrate is None:
         pipeline = EncodePipeline(model, info, file, meta)
         for step in pipeline.encode(blocks, total, effort):
@@ -336,11 +321,16 @@ def _encode_to(
     with Recording(model, info, meta, effort) as recording:
         for step in recording.record(blocks, total):
             progress(step)
-        info = recording.finest_info(point.bitrate)
-        for step in recording.search(info, point.bitrate):
-            progress(step)
+        info, plan = recording.finest_info(point.bitrate), None
+        if point.cbr:
+            plan = recording.constant(info, point.bitrate)
+        elif effort.iterations:
+            for step in recording.search(info, point.bitrate):
+                progress(step)
+        else:
+            plan = recording.filled(info, point.bitrate)
         pipeline = EncodePipeline(model, info, file, meta)
-        recording.code(pipeline)
+        recording.code(pipeline, plan)
     return pipeline
 
 

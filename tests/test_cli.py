@@ -54,7 +54,7 @@ def folder(tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch) -> Pat
     """The current folder, with tune.wav (3 s) and its stream tune.rvc."""
     monkeypatch.chdir(tmp_path)
     soundfile.write("tune.wav", music(132_300).T, 44_100)
-    assert call("encode", "tune.wav", "-q").exit_code == 0
+    assert call("encode", "tune.wav", "--quiet").exit_code == 0
     return tmp_path
 
 
@@ -175,7 +175,7 @@ def test_quiet_is_silent(folder: Path) -> None:
         ["verify", "x.rvc"],
         ["model", "list"],
     ):
-        assert call(*args, "-q").output == ""
+        assert call(*args, "--quiet").output == ""
 
 
 def test_default_names_stay_beside_the_input(folder: Path) -> None:
@@ -359,7 +359,9 @@ def test_pipes_both_ways(folder: Path) -> None:
     assert process("encode", "-", input=wav).stdout == stream
     assert process("encode", "-", "--verify", input=wav).stdout == stream
     raw = wav[44:]
-    piped = process("encode", "-", "-", "--raw-rate", 44_100, "--raw-channels", 2, "-q", input=raw)
+    piped = process(
+        "encode", "-", "-", "--raw-rate", 44_100, "--raw-channels", 2, "--quiet", input=raw
+    )
     assert (piped.stdout, piped.stderr, piped.returncode) == (stream, b"", 0)
     decoded = process("decode", "-", input=stream)
     Path("out.wav").write_bytes(decoded.stdout)

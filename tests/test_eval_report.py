@@ -22,7 +22,16 @@ import pytest
 import soundfile
 
 from ravecodec.errors import UsageError
-from ravecodec.evaluate.results import Condition, Fidelity, Item, Metric, Results, Score, Speed
+from ravecodec.evaluate.results import (
+    STATIC_BYTES,
+    Condition,
+    Fidelity,
+    Item,
+    Metric,
+    Results,
+    Score,
+    Speed,
+)
 
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
@@ -370,6 +379,34 @@ def test_verdict_names_the_rate_of_an_anchor_that_is_mostly_container(results: R
         "Opus (mid) 6 at {:.2f} kbit/s ({:.2f} without the container)".format(*rates)
         in tables.verdict(heavy)[0]
     )
+
+
+def test_the_static_curve_stands_beside_the_predicted_one(results: Results) -> None:
+    """Counted so that static tables always take a quarter more: then prediction saves 20 %, at
+    every point and of whole curves. A model without a predictor has neither curve nor table."""
+    mine = {c.id for c in results.conditions if c.series == "default"}
+    scores = [
+        replace(s, values={**s.values, STATIC_BYTES: 1.25 * (s.bytes or 0)})
+        if s.condition in mine
+        else s
+        for s in results.scores
+    ]
+    counted = replace(results, scores=scores)
+    (table,) = tables.prediction_tables(counted)
+    points, curves = (rows for _, rows in table.groups)
+    assert [len(points), len(curves)] == [4, len([m for m in METRICS if m.headline and m.better])]
+    assert {row.cells[2].text for row in (*points, *curves)} == {"20.0"}
+    for row, point in zip(points, ("default-g12", "default-g6", "default-g0"), strict=False):
+        rate = counted.kbps(point)
+        assert rate is not None and counted.static_kbps(point) == pytest.approx(1.25 * rate)
+        assert row.cells[0].text == f"{1.25 * rate:.2f}"
+    lines = {line.name: line for line in figures.rate_curves(counted, METRICS[0]).lines}
+    one, other = lines["default"], lines["default, static tables"]
+    assert [y for _, y in one.points] == [y for _, y in other.points]
+    assert [x for x, _ in other.points] == pytest.approx([1.25 * x for x, _ in one.points])
+    assert one.dashes != other.dashes and not other.name.startswith("paper")
+    assert "paper, static tables" not in lines and not list(tables.prediction_tables(results))
+    assert Results.from_json(counted.to_json()) == counted
 
 
 def test_too_few_points_have_a_reason_and_no_overlap(results: Results) -> None:

@@ -26,6 +26,7 @@ from ravecodec.evaluate.conditions import (
     anchor_conditions,
     apply,
     model_conditions,
+    static_bytes,
 )
 from ravecodec.evaluate.evaluation import Request, evaluate, folder_above, without_folders
 from ravecodec.evaluate.excerpts import RATE
@@ -33,6 +34,7 @@ from ravecodec.evaluate.measures.scores import score
 from ravecodec.evaluate.page import report
 from ravecodec.evaluate.results import Condition, Item, Results, Score
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
+from ravecodec.models.coding import Prediction
 from ravecodec.models.package import Model
 
 torch.set_num_threads(1)
@@ -49,6 +51,23 @@ def sound(
 
 
 # ---- conditions ----------------------------------------------------------------------------------
+
+
+def test_bytes_with_static_tables_are_those_of_the_model_without_its_predictor(
+    stereo_model: Model, music: Callable[..., Audio]
+) -> None:
+    """With metadata, a lead-in and silence in it."""
+    audio = sound(music, 4.0)
+    audio[:, RATE : 3 * RATE] = 0
+    weights = np.tile(np.array([[2600, -300]], np.int16), (16, 1))
+    prediction = Prediction(weights, stereo_model.coding.shapes, stereo_model.coding.scales)
+    coding = dataclasses.replace(stereo_model.coding, prediction=prediction)
+    predicting = dataclasses.replace(stereo_model, coding=coding)
+    meta = {"tags": {"title": "x"}}
+    data, plain = (encode(audio, RATE, m, meta=meta) for m in (predicting, stereo_model))
+    assert data != plain and StreamReader(io.BytesIO(data)).info.minor == 1
+    assert static_bytes(data, predicting) == len(plain)
+    assert static_bytes(plain, stereo_model) is None
 
 
 def test_a_model_has_a_ladder_fidelities_and_bounds(stereo_model: Model) -> None:

@@ -132,7 +132,7 @@ def quick_eval(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def many(records: Path, out: Path) -> tuple[object, ...]:
     """Words of a call that encodes a folder, in one process."""
-    return ("encode", "-r", records, "-o", out, "-j", 1, "-q")
+    return ("encode", "-r", records, "-o", out, "-j", 1, "--quiet")
 
 
 def streams(out: Path) -> dict[str, bytes]:
@@ -204,7 +204,13 @@ def test_a_target_survives_every_kill(song: Path, tmp_path: Path, model_folder: 
     assert call("encode", song, stream).exit_code == 0
     added = zoo.user_folder() / "mine.safetensors"
     works = {
-        tmp_path / "out" / "song.rvc": ("encode", song, tmp_path / "out" / "song.rvc", "-f", "-q"),
+        tmp_path / "out" / "song.rvc": (
+            "encode",
+            song,
+            tmp_path / "out" / "song.rvc",
+            "-f",
+            "--quiet",
+        ),
         sound: ("decode", stream, sound, "-f", "-q"),
         added: ("model", "add", model_folder / "paper.safetensors", "--name", "mine", "-f", "-q"),
     }

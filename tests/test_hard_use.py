@@ -57,7 +57,7 @@ def folder(tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch) -> Pat
     """The current folder, with tune.wav (1 s) and its stream tune.rvc."""
     monkeypatch.chdir(tmp_path)
     soundfile.write("tune.wav", music(44_100).T, 44_100)
-    assert call("encode", "tune.wav", "-q").exit_code == 0
+    assert call("encode", "tune.wav", "--quiet").exit_code == 0
     return tmp_path
 
 

@@ -93,6 +93,16 @@ POINTS: list[tuple[str, Any]] = [
     ("usual", [0.5, True]),
     ("usual", [-1.0, 1.0]),
     ("usual", [0.5, 10**40]),
+    ("ladder", {}),
+    ("ladder", [[1, 0, 1.0, 1.0]]),
+    ("ladder", [[0, 0, 1.0, 1.0]] * 11),
+    ("ladder", [[10**6, 0, 1.0, 1.0]] * 11),
+    ("ladder", [[1, 513, 1.0, 1.0]] * 11),
+    ("ladder", [[1, 0.0, 1.0, 1.0]] * 11),
+    ("ladder", [[1, 0, True, 1.0]] * 11),
+    ("ladder", [[1, 0, -1.0, 1.0]] * 11),
+    ("ladder", [[1, 0, 1.0]] * 11),
+    ("ladder", [[1, 0, 11.0 - n, 1.0] for n in range(11)]),
 ]
 WEIGHT = "weights.generator.entry.bias"
 VALUES: list[tuple[str, float]] = [

@@ -209,6 +209,12 @@ REFUSED = {
     "encode -r music -o new --manifest music/notes.txt": (8, "is no manifest of ravecodec"),
     "encode -r music -o new --dims 99": (2, "model default has 1 to 16"),
     "encode -r music -o new --bitrate 0": (2, "expected more than 0"),
+    "encode -r music -o new -q 11": (2, "quality is '11', expected one of 0 to 10, small"),
+    "encode -q music/1.wav": (2, "--quiet is -Q"),
+    "encode -r music -o new -q best --step 2": (2, "quality and step are both given"),
+    "encode -r music -o new --quality 3 --bitrate 2": (2, "quality and bitrate are both given"),
+    "encode -r music -o new --cbr": (2, "cbr is given without bitrate"),
+    "encode music/1.wav new.rvc --cbr --step 2": (2, "cbr is given without bitrate"),
     "encode -r music -o new --model missing": (7, "no model called 'missing'"),
     "encode -r music -o new --device toaster": (2, "toaster"),
     "encode - --skip-existing": (2, "is a pipe"),
@@ -231,6 +237,21 @@ def test_what_is_not_certain_is_refused_with_the_call_that_is(folder: Path) -> N
         assert words in sentence, f"{line}: {sentence}"
         assert tree() == before, line
         assert not Path("new").exists()
+
+
+def test_a_quality_and_a_constant_rate_hold_for_many_files(folder: Path) -> None:
+    """As for one; what was chosen is in every line, and in the manifest."""
+    done = good("encode music/1.wav music/2.flac -o new -q small")
+    assert done.stderr.count("quality 2: ") == 2 and done.stderr.count(", step ") == 2
+    good("encode music/1.wav alone.rvc --quality 2")
+    assert Path("new/1.rvc").read_bytes() == Path("alone.rvc").read_bytes()
+    points = [r["point"] for r in records("new/manifest.jsonl") if "point" in r]
+    assert [point["quality"] for point in points] == [2, 2]
+    good("encode music/1.wav music/2.flac -o steady --bitrate 20 --cbr")
+    points = [r["point"] for r in records("steady/manifest.jsonl") if "point" in r]
+    assert [(point["bitrate"], point["cbr"]) for point in points] == [(20.0, True)] * 2
+    found = json.loads(good("encode music/1.wav -o x.rvc -q best --json").stdout)
+    assert found["quality"] == 10 and found["steps"] == [found["stream"]["step_index"]] * 2
 
 
 def test_outputs_that_would_collide_are_refused_before_anything_is_written(
@@ -265,7 +286,7 @@ def test_a_bad_file_does_not_stop_the_others_and_is_listed_at_the_end(folder: Pa
     *_, head, first, second = done.stderr.splitlines()
     assert head == "ravecodec: 2 of 5 files failed:"
     assert "music/0.wav" in first and "music/1b.wav" in second
-    quiet = call("encode -r music -o out -q")
+    quiet = call("encode -r music -o out --quiet")
     assert [line.split(":")[2].strip() for line in quiet.stderr.splitlines()] == [
         "music/0.wav",
         "music/1b.wav",
@@ -326,7 +347,7 @@ def test_inputs_are_removed_after_a_verified_encode_and_not_before(
 
 def test_standard_output_by_its_option(folder: Path) -> None:
     good("encode music/1.wav one.rvc")
-    command = [sys.executable, "-m", "ravecodec", "encode", "music/1.wav", "--stdout", "-q"]
+    command = [sys.executable, "-m", "ravecodec", "encode", "music/1.wav", "--stdout", "--quiet"]
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert (done.stdout, done.stderr, done.returncode) == (Path("one.rvc").read_bytes(), b"", 0)
 

@@ -67,6 +67,42 @@ def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
         ravecodec.decode(streams[1], models[0])
 
 
+def test_a_curve_alone_leaves_the_predictor_and_plays_its_streams(
+    model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the model that it was made of, and of the one before it without a predictor."""
+    monkeypatch.setattr(refit, "FEWEST", 100)
+    monkeypatch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
+    records = tmp_path / "records"
+    records.mkdir()
+    for seed in range(2):
+        soundfile.write(records / f"{seed}.wav", music(48_000 * 3, 2, 48_000, seed).T, 48_000)
+    old, middle, new = (
+        model_folder / "default.safetensors",
+        *(tmp_path / f"{name}.safetensors" for name in ("middle", "new")),
+    )
+    refit.refit_model(old, records, middle)
+    call = ["model", "refit", str(middle), str(new), "--data", str(records), "--curve"]
+    done = CliRunner().invoke(main, call)
+    assert done.exit_code == 0 and "curve of" in done.stderr, done.stderr
+    before, after = load_package(middle), load_package(new)
+    assert after.info["same_tables_as"] == [before.id.hex()] and after.id != before.id
+    assert after.info["refit_of"] == [load_package(old).id.hex()]
+    assert after.coding.prediction is not None and before.coding.prediction is not None
+    assert np.array_equal(after.coding.prediction.weights, before.coding.prediction.weights)
+    assert after.coding.ladder == before.coding.ladder or len(after.coding.ladder) in (0, 11)
+    audio = music(48_000 * 2, 2, 48_000)
+    one, other = (ravecodec.encode(audio, 48_000, model) for model in (before, after))
+    assert len(one) == len(other) and StreamReader(io.BytesIO(one)).info.minor == 1
+    sound = ravecodec.decode(one, before)[0]
+    assert np.array_equal(sound, ravecodec.decode(one, after)[0])
+    assert np.array_equal(sound, ravecodec.decode(other, after)[0])
+    static = ravecodec.encode(audio, 48_000, load_package(old))
+    assert np.array_equal(
+        ravecodec.decode(static, load_package(old))[0], ravecodec.decode(static, after)[0]
+    )
+
+
 def test_streams_of_the_old_model_are_in_order_with_the_new_one_alone(
     records: Path, model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def quick() -> Iterator[None]:
         patch.setattr(loop, "REPORT_SECONDS", 0.0)
         patch.setattr(stages, "WaveformDiscriminator", partial(WaveformDiscriminator, capacity=4))
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
+        patch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
         patch.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
         patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
         yield
@@ -179,6 +180,7 @@ def test_the_tiny_recipe_learns_and_its_package_codes(
     trained.restore(checkpoint(tmp_path))
     assert spectral_distance(trained, cache) < 0.85 * spectral_distance(untrained, cache)
     assert any("stage 1  step 80/80" in line for line in said)
+    assert sum("curve of" in line for line in said) == 1
 
     model = load_package(path)
     assert model.name == "tiny" and model.info["licence"] == "CC0-1.0"

@@ -4,6 +4,7 @@ targets kept.
 
 import dataclasses
 import io
+import itertools
 import json
 from collections.abc import Callable
 from functools import partial
@@ -29,8 +30,10 @@ from ravecodec.errors import (
     UsageError,
 )
 from ravecodec.examine import inspect_file, verify_file
+from ravecodec.models.coding import Rung
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress
+from ravecodec.point import Point
 from ravecodec.precision import PRECISIONS
 from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
@@ -104,17 +107,97 @@ def test_another_precision_is_refused(stereo_model: Model) -> None:
         decode(three_chunks(stereo_model), stereo_model, precision="float16")
 
 
-@pytest.mark.parametrize("share", [0.7, 0.95, 1.2])
-def test_bitrate_is_the_finest_step_that_keeps_it(
-    any_model: Model, music: Music, share: float
-) -> None:
+def test_bitrate_is_kept_and_used(any_model: Model, music: Music) -> None:
+    """Also by a stream of a single chunk: a part of it has the next finer step, and all of it at
+    that step would be too much.
+    """
     at = partial(encode, music(400_000, 2), 44_100, any_model, meta={"tags": {"title": "x" * 40}})
-    most = share * len(at())
-    data = at(bitrate=most * 8 / 1000 / (400_000 / 44_100))
-    step = StreamReader(io.BytesIO(data)).info.step_index
-    assert len(data) <= most
-    assert at(step_index=step) == data
-    assert len(at(step_index=step - 1)) > most
+    whole = len(at())
+    for share in (0.7, 1.2):
+        most = share * whole
+        data = at(bitrate=most * 8 / 1000 / (400_000 / 44_100))
+        reader = StreamReader(io.BytesIO(data))
+        steps = [chunk.step_index for chunk in reader.chunks() if not chunk.silent]
+        step = reader.info.step_index
+        assert 0.97 * most <= len(data) <= most
+        assert set(steps) <= {step, step - 1} and step in steps
+        assert len(at(step_index=step)) <= len(data) <= most < len(at(step_index=step - 1))
+        assert decode(data, any_model)[0].shape == (2, 400_000)
+
+
+def stretches(data: bytes, seconds: float) -> list[tuple[float, int]]:
+    """(seconds, bytes) of successive stretches of whole chunks that last `seconds` or more, the
+    rest at the end belonging to the last of them; framing included.
+    """
+    reader = StreamReader(io.BytesIO(data))
+    frame = reader.info.hop / reader.info.model_rate
+    ends = [(c.first_frame + c.frames, c.offset + c.size) for c in reader.chunks()]
+    length = reader.total_samples / reader.info.sample_rate
+    marks = [(0.0, 0)]
+    for frames, offset in ends[:-1]:
+        time = frames * frame
+        if time - marks[-1][0] >= seconds and length - time >= seconds:
+            marks.append((time, offset))
+    marks.append((length, len(data)))
+    return [(b - a, q - p) for (a, p), (b, q) in itertools.pairwise(marks)]
+
+
+def test_a_constant_rate_is_kept_in_every_stretch(
+    stereo_model: Model,
+    music: Music,
+    small_blocks: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of sound that is loud, faint and silent in turn."""
+    small_blocks(2**15)
+    monkeypatch.setattr("ravecodec.ratecontrol.CONSTANT", 2.0)
+    audio = music(12 * 44_100)
+    audio[:, 4 * 44_100 : 7 * 44_100] *= 0.01
+    audio[:, 9 * 44_100 : 10 * 44_100] = 0
+    at = partial(encode, audio, 44_100, stereo_model, meta={"tags": {"title": "x" * 40}})
+    rate = len(at(step_index=2)) * 8 / 1000 / 12
+    data = at(bitrate=rate, cbr=True)
+    found = [size * 8 / 1000 / seconds for seconds, size in stretches(data, 2.0)]
+    assert len(found) >= 4 and max(found) <= rate
+    assert sum(one > 0.85 * rate for one in found) >= len(found) - 2
+    assert max(size * 8 / 1000 / s for s, size in stretches(at(bitrate=rate), 2.0)) > rate
+    steps = {c.step_index for c in StreamReader(io.BytesIO(data)).chunks() if not c.silent}
+    assert len(steps) > 1
+    assert decode(data, stereo_model)[0].shape == audio.shape
+    with pytest.raises(UsageError, match=r"and constant; the audio from .* needs more|needs at"):
+        at(bitrate=0.3, cbr=True)
+    with pytest.raises(UsageError, match="cbr and effort 4 are both given"):
+        at(bitrate=rate, cbr=True, effort=4)
+
+
+def test_a_quality_is_a_point_of_the_models_ladder(stereo_model: Model, music: Music) -> None:
+    audio = music(20_000)
+    at = partial(encode, audio, 44_100, stereo_model)
+    ladder = [Rung(n + 1, 20 - 2 * n, n + 1.0, 3.0 - n / 10) for n in range(11)]
+    coding = dataclasses.replace(stereo_model.coding, ladder=tuple(ladder))
+    laddered = dataclasses.replace(stereo_model, coding=coding)
+    assert at(quality=5) == at(quality="standard") == at()
+    for quality in (0, 10):
+        expected = at(dims=ladder[quality].dims, step_index=ladder[quality].step_index)
+        assert encode(audio, 44_100, laddered, quality=quality) == expected
+        assert encode(audio, 44_100, laddered, point=Point(quality=quality)) == expected
+    sizes = [len(at(quality=quality)) for quality in (0, 5, 10)]
+    assert sizes[0] < sizes[1] < sizes[2]
+
+
+def test_a_stream_says_what_was_chosen(tune: Path, tmp_path: Path) -> None:
+    done = encode_file(tune, tmp_path / "a.rvc", quality="small")
+    step = done.stream.step_index
+    assert (done.quality, done.steps, done.remarks) == (2, (step, step), ())
+    rate = 1.3 * done.stream.kbps
+    done = encode_file(tune, tmp_path / "b.rvc", bitrate=rate)
+    assert done.quality is None and done.steps is not None
+    assert 0.97 * rate <= done.stream.kbps <= rate and done.remarks == ()
+    assert done.steps[1] == done.stream.step_index and np.diff(done.steps) <= 1
+    soundfile.write(tmp_path / "short.wav", np.full((4_000, 2), 0.1), 44_100)
+    done = encode_file(tmp_path / "short.wav", tmp_path / "c.rvc", bitrate=20.0)
+    assert done.stream.kbps <= 20
+    assert done.stream.kbps >= 19.4 or "bitrate is 20 kbit/s" in done.remarks[0]
 
 
 def test_bitrates_that_cannot_be_are_refused(stereo_model: Model, music: Music) -> None:

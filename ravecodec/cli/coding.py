@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,19 @@ from ravecodec.cli.many import (
     threads_of,
     transcode_many,
 )
-from ravecodec.cli.options import ignore_length_option, part_options, transcode_options
+from ravecodec.cli.options import (
+    encode_options,
+    ignore_length_option,
+    part_options,
+    transcode_options,
+)
 from ravecodec.effort import LEVELS
 from ravecodec.errors import CorruptError, UsageError
 from ravecodec.files import is_stdio
+from ravecodec.ladder import quality_of
+from ravecodec.point import STEP_LIMIT, Point
 from ravecodec.precision import AUTO, PRECISIONS
-from ravecodec.transcode import STEP_LIMIT, Point, decode_file, encode_file
+from ravecodec.transcode import decode_file, encode_file
 from ravecodec.zoo import find_model
 
 STREAM = ".rvc"
@@ -86,6 +94,14 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     help="Model to use: name, file or id; default: the one called default.",
 )
 @click.option(
+    "-q",
+    "--quality",
+    metavar="Q",
+    callback=lambda ctx, parameter, value: _quality(value),
+    help="0 to 10, small (2), standard (5) or best (10): dims and step by the model's curve of "
+    "rate and quality.",
+)
+@click.option(
     "--fidelity",
     type=float,
     metavar="F",
@@ -106,7 +122,12 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     "--bitrate",
     type=float,
     metavar="KBPS",
-    help="Find the finest step whose file is at most KBPS kbit/s, all included.",
+    help="Find the steps whose file is at most KBPS kbit/s, all included, and within 3 % of it.",
+)
+@click.option(
+    "--cbr",
+    is_flag=True,
+    help="Keep --bitrate in every ten seconds, for streaming, and not only on average.",
 )
 @click.option(
     "--effort",
@@ -161,7 +182,7 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     help="Remove inputs once their streams are in place; implies --verify. -k keeps them, which "
     "is the default.",
 )
-@transcode_options
+@encode_options
 def encode(
     files: tuple[str, ...],
     tags: tuple[str, ...],
@@ -182,7 +203,10 @@ def encode(
     Examples:
       ravecodec encode song.flac
       ravecodec encode song.flac small.rvc --step 8 --verify
+      ravecodec encode song.flac -q 7
+      ravecodec encode song.flac -q small
       ravecodec encode song.flac --bitrate 2
+      ravecodec encode radio.wav --bitrate 4 --cbr
       ravecodec encode song.flac --effort 4
       ravecodec encode voice.wav --model speech --fidelity 0.95
       ravecodec encode *.wav -o streams/
@@ -235,9 +259,7 @@ def _encode_many(
     options: dict[str, Any],
 ) -> int:
     """Several inputs, or one with options that are for several."""
-    point = Point(
-        *(options[name] for name in ("fidelity", "dims", "step_index", "bitrate", "effort"))
-    )
+    point = Point(**{field.name: options[field.name] for field in dataclasses.fields(Point)})
     items, problems = items_of(kind, files, pair, choices)
     entry = find_model(options.pop("model"))
     point.check(entry.name, entry.config.latent)
@@ -390,6 +412,14 @@ def _decode_many(
         quiet=quiet,
         as_json=as_json,
     )
+
+
+def _quality(value: str | None) -> int | None:
+    """A quality as given; UsageError, which tells those who meant --quiet."""
+    try:
+        return None if value is None else quality_of(value)
+    except UsageError as error:
+        raise UsageError(f"{error} (of encode, --quiet is -Q)") from error
 
 
 def _check_removal(pair: tuple[str, str] | None, ignore_length: bool) -> None:

@@ -279,7 +279,11 @@ def encoded(done: EncodeSummary) -> str:
         f"{done.target}: {stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} "
         f"in {cost(stream)}"
     )
-    how = f"{stream.dims} dims, step {stream.step_index}, model {done.model} ({stream.model_id})"
+    low, high = done.steps or (stream.step_index, stream.step_index)
+    steps = f"step {low}" if low == high else f"steps {low} to {high}"
+    how = f"{stream.dims} dims, {steps}, model {done.model} ({stream.model_id})"
+    if done.quality is not None:
+        how = f"quality {done.quality}: {how}"
     speed = f"{done.seconds:.1f} s, {done.speed:.1f}x real time"
     return "; ".join([what, how, speed] + ["symbols read back and equal"] * done.verified)
 

@@ -111,26 +111,32 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
     type=click.Path(path_type=Path),
     help="Folder of audio to fit to.",
 )
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Measure the curve of rate and quality alone; the predictor stays as it is.",
+)
 @force_option
 @examine_options
 def refit_command(
-    name: str, file: Path, data: Path, force: bool, quiet: bool, as_json: bool
+    name: str, file: Path, data: Path, curve: bool, force: bool, quiet: bool, as_json: bool
 ) -> None:
     """Write a copy of a model that codes the same symbols in fewer bytes.
 
-    A predictor is fitted to audio like that which the model is for; weights and sound stay as they
-    are. The copy has another id. It decodes streams of MODEL as well, MODEL not those of the copy.
-    `train` does this for every new model.
+    A predictor is fitted to audio like that which the model is for, and the qualities of `encode
+    --quality` are measured on it; weights and sound stay as they are. The copy has another id. It
+    decodes streams of MODEL as well, MODEL not those of the copy. `train` does this for every new
+    model. Streams that MODEL has coded with a predictor of its own need --curve, which keeps it.
 
     \b
     Examples:
       ravecodec model refit run/piano.safetensors piano2.safetensors --data piano/
+      ravecodec model refit default new.safetensors --data music/ --curve
     """
     from ravecodec.refit import refit_model
 
-    entry = refit_model(
-        name, data, file, force=force, report=(lambda text: None) if quiet else console.say
-    )
+    report = (lambda text: None) if quiet else console.say
+    entry = refit_model(name, data, file, curve=curve, force=force, report=report)
     if as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:

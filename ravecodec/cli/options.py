@@ -72,4 +72,12 @@ threads_option = click.option(
 transcode_options = options(
     force_option, device_option, threads_option, quiet_option, verbose_option, json_option
 )
+encode_options = options(  # where -q is --quality
+    force_option,
+    device_option,
+    threads_option,
+    click.option("-Q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    verbose_option,
+    json_option,
+)
 examine_options = options(quiet_option, verbose_option, json_option)

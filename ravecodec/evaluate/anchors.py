@@ -39,12 +39,14 @@ MP3_SLOW_RATE = 16_000  # Hz below that: MPEG-2, as encoders do by themselves
 class Outcome:
     """audio float32 [channels, samples] at 48 kHz; bytes of the file and of its coded audio, None
     where nothing is coded; kept: share of the symbols of the first pass that the last one of
-    several sent again."""
+    several sent again; static: bytes of the file if its symbols were coded with static tables
+    alone, None where they are."""
 
     audio: Audio
     bytes: int | None = None
     payload: int | None = None
     kept: float | None = None
+    static: int | None = None
 
 
 def opus(audio: Audio, kbps: float) -> Outcome:

@@ -224,7 +224,34 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     reader = StreamReader(io.BytesIO(data))
     payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
     kept = _kept(sent[0], data, model) if len(sent) > 1 else None
-    return Outcome(audio, len(data), payload, kept)
+    return Outcome(audio, len(data), payload, kept, static_bytes(data, model))
+
+
+def static_bytes(data: bytes, model: Model) -> int | None:
+    """What a stream would take if its symbols were coded with static tables alone; None for a model
+    without a predictor.
+    """
+    import io
+
+    from ravecodec.bitstream import StreamReader, StreamWriter
+    from ravecodec.pipeline import with_lead_in
+    from ravecodec.tables import tables_of
+
+    if model.coding.prediction is None:
+        return None
+    reader, tables = StreamReader(io.BytesIO(data)), tables_of(model.coding)
+    writer = StreamWriter(io.BytesIO(), reader.info, replace(tables, predictor=None))
+    for at, chunk in enumerate(with_lead_in(reader)):
+        if at == 0 and reader.meta:
+            writer.write_meta(reader.meta)
+        symbols = reader.decode_chunk(chunk, tables)
+        if chunk is reader.lead_in:
+            writer.write_lead_in(symbols, chunk.step_index)
+        else:
+            writer.write_chunk(symbols, chunk.step_index, silent=chunk.silent)
+    assert reader.total_samples is not None
+    writer.close(reader.total_samples)
+    return writer.bytes.total
 
 
 def _kept(first: bytes, last: bytes, model: Model) -> float:

@@ -20,6 +20,9 @@ from ravecodec.errors import FormatError
 from ravecodec.files import AtomicFile
 
 FORMAT, VERSION = "ravecodec-evaluation", 1
+# Among the values of a score: bytes of the file, had its symbols been coded with static tables
+# alone. Only models with a predictor have it; it is no metric.
+STATIC_BYTES = "static_bytes"
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,16 @@ class Results:
             / 1000
             / sum(seconds[s.item] for s in found)
         )
+
+    def static_kbps(self, condition: str) -> float | None:
+        """The rate that the same symbols would take with static tables alone; None where that was
+        not counted for every item."""
+        sizes = self.values(condition, STATIC_BYTES)
+        found = {score.item for score in self.scores if score.condition == condition}
+        if not found or found != sizes.keys():
+            return None
+        seconds = sum(item.seconds for item in self.items if item.id in found)
+        return sum(sizes.values()) * 8 / 1000 / seconds
 
     def values(self, condition: str, metric: str) -> dict[str, float]:
         """A metric of a condition by item id, in the order of the items, without items that have

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ravecodec.errors import InputError, OutputError
 from ravecodec.evaluate.conditions import apply
 from ravecodec.evaluate.excerpts import RATE, Audio
-from ravecodec.evaluate.results import Condition, Item, Score
+from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Score
 from ravecodec.files import AtomicFile
 
 SCORES_VERSION = 1  # of what apply() and the metrics compute: raise it when they change
@@ -62,6 +62,8 @@ class Task:
             what.append(self.other.sha256)
         if self.condition.mid_only:
             what.append("loudness of the mid channel")
+        if self.condition.action == "ravecodec":
+            what.append("bytes with static tables")
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
     @property
@@ -126,6 +128,8 @@ def run_task(task: Task) -> Score:
     )
     if done.kept is not None:
         values["symbols_kept"] = done.kept
+    if done.static is not None:
+        values[STATIC_BYTES] = done.static
     write_sound(task.sound, scores.fitted(done.audio.astype(np.float64), reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
     found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)

@@ -61,7 +61,7 @@ def _joined(sounds: Sequence[Audio], samples: int) -> Audio:
 
 def _run(what: str, model: Path, threads: int, source: Path, target: Path) -> tuple[float, int]:
     """(seconds, peak resident bytes) of one command."""
-    options = ["-q", "-f", "--device", "cpu", "--threads", str(threads), "--model", str(model)]
+    options = ["--quiet", "-f", "--device", "cpu", "--threads", str(threads), "--model", str(model)]
     return time_command([what, *options, str(source), str(target)])
 
 

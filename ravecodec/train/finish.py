@@ -4,7 +4,7 @@ file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import fit_predictor, fit_static, ideal_code_length
+from ravecodec.analysis import BLOCK_SAMPLES
+from ravecodec.bitstream import fit_predictor, fit_static
 from ravecodec.bitstream.limits import MAX_SYMBOL
-from ravecodec.bitstream.predict import predicted_code_lengths
+from ravecodec.curve import EXCERPTS, Piece, bits_of_axes, measured_ladder, piece_of
 from ravecodec.effort import level_of
+from ravecodec.ladder import WORTHWHILE
 from ravecodec.models.coding import Prediction
 from ravecodec.models.latent import LatentSpace, analyse
-from ravecodec.models.package import Coding, save_package
+from ravecodec.models.package import Coding, Model, load_package, package_with, save_package
 from ravecodec.models.rave import Rave
 from ravecodec.quantize import Quantizer, base_steps
 from ravecodec.train.data import Crops
@@ -28,8 +30,8 @@ from ravecodec.train.stages import Valid, posterior, random_clock
 
 ANALYSIS_FRAMES = 20_000
 RATE_FRAMES = 4_000
+FIRST_MEASURED = 1 << 43  # crops that neither stage, no analysis and no validation draws
 FINE = -12  # tables are fitted at a fine step, where the shape of the distribution shows
-WORTHWHILE = 0.02  # bits per frame: axes that cost less are cropped, they are all but always zero
 STEP_INDICES = (-24, 32)
 
 Runs = Sequence[NDArray[np.floating]]  # of successive frames
@@ -128,17 +130,7 @@ def _axis_bits(
     """Ideal code length in bits per frame of every axis at a step index, as the model predicts it
     or, if it cannot, under its static tables."""
     quantizer = Quantizer(latent, coding, len(coding.base), step_index, coding.fill)
-    static = quantizer.static
-    symbols = [quantizer.symbols(run) for run in runs]
-    if static.predictor:
-        lengths = [
-            predicted_code_lengths(run, static.predictor, step_index).sum(0) for run in symbols
-        ]
-        return np.sum(lengths, axis=0) / sum(map(len, symbols))
-    together, rows = np.concatenate(symbols), static.rows(step_index)
-    return np.array(
-        [ideal_code_length(together[:, [i]], rows[[i]]) for i in range(len(rows))]
-    ) / len(together)
+    return bits_of_axes(quantizer, [quantizer.symbols(run) for run in runs])
 
 
 def write_package(
@@ -148,8 +140,23 @@ def write_package(
     latent: LatentSpace,
     coding: Coding,
     info: dict[str, Any],
+    held: Crops,
+    report: Callable[[str], None],
 ) -> None:
-    """Saves the package at `path`, whole or not at all."""
+    """Saves the package at `path`, whole or not at all, with the curve of rate and quality that it
+    has on validation audio. Reports what was measured.
+    """
     part = path.with_suffix(".part")
     save_package(part, network, latent, coding, recipe.name, info)
+    model = load_package(part)
+    ladder = measured_ladder(model, _pieces(model, held), report)
+    part.write_bytes(package_with(part, {}, ladder=ladder))
     part.replace(path)
+
+
+def _pieces(model: Model, held: Crops) -> list[Piece]:
+    """EXCERPTS crops, as many one behind the other as the network computes at a time."""
+    crops = held.batch(FIRST_MEASURED, EXCERPTS).numpy()
+    count = max(1, BLOCK_SAMPLES // held.length)
+    groups = [crops[at : at + count] for at in range(0, EXCERPTS, count)]
+    return [piece_of(model, group, model.config.sample_rate) for group in groups]

@@ -377,7 +377,7 @@ def _train(
         network.generator.turn_up(gain)
         report(f"level: {20 * math.log10(gain):+.1f} dB, as validation audio has it")
     run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
-    write_package(path, network, recipe, latent, coding, info)
+    write_package(path, network, recipe, latent, coding, info, heard, report)
     run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
     if can_write_report():
         report(f"report: {write_report(run.folder)}")

@@ -129,7 +129,7 @@ def encoded(folder: Path, hours: float) -> Path:
         str(tiny(folder)),
         "--step",
         str(STEP),
-        "-q",
+        "--quiet",
         "-f",
     ]
     command = [*COMMAND, "encode", "-", str(stream), *options]

@@ -4,6 +4,7 @@ models' fidelity."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ravecodec.evaluate.page import series
 from ravecodec.evaluate.page.charts import Chart, Level, Line
@@ -68,8 +69,10 @@ def _scale(metric: Metric) -> str:
 
 
 def _rate_lines(results: Results, metric: Metric) -> Iterator[Line]:
-    """A family's second series is dashed, its third dotted."""
+    """A family's second series is dashed, its third dotted. Behind a model's own curve comes what
+    it would be with static tables, if the model has others."""
     seen: dict[str, int] = {}
+    own = {lead.series for lead in series.leads(results)}
     for name in results.series:
         conditions = [c for c in results.of(name) if c.kind in MARKERS]
         placed = [(results.kbps(c.id) or 0.0, c) for c in conditions]
@@ -78,12 +81,26 @@ def _rate_lines(results: Results, metric: Metric) -> Iterator[Line]:
         )
         if line is None:
             continue
-        family = series.family(conditions[0])
-        dashes = DASHES[seen.get(family, 0) % len(DASHES)]
-        seen[family] = seen.get(family, 0) + 1
-        yield Line(
-            series.series_name(conditions), line.colour, line.points, line.bars, line.marker, dashes
-        )
+        family, label = series.family(conditions[0]), series.series_name(conditions)
+        yield replace(line, name=label, dashes=_next_dashes(seen, family))
+        static = _static_line(results, metric, conditions) if name in own else None
+        if static is not None:
+            label = f"{label}, static tables"
+            yield replace(static, name=label, dashes=_next_dashes(seen, family))
+
+
+def _next_dashes(seen: dict[str, int], family: str) -> str:
+    """How the next series of a family is drawn."""
+    seen[family] = seen.get(family, 0) + 1
+    return DASHES[(seen[family] - 1) % len(DASHES)]
+
+
+def _static_line(results: Results, metric: Metric, conditions: Sequence[Condition]) -> Line | None:
+    """The same scores over the rates of the same symbols with static tables, where those are
+    known."""
+    placed = [(results.static_kbps(c.id) or 0.0, c) for c in conditions]
+    known = sorted(((x, c) for x, c in placed if x), key=lambda place: place[0])
+    return _line(results, metric, known) if known else None
 
 
 def _line(

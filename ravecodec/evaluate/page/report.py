@@ -71,6 +71,7 @@ def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
         "scores": list(tables.score_tables(results)),
         "paired": list(tables.paired_tables(results)),
         "deltas": list(tables.delta_tables(results)),
+        "prediction": list(tables.prediction_tables(results)),
         "worst": _worst(results, folder),
         "speed": tables.speed_table(results),
         "models": [(name, tables.facts(values)) for name, values in results.models.items()],

@@ -15,8 +15,8 @@ from typing import Any
 from ravecodec.evaluate import statistics
 from ravecodec.evaluate.page import series
 from ravecodec.evaluate.page.series import headlines, interval, leads, of_kind
-from ravecodec.evaluate.results import Condition, Metric, Results
-from ravecodec.evaluate.statistics import Delta, Interval, Paired
+from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Metric, Results
+from ravecodec.evaluate.statistics import Delta, Interval, Paired, clusters_of
 
 COLUMNS = 5  # of metrics in one table
 SINGLE = {  # over series of one condition
@@ -400,6 +400,66 @@ def _delta_cells(results: Results, metric: Metric, name: str, other: str) -> lis
         value = f"{number(pchip.value, digits, True)} {unit}".strip()
         cells += [Cell(value, f"{note}; {why}" if why else note), Cell(overlap, reach)]
     return cells
+
+
+def prediction_tables(results: Results) -> Iterator[Table]:
+    """Every model's own curve as it is coded and as its symbols would be with static tables alone:
+    rates, what is saved, and for whole curves the mean of the Bjontegaard differences of rate, item
+    by item. Intervals are those of means over items. None of models without a predictor."""
+    columns = [("Static", "kbit/s"), ("Predicted", "kbit/s"), ("Saved", "% of the bytes")]
+    for name in dict.fromkeys(c.series for c in leads(results)):
+        points = [c for c in results.of(name) if results.static_kbps(c.id) is not None]
+        points.sort(key=lambda c: results.kbps(c.id) or 0.0)
+        if not points:
+            continue
+        rows = [_saved_row(results, point) for point in points]
+        curves = [
+            _saved_curve(results, points, metric) for metric in headlines(results) if metric.better
+        ]
+        groups = [("Points", rows), ("Whole curves, by BD-rate", [row for row in curves if row])]
+        caption = f"{name}: what prediction saves, for the same symbols and the same sound"
+        yield Table(caption, "", columns, [group for group in groups if group[1]], "even wordy")
+
+
+def _saved_row(results: Results, point: Condition) -> Row:
+    """Rates of a point, and the mean over items of what is saved."""
+    static = results.values(point.id, STATIC_BYTES)
+    saved = {
+        item: 100 * (1 - (results.by_pair[item, point.id].bytes or 0) / size)
+        for item, size in static.items()
+    }
+    mean = statistics.mean_interval(saved, clusters_of(results))
+    rates = [Cell(number(x)) for x in (results.static_kbps(point.id), results.kbps(point.id))]
+    cells = [*rates, Cell(number(mean.mean, 1), brackets(mean, 1))]
+    return Row(point.label, cells, series.colour(results, point))
+
+
+def _saved_curve(results: Results, points: Sequence[Condition], metric: Metric) -> Row | None:
+    """By how much the rate falls for the same score; None where no item has curves of both."""
+    found = {}
+    for item in results.items:
+        curves = _item_curves(results, item, points, metric)
+        delta = statistics.bd_rate(*curves, better=metric.better)
+        if delta.value is not None:
+            found[item.id] = -delta.value
+    if not found:
+        return None
+    mean = statistics.mean_interval(found, clusters_of(results))
+    cells = [Cell(NONE), Cell(NONE), Cell(number(mean.mean, 1), brackets(mean, 1))]
+    return Row(f"{metric.label}, {len(found)} items", cells, series.colour(results, points[0]))
+
+
+def _item_curves(
+    results: Results, item: Item, points: Sequence[Condition], metric: Metric
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """(kbit/s, score) of an item, as coded and with static tables."""
+    scores = [results.by_pair.get((item.id, point.id)) for point in points]
+    known = [s for s in scores if s and s.bytes and {metric.id, STATIC_BYTES} <= s.values.keys()]
+    each = 8 / 1000 / item.seconds
+    return (
+        [((s.bytes or 0) * each, s.values[metric.id]) for s in known],
+        [(s.values[STATIC_BYTES] * each, s.values[metric.id]) for s in known],
+    )
 
 
 def _named(text: str, names: dict[str, str]) -> str:
