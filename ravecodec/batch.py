@@ -39,8 +39,15 @@ from ravecodec.errors import (
 from ravecodec.examine import Inspection, Verification, inspect_file, open_stream, verify_file
 from ravecodec.files import check_output, check_source, is_stdio
 from ravecodec.pool import Died, Hear, Work, run_tasks
-from ravecodec.transcode import DecodeSummary, EncodeSummary, decode_file, encode_file, load_model
-from ravecodec.zoo import model_for_stream
+from ravecodec.transcode import (
+    DecodeSummary,
+    EncodeSummary,
+    decode_file,
+    encode_file,
+    load_for,
+    load_model,
+)
+from ravecodec.zoo import Embedded, model_in
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.models.package import Model
@@ -401,7 +408,7 @@ class DecodeWork:
 
     def start(self) -> Callable[[Item, Hear], Outcome]:
         """Models are loaded when a stream needs them, and kept."""
-        loaded: dict[bytes, Model] = {}
+        loaded: dict[bytes, Model] = {}  # by id, or by hash of a decoder that a stream brings along
         return lambda item, hear: _outcome(item, lambda: self._decode(item, loaded, hear))
 
     def _decode(self, item: Item, loaded: dict[bytes, Model], hear: Hear) -> Outcome:
@@ -426,13 +433,17 @@ class DecodeWork:
         """The model of a stream, loaded once."""
         with open_stream(source) as file:
             reader = StreamReader(file)
-            info, name = reader.info, reader.name
-        if info.model_id not in loaded:
-            entry = model_for_stream(info, name, self.model)
+            key = reader.info.model_id
+            if key in loaded:
+                return loaded[key]
+            entry = model_in(reader, self.model)
+        if isinstance(entry, Embedded):  # it speaks for this stream, not for others of its id
+            key = entry.sha256
+        if key not in loaded:
             while len(loaded) >= LOADED:
                 del loaded[next(iter(loaded))]
-            loaded[info.model_id] = load_model(entry.path, device=self.device, threads=self.threads)
-        return loaded[info.model_id]
+            loaded[key] = load_for(entry, device=self.device, threads=self.threads)
+        return loaded[key]
 
 
 @dataclass(frozen=True)

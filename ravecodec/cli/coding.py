@@ -147,6 +147,12 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     help="Store a tag; may be given several times.",
 )
 @click.option(
+    "--embed-model",
+    is_flag=True,
+    help="Put the model's decoder into OUT, so that it plays where the model is not installed; it "
+    "adds about half of the model's size, which --bitrate does not count.",
+)
+@click.option(
     "--verify",
     is_flag=True,
     help="Read the written bytes back and compare all symbols before OUT is put in place.",
@@ -184,6 +190,7 @@ def encode(
       ravecodec encode song.flac --bitrate 2
       ravecodec encode song.flac --effort 4
       ravecodec encode voice.wav --model speech --fidelity 0.95
+      ravecodec encode album.flac --embed-model
       ravecodec encode *.wav -o streams/
       ravecodec encode -r music -o archive --jobs 2
       arecord -f cd | ravecodec encode - > take.rvc
