@@ -180,8 +180,8 @@ def header_size(prefix: bytes, offset: int, name: str) -> int:
     """
     if prefix[: len(MAGIC)] != MAGIC[: len(prefix)]:
         raise FormatError(
-            f"{name}: {prefix[: len(MAGIC)].hex(' ')} at byte {offset}, expected the magic 89 52 "
-            "56 43"
+            f"{name}: not an .rvc file, begins with {prefix[: len(MAGIC)].hex(' ')} at byte "
+            f"{offset}, expected the magic 89 52 56 43"
         )
     if len(prefix) > len(MAGIC) and prefix[4] != MAJOR:
         raise FormatError(f"{name}: format version {prefix[4]}, this reader knows version {MAJOR}")

@@ -304,7 +304,8 @@ def check_kind(source: str, *, stream: bool) -> None:
     if stream and (start in HEADERS or start[:3] == b"ID3"):
         expected = "expected the magic of an .rvc stream (`ravecodec encode` makes one of it)"
         raise FormatError(
-            f"{source}: is audio that begins with {start.decode('latin-1')!r}, {expected}"
+            f"{source}: not an .rvc file but audio that begins with {start.decode('latin-1')!r}, "
+            f"{expected}"
         )
 
 
@@ -457,6 +458,7 @@ class InspectWork:
         return lambda item, hear: _outcome(item, lambda: self._inspect(item))
 
     def _inspect(self, item: Item) -> Outcome:
+        check_kind(item.source, stream=True)
         return Outcome(item, DONE, summary=inspect_file(item.source, frames=self.frames))
 
 

@@ -74,6 +74,23 @@ class Tool(click.Group):
         run: Callable[..., Any] = super().main
         sys.exit(exit_code(lambda: run(*args, **options), state))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in click; where a file stands in place of a command, what can be done with it."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            stream = name.lower().endswith(".rvc")
+            if stream or os.path.isfile(name):  # noqa: PTH113
+                calls = f"`ravecodec encode {name}` makes a stream of it"
+                if stream:
+                    calls = (
+                        f"`ravecodec decode {name}` makes audio of it, `ravecodec info {name}` "
+                        "shows what is in it"
+                    )
+                raise click.UsageError(f"{name}: is a file, expected a command ({calls})")
+        return super().resolve_command(ctx, args)
+
 
 def exit_code(run: Callable[[], int | None], state: State) -> int:
     """The exit code of a command; its error, if any, is told in one sentence."""

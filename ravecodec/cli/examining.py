@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ravecodec.batch import InspectWork, VerifyWork
+from ravecodec.batch import InspectWork, VerifyWork, check_kind
 from ravecodec.cli import console
 from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
 from ravecodec.cli.options import examine_options
@@ -45,6 +45,7 @@ def info(
             "info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json
         )
         return examine_many(report, InspectWork(frames), files, recursive, jobs)
+    check_kind(files[0], stream=True)
     found = inspect_file(files[0], frames=frames)
     if as_json:
         console.emit_json(found)
