@@ -118,7 +118,7 @@ class Header:
                     tensor = self.tensors[name]
                     values = np.empty(tensor.shape, DTYPES[tensor.dtype])
                     file.seek(tensor.start)
-                    if file.readinto(values.reshape(-1).view(np.uint8)) != values.nbytes:
+                    if file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
                         raise ValueError("it has become shorter")
                     found[name] = values
         except (OSError, ValueError) as error:

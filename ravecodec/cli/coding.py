@@ -250,7 +250,10 @@ def _encode_many(
     device, threads = options.pop("device"), threads_of(choices, options.pop("threads"))
     del options["force"]
     options["meta"] = _meta(tags)
-    work = EncodeWork(entry.path, options, device, threads, remove)
+    if remove and choices.ray is not None:  # a file that is done again would be gone
+        raise UsageError("--rm and --ray are given; expected one of them")
+    model = entry.path if choices.ray is None else entry.digest.hex()
+    work = EncodeWork(model, options, device, threads, remove)
     call = {**options, "model": entry.digest.hex(), "device": device}
     return transcode_many(
         work,

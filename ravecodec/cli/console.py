@@ -410,9 +410,10 @@ def added_up(totals: Totals) -> str:
     others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [
         f"{totals.failed} failed"
     ] * bool(totals.failed)
-    hours, size = totals.audio_seconds / 3600, f"{totals.bytes} bytes, {totals.kbps:.3f} kbit/s"
+    hours = totals.audio_seconds / 3600
+    size = f" in {totals.bytes} bytes, {totals.kbps:.3f} kbit/s" * bool(totals.bytes)
     speed = f"{totals.seconds:.1f} s, {totals.speed:.1f}x real time"
-    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio in {size}", speed])
+    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio{size}", speed])
 
 
 def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
