@@ -475,8 +475,10 @@ class TransferWork:
     def _transfer(self, item: Item, model: Model, hear: Hear) -> Outcome:
         assert item.target is not None
         make_folder(item.target)
-        told = {"progress": _shares(hear), "force": item.replace}
-        done = transfer_file(item.source, item.target, model=model, **told, **self.options)
+        options = {**self.options, "force": item.replace}
+        done = transfer_file(
+            item.source, item.target, model=model, progress=_shares(hear), **options
+        )
         return Outcome(item, DONE, sha256=_digest(item.target), summary=done)
 
 

@@ -60,7 +60,11 @@ def connected(address: str) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise UsageError("--ray needs the extra: pip install 'ravecodec[ray]'") from error
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "configure_logging": True,
+    }
     try:
         with _own_signals():
             if address == LOCAL:

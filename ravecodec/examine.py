@@ -304,10 +304,11 @@ class _Check:
         else:
             entry = zoo.model_for_stream(reader.info, reader.name, self._wanted)
         brought = self._brought(reader, entry)
-        if entry is None and brought is None:
+        found = entry or brought
+        if found is None:
             return None
         self._model = entry.name if entry else EMBEDDED
-        return zoo.read_tables(entry or brought, reader.info.model_id)
+        return zoo.read_tables(found, reader.info.model_id)
 
     def _brought(self, reader: StreamReader, entry: zoo.ModelEntry | None) -> zoo.Embedded | None:
         """The decoder in the stream, all of its values checked, and compared with the model where

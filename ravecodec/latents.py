@@ -33,7 +33,16 @@ from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, is_stdio, open_binary_output
 from ravecodec.tables import tables_for
-from ravecodec.transcode import BLOCK, Point, as_audio, header_for, load_for, load_model, whole
+from ravecodec.transcode import (
+    BLOCK,
+    Point,
+    as_audio,
+    header_for,
+    load_for,
+    load_model,
+    named_in,
+    whole,
+)
 from ravecodec.zoo import model_for_stream, model_in
 
 if TYPE_CHECKING:  # these import torch
@@ -586,7 +595,8 @@ def _analysed(
         np.float32
     )
     silent = np.concatenate([np.zeros(0, np.bool_), *(part.silent for part in frames)])
-    return Latents(values[leads:], analysis.samples, info, silent[leads:], values[:leads])
+    rows = (values[leads:], analysis.samples, info, silent[leads:], values[:leads])
+    return Latents(*rows, meta=named_in({}, model))
 
 
 # ---- files ---------------------------------------------------------------------------------------

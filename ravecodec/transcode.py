@@ -364,7 +364,7 @@ def _encode_to(
 
     effort = effort_of(model, point.effort)
     decoder = decoder_of(model) if embed else None
-    meta = _with_name(meta, model)
+    meta = named_in(meta, model)
     if point.bitrate is None:
         pipeline = EncodePipeline(model, info, file, meta, decoder)
         for step in pipeline.encode(blocks, total, effort):
@@ -381,11 +381,11 @@ def _encode_to(
     return pipeline
 
 
-def _with_name(meta: Mapping[str, Any] | None, model: Model) -> Mapping[str, Any] | None:
+def named_in(meta: Mapping[str, Any] | None, model: Model) -> Mapping[str, Any]:
     """Metadata that says what the model is called here, for whoever has to look for it; "default"
     would help nobody and costs 40 bytes.
     """
-    return meta if model.name == DEFAULT else {MODEL_KEY: model.name, **(meta or {})}
+    return (meta or {}) if model.name == DEFAULT else {MODEL_KEY: model.name, **(meta or {})}
 
 
 def decoder_of(model: Model) -> EmbeddedModel:

@@ -100,8 +100,10 @@ def transfer(
     """
     choices = Choices.taken_from(options)
     options["subtype"] = SUBTYPES[subtype] if subtype else None
-    if len(files) == 2 and choices.output is None and Path(files[0]).is_dir():
-        files, choices = files[:1], replace(choices, output=files[1], recursive=True)
+    first, *others = files
+    if len(others) == 1 and choices.output is None and Path(first).is_dir():
+        choices = replace(choices, output=others[0], recursive=True)
+        files = (first,)
     check_source(files[0])
     _check_output(files, choices)
     kind = Kind("transfer", (".wav",), frozenset(), AUDIO_SUFFIXES, "audio files", _renamed)
