@@ -40,7 +40,6 @@ from ravecodec.transcode import (
     header_for,
     load_for,
     load_model,
-    named_in,
     whole,
 )
 from ravecodec.zoo import model_for_stream, model_in
@@ -595,8 +594,7 @@ def _analysed(
         np.float32
     )
     silent = np.concatenate([np.zeros(0, np.bool_), *(part.silent for part in frames)])
-    rows = (values[leads:], analysis.samples, info, silent[leads:], values[:leads])
-    return Latents(*rows, meta=named_in({}, model))
+    return Latents(values[leads:], analysis.samples, info, silent[leads:], values[:leads])
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -249,7 +249,8 @@ def encode_file(
 
     model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort: see `Point`.
     seed: of the decoder's noise. verify: decode the symbols from the written bytes and compare,
-    before the file is put in place. meta: JSON object to store. embed_model: the decoder's part of
+    before the file is put in place. meta: JSON object to store, to which the name of a model that
+    is not called default is added as `model`. embed_model: the decoder's part of
     the model goes into the stream, for machines that do not have it. raw_rate, raw_channels: the
     source is headerless 16-bit PCM. full_scale: the sample value that stands for full scale, 32768
     for 16-bit integers kept as floats; the stream holds what is divided by it. ignore_length: take
@@ -273,7 +274,7 @@ def encode_file(
                 loaded,
                 info,
                 point,
-                meta,
+                _named_in(meta, loaded),
                 audio.blocks(BLOCK),
                 audio.frames,
                 progress,
@@ -364,7 +365,6 @@ def _encode_to(
 
     effort = effort_of(model, point.effort)
     decoder = decoder_of(model) if embed else None
-    meta = named_in(meta, model)
     if point.bitrate is None:
         pipeline = EncodePipeline(model, info, file, meta, decoder)
         for step in pipeline.encode(blocks, total, effort):
@@ -381,7 +381,7 @@ def _encode_to(
     return pipeline
 
 
-def named_in(meta: Mapping[str, Any] | None, model: Model) -> Mapping[str, Any]:
+def _named_in(meta: Mapping[str, Any] | None, model: Model) -> Mapping[str, Any]:
     """Metadata that says what the model is called here, for whoever has to look for it; "default"
     would help nobody and costs 40 bytes.
     """

@@ -268,8 +268,8 @@ def test_what_streams_need(
 ) -> None:
     for name, model, options in (
         ("a/plain", stereo_model, {}),
-        ("a/named", mono_model, {}),
-        ("b/whole", mono_model, {"embed_model": True}),
+        ("a/named", mono_model, {"meta": {"model": "paper"}}),
+        ("b/whole", mono_model, {"meta": {"model": "paper"}, "embed_model": True}),
     ):
         path = tmp_path / f"{name}.rvc"
         path.parent.mkdir(exist_ok=True)
