@@ -334,6 +334,8 @@ def test_printed_limits() -> None:
         "symbols per chunk": limits.MAX_CHUNK_SYMBOLS,
         "body of a chunk": limits.MAX_BODY,
         "JSON of META": limits.MAX_META,
+        "decoder in MODEL, unpacked": limits.MAX_MODEL,
+        "parts of MODEL": limits.MAX_MODEL_PARTS,
         "position": limits.MAX_POSITION,
         "total samples": limits.MAX_TOTAL_SAMPLES,
         "symbol": limits.MAX_SYMBOL,
