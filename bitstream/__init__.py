@@ -6,6 +6,7 @@ in; a stream is header, META, AUDIO chunks of symbols int32 [frames, dims], INDE
 """
 
 from ravecodec.bitstream.container import MAJOR, MINOR, ByteCount, Chunk, IndexEntry, StreamInfo
+from ravecodec.bitstream.embedded import EmbeddedModel
 from ravecodec.bitstream.entropy import (
     Profile,
     decode_raw,
@@ -31,6 +32,7 @@ __all__ = [
     "ByteCount",
     "Chunk",
     "Damage",
+    "EmbeddedModel",
     "IndexEntry",
     "Limits",
     "Predictor",

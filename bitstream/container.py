@@ -21,7 +21,7 @@ from ravecodec.bitstream.varint import Cursor, encode_svarint, encode_uvarint
 from ravecodec.errors import CorruptError, FormatError, TruncatedError, UsageError
 
 MAGIC = b"\x89RVC"
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 MODEL_ID_BYTES = 8
 CRC_BYTES = 4
 PREFIX_BYTES = len(MAGIC) + 3  # magic, major, minor, header length
@@ -45,6 +45,7 @@ class ChunkType(IntEnum):
 
     META = 0x01
     INDEX = 0x02
+    MODEL = 0x03
     SILENCE = 0x53  # this and LEAD_IN: private use (SPEC section 12)
     LEAD_IN = 0x54
     AUDIO = 0x81
@@ -73,23 +74,26 @@ def symbol_crc(symbols: NDArray[np.int32]) -> int:
 class ByteCount:
     """Where a stream's bytes went.
 
-    payload: coded symbols; meta: the META chunk; framing: the rest, damage too.
+    payload: coded symbols; meta: the META chunk; model: the MODEL chunks; framing: the rest, damage
+    too.
     """
 
     payload: int = 0
     meta: int = 0
     framing: int = 0
+    model: int = 0
 
     @property
     def total(self) -> int:
         """All bytes."""
-        return self.payload + self.meta + self.framing
+        return self.payload + self.meta + self.framing + self.model
 
-    def add(self, size: int, payload: int = 0, meta: int = 0) -> None:
-        """Count `size` bytes, of which some are payload or meta."""
+    def add(self, size: int, payload: int = 0, meta: int = 0, model: int = 0) -> None:
+        """Count `size` bytes, of which some are payload, meta or model."""
         self.payload += payload
         self.meta += meta
-        self.framing += size - payload - meta
+        self.model += model
+        self.framing += size - payload - meta - model
 
 
 # ---- stream header -------------------------------------------------------------------------------
@@ -176,8 +180,8 @@ def header_size(prefix: bytes, offset: int, name: str) -> int:
     """
     if prefix[: len(MAGIC)] != MAGIC[: len(prefix)]:
         raise FormatError(
-            f"{name}: {prefix[: len(MAGIC)].hex(' ')} at byte {offset}, expected the magic 89 52 "
-            "56 43"
+            f"{name}: not an .rvc file, begins with {prefix[: len(MAGIC)].hex(' ')} at byte "
+            f"{offset}, expected the magic 89 52 56 43"
         )
     if len(prefix) > len(MAGIC) and prefix[4] != MAJOR:
         raise FormatError(f"{name}: format version {prefix[4]}, this reader knows version {MAJOR}")

@@ -16,6 +16,8 @@ MAX_CHUNK_FRAMES = 4_096
 MAX_CHUNK_SYMBOLS = 2**20
 MAX_BODY = 2**22
 MAX_META = 2**20
+MAX_MODEL = 2**28  # bytes of an embedded decoder, unpacked
+MAX_MODEL_PARTS = 64  # of at most MAX_BODY bytes: as many as MAX_MODEL has, compressed
 MAX_POSITION = 2**40 - 1
 MAX_TOTAL_SAMPLES = 2**56 - 1
 MAX_SYMBOL = 32_767  # |symbol|, so that the symbol CRC can run over int16
@@ -27,9 +29,9 @@ class Limits:
     """What a reader accepts; a stream beyond it is refused with CorruptError before anything is
     allocated.
 
-    dims, chunk_frames, chunk_symbols, body (bytes of one chunk), meta (bytes of JSON): at most the
-    format's maxima. seconds: playing time of the whole stream; a raised value admits longer
-    streams.
+    dims, chunk_frames, chunk_symbols, body (bytes of one chunk), meta (bytes of JSON), model (bytes
+    of an embedded decoder, unpacked): at most the format's maxima. seconds: playing time of the
+    whole stream; a raised value admits longer streams.
     """
 
     dims: int = MAX_DIMS
@@ -37,4 +39,5 @@ class Limits:
     chunk_symbols: int = MAX_CHUNK_SYMBOLS
     body: int = MAX_BODY
     meta: int = MAX_META
+    model: int = MAX_MODEL
     seconds: float = DAY_S

@@ -41,6 +41,7 @@ from ravecodec.bitstream.container import (
     header_size,
     symbol_crc,
 )
+from ravecodec.bitstream.embedded import EmbeddedModel, ModelPart, ModelParts, decode_part
 from ravecodec.bitstream.entropy import Profile, decode_raw, decode_symbols
 from ravecodec.bitstream.limits import Limits
 from ravecodec.bitstream.meta import decode_meta
@@ -57,6 +58,7 @@ from ravecodec.errors import (
     UsageError,
 )
 
+Content = Chunk | LeadIn | ModelPart | dict[str, Any] | int | None  # of a chunk, decoded
 # Bytes that false chunk headers may make the search for the next chunk check ...
 SEARCH_FREE = 2**24
 SEARCH_FACTOR = (
@@ -111,6 +113,7 @@ class StreamReader:
         self._index_at: int | None = None
         self._entries_crc = self._audio_chunks = 0
         self._silent = False  # the chunk before was SILENCE
+        self._parts = ModelParts()
         self.lead_in: Chunk | None = None
         self._read_header()
 
@@ -122,6 +125,19 @@ class StreamReader:
     @property
     def meta(self) -> dict[str, Any]:
         """The metadata; reads up to the first AUDIO chunk if need be."""
+        self._read_ahead()
+        return self._meta or {}
+
+    @property
+    def model(self) -> EmbeddedModel | None:
+        """The decoder that the stream brings along, or None; reads up to the first AUDIO chunk if
+        need be. Whether it is what it says it is shows when it is unpacked.
+        """
+        self._read_ahead()
+        return self._parts.whole()
+
+    def _read_ahead(self) -> None:
+        """Take all that is before the first AUDIO chunk."""
         while (
             not self.frames
             and self.total_samples is None
@@ -129,7 +145,6 @@ class StreamReader:
             and not self._peek_header().critical
         ):
             self._next()
-        return self._meta or {}
 
     @overload
     def chunks(self, on_damage: Literal["raise"] = "raise") -> Iterator[Chunk]: ...
@@ -268,14 +283,18 @@ class StreamReader:
                 )
         return head, data
 
-    def _decode(
-        self, head: ChunkHeader, data: bytes
-    ) -> Chunk | LeadIn | dict[str, Any] | int | None:
-        """Content of a chunk whose CRCs hold: audio, metadata, total samples, or None.
+    def _decode(self, head: ChunkHeader, data: bytes) -> Content:
+        """Content of a chunk whose CRCs hold: audio, metadata, a part of a model, total samples, or
+        None.
 
         Changes nothing.
         """
         body, offset = data[head.size : -CRC_BYTES], head.offset + head.size
+        if self._parts.begun and self._complete and head.kind != ChunkType.MODEL:
+            raise CorruptError(
+                f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, expected "
+                f"part {self._parts.expected} of the model"
+            )
         if self._index_at is not None and head.kind != ChunkType.END:
             raise CorruptError(
                 f"{self.name}: a chunk of type {head.kind:#04x} at byte {head.offset}, expected END"
@@ -284,6 +303,8 @@ class StreamReader:
             return decode_audio(head, body, self.info, self.limits, self.name)
         if head.kind == ChunkType.LEAD_IN:
             return self._decode_lead_in(head, body)
+        if head.kind == ChunkType.MODEL:
+            return self._decode_part(head, body)
         if head.kind == ChunkType.META:
             if head.position or self._meta is not None:
                 raise CorruptError(
@@ -310,6 +331,15 @@ class StreamReader:
             )
         return LeadIn(chunk)
 
+    def _decode_part(self, head: ChunkHeader, body: bytes) -> ModelPart:
+        part = decode_part(body, head.offset + head.size, self.name, self.limits.model)
+        if head.position or not self._parts.fits(part):
+            raise CorruptError(
+                f"{self.name}: part {part.number} of a model at byte {head.offset}, expected each "
+                "once, in order and before the audio"
+            )
+        return part
+
     def _decode_end(self, head: ChunkHeader, cursor: Cursor) -> int:
         total = cursor.uvarint(lim.MAX_TOTAL_SAMPLES, "the number of samples")
         cursor.end("the number of samples")
@@ -328,18 +358,20 @@ class StreamReader:
                 f"{self.name}: the index at byte {head.offset} does not list the chunks before it"
             )
 
-    def _accept(
-        self, head: ChunkHeader, content: Chunk | LeadIn | dict[str, Any] | int | None
-    ) -> None:
+    def _accept(self, head: ChunkHeader, content: Content) -> None:
         """Account for a chunk that was taken."""
         coded = content.chunk if isinstance(content, LeadIn) else content
         payload = len(coded.payload) if isinstance(coded, Chunk) else 0
-        self.bytes.add(head.total, payload, head.total if isinstance(content, dict) else 0)
+        meta = head.total if isinstance(content, dict) else 0
+        model = head.total if isinstance(content, ModelPart) else 0
+        self.bytes.add(head.total, payload, meta, model)
         if isinstance(content, Chunk):
             self.frames += content.frames
             self._expect_in_index(content)
         elif isinstance(content, LeadIn):
             self.lead_in = content.chunk
+        elif isinstance(content, ModelPart):
+            self._parts.add(content)
         elif isinstance(content, dict):
             self._meta = content
         elif isinstance(content, int):

@@ -30,6 +30,7 @@ from ravecodec.bitstream.container import (
     encode_index_entry,
     encode_trailer,
 )
+from ravecodec.bitstream.embedded import EmbeddedModel
 from ravecodec.bitstream.entropy import Profile, as_chunk, encode_raw, encode_symbols, raw_size
 from ravecodec.bitstream.meta import encode_meta
 from ravecodec.bitstream.predict import encode_predicted
@@ -48,8 +49,8 @@ class SupportsWrite(Protocol):
 
 
 class StreamWriter:
-    """One stream into `fileobj`. Call write_meta at most once and first, write_chunk any number of
-    times, then close.
+    """One stream into `fileobj`. Call write_meta and write_model at most once and first,
+    write_chunk any number of times, then close.
 
     static: the model's tables; None codes every chunk with the raw profile. The file object is left
     open. UsageError for calls out of order or values that the format cannot hold.
@@ -83,6 +84,17 @@ class StreamWriter:
             raise UsageError("metadata comes once and before the first chunk")
         data = encode_chunk(ChunkType.META, 0, encode_meta(meta))
         self._put(data, meta=len(data))
+
+    def write_model(self, model: EmbeddedModel) -> None:
+        """The decoder of this stream, for machines that do not have it; must come once and before
+        the first chunk.
+        """
+        self._check_open()
+        if self.frames or self.bytes.model:
+            raise UsageError("a model comes once and before the first chunk")
+        for body in model.bodies():
+            data = encode_chunk(ChunkType.MODEL, 0, body)
+            self._put(data, model=len(data))
 
     def write_chunk(
         self, symbols: ArrayLike, step_index: int | None = None, *, silent: bool = False
@@ -223,7 +235,7 @@ class StreamWriter:
         if self._closed:
             raise UsageError("the stream is closed already")
 
-    def _put(self, data: bytes, payload: int = 0, meta: int = 0) -> int:
+    def _put(self, data: bytes, payload: int = 0, meta: int = 0, model: int = 0) -> int:
         """Write all of data, whose last 4 bytes are its CRC, and account for it."""
         view = memoryview(data)
         while view:
@@ -234,5 +246,5 @@ class StreamWriter:
                 )
             view = view[len(view) if written is None else written :]
         self._chain = zlib.crc32(data[-CRC_BYTES:], self._chain)
-        self.bytes.add(len(data), payload, meta)
+        self.bytes.add(len(data), payload, meta, model)
         return len(data)

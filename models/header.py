@@ -6,20 +6,25 @@ what it returns says of every tensor where it lies, and that there are exactly t
 asks for, in sizes that a machine can bear. Tensors are read by `Header.arrays`, which refuses
 values that no model can have. torch is not needed; `zoo.py` and `package.py` both read through
 here.
+
+`decoder_part` makes of a model the file that a stream can bring along: the same package without
+what only an encoder needs. `read_decoder` checks such a file, in memory, as any other.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +46,9 @@ WEIGHTS = "weights."
 LATENT_ARRAYS = ("mean", "analysis", "synthesis", "deviation", "spread")
 MAX_STEP_INDEX = 512  # of a stream (SPEC section 8)
 MAX_NAME = 255  # characters of a model's name
+ENCODING = ("weights.encoder.", "weights.refiner.", "latent.analysis")  # what only encoders need
+DECODER_OF = "decoder_of"  # in a decoder's metadata: SHA-256, hex, of the model it is made from
+HEX_DIGEST = re.compile("[0-9a-f]{64}")
 
 # Safetensors' names and numpy's.
 DTYPES = {
@@ -84,7 +92,9 @@ class TensorHeader:
 @dataclass(frozen=True)
 class Header:
     """A checked header. `point` is the default operating point (dims, step_index, fill, frames),
-    `info` provenance, licence and credits; `stamp` changes when the file does."""
+    `info` provenance, licence and credits; `stamp` changes when the file does. metadata: all of it
+    as the file has it. decoder_of: SHA-256 of the model that this is the decoder of, None for whole
+    models; data: the file, where it is in memory, and then `path` is only a name."""
 
     path: Path
     size: int  # bytes of the file
@@ -95,29 +105,38 @@ class Header:
     info: Mapping[str, Any]
     tensors: Mapping[str, TensorHeader]
     stamp: tuple[int, ...]
+    metadata: Mapping[str, str] = field(repr=False)
+    decoder_of: bytes | None = None
+    data: bytes | None = field(default=None, repr=False)
 
     def arrays(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         """These tensors, each in a copy of its own; ModelError if the file cannot be read, or a
         value is not finite or out of its range."""
         found = {}
         try:
-            with self.path.open("rb") as file:
+            with self._open() as file:
                 for name in names:
                     tensor = self.tensors[name]
+                    values = np.empty(tensor.shape, DTYPES[tensor.dtype])
                     file.seek(tensor.start)
-                    found[name] = np.fromfile(
-                        file, DTYPES[tensor.dtype], prod(tensor.shape)
-                    ).reshape(tensor.shape)
-        except (OSError, ValueError) as error:  # ValueError: it has become shorter meanwhile
+                    if file.readinto(values.reshape(-1).view(np.uint8).data) != values.nbytes:
+                        raise ValueError("it has become shorter")
+                    found[name] = values
+        except (OSError, ValueError) as error:
             raise ModelError(f"{self.path}: cannot be read ({brief(error, plain=True)})") from error
         for name, array in found.items():
             _check_values(self.path, name, array)
         return found
 
+    def _open(self) -> io.BufferedReader | io.BytesIO:
+        return self.path.open("rb") if self.data is None else io.BytesIO(self.data)
+
     def digest(self) -> bytes:
         """SHA-256 of the file, a model's identity; a file that has not changed is hashed once in a
-        process.
+        process. That of a decoder is the one of the model that it says it belongs to.
         """
+        if self.decoder_of is not None:
+            return self.decoder_of
         try:
             return _digest(self.path, self.stamp)
         except OSError as error:
@@ -150,41 +169,56 @@ def _digest(path: Path, stamp: tuple[int, ...]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _read(path: Path, stamp: tuple[int, ...]) -> Header:
-    header, begin, size = _read_json(path)
+    with path.open("rb") as file:
+        return _checked(path, file, os.fstat(file.fileno()).st_size, stamp, decoder=False)
+
+
+def read_decoder(data: bytes, name: str) -> Header:
+    """The header of a decoder that is in memory, called `name` in messages; ModelError as for
+    `read_header`.
+    """
+    header = _checked(Path(name), io.BytesIO(data), len(data), (), decoder=True)
+    return replace(header, data=data)
+
+
+def _checked(
+    path: Path, file: BinaryIO, size: int, stamp: tuple[int, ...], *, decoder: bool
+) -> Header:
+    header, begin = _read_json(path, file, size)
     metadata = _metadata(path, header.pop("__metadata__", {}))
     try:
         tensors = {name: _tensor(name, entry, begin) for name, entry in header.items()}
         _check_layout(tensors, begin, size)
         config = ModelConfig.from_json(metadata["config"])
         version = int(metadata["version"])
-        _check_tensors(tensors, config, version)
+        _check_tensors(tensors, expected_tensors(config, version, decoder=decoder))
+        decoder_of = _decoder_of(metadata) if decoder else None
         point, info = _object(metadata, "point"), _object(metadata, "info")
         _check_point(point, config.latent)
         _check_name(metadata["name"])
     except (ModelError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from error
-    return Header(path, size, version, metadata["name"], config, point, info, tensors, stamp)
+    who = (path, size, version, metadata["name"])
+    return Header(*who, config, point, info, tensors, stamp, metadata, decoder_of)
 
 
 # ---- structure -----------------------------------------------------------------------------------
 
 
-def _read_json(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The JSON of a safetensors header, where the tensors begin, and the size of the file."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise ModelError(f"{path}: is not a model package, expected a .safetensors file")
-        text = file.read(length)
+def _read_json(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+    """The JSON of a safetensors header of a file of this size, and where the tensors begin."""
+    prefix = file.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+        raise ModelError(f"{path}: is not a model package, expected a .safetensors file")
+    text = file.read(length)
     try:
         header = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: the header of the model file is damaged") from error
     if not isinstance(header, dict):
         raise ModelError(f"{path}: the header of the model file is damaged")
-    return header, 8 + length, size
+    return header, 8 + length
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -264,11 +298,12 @@ def _check_layout(tensors: Mapping[str, TensorHeader], begin: int, size: int) ->
 # ---- contents ------------------------------------------------------------------------------------
 
 
-def expected_tensors(
-    config: ModelConfig, version: int
-) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+Expected = dict[str, tuple[tuple[int, ...], tuple[str, ...]]]
+
+
+def expected_tensors(config: ModelConfig, version: int, *, decoder: bool = False) -> Expected:
     """Name -> shape and dtypes that are allowed, of everything in a package of this config and
-    version.
+    version, or in the decoder's part of it.
     """
     size = config.latent
     found = {
@@ -282,12 +317,24 @@ def expected_tensors(
     if version >= PREDICTION_SINCE:
         found |= {PREDICTION + key: ((size,), ALLOWED[key]) for key in ("shapes", "scales")}
         found[PREDICTION + "weights"] = ((size, 2), ALLOWED["scales"])
-    return found
+    return {name: form for name, form in found.items() if not (decoder and _encodes(name))}
 
 
-def _check_tensors(tensors: Mapping[str, TensorHeader], config: ModelConfig, version: int) -> None:
+def _encodes(name: str) -> bool:
+    """Whether only an encoder needs the tensor of this name."""
+    return name.startswith(ENCODING)
+
+
+def _decoder_of(metadata: Mapping[str, str]) -> bytes:
+    """What a decoder says it belongs to; ValueError if it does not say."""
+    found = metadata.get(DECODER_OF, "")
+    if not HEX_DIGEST.fullmatch(found):
+        raise ValueError(f"{DECODER_OF} is {brief(found)}, expected the SHA-256 of a model")
+    return bytes.fromhex(found)
+
+
+def _check_tensors(tensors: Mapping[str, TensorHeader], expected: Expected) -> None:
     """ValueError unless there are exactly the tensors that the config asks for."""
-    expected = expected_tensors(config, version)
     if odd := sorted(tensors.keys() ^ expected.keys()):
         first = f"{'has' if odd[0] in tensors else 'lacks'} {brief(odd[0])}"
         raise ValueError(
@@ -381,3 +428,27 @@ def _check_values(path: Path, name: str, array: NDArray[Any]) -> None:
             f"{path}: {name} has values from {array.min()} to {array.max()}, expected {low} to "
             f"{high}"
         )
+
+
+# ---- the decoder's part --------------------------------------------------------------------------
+
+
+def decoder_part(path: Path) -> bytes:
+    """The decoder of the model in a file, as a file: the same tensors bit for bit without those
+    that only an encoder needs, the metadata as it is, and the model's SHA-256. The same model
+    always gives the same bytes. ModelError as for `read_header`, and for values that no model can
+    have.
+    """
+    header = read_header(path)
+    arrays = header.arrays(name for name in sorted(header.tensors) if not _encodes(name))
+    metadata = {**header.metadata, DECODER_OF: header.digest().hex()}
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    body = bytearray()
+    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):  # stays aligned
+        tensor = header.tensors[name]
+        place = [len(body), len(body) + arrays[name].nbytes]
+        entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": place}
+        body += arrays[name].tobytes()
+    text = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + body

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Model:
     name: str
     digest: bytes  # SHA-256 of the file
     info: Mapping[str, Any] = field(default_factory=dict)  # provenance, licence, credits
+    path: Path | None = None  # of the file; None for a decoder that came with a stream
 
     @property
     def config(self) -> ModelConfig:
@@ -232,7 +233,17 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
     """Reads a package; ModelError if it is missing, damaged, of another version, or larger than a
     model may be.
     """
-    header = read_header(path)
+    return replace(_load(read_header(path), device), path=path)
+
+
+def load_decoder(header: Header, device: torch.device | str = "cpu") -> Model:
+    """A decoder that came with a stream, from the header that `read_decoder` checked; ModelError as
+    for `load_package`. It has no encoder, and its digest is what it says it is.
+    """
+    return _load(header, device)
+
+
+def _load(header: Header, device: torch.device | str) -> Model:
     digest = header.digest()
     arrays = header.arrays(header.tensors)
     weights = {
@@ -241,10 +252,13 @@ def load_package(path: Path, device: torch.device | str = "cpu") -> Model:
     }
     if header.version == 1:
         _upgrade(header.config, weights)
-    network = _build(header.config, weights).to(device)
+    network = _build(header, weights).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     arrange(network)
-    axes = {key: arrays[f"latent.{key}"].astype(np.float64) for key in LATENT_ARRAYS}
+    axes = {
+        key: arrays.get(f"latent.{key}", np.zeros((0, 0))).astype(np.float64)
+        for key in LATENT_ARRAYS
+    }
     point = header.point
     latent = LatentSpace(**axes, frames=point["frames"], usual=tuple(point.get("usual", USUAL)))
     coding = Coding(
@@ -265,10 +279,17 @@ def _weights(header: Header) -> list[str]:
     return [name for name in header.tensors if name.startswith(WEIGHTS)]
 
 
-def _build(config: ModelConfig, weights: dict[str, Tensor]) -> Rave:
-    """The folded network with these weights, which it takes over without a copy."""
+def _build(header: Header, weights: dict[str, Tensor]) -> Rave:
+    """The folded network with these weights, which it takes over without a copy; without an encoder
+    where the header is a decoder's.
+    """
     with _Uninitialised():
-        network = _fold(Rave(config))
+        network = Rave(header.config)
+        if header.decoder_of is not None:
+            for name in ("encoder", "refiner"):
+                setattr(network, name, None)
+                weights = {key: w for key, w in weights.items() if not key.startswith(name)}
+        network = _fold(network)
     network.load_state_dict(weights, assign=True)
     return network.requires_grad_(False)
 

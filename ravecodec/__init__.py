@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ravecodec.live import Live
     from ravecodec.point import Point
     from ravecodec.splice import concat_files, cut_file
-    from ravecodec.timbre import transfer, transfer_file, transfer_folder
+    from ravecodec.timbre import transfer, transfer_file
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 __version__ = "0.1.0"
@@ -52,7 +52,6 @@ __all__ = [
     "load_model",
     "transfer",
     "transfer_file",
-    "transfer_folder",
     "verify_file",
 ]
 _HOMES = {
@@ -66,7 +65,6 @@ _HOMES = {
     "analyse": "ravecodec.latents",
     "transfer": "ravecodec.timbre",
     "transfer_file": "ravecodec.timbre",
-    "transfer_folder": "ravecodec.timbre",
 }
 
 # In a checkout, bitstream/ and models/ lie beside this folder: Python finds them there as well.

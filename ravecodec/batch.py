@@ -28,6 +28,7 @@ from ravecodec import __version__
 from ravecodec.audio import HEADERS
 from ravecodec.bitstream import StreamReader
 from ravecodec.bitstream.container import MAGIC
+from ravecodec.cluster import run_on_cluster
 from ravecodec.errors import (
     CorruptError,
     FormatError,
@@ -39,8 +40,16 @@ from ravecodec.errors import (
 from ravecodec.examine import Inspection, Verification, inspect_file, open_stream, verify_file
 from ravecodec.files import check_output, check_source, is_stdio
 from ravecodec.pool import Died, Hear, Work, run_tasks
-from ravecodec.transcode import DecodeSummary, EncodeSummary, decode_file, encode_file, load_model
-from ravecodec.zoo import model_for_stream
+from ravecodec.timbre import TransferSummary, transfer_file
+from ravecodec.transcode import (
+    DecodeSummary,
+    EncodeSummary,
+    decode_file,
+    encode_file,
+    load_for,
+    load_model,
+)
+from ravecodec.zoo import Embedded, model_in
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.models.package import Model
@@ -51,7 +60,7 @@ MANIFEST = "manifest.jsonl"
 _START = b'{"ravecodec":'  # of every line of a manifest
 LOADED = 4  # models that a process keeps while it decodes streams of several
 
-Summary = EncodeSummary | DecodeSummary | Inspection | Verification
+Summary = EncodeSummary | DecodeSummary | TransferSummary | Inspection | Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,14 @@ class Outcome:
     @property
     def stream(self) -> Any:
         """The StreamSummary, or None."""
-        return self.summary.stream if self.summary else None
+        return getattr(self.summary, "stream", None)
+
+    @property
+    def audio_seconds(self) -> float:
+        """Seconds of audio that were done."""
+        if isinstance(self.summary, TransferSummary):
+            return self.summary.samples / self.summary.sample_rate
+        return self.stream.duration if self.stream else 0.0
 
 
 @dataclass
@@ -121,8 +137,8 @@ class Totals:
         setattr(self, name, getattr(self, name) + 1)
         if outcome.exit_code:
             self.exit_codes.add(outcome.exit_code)
+        self.audio_seconds += outcome.audio_seconds
         if outcome.stream is not None:
-            self.audio_seconds += outcome.stream.duration
             self.bytes += outcome.stream.total_bytes
         self.seconds = seconds
         self.kbps = self.bytes * 8 / 1000 / self.audio_seconds if self.audio_seconds else 0.0
@@ -297,7 +313,8 @@ def check_kind(source: str, *, stream: bool) -> None:
     if stream and (start in HEADERS or start[:3] == b"ID3"):
         expected = "expected the magic of an .rvc stream (`ravecodec encode` makes one of it)"
         raise FormatError(
-            f"{source}: is audio that begins with {start.decode('latin-1')!r}, {expected}"
+            f"{source}: not an .rvc file but audio that begins with {start.decode('latin-1')!r}, "
+            f"{expected}"
         )
 
 
@@ -365,7 +382,7 @@ class EncodeWork:
     remove: the source, when its stream is in place.
     """
 
-    model: Path
+    model: Path | str
     options: Mapping[str, Any]
     device: str = "auto"
     threads: int | None = None
@@ -401,7 +418,7 @@ class DecodeWork:
 
     def start(self) -> Callable[[Item, Hear], Outcome]:
         """Models are loaded when a stream needs them, and kept."""
-        loaded: dict[bytes, Model] = {}
+        loaded: dict[bytes, Model] = {}  # by id, or by hash of a decoder that a stream brings along
         return lambda item, hear: _outcome(item, lambda: self._decode(item, loaded, hear))
 
     def _decode(self, item: Item, loaded: dict[bytes, Model], hear: Hear) -> Outcome:
@@ -426,13 +443,43 @@ class DecodeWork:
         """The model of a stream, loaded once."""
         with open_stream(source) as file:
             reader = StreamReader(file)
-            info, name = reader.info, reader.name
-        if info.model_id not in loaded:
-            entry = model_for_stream(info, name, self.model)
+            key = reader.info.model_id
+            if key in loaded:
+                return loaded[key]
+            entry = model_in(reader, self.model)
+        if isinstance(entry, Embedded):  # it speaks for this stream, not for others of its id
+            key = entry.sha256
+        if key not in loaded:
             while len(loaded) >= LOADED:
                 del loaded[next(iter(loaded))]
-            loaded[info.model_id] = load_model(entry.path, device=self.device, threads=self.threads)
-        return loaded[info.model_id]
+            loaded[key] = load_for(entry, device=self.device, threads=self.threads)
+        return loaded[key]
+
+
+@dataclass(frozen=True)
+class TransferWork:
+    """`transfer_file` of every file with one model. options: of `transfer_file`, but for those
+    below.
+    """
+
+    model: Path | str
+    options: Mapping[str, Any]
+    device: str = "auto"
+    threads: int | None = None
+
+    def start(self) -> Callable[[Item, Hear], Outcome]:
+        """Loads the model."""
+        model = load_model(self.model, device=self.device, threads=self.threads)
+        return lambda item, hear: _outcome(item, lambda: self._transfer(item, model, hear))
+
+    def _transfer(self, item: Item, model: Model, hear: Hear) -> Outcome:
+        assert item.target is not None
+        make_folder(item.target)
+        options = {**self.options, "force": item.replace}
+        done = transfer_file(
+            item.source, item.target, model=model, progress=_shares(hear), **options
+        )
+        return Outcome(item, DONE, sha256=_digest(item.target), summary=done)
 
 
 @dataclass(frozen=True)
@@ -446,6 +493,7 @@ class InspectWork:
         return lambda item, hear: _outcome(item, lambda: self._inspect(item))
 
     def _inspect(self, item: Item) -> Outcome:
+        check_kind(item.source, stream=True)
         return Outcome(item, DONE, summary=inspect_file(item.source, frames=self.frames))
 
 
@@ -546,18 +594,21 @@ def run_batch(
     threads: int = 1,
     manifest: Manifest | None = None,
     hear: Callable[[Item, float], None] | None = None,
+    cluster: Cluster | None = None,
 ) -> Generator[Outcome, None, None]:
     """Does all items and yields what became of each, in the order in which they end; the manifest
     gets it first.
 
     jobs: processes, each with so many threads. hear: called with the share of a file that is done,
-    now and then. Close the iterator if it is left early. Raises what `work.start` raises, before
-    anything is written.
+    now and then. cluster: do it there instead, `jobs` and `hear` do not count then. Close the
+    iterator if it is left early. Raises what `work.start` raises, before anything is written.
     """
     begin = manifest.begin if manifest else lambda item: None
-    with closing(
-        run_tasks(work, items, jobs=jobs, threads=threads, begin=begin, hear=hear)
-    ) as results:
+    if cluster is None:
+        tasks = run_tasks(work, items, jobs=jobs, threads=threads, begin=begin, hear=hear)
+    else:
+        tasks = _on_cluster(cluster, work, items, threads, begin)
+    with closing(tasks) as results:
         for item, result in results:
             outcome = result
             if isinstance(result, Died):
@@ -566,6 +617,49 @@ def run_batch(
             if manifest:
                 manifest.end(outcome)
             yield outcome
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster. jobs: workers at most, None for as many as it has room for; gpu: each has
+    one.
+    """
+
+    address: str
+    jobs: int | None = None
+    gpu: bool = False
+
+
+def _on_cluster(
+    cluster: Cluster,
+    work: Work[Item, Outcome],
+    items: Iterable[Item],
+    threads: int,
+    begin: Callable[[Item], None],
+) -> Generator[tuple[Item, Outcome | Died], None, None]:
+    """`cluster.run_on_cluster` of files: a second worker may replace what the first one has put in
+    place, and nothing that was there before.
+    """
+    foreign: set[str] = set()
+
+    def begun(item: Item) -> None:
+        if item.target is not None and not item.replace and os.path.lexists(item.target):
+            foreign.add(item.target)
+        begin(item)
+
+    def again(item: Item) -> Item:
+        return item if item.target in foreign else replace(item, replace=True)
+
+    return run_on_cluster(
+        work,
+        items,
+        address=cluster.address,
+        jobs=cluster.jobs,
+        threads=threads,
+        gpu=cluster.gpu,
+        begin=begun,
+        again=again,
+    )
 
 
 # ---- the record ----------------------------------------------------------------------------------
@@ -671,13 +765,14 @@ class Manifest:
         content: dict[str, Any] = {"verdict": outcome.verdict, "seconds": round(outcome.seconds, 3)}
         if outcome.error:
             content |= {"error": outcome.error, "exit_code": outcome.exit_code}
-        if (stream := outcome.stream) is not None and outcome.item.target is not None:
-            point = {"dims": stream.dims, "step_index": stream.step_index, **self._point}
-            content["sha256"] = outcome.sha256
+        if outcome.summary is not None and outcome.item.target is not None:
+            content |= {"sha256": outcome.sha256, "audio_seconds": outcome.audio_seconds}
             with suppress(OSError):  # gone already: then it does not count as done
                 written = os.stat(outcome.item.target)
                 content |= {"output_bytes": written.st_size, "output_time": written.st_mtime_ns}
-            content |= {"model": stream.model_id, "point": point, "audio_seconds": stream.duration}
+        if (stream := outcome.stream) is not None:
+            point = {"dims": stream.dims, "step_index": stream.step_index, **self._point}
+            content |= {"model": stream.model_id, "point": point}
             content |= {"stream_bytes": stream.total_bytes, "kbps": round(stream.kbps, 3)}
         self._write(outcome.item, content)
         del self._sources[outcome.item.source]

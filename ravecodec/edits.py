@@ -311,7 +311,7 @@ def edit_file(
     check_output(target, force=force, source=source)
     with open_stream(source) as file:
         reader = StreamReader(file)
-        model = model_of(reader.info, reader.name, device=device, threads=threads)
+        model = model_of(reader.info, reader.name, reader=reader, device=device, threads=threads)
         latents = Latents.read(reader, model)
     before = latents.duration
     for edit in edits:
@@ -320,5 +320,5 @@ def edit_file(
         else:
             latents = edit(latents)
     with open_binary_output(target, force=force) as out:
-        stream = latents.write(out, model)
+        stream = latents.write(out, model, reader.model)
     return EditSummary(str(source), str(target), model.name, before, stream)

@@ -16,8 +16,10 @@ from typing import Any
 from ravecodec import zoo
 from ravecodec.bitstream import MAJOR, ByteCount, Chunk, StaticModel, StreamInfo, StreamReader
 from ravecodec.bitstream.source import ByteSource
-from ravecodec.errors import InputError, RavecodecError
+from ravecodec.errors import InputError, ModelError, RavecodecError
 from ravecodec.files import STDIN_NAME, binary_stdin, check_source, is_stdio
+
+EMBEDDED = "embedded"  # in place of a model's name: the one that the stream brings along
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class StreamSummary:
     model_id: hex. sample_rate (Hz), channels, samples (per channel), duration (s): of the original
     audio. frames, chunks, dims, step_index: of the coded latents. *_bytes: where the stream's bytes
     went; lost is what salvaging gave up, framing all that is neither that nor coded symbols nor
-    metadata. kbps: kbit/s over everything; 0 for no audio.
+    metadata; model_bytes: a decoder that it brings along. kbps: kbit/s over everything; 0 for no
+    audio.
     """
 
     model_id: str
@@ -45,6 +48,12 @@ class StreamSummary:
     total_bytes: int
     kbps: float
     lost_bytes: int = 0
+    model_bytes: int = 0
+
+    @property
+    def kbps_without_model(self) -> float:
+        """kbit/s over everything but a decoder that it brings along."""
+        return self.kbps * (1 - self.model_bytes / self.total_bytes)
 
 
 def summarise(
@@ -55,7 +64,8 @@ def summarise(
     kbps = count.total * 8 / 1000 / duration if samples else 0.0
     audio = (info.model_id.hex(), info.sample_rate, info.channels, samples, duration)
     where = (count.payload, count.framing, count.meta, count.total)
-    return StreamSummary(*audio, frames, chunks, info.dims, info.step_index, *where, kbps)
+    coding = (frames, chunks, info.dims, info.step_index)
+    return StreamSummary(*audio, *coding, *where, kbps, model_bytes=count.model)
 
 
 @dataclass(frozen=True)
@@ -74,9 +84,20 @@ class ChunkSummary:
 
 
 @dataclass(frozen=True)
+class EmbeddedSummary:
+    """A decoder in a stream. bytes: in the stream, size: unpacked; sha256: hex, of the unpacked
+    file."""
+
+    bytes: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What `info` shows. model: the name of the stream's model, "" where it is not installed. meta:
-    the metadata. chunks: one by one where they were asked for, a lead-in first."""
+    the metadata. chunks: one by one where they were asked for, a lead-in first. embedded: the
+    decoder that the stream brings along, as far as it says so."""
 
     name: str
     version: str
@@ -88,6 +109,25 @@ class Inspection:
     stream: StreamSummary
     meta: dict[str, Any]
     chunks: tuple[ChunkSummary, ...] | None = None
+    embedded: EmbeddedSummary | None = None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stream needs to be decoded. id: of its model, hex; model: the name of the one that is
+    installed, or ""; embedded: it brings a decoder along; called: what its maker called the model.
+    """
+
+    name: str
+    id: str
+    model: str
+    embedded: bool
+    called: str
+
+    @property
+    def met(self) -> bool:
+        """Whether the stream can be decoded here."""
+        return bool(self.model) or self.embedded
 
 
 @dataclass(frozen=True)
@@ -97,7 +137,8 @@ class Verification:
     error: "" or one sentence; exit_code: that of the error, or 0. offset (byte) and seconds: where
     the first bad chunk begins, None where no stream was found at all. model: the one whose tables
     decoded every symbol, "" where none was at hand and only the checksums of the bytes were
-    checked. stream: None unless it is whole.
+    checked; "embedded" for the decoder that the stream brings along. stream: None unless it is
+    whole.
     """
 
     name: str
@@ -174,7 +215,14 @@ def inspect_file(source: str | Path, *, frames: bool = False) -> Inspection:
             stream,
             reader.meta,
             tuple(listed) if frames else None,
+            _embedded_summary(reader),
         )
+
+
+def _embedded_summary(reader: StreamReader) -> EmbeddedSummary | None:
+    if (found := reader.model) is None:
+        return None
+    return EmbeddedSummary(reader.bytes.model, found.size, found.sha256.hex())
 
 
 def _chunk_summary(chunk: Chunk, frame: int, info: StreamInfo) -> ChunkSummary:
@@ -186,6 +234,24 @@ def _chunk_summary(chunk: Chunk, frame: int, info: StreamInfo) -> ChunkSummary:
 def _summarise_reader(reader: StreamReader, chunks: int) -> StreamSummary:
     assert reader.total_samples is not None
     return summarise(reader.info, reader.total_samples, reader.frames, chunks, reader.bytes)
+
+
+def need_of(source: str | Path) -> Need:
+    """What a file's first stream needs; read up to its first audio.
+
+    Raises:
+        InputError, FormatError, CorruptError, TruncatedError.
+    """
+    with open_stream(source) as file:
+        reader = StreamReader(file)
+        found, called = zoo.installed(reader.info.model_id), reader.meta.get(zoo.MODEL_KEY)
+        return Need(
+            reader.name,
+            reader.info.model_id.hex(),
+            found.name if found else "",
+            reader.model is not None,
+            called if isinstance(called, str) else "",
+        )
 
 
 def verify_file(source: str | Path, *, model: str | Path | None = None) -> Verification:
@@ -216,8 +282,8 @@ class _Check:
         )
 
     def run(self, reader: StreamReader) -> StreamSummary:
-        static = self._tables(reader)
         self._reader = reader
+        static = self._tables(reader)
         chunks = 0
         for chunk in reader.chunks():
             chunks += 1
@@ -237,10 +303,29 @@ class _Check:
             entry = zoo.installed(reader.info.model_id)
         else:
             entry = zoo.model_for_stream(reader.info, reader.name, self._wanted)
-        if entry is None:
+        brought = self._brought(reader, entry)
+        found = entry or brought
+        if found is None:
             return None
-        self._model = entry.name
-        return zoo.read_tables(entry, reader.info.model_id)
+        self._model = entry.name if entry else EMBEDDED
+        return zoo.read_tables(found, reader.info.model_id)
+
+    def _brought(self, reader: StreamReader, entry: zoo.ModelEntry | None) -> zoo.Embedded | None:
+        """The decoder in the stream, all of its values checked, and compared with the model where
+        that is installed.
+        """
+        if (model := reader.model) is None:
+            return None
+        found = zoo.embedded(model, reader)
+        found.header.arrays(found.header.tensors)
+        if entry is not None and entry.id == reader.info.model_id:
+            own = zoo.to_embed(entry.path).sha256
+            if own != found.sha256:
+                raise ModelError(
+                    f"{reader.name}: the embedded model has SHA-256 {found.sha256.hex()}, but the "
+                    f"decoder of {entry} has {own.hex()}"
+                )
+        return found
 
     def result(
         self, source: str | Path, error: str, code: int, stream: StreamSummary | None

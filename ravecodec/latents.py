@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, open_input, resampled_length
-from ravecodec.bitstream import StreamInfo, StreamReader
+from ravecodec.bitstream import EmbeddedModel, StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
 from ravecodec.bitstream.source import ByteSource
@@ -33,8 +33,16 @@ from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, is_stdio, open_binary_output
 from ravecodec.tables import tables_for
-from ravecodec.transcode import BLOCK, Point, as_audio, header_for, load_model, whole
-from ravecodec.zoo import model_for_stream
+from ravecodec.transcode import (
+    BLOCK,
+    Point,
+    as_audio,
+    header_for,
+    load_for,
+    load_model,
+    whole,
+)
+from ravecodec.zoo import model_for_stream, model_in
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.codec import Coded
@@ -235,9 +243,10 @@ class Latents:
                 reader = StreamReader(io.BytesIO(source))
             else:
                 reader = StreamReader(resources.enter_context(open_stream(source)))
-            return cls.read(
-                reader, model_of(reader.info, reader.name, model, device=device, threads=threads)
+            loaded = model_of(
+                reader.info, reader.name, model, reader=reader, device=device, threads=threads
             )
+            return cls.read(reader, loaded)
 
     @classmethod
     def read(cls, reader: StreamReader, model: Model) -> Latents:
@@ -282,11 +291,15 @@ class Latents:
         self.write(file, model_of(self.info, "latents", model, device=device))
         return file.getvalue()
 
-    def write(self, file: BinaryIO, model: Model) -> StreamSummary:
-        """The same into an open file, with a loaded model."""
+    def write(
+        self, file: BinaryIO, model: Model, embedded: EmbeddedModel | None = None
+    ) -> StreamSummary:
+        """The same into an open file, with a loaded model, and with its decoder in the stream where
+        that is given.
+        """
         from ravecodec.pipeline import EncodePipeline
 
-        pipeline = EncodePipeline(model, self.info, file, self.meta)
+        pipeline = EncodePipeline(model, self.info, file, self.meta, embedded)
         pipeline.encode_chunks(self._coded(model), self.samples)
         return pipeline.summary()
 
@@ -474,14 +487,16 @@ def model_of(
     name: str,
     model: str | Path | Model | None = None,
     *,
+    reader: StreamReader | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> Model:
     """The loaded model of a stream or latents called `name`; ModelError if `model` is another
-    one.
+    one. reader: of the stream, which may bring its decoder along.
     """
     if isinstance(model, str | Path | None):
-        model = load_model(model_for_stream(info, name, model).path, device=device, threads=threads)
+        entry = model_in(reader, model) if reader else model_for_stream(info, name, model)
+        model = load_for(entry, device=device, threads=threads)
     check_loaded(model)
     from ravecodec.codec import check_model
 

@@ -24,6 +24,7 @@ from ravecodec.bitstream import (
     ByteCount,
     Chunk,
     Damage,
+    EmbeddedModel,
     IndexEntry,
     Limits,
     StreamInfo,
@@ -75,7 +76,12 @@ class EncodePipeline:
     """One stream on its way into a file, with a hash of all its symbols."""
 
     def __init__(
-        self, model: Model, info: StreamInfo, file: SupportsWrite, meta: Mapping[str, Any] | None
+        self,
+        model: Model,
+        info: StreamInfo,
+        file: SupportsWrite,
+        meta: Mapping[str, Any] | None,
+        embedded: EmbeddedModel | None = None,
     ) -> None:
         self._model = model
         self._static = tables_for(model, info.model_id)
@@ -86,6 +92,8 @@ class EncodePipeline:
         self._steps: set[int] = set()
         if meta:
             self._writer.write_meta(meta)
+        if embedded:
+            self._writer.write_model(embedded)
 
     @property
     def bytes(self) -> ByteCount:

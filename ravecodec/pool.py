@@ -50,12 +50,16 @@ class Work(Protocol[T_contra, R_co]):
 class Died:
     """What stands in place of a result where the process died.
 
-    code: its exit status, negative for a signal's.
+    code: its exit status, negative for a signal's, None where it is not known. tries: how many
+    processes died of the task.
     """
 
     code: int | None
+    tries: int = 1
 
     def __str__(self) -> str:
+        if self.tries > 1:
+            return f"{self.tries} workers died of it, one after the other"
         if self.code is not None and self.code < 0:
             with suppress(ValueError):
                 return f"its process was ended by {signal.Signals(-self.code).name}"

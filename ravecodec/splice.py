@@ -21,6 +21,7 @@ from ravecodec import zoo
 from ravecodec.bitstream import (
     MINOR,
     Chunk,
+    EmbeddedModel,
     StaticModel,
     StreamInfo,
     StreamReader,
@@ -62,6 +63,11 @@ class _Splice:
         """Metadata, which comes first; none if it is empty."""
         if meta:
             self._writer.write_meta(meta)
+
+    def model(self, model: EmbeddedModel | None) -> None:
+        """The decoder that a stream brings along, if it does."""
+        if model:
+            self._writer.write_model(model)
 
     def copy(self, reader: StreamReader, chunk: Chunk, first: int, last: int) -> None:
         """The frames of a chunk from number `first` of the stream up to `last`, coded anew if they
@@ -121,8 +127,8 @@ def cut_file(
     exactly.
 
     Times as for `decode_file`; samples are those of the original. The frame before the part becomes
-    its lead-in, and metadata is kept. Raises UsageError, InputError, FormatError, CorruptError,
-    ModelError, OutputError.
+    its lead-in; metadata and a decoder that the stream brings along are kept. Raises UsageError,
+    InputError, FormatError, CorruptError, ModelError, OutputError.
     """
     part = Part.of(start, end, duration)
     check_source(source)
@@ -134,8 +140,10 @@ def cut_file(
         first = begin * info.model_rate // (info.hop * info.sample_rate)
         last = None if stop is None else -(-stop * info.model_rate // (info.hop * info.sample_rate))
         with open_binary_output(target, force=force) as out:
-            splice = _Splice(out, replace(info, minor=min(info.minor, MINOR)), _tables(info))
+            tables = _tables(info, reader)
+            splice = _Splice(out, replace(info, minor=min(info.minor, MINOR)), tables)
             splice.meta(reader.meta)
+            splice.model(reader.model)
             _copy_part(splice, reader, first, last)
             total = reader.total_samples
             assert total is not None
@@ -170,7 +178,8 @@ def concat_files(
     may hold several.
 
     Each begins where the last frame of the one before ends, which may be up to a frame behind its
-    last sample. Metadata that all have alike is kept. The seed is the first one's. Raises
+    last sample. Metadata that all have alike is kept, and a decoder that any of them brings along,
+    once. The seed is the first one's. Raises
     UsageError, InputError, FormatError (they do not fit), CorruptError, OutputError.
     """
     for source in sources:
@@ -178,11 +187,13 @@ def concat_files(
         if is_stdio(source):
             raise UsageError("-: concat reads its inputs twice, expected files")
         check_output(target, force=force, source=source)
-    heads = [head for source in sources for head in _heads(source)]
+    models: dict[bytes, EmbeddedModel] = {}
+    heads = [head for source in sources for head in _heads(source, models)]
     info = _common(heads)
     with open_binary_output(target, force=force) as out:
         splice, samples = _Splice(out, info, _tables(info)), 0
         splice.meta(_alike([meta for _, _, meta in heads]))
+        splice.model(next(iter(models.values()), None))
         for source in sources:
             samples = _append_all(splice, info, source)
         stream = splice.close(samples)
@@ -212,14 +223,24 @@ def _append(splice: _Splice, reader: StreamReader) -> int:
 _Head = tuple[str, StreamInfo, dict[str, Any]]
 
 
-def _heads(source: str | Path) -> list[_Head]:
-    """Of each stream of a file, which is read to its end and checked."""
+def _heads(source: str | Path, models: dict[bytes, EmbeddedModel]) -> list[_Head]:
+    """Of each stream of a file, which is read to its end and checked. models: gets the decoder that
+    streams bring along, which must be the same, by its hash.
+    """
     heads = []
     with open_stream(source) as file:
         for reader in streams(file):
             for _ in reader.chunks():
                 continue
             heads.append((reader.name, reader.info, reader.meta))
+            if (model := reader.model) is not None and models.setdefault(
+                model.sha256, model
+            ) is not next(iter(models.values())):
+                found, expected = model.sha256.hex(), next(iter(models)).hex()
+                raise FormatError(
+                    f"{reader.name}: its embedded model has SHA-256 {found}, that of the streams "
+                    f"before {expected}"
+                )
     return heads
 
 
@@ -266,9 +287,13 @@ def _alike(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return alike
 
 
-def _tables(info: StreamInfo) -> StaticModel | None:
-    """The tables of a stream's model, None where it is not installed."""
-    entry = zoo.installed(info.model_id)
+def _tables(info: StreamInfo, reader: StreamReader | None = None) -> StaticModel | None:
+    """The tables of a stream's model, None where it is neither installed nor, in `reader`, brought
+    along.
+    """
+    entry: zoo.ModelEntry | zoo.Embedded | None = zoo.installed(info.model_id)
+    if entry is None and reader is not None and (model := reader.model) is not None:
+        entry = zoo.embedded(model, reader)
     return zoo.read_tables(entry, info.model_id) if entry else None
 
 

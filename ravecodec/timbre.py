@@ -11,9 +11,8 @@ length. torch is loaded by what needs a model.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,10 +21,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.audio import AUDIO_SUFFIXES, WRITABLE, open_input, open_output
+from ravecodec.audio import open_input, open_output
 from ravecodec.bitstream import StreamInfo
 from ravecodec.bitstream.container import MAGIC
-from ravecodec.errors import InputError, OutputError, RavecodecError, UsageError
+from ravecodec.errors import InputError
 from ravecodec.examine import is_regular
 from ravecodec.files import STDIN_NAME, STDOUT_NAME, check_output, check_source, is_stdio
 from ravecodec.latents import as_numpy, check_loaded
@@ -115,33 +114,6 @@ class TransferSummary:
     seconds: float
     speed: float
     remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file of a folder that could not be done: its name, what is wrong, and the exit code of
-    that.
-    """
-
-    source: str
-    error: str
-    exit_code: int
-
-
-@dataclass(frozen=True)
-class FolderSummary:
-    """What `transfer_folder` did: the files that were done, and those that were not."""
-
-    source: str
-    target: str
-    done: tuple[TransferSummary, ...]
-    failed: tuple[Failure, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """0, or the code that all failures share, or 1."""
-        codes = {failure.exit_code for failure in self.failed}
-        return max(codes) if len(codes) == 1 else min(len(codes), 1)
 
 
 class Transfer:
@@ -392,87 +364,3 @@ def _warning(known: Known, model: str) -> Iterator[str]:
             "trained on"
         )
         yield f"the input is far from what the model knows: {found} (1 % of that audio does)"
-
-
-# ---- folders -------------------------------------------------------------------------------------
-
-
-def transfer_folder(
-    source: str | Path,
-    target: str | Path,
-    *,
-    model: str | Path | Model | None = None,
-    fidelity: float | None = None,
-    dims: int | None = None,
-    pitch: float = 0.0,
-    device: str = "auto",
-    threads: int | None = None,
-    done: Callable[[TransferSummary | Failure], None] = _silent,
-    **options: object,
-) -> FolderSummary:
-    """Every audio file in a folder, and in folders within it -> the same relative path in another,
-    which is made.
-
-    The extension is kept where it can be written, else it becomes .wav. One bad file does not stop
-    the rest: `done` is told of each, and the summary lists them. Options as for `transfer_file`;
-    the model is loaded once.
-
-    Raises:
-        UsageError: the output lies within the input. InputError: there is no audio. ModelError;
-        OutputError for a folder that cannot be made.
-    """
-    source, target = Path(source), Path(target)
-    check_pitch(pitch := real(pitch, "pitch"))
-    pairs = _pairs(source, target)
-    loaded = _loaded(model, Point(fidelity, dims), device, threads)
-    options |= {"model": loaded, "fidelity": fidelity, "dims": dims, "pitch": pitch}
-    finished: list[TransferSummary] = []
-    failed: list[Failure] = []
-    taken: dict[Path, Path] = {}
-    for path, into in pairs:
-        try:
-            if (first := taken.setdefault(into, path)) != path:
-                raise OutputError(f"{path}: would become {into}, as {first} does")
-            _make(into.parent)
-            summary = transfer_file(path, into, **options)  # type: ignore[arg-type]
-            finished.append(summary)
-            done(summary)
-        except RavecodecError as error:
-            failure = Failure(str(path), str(error), error.exit_code)
-            failed.append(failure)
-            done(failure)
-    return FolderSummary(str(source), str(target), tuple(finished), tuple(failed))
-
-
-def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Input and output of every audio file."""
-    if target.exists() and not target.is_dir():
-        raise UsageError(
-            f"{target}: is a file, expected a folder for what is in the folder {source}"
-        )
-    if target.resolve().is_relative_to(source.resolve()):
-        raise UsageError(
-            f"{target}: lies within the folder {source} that is read, expected another place"
-        )
-    found = sorted(
-        path
-        for path in source.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
-    )
-    if not found:
-        raise InputError(
-            f"{source}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}"
-        )
-    return [(path, target / _renamed(path.relative_to(source))) for path in found]
-
-
-def _renamed(path: Path) -> Path:
-    writable = path.suffix.lower() in WRITABLE.split(", ")
-    return path if writable else path.with_suffix(".wav")
-
-
-def _make(folder: Path) -> None:
-    try:
-        os.makedirs(folder, exist_ok=True)  # noqa: PTH103, one call for all that is missing
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be created ({error.strerror})") from error

@@ -30,10 +30,10 @@ from ravecodec.audio import (
     open_output,
     resampled_length,
 )
-from ravecodec.bitstream import Damage, StreamInfo, StreamReader, find_index
+from ravecodec.bitstream import Damage, EmbeddedModel, StreamInfo, StreamReader, find_index
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.effort import Effort, effort_of
-from ravecodec.errors import FormatError, InputError, UsageError
+from ravecodec.errors import FormatError, InputError, ModelError, UsageError
 from ravecodec.examine import StreamSummary, is_regular, open_stream
 from ravecodec.files import (
     STDIN_NAME,
@@ -45,10 +45,19 @@ from ravecodec.files import (
     temporary_file,
 )
 from ravecodec.ladder import quality_of
+from ravecodec.models.header import read_header
 from ravecodec.point import Point, real, whole
 from ravecodec.precision import AUTO, PRECISIONS
 from ravecodec.times import Part, Time
-from ravecodec.zoo import ModelEntry, find_model, model_for_stream
+from ravecodec.zoo import (
+    DEFAULT,
+    MODEL_KEY,
+    Embedded,
+    ModelEntry,
+    find_model,
+    model_in,
+    to_embed,
+)
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.models.package import Model
@@ -124,13 +133,22 @@ def load_model(
     return _load(find_model(model), device, threads)
 
 
-def _load(entry: ModelEntry, device: str, threads: int | None) -> Model:
+def _load(entry: ModelEntry | Embedded, device: str, threads: int | None) -> Model:
     from ravecodec.device import choose_device, set_threads
-    from ravecodec.models.package import load_package
+    from ravecodec.models.package import load_decoder, load_package
 
     if threads is not None:
         set_threads(threads)
+    if isinstance(entry, Embedded):
+        return load_decoder(entry.header, choose_device(device))
     return replace(load_package(entry.path, choose_device(device)), name=entry.name)
+
+
+def load_for(
+    entry: ModelEntry | Embedded, *, device: str = "auto", threads: int | None = None
+) -> Model:
+    """What `zoo.model_in` found, ready to decode; as `load_model`."""
+    return _load(entry, device, threads)
 
 
 # ---- encode --------------------------------------------------------------------------------------
@@ -152,6 +170,7 @@ def encode_file(
     seed: int = 0,
     verify: bool = False,
     meta: Mapping[str, Any] | None = None,
+    embed_model: bool = False,
     raw_rate: int | None = None,
     raw_channels: int | None = None,
     full_scale: float = 1.0,
@@ -166,10 +185,12 @@ def encode_file(
     model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort, quality,
     cbr: see `Point`, which `point` is in place of them. seed: of the decoder's noise. verify:
     decode the symbols from the written bytes and compare, before the file is put in place. meta:
-    JSON object to store. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale:
-    the sample value that stands for full scale, 32768 for 16-bit integers kept as floats; the
-    stream holds what is divided by it. ignore_length: take what is there of a source that announces
-    more, or less, than it holds. threads: as for `load_model`.
+    JSON object to store, to which the name of a model that is not called default is added as
+    `model`. embed_model: the decoder's part of the model goes into the stream, for machines that do
+    not have it. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample
+    value that stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds
+    what is divided by it. ignore_length: take what is there of a source that announces more, or
+    less, than it holds. threads: as for `load_model`.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
@@ -193,7 +214,15 @@ def encode_file(
         info = header_for(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
             pipeline = _encode_to(
-                file, loaded, info, point, meta, audio.blocks(BLOCK), audio.frames, progress
+                file,
+                loaded,
+                info,
+                point,
+                _named_in(meta, loaded),
+                audio.blocks(BLOCK),
+                audio.frames,
+                progress,
+                embed=embed_model,
             )
             if verify:
                 pipeline.check_written(file, _name(target, STDOUT_NAME))
@@ -217,18 +246,19 @@ def _unspent(point: Point, model: Model, stream: StreamSummary, finest: int) -> 
     from ravecodec.ratecontrol import FINER, SPENT
 
     rate = point.bitrate
-    if rate is None or not stream.samples or stream.kbps >= SPENT * rate:
+    kbps = stream.kbps_without_model
+    if rate is None or not stream.samples or kbps >= SPENT * rate:
         return
     said = f"bitrate is {rate:g} kbit/s"
     if finest == model.coding.step_index - FINER:
         needs = f"the finest step ({finest}) at {stream.dims} dims needs no more than"
-        yield f"{said}, but {needs} {stream.kbps:.3g} kbit/s here"
+        yield f"{said}, but {needs} {kbps:.3g} kbit/s here"
     elif point.cbr:
-        yield f"{said} and constant; on average {stream.kbps:.3g} kbit/s keep it"
+        yield f"{said} and constant; on average {kbps:.3g} kbit/s keep it"
     elif model_effort(model, point).iterations:
-        yield f"{said}; what the search has found takes {stream.kbps:.3g}"
+        yield f"{said}; what the search has found takes {kbps:.3g}"
     else:
-        yield f"{said}, but this audio is too short to come nearer than {stream.kbps:.3g} kbit/s"
+        yield f"{said}, but this audio is too short to come nearer than {kbps:.3g} kbit/s"
 
 
 def model_effort(model: Model, point: Point) -> Effort:
@@ -263,6 +293,7 @@ def encode(
     point: Point | None = None,
     seed: int = 0,
     meta: Mapping[str, Any] | None = None,
+    embed_model: bool = False,
     full_scale: float = 1.0,
     device: str = "auto",
 ) -> bytes:
@@ -292,7 +323,9 @@ def encode(
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
     file = io.BytesIO()
-    _encode_to(file, loaded, info, point, meta, blocks, samples.shape[1], _silent)
+    _encode_to(
+        file, loaded, info, point, meta, blocks, samples.shape[1], _silent, embed=embed_model
+    )
     return file.getvalue()
 
 
@@ -305,16 +338,19 @@ def _encode_to(
     blocks: Iterable[Audio],
     total: int | None,
     progress: Report,
+    *,
+    embed: bool,
 ) -> EncodePipeline:
     """Writes a whole stream of audio of `total` samples, if that is known; in two passes for a
-    target rate.
+    target rate. embed: with the decoder of the model.
     """
     from ravecodec.pipeline import EncodePipeline
     from ravecodec.ratecontrol import Recording
 
     effort = model_effort(model, point)
+    decoder = decoder_of(model) if embed else None
     if point.bitrate is None:
-        pipeline = EncodePipeline(model, info, file, meta)
+        pipeline = EncodePipeline(model, info, file, meta, decoder)
         for step in pipeline.encode(blocks, total, effort):
             progress(step)
         return pipeline
@@ -329,9 +365,26 @@ def _encode_to(
                 progress(step)
         else:
             plan = recording.filled(info, point.bitrate)
-        pipeline = EncodePipeline(model, info, file, meta)
+        pipeline = EncodePipeline(model, info, file, meta, decoder)
         recording.code(pipeline, plan)
     return pipeline
+
+
+def _named_in(meta: Mapping[str, Any] | None, model: Model) -> Mapping[str, Any]:
+    """Metadata that says what the model is called here, for whoever has to look for it; "default"
+    would help nobody and costs 40 bytes.
+    """
+    return (meta or {}) if model.name == DEFAULT else {MODEL_KEY: model.name, **(meta or {})}
+
+
+def decoder_of(model: Model) -> EmbeddedModel:
+    """The decoder's part of a loaded model, as a stream brings it along.
+
+    ModelError if the model's file is not there any more, or another one by now.
+    """
+    if model.path is None or read_header(model.path).digest() != model.digest:
+        raise ModelError(f"model {model.name!r}: its file has changed since it was loaded")
+    return to_embed(model.path)
 
 
 def _name(target: str | Path, stdio: str) -> str:
@@ -575,7 +628,7 @@ def _model_to_decode(
     model: str | Path | Model | None, reader: StreamReader, device: str, threads: int | None
 ) -> Model:
     if isinstance(model, str | Path | None):
-        model = _load(model_for_stream(reader.info, reader.name, model), device, threads)
+        model = _load(model_in(reader, model), device, threads)
     from ravecodec.codec import check_model
 
     check_model(model, reader.info, reader.name)

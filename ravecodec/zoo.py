@@ -13,23 +13,26 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
 
-from ravecodec.bitstream import StaticModel, StreamInfo
-from ravecodec.errors import ModelError, OutputError, UsageError
+from ravecodec.bitstream import EmbeddedModel, StaticModel, StreamInfo, StreamReader
+from ravecodec.errors import CorruptError, ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile, check_output
 from ravecodec.models.coding import Prediction
 from ravecodec.models.config import ModelConfig, brief
-from ravecodec.models.header import read_header
+from ravecodec.models.header import Header, decoder_part, read_decoder, read_header
 from ravecodec.tables import plays, static_model
 
 ENVIRONMENT = "RAVECODEC_MODELS"
 DEFAULT = "default"
+MODEL_KEY = "model"  # of META: the name of the model that made the stream
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"\w[\w.+-]*")
 _ID = re.compile(r"[0-9a-f]{8,64}")
@@ -64,6 +67,22 @@ class ModelEntry:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id.hex()})"
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A decoder that came with a stream: checked as far as its header goes.
+
+    sha256: of its file, as the stream announces it and as was found.
+    """
+
+    header: Header
+    sha256: bytes
+
+    @property
+    def name(self) -> str:
+        """What the model is called that it is the decoder of."""
+        return self.header.name
 
 
 # ---- where ---------------------------------------------------------------------------------------
@@ -154,12 +173,12 @@ def check_values(path: Path) -> None:
     header.arrays(header.tensors)
 
 
-def read_tables(entry: ModelEntry, model_id: bytes | None = None) -> StaticModel:
+def read_tables(entry: ModelEntry | Embedded, model_id: bytes | None = None) -> StaticModel:
     """The entropy tables of a model, enough to check a stream's symbols without the network;
     model_id: which the stream names, if that may be an earlier one (see `tables_for`)."""
-    header = read_header(entry.path)
+    header = entry.header if isinstance(entry, Embedded) else read_header(entry.path)
     arrays = header.arrays(name for name in header.tensors if name.startswith("coding."))
-    prediction = Prediction.of(arrays) if model_id in (None, entry.id) else None
+    prediction = Prediction.of(arrays) if model_id in (None, header.digest()[:8]) else None
     return static_model(arrays["coding.shapes"], arrays["coding.scales"], prediction)
 
 
@@ -265,9 +284,11 @@ def installed(model_id: bytes) -> ModelEntry | None:
     return refit
 
 
-def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = None) -> ModelEntry:
+def model_for_stream(
+    info: StreamInfo, name: str, wanted: str | Path | None = None, *, called: str = ""
+) -> ModelEntry:
     """The model that made the stream called `name`: found by id among all, or `wanted` if that is
-    the one.
+    the one. called: what whoever made the stream called the model, if that is known.
 
     ModelError, naming both ids, otherwise.
     """
@@ -281,11 +302,62 @@ def model_for_stream(info: StreamInfo, name: str, wanted: str | Path | None = No
     if (found := installed(info.model_id)) is not None:
         return found
     entries, _ = list_models()
+    who = f"model {info.model_id.hex()}" + f", called {brief(called)} there" * bool(called)
     raise ModelError(
-        f"{name}: was made with model {info.model_id.hex()}, which is not installed (there is "
-        f"{_names(entries)}); "
-        "give its file with --model, or install it with `ravecodec model add FILE`"
+        f"{name}: was made with {who}, which is not installed (there is {_names(entries)}); give "
+        f"its file with --model, install it with `ravecodec model add FILE`, or name its folder in "
+        f"{ENVIRONMENT}"
     )
+
+
+def model_in(reader: StreamReader, wanted: str | Path | None = None) -> ModelEntry | Embedded:
+    """What decodes a stream: `wanted` if it is given and the one, else the installed model of its
+    id, else the decoder that the stream brings along.
+
+    ModelError if there is none of them, or the decoder is none. CorruptError if what is before the
+    first AUDIO chunk is damaged and had to be read.
+    """
+    info = reader.info
+    if wanted is None and (found := installed(info.model_id)) is not None:
+        return found
+    if wanted is None and (model := reader.model) is not None:
+        return embedded(model, reader)
+    return model_for_stream(info, reader.name, wanted, called=_called(reader))
+
+
+def embedded(model: EmbeddedModel, reader: StreamReader) -> Embedded:
+    """The decoder that a stream brings along, unpacked and looked at like a model file from
+    anywhere; nothing is built.
+
+    CorruptError if it is not what its hash says. ModelError if it is no decoder, or not the one
+    that the stream names.
+    """
+    name = f"{reader.name}: the embedded model"
+    header = read_decoder(model.unpack(reader.name), name)
+    if header.digest()[:8] != reader.info.model_id:
+        own, expected = header.digest()[:8].hex(), reader.info.model_id.hex()
+        raise ModelError(
+            f"{name}: is the decoder of {own}, but the stream was made with {expected}"
+        )
+    return Embedded(header, model.sha256)
+
+
+def to_embed(path: Path) -> EmbeddedModel:
+    """The decoder of a model file, as a stream can bring it along; made once in a process."""
+    return _to_embed(path, read_header(path).stamp)
+
+
+@lru_cache(maxsize=2)
+def _to_embed(path: Path, stamp: tuple[int, ...]) -> EmbeddedModel:
+    return EmbeddedModel.of(decoder_part(path))
+
+
+def _called(reader: StreamReader) -> str:
+    """What the maker of a stream called its model, or ""."""
+    with suppress(CorruptError):  # that the model is missing is the first thing to know
+        found = reader.meta.get(MODEL_KEY)
+        return found if isinstance(found, str) else ""
+    return ""
 
 
 def add_model(path: Path, name: str | None = None, *, force: bool = False) -> ModelEntry:
@@ -310,6 +382,33 @@ def add_model(path: Path, name: str | None = None, *, force: bool = False) -> Mo
     with path.open("rb") as original, AtomicFile(target, force=force) as copy:
         shutil.copyfileobj(original, copy)
     return read_entry(target)
+
+
+def export_model(wanted: str | Path | None, target: Path, *, force: bool = False) -> ModelEntry:
+    """Copies an installed model to a file; returns the entry there. ModelError, OutputError."""
+    source = find_model(wanted)
+    check_output(target, force=force, source=source.path)
+    with source.path.open("rb") as original, AtomicFile(target, force=force) as copy:
+        shutil.copyfileobj(original, copy)
+    return read_entry(target)
+
+
+def remove_model(name: str) -> Path:
+    """Removes the installed model of this name or id, the first in the order of lookup, be it
+    damaged; returns where it was.
+
+    UsageError for a model that came with ravecodec, ModelError if there is none, OutputError if it
+    cannot be removed.
+    """
+    named = (path for path in model_files() if path.name == name + SUFFIX)
+    path = next(named, None) or _find_id(name).path
+    if path.resolve().is_relative_to(shipped_folder().resolve()):
+        raise UsageError(f"{path}: came with ravecodec, expected a model that was added")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({error.strerror})") from error
+    return path
 
 
 def _same(target: Path, source: ModelEntry) -> bool:

@@ -68,8 +68,19 @@ CALLS = {
     "encode tune.rvc": (3, "tune.rvc: is an .rvc stream already"),
     "decode tune.wav": (
         4,
-        "tune.wav: is audio that begins with 'RIFF', expected the magic of an .rvc stream",
+        "tune.wav: not an .rvc file but audio that begins with 'RIFF', expected",
     ),
+    "info tune.wav": (4, "tune.wav: not an .rvc file but audio that begins with 'RIFF'"),
+    "verify tune.wav": (4, "tune.wav: not an .rvc file, begins with 52 49 46 46 at byte 0"),
+    "tune.rvc": (
+        2,
+        "tune.rvc: is a file, expected a command (`ravecodec decode tune.rvc` makes audio of it, "
+        "`ravecodec info tune.rvc` shows what is in it)",
+    ),
+    "gone.rvc": (2, "`ravecodec info gone.rvc` shows what is in it"),
+    "tune.wav": (2, "tune.wav: is a file, expected a command (`ravecodec encode tune.wav` makes"),
+    "-q tune.wav": (2, "No such option"),
+    "tune": (2, "No such command 'tune'"),
     "encode .": (3, ".: is a folder, expected an audio file"),
     "decode .": (3, ".: is a folder, expected an .rvc file"),
     "encode tune.wav out/": (8, "out/: is the name of a folder, expected that of a file in it"),

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 import ravecodec
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
-from ravecodec.errors import InputError, OutputError, UsageError
+from ravecodec.errors import InputError, UsageError
 from ravecodec.latents import analyse
 from ravecodec.loudness import FLOOR_LUFS, HOP_SECONDS, MOST_DB, Follower, Levels, k_weighting, lufs
 from ravecodec.models.package import Model, load_package
 from ravecodec.pitch import PitchShift, Stretch
-from ravecodec.timbre import Transfer, transfer, transfer_file, transfer_folder
+from ravecodec.timbre import Transfer, transfer, transfer_file
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -444,34 +444,46 @@ def test_folders(stereo_model: Model, music: Music, tmp_path: Path) -> None:
     (inner / "broken.wav").write_bytes(b"RIFF1234WAVEjunk")
     (inner / "notes.txt").write_text("no audio")
     done = cli("transfer", tmp_path / "in", tmp_path / "out", "--model", "paper")
-    assert done.exit_code == 3 and "broken.wav" in done.stderr.splitlines()[-2]
-    assert "2 files, 1 failed" in done.stderr.splitlines()[-1]
+    assert done.exit_code == 3 and "broken.wav" in done.stderr.splitlines()[-1]
+    assert "2 of 3 files, 1 failed" in done.stderr
     found = sorted(
         str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")
     )
-    assert found == ["a.flac", "deep/er/b.wav"]
+    assert found == ["a.flac", "deep/er/b.wav", "manifest.jsonl"]
     assert soundfile.info(tmp_path / "out" / "a.flac").frames == 9_000
     again = cli("transfer", tmp_path / "in", tmp_path / "out", "--model", "paper", "--json", "-q")
-    failed = json.loads(again.stdout)["failed"]
-    assert again.exit_code == 1 and [failure["exit_code"] for failure in failed] == [8, 8, 3]
+    *lines, totals = map(json.loads, again.stdout.splitlines())
+    assert again.exit_code == 3 and totals["totals"]["skipped"] == 2  # the manifest has them
+    assert [line["verdict"] for line in lines] == ["skipped", "skipped", "failed"]
+    other = cli("transfer", tmp_path / "in", tmp_path / "out", "--model", "paper", "--pitch", 1)
+    assert other.exit_code == 1 and "exists already" in other.stderr
+    before = (tmp_path / "out" / "a.flac").read_bytes()
+    (tmp_path / "more").mkdir()
+    more = cli(
+        "transfer", tmp_path / "in/a.flac", inner / "b.mp3", "-o", tmp_path / "more",
+        "--model", "paper", "--jobs", 1, "--threads", 1,
+    )  # fmt: skip
+    assert more.exit_code == 0, more.stderr
+    assert (tmp_path / "more" / "a.flac").read_bytes() == before
     assert cli("transfer", tmp_path / "in", tmp_path / "out", "-f").exit_code == 3
 
 
-def test_folders_that_cannot_be(stereo_model: Model, music: Music, tmp_path: Path) -> None:
+def test_folders_that_cannot_be(music: Music, tmp_path: Path) -> None:
     (folder := tmp_path / "in").mkdir()
-    with pytest.raises(InputError, match="no audio files"):
-        transfer_folder(folder, tmp_path / "out", model=stereo_model)
-    for name in ("a.wav", "a.mp3"):
-        soundfile.write(folder / name, music(5_000, 1).T, 44_100)
-    with pytest.raises(UsageError, match="lies within"):
-        transfer_folder(folder, folder / "out", model=stereo_model)
+    out = tmp_path / "out"
+
+    def refused(code: int, words: str, *args: object) -> None:
+        done = cli("transfer", *args)
+        assert done.exit_code == code and words in done.stderr, done.stderr
+        assert done.stderr.count("\n") == 1 and not out.exists()
+
+    refused(3, "holds no audio files", folder, out)
+    soundfile.write(folder / "a.wav", music(5_000, 1).T, 44_100)
+    refused(2, "lies within", folder, folder / "out")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="is a file"):
-        transfer_folder(folder, tmp_path / "file", model=stereo_model)
-    with pytest.raises(UsageError, match="pitch"):
-        transfer_folder(folder, tmp_path / "out", model=stereo_model, pitch=99)
-    found = transfer_folder(folder, tmp_path / "out", model=stereo_model)
-    assert [Path(done.target).name for done in found.done] == [
-        "a.wav"
-    ] and found.exit_code == OutputError.exit_code
-    assert "as" in found.failed[0].error and "a.wav" in found.failed[0].error
+    refused(8, "is no folder", folder, tmp_path / "file")
+    refused(2, "pitch", folder, out, "--pitch", 99)
+    refused(2, "-o FOLDER", folder / "a.wav")
+    refused(2, "-o FOLDER", folder / "a.wav", folder / "a.wav", folder / "a.wav")
+    soundfile.write(folder / "a.mp3", music(5_000, 1).T, 44_100)
+    refused(2, "would both become", folder, out)

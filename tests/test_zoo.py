@@ -8,10 +8,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
 
-from ravecodec import zoo
+from ravecodec import encode, zoo
+from ravecodec.cli import main
 from ravecodec.codec import stream_info
 from ravecodec.errors import ModelError, OutputError, UsageError
 from ravecodec.models.package import Model
@@ -219,3 +222,72 @@ def test_only_models_are_added(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model package"):
         zoo.add_model(tmp_path / "x.safetensors")
     assert not zoo.user_folder().exists()
+
+
+# ---- export, remove, and what streams need -------------------------------------------------------
+
+
+def call(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def test_an_exported_model_is_the_model(model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    assert call("model", "export", "paper", out).exit_code == 0
+    assert out.read_bytes() == (model_folder / "paper.safetensors").read_bytes()
+    assert call("model", "export", "default", out).exit_code == 8
+    own = zoo.find_model("paper").path
+    assert call("model", "export", own, own, "-f").exit_code == 2
+    assert call("model", "export", "nothing", tmp_path / "y").exit_code == 7
+
+
+def test_removing_a_model(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model_folder / "paper.safetensors"
+    for name in ("one", "two"):
+        zoo.add_model(path, name)
+    damaged = zoo.user_folder() / "damaged.safetensors"
+    damaged.write_bytes(b"x")
+    for name in ("one", "damaged"):
+        assert call("model", "remove", name).exit_code == 0
+        assert not (zoo.user_folder() / f"{name}.safetensors").exists()
+    monkeypatch.setenv("RAVECODEC_MODELS", "")
+    assert call("model", "remove", zoo.find_model("two").id.hex()).exit_code == 0
+    assert not list(zoo.user_folder().iterdir())
+    assert call("model", "remove", "two").exit_code == 7
+    shutil.copytree(model_folder, tmp_path / "shipped")
+    monkeypatch.setattr("ravecodec.zoo.shipped_folder", lambda: tmp_path / "shipped")
+    refused = call("model", "remove", "paper")
+    assert refused.exit_code == 2 and "came with ravecodec" in refused.stderr
+    assert (tmp_path / "shipped/paper.safetensors").is_file()
+
+
+def test_what_streams_need(
+    stereo_model: Model, mono_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, model, options in (
+        ("a/plain", stereo_model, {}),
+        ("a/named", mono_model, {"meta": {"model": "paper"}}),
+        ("b/whole", mono_model, {"meta": {"model": "paper"}, "embed_model": True}),
+    ):
+        path = tmp_path / f"{name}.rvc"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(np.zeros((1, 4000)), 8000, model, **options))
+    wanted = ("model", "list", "--used-by", "-r", tmp_path / "a", tmp_path / "b")
+    found = call(*wanted)
+    assert found.exit_code == 0 and found.stdout.count("installed as") == 3
+    monkeypatch.setenv("RAVECODEC_MODELS", "")
+    found = call(*wanted, "--json")
+    assert found.exit_code == 7
+    needs = {Path(n["name"]).stem: n for n in map(json.loads, found.stdout.splitlines())}
+    assert [needs[name]["model"] for name in ("plain", "named", "whole")] == [""] * 3
+    assert [needs[name]["called"] for name in ("plain", "named", "whole")] == ["", "paper", "paper"]
+    assert [needs[name]["embedded"] for name in ("plain", "named", "whole")] == [False, False, True]
+    assert needs["named"]["id"] == mono_model.id.hex()
+    assert call("model", "list", "--used-by", tmp_path / "b/whole.rvc").exit_code == 0
+    (tmp_path / "b/bad.rvc").write_bytes(b"fLaC")
+    assert call("model", "list", "--used-by", "-r", tmp_path / "b").exit_code == 4
+    assert call(*wanted).exit_code == 1
+    for args in (("--used-by",), (str(tmp_path),), ("-r",)):
+        assert call("model", "list", *args).exit_code == 2

@@ -169,6 +169,12 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
     help="Store a tag; may be given several times.",
 )
 @click.option(
+    "--embed-model",
+    is_flag=True,
+    help="Put the model's decoder into OUT, so that it plays where the model is not installed; it "
+    "adds about half of the model's size, which --bitrate does not count.",
+)
+@click.option(
     "--verify",
     is_flag=True,
     help="Read the written bytes back and compare all symbols before OUT is put in place.",
@@ -209,6 +215,7 @@ def encode(
       ravecodec encode radio.wav --bitrate 4 --cbr
       ravecodec encode song.flac --effort 4
       ravecodec encode voice.wav --model speech --fidelity 0.95
+      ravecodec encode album.flac --embed-model
       ravecodec encode *.wav -o streams/
       ravecodec encode -r music -o archive --jobs 2
       arecord -f cd | ravecodec encode - > take.rvc
@@ -266,7 +273,10 @@ def _encode_many(
     device, threads = options.pop("device"), threads_of(choices, options.pop("threads"))
     del options["force"]
     options["meta"] = _meta(tags)
-    work = EncodeWork(entry.path, options, device, threads, remove)
+    if remove and choices.ray is not None:  # a file that is done again would be gone
+        raise UsageError("--rm and --ray are given; expected one of them")
+    model = entry.path if choices.ray is None else entry.digest.hex()
+    work = EncodeWork(model, options, device, threads, remove)
     call = {**options, "model": entry.digest.hex(), "device": device}
     return transcode_many(
         work,

@@ -74,6 +74,23 @@ class Tool(click.Group):
         run: Callable[..., Any] = super().main
         sys.exit(exit_code(lambda: run(*args, **options), state))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in click; where a file stands in place of a command, what can be done with it."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            stream = name.lower().endswith(".rvc")
+            if stream or os.path.isfile(name):  # noqa: PTH113
+                calls = f"`ravecodec encode {name}` makes a stream of it"
+                if stream:
+                    calls = (
+                        f"`ravecodec decode {name}` makes audio of it, `ravecodec info {name}` "
+                        "shows what is in it"
+                    )
+                raise click.UsageError(f"{name}: is a file, expected a command ({calls})")
+        return super().resolve_command(ctx, args)
+
 
 def exit_code(run: Callable[[], int | None], state: State) -> int:
     """The exit code of a command; its error, if any, is told in one sentence."""
@@ -264,12 +281,21 @@ def shares(stream: StreamSummary) -> str:
         100 * count / stream.total_bytes for count in (stream.payload_bytes, stream.lost_bytes)
     )
     damage = f"damaged {lost:.1f} %, " if stream.lost_bytes else ""
-    return f"payload {payload:.1f} %, {damage}container {100 - payload - lost:.1f} %"
+    share = 100 * stream.model_bytes / stream.total_bytes
+    model = f"model {share:.1f} %, " if stream.model_bytes else ""
+    rest = 100 - payload - lost - share
+    return f"payload {payload:.1f} %, {damage}{model}container {rest:.1f} %"
 
 
 def cost(stream: StreamSummary) -> str:
     """Size and rate of a stream."""
-    return f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s ({shares(stream)})"
+    return f"{_size(stream)} ({shares(stream)})"
+
+
+def _size(stream: StreamSummary) -> str:
+    """Bytes and rate, and the rate without a decoder that the stream brings along."""
+    without = f" ({stream.kbps_without_model:.3f} without the model)" * bool(stream.model_bytes)
+    return f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s{without}"
 
 
 def encoded(done: EncodeSummary) -> str:
@@ -331,7 +357,7 @@ def inspected(found: Inspection) -> str:
     stream = found.stream
     rows = {
         "format": f"RVC {found.version}",
-        "model": f"{stream.model_id} ({found.model or 'not installed'})",
+        "model": f"{stream.model_id} ({found.model or _not_installed(found)})",
         "audio": (
             f"{sound(stream.sample_rate, stream.channels)}, {stream.duration:.3f} s, "
             f"{stream.samples} samples"
@@ -345,10 +371,14 @@ def inspected(found: Inspection) -> str:
             f"{'on' if found.noise_fill else 'off'}"
         ),
         "seed": str(found.seed),
-        "size": f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s",
+        "size": _size(stream),
         "payload": f"{stream.payload_bytes} bytes",
         "framing": f"{stream.framing_bytes} bytes ({shares(stream)})",
     }
+    if (brought := found.embedded) is not None:
+        rows["embedded"] = (
+            f"decoder of {brought.size} bytes in {brought.bytes}, SHA-256 {brought.sha256}"
+        )
     if found.meta:
         rows["metadata"] = f"{stream.meta_bytes} bytes"
     tags = found.meta.get("tags")
@@ -360,16 +390,21 @@ def inspected(found: Inspection) -> str:
     return "\n".join(map(printable, lines))
 
 
+def _not_installed(found: Inspection) -> str:
+    """In place of a model's name, with the one that whoever made the stream gave it."""
+    called = found.meta.get("model")
+    known = f", called {called!r} there" if isinstance(called, str) else ""
+    return ("embedded" if found.embedded else "not installed") + known
+
+
 def inspected_in_one_line(found: Inspection) -> str:
     """What `info` shows of one of several streams."""
     stream = found.stream
     what = (
         f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
     )
-    how = (
-        f"{stream.dims} dims, step {stream.step_index}, model {found.model or 'not installed'} "
-        f"({stream.model_id})"
-    )
+    model = f"{found.model or _not_installed(found)} ({stream.model_id})"
+    how = f"{stream.dims} dims, step {stream.step_index}, model {model}"
     return printable(f"{found.name}: {what}; {how}")
 
 
@@ -379,9 +414,10 @@ def added_up(totals: Totals) -> str:
     others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [
         f"{totals.failed} failed"
     ] * bool(totals.failed)
-    hours, size = totals.audio_seconds / 3600, f"{totals.bytes} bytes, {totals.kbps:.3f} kbit/s"
+    hours = totals.audio_seconds / 3600
+    size = f" in {totals.bytes} bytes, {totals.kbps:.3f} kbit/s" * bool(totals.bytes)
     speed = f"{totals.seconds:.1f} s, {totals.speed:.1f}x real time"
-    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio in {size}", speed])
+    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio{size}", speed])
 
 
 def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:

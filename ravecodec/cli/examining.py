@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import click
 
-from ravecodec.batch import InspectWork, VerifyWork
+from ravecodec.batch import InspectWork, VerifyWork, check_kind
 from ravecodec.cli import console
-from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
+from ravecodec.cli.many import (
+    Report,
+    examine_many,
+    is_folder,
+    jobs_option,
+    ray_option,
+    recursive_option,
+)
 from ravecodec.cli.options import examine_options
+from ravecodec.cluster import check_address
 from ravecodec.examine import inspect_file, verify_file
 
 
@@ -45,6 +53,7 @@ def info(
             "info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json
         )
         return examine_many(report, InspectWork(frames), files, recursive, jobs)
+    check_kind(files[0], stream=True)
     found = inspect_file(files[0], frames=frames)
     if as_json:
         console.emit_json(found)
@@ -62,12 +71,14 @@ def info(
 )
 @recursive_option
 @jobs_option
+@ray_option
 @examine_options
 def verify(
     files: tuple[str, ...],
     model: str | None,
     recursive: bool,
     jobs: int | None,
+    ray: str | None,
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -83,12 +94,14 @@ def verify(
       ravecodec verify archive/*.rvc -q || echo damaged
       ravecodec verify -r archive --jobs 2
     """
-    if len(files) > 1 or recursive or is_folder(files[0]):
+    if ray is not None:
+        check_address(ray)
+    if len(files) > 1 or recursive or is_folder(files[0]) or ray is not None:
         line = console.emit_afterwards
         report = Report(
             "verify", console.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json
         )
-        return examine_many(report, VerifyWork(model), files, recursive, jobs)
+        return examine_many(report, VerifyWork(model), files, recursive, jobs, ray)
     result = verify_file(files[0], model=model)
     if not result.ok:
         console.say(console.failed(result))

@@ -20,16 +20,19 @@ from ravecodec.batch import (
     DONE,
     FAILED,
     SKIPPED,
+    Cluster,
     DecodeWork,
     EncodeWork,
     Item,
     Manifest,
     Outcome,
     Totals,
+    TransferWork,
     Wish,
 )
 from ravecodec.cli import console
 from ravecodec.cli.options import options
+from ravecodec.cluster import AUTO, check_address
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import STDIO, check_source, held_folder, is_stdio
 from ravecodec.pool import Work
@@ -49,6 +52,14 @@ jobs_option = click.option(
     metavar="N",
     help="Processes for several files; see docs/cli.md.",
 )
+ray_option = click.option(
+    "--ray",
+    is_flag=False,
+    flag_value=AUTO,
+    metavar="[ADDRESS]",
+    help="Do the work on a Ray cluster: the one that this machine belongs to, or --ray=HOST:PORT, "
+    "or --ray=local; see docs/scale.md. Needs the extra ray.",
+)
 many_options = options(
     click.option(
         "-o",
@@ -59,6 +70,7 @@ many_options = options(
     click.option("-c", "--stdout", is_flag=True, help="Write to standard output, as -o - does."),
     recursive_option,
     jobs_option,
+    ray_option,
     click.option("--skip-existing", is_flag=True, help="Leave outputs that exist as they are."),
     click.option(
         "--newer", is_flag=True, help="Write outputs that are missing or older than their inputs."
@@ -84,6 +96,7 @@ class Choices:
     output: str | None = None
     recursive: bool = False
     jobs: int | None = None
+    ray: str | None = None
     skip_existing: bool = False
     newer: bool = False
     dry_run: bool = False
@@ -113,6 +126,8 @@ class Choices:
             raise UsageError(f"{' and '.join(given)} are given; expected one of them")
         if choices.manifest is not None and choices.no_manifest:
             raise UsageError("--manifest and --no-manifest are given; expected one of them")
+        if choices.ray is not None:
+            check_address(choices.ray)
         return choices
 
     @property
@@ -264,7 +279,7 @@ def items_of(
 
 
 def transcode_many(
-    work: EncodeWork | DecodeWork,
+    work: EncodeWork | DecodeWork | TransferWork,
     items: Sequence[Item],
     problems: Sequence[Outcome],
     choices: Choices,
@@ -275,7 +290,7 @@ def transcode_many(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Encodes or decodes all items and returns the exit code.
+    """Encodes, decodes or transfers all items and returns the exit code.
 
     call: what decides the outputs, for the manifest. describe: the line that tells of a file's
     summary.
@@ -299,9 +314,17 @@ def transcode_many(
             for outcome in batch.rehearse(waiting, stream=kind.command == "decode"):
                 report.rehearse(outcome)
         else:
-            jobs = console.jobs_or_default(choices.jobs, work.device)
-            report.run(work, waiting, jobs, work.threads, manifest)
+            cluster = cluster_of(choices.ray, choices.jobs, work.device)
+            if cluster and work.device == "auto":  # GPUs are counted where they are asked for
+                work = dataclasses.replace(work, device="cpu")
+            jobs = 1 if cluster else console.jobs_or_default(choices.jobs, work.device)
+            report.run(work, waiting, jobs, work.threads, manifest, cluster)
     return report.end()
+
+
+def cluster_of(ray: str | None, jobs: int | None, device: str) -> Cluster | None:
+    """The cluster that is wished; a device other than the CPU needs a GPU for each worker."""
+    return None if ray is None else Cluster(ray, jobs, gpu=device not in ("auto", "cpu"))
 
 
 def _manifest_path(items: Sequence[Item], choices: Choices) -> str | None:
@@ -356,12 +379,21 @@ class Report:
         jobs: int,
         threads: int | None,
         manifest: Manifest | None,
+        cluster: Cluster | None = None,
     ) -> None:
         """Does the work and tells of it; says how far it came where it is interrupted."""
+        if not items:
+            return
         hear = self._overview.hear if self._overview.shown else None
         jobs = min(jobs, len(items))
         batch_of = batch.run_batch(
-            work, items, jobs=jobs, threads=threads or 1, manifest=manifest, hear=hear
+            work,
+            items,
+            jobs=jobs,
+            threads=threads or 1,
+            manifest=manifest,
+            hear=hear,
+            cluster=cluster,
         )
         try:
             with self._overview, closing(batch_of) as outcomes:
@@ -460,6 +492,7 @@ def examine_many(
     files: Sequence[str],
     recursive: bool,
     jobs: int | None,
+    ray: str | None = None,
 ) -> int:
     """Looks at all streams that are meant, tells of each, and returns the exit code."""
     items, problems = batch.collect(files, suffixes={".rvc"}, what="streams", recursive=recursive)
@@ -467,7 +500,10 @@ def examine_many(
     report.begin(items)
     for outcome in problems:
         report.add(outcome)
-    report.run(
-        work, items, 1 if piped or jobs is None else console.jobs_or_default(jobs, "cpu"), 1, None
-    )
+    if piped and ray is not None:
+        raise UsageError("- is a pipe, expected files for a cluster")
+    cluster = cluster_of(ray, jobs, "cpu")
+    alone = piped or jobs is None or cluster
+    jobs = 1 if alone else console.jobs_or_default(jobs, "cpu")
+    report.run(work, items, jobs, 1, None, cluster)
     return report.end()

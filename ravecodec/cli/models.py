@@ -1,4 +1,4 @@
-"""`ravecodec model`: list, show and add models."""
+"""`ravecodec model`: list, show, add, export and remove models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any
 import click
 
 from ravecodec import zoo
+from ravecodec.batch import collect
 from ravecodec.cli import console
+from ravecodec.cli.many import recursive_option
 from ravecodec.cli.options import examine_options, force_option
+from ravecodec.errors import ModelError, RavecodecError, UsageError
+from ravecodec.examine import Need, need_of
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def model(ctx: click.Context) -> None:
-    """List, show and add models.
+    """List, show, add, export and remove models.
 
     Models are looked for in the folders of RAVECODEC_MODELS, in the user's data folder, and among
     those shipped with ravecodec, in this order.
@@ -27,12 +31,32 @@ def model(ctx: click.Context) -> None:
 
 
 @model.command("list")
+@click.argument("files", metavar="[FILE...]", nargs=-1)
+@click.option(
+    "--used-by",
+    is_flag=True,
+    help="Say instead which model each of the streams FILE... needs, and whether it is at hand.",
+)
+@recursive_option
 @examine_options
-def list_command(quiet: bool, as_json: bool) -> None:
-    """List all models.
+def list_command(
+    files: tuple[str, ...], used_by: bool, recursive: bool, quiet: bool, as_json: bool
+) -> int:
+    """List all models, or those that streams need.
 
-    In the order of lookup: name, id, size, sample rate, channels, latent dims, file.
+    In the order of lookup: name, id, size, sample rate, channels, latent dims, file. With --used-by
+    a line for each stream, and exit code 7 if a model is missing.
+
+    \b
+    Examples:
+      ravecodec model list
+      ravecodec model list --used-by song.rvc
+      ravecodec model list --used-by -r archive
     """
+    if used_by != bool(files) or (recursive and not used_by):
+        raise UsageError("streams are named with --used-by and with it alone: --used-by FILE...")
+    if used_by:
+        return _used_by(files, recursive, quiet, as_json)
     entries, problems = zoo.list_models()
     if as_json:
         console.emit_json([_model_dict(entry) for entry in entries])
@@ -52,6 +76,39 @@ def list_command(quiet: bool, as_json: bool) -> None:
         console.say(f"warning: {problem}")
     if not entries and not quiet:
         console.say("no models; `ravecodec model add FILE` installs one")
+    return 0
+
+
+def _used_by(files: tuple[str, ...], recursive: bool, quiet: bool, as_json: bool) -> int:
+    """Tells what each stream needs; the exit code is the one that all that is wrong shares, or
+    1.
+    """
+    items, problems = collect(files, suffixes={".rvc"}, what="streams", recursive=recursive)
+    codes = {outcome.exit_code for outcome in problems}
+    for outcome in problems:
+        console.say(f"error: {outcome.error}")
+    for item in items:
+        try:
+            need = need_of(item.source)
+        except RavecodecError as error:
+            console.say(f"error: {error}")
+            codes.add(error.exit_code)
+            continue
+        if not need.met:
+            codes.add(ModelError.exit_code)
+        if as_json:
+            console.emit(console.as_json(need, None))
+        elif not quiet:
+            console.emit(console.printable(_need(need)))
+    return codes.pop() if len(codes) == 1 else int(bool(codes))
+
+
+def _need(need: Need) -> str:
+    """One line on what a stream needs."""
+    brought = ["its decoder is embedded"] * need.embedded
+    there = f"installed as {need.model}" if need.model else "not installed"
+    called = [f"called {need.called!r} by its maker"] * bool(need.called and not need.model)
+    return f"{need.name}: model {need.id}, " + ", ".join([there, *called, *brought])
 
 
 @model.command("show")
@@ -144,6 +201,48 @@ def refit_command(
             f"{entry} is written to {entry.path}; its id is new, and it decodes streams of the old "
             "one as well"
         )
+
+
+@model.command("export")
+@click.argument("name", metavar="MODEL")
+@click.argument("file", metavar="OUT", type=click.Path(path_type=Path))
+@force_option
+@examine_options
+def export_command(name: str, file: Path, force: bool, quiet: bool, as_json: bool) -> None:
+    """Copy a model to a file, byte for byte.
+
+    OUT is what `model add` takes on another machine.
+
+    \b
+    Examples:
+      ravecodec model export default default.safetensors
+      ravecodec model export 317bf32fc2c3fb9d archive/model.safetensors
+    """
+    entry = zoo.export_model(name, file, force=force)
+    if as_json:
+        console.emit_json(_model_dict(entry))
+    elif not quiet:
+        console.say(f"{entry} is written to {entry.path}")
+
+
+@model.command("remove")
+@click.argument("name", metavar="MODEL")
+@examine_options
+def remove_command(name: str, quiet: bool, as_json: bool) -> None:
+    """Remove an installed model.
+
+    MODEL is a name or an id; the first one in the order of lookup is removed. Models that came with
+    ravecodec are refused.
+
+    \b
+    Examples:
+      ravecodec model remove piano
+    """
+    path = zoo.remove_model(name)
+    if as_json:
+        console.emit_json({"removed": str(path)})
+    elif not quiet:
+        console.say(f"{path} is removed")
 
 
 def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ravecodec.audio import AUDIO_SUFFIXES, WRITABLE
+from ravecodec.batch import TransferWork
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.cli import console
 from ravecodec.cli.coding import SUBTYPES
+from ravecodec.cli.many import (
+    Choices,
+    Kind,
+    items_of,
+    many_options,
+    single,
+    threads_of,
+    transcode_many,
+)
 from ravecodec.cli.options import transcode_options
 from ravecodec.errors import UsageError
 from ravecodec.files import check_source, is_stdio
-from ravecodec.pitch import MOST_SEMITONES
-from ravecodec.timbre import (
-    Failure,
-    FolderSummary,
-    TransferSummary,
-    transfer_file,
-    transfer_folder,
-)
+from ravecodec.pitch import MOST_SEMITONES, check_pitch
+from ravecodec.timbre import TransferSummary, transfer_file
+from ravecodec.transcode import Point
+from ravecodec.zoo import find_model
 
 
 @click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--model",
     metavar="MODEL",
@@ -71,31 +79,41 @@ from ravecodec.timbre import (
 @click.option(
     "--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off."
 )
+@many_options
 @transcode_options
 def transfer(
-    source: str, target: str, subtype: str | None, quiet: bool, as_json: bool, **options: Any
+    files: tuple[str, ...], subtype: str | None, quiet: bool, as_json: bool, **options: Any
 ) -> int:
     """Play audio in the sound of a model.
 
-    IN, any audio that encode reads, is analysed by the model and comes out as OUT in what it knows:
-    timbre
-    transfer, as in the RAVE paper. Nothing is quantised. Rate, channels and length stay. Where IN
-    and OUT
-    are folders, every audio file is done, to the same relative path.
+    FILE... is IN OUT, or several inputs with -o FOLDER. IN, any audio that encode reads, is
+    analysed by the model and comes out as OUT in what it knows: timbre transfer, as in the RAVE
+    paper. Nothing is quantised. Rate, channels and length stay. Where IN and OUT are folders, every
+    audio file is done, to the same relative path, as with -r IN -o OUT.
 
     \b
     Examples:
       ravecodec transfer voice.wav strings.wav --model strings
       ravecodec transfer voice.wav strings.wav --model strings --fidelity 0.5 --pitch 12
       ravecodec transfer takes/ strings/ --model strings
+      ravecodec transfer a.wav b.flac -o strings --model strings --jobs 2
     """
-    check_source(source)
+    choices = Choices.taken_from(options)
+    options["subtype"] = SUBTYPES[subtype] if subtype else None
+    first, *others = files
+    if len(others) == 1 and choices.output is None and Path(first).is_dir():
+        choices = replace(choices, output=others[0], recursive=True)
+        files = (first,)
+    check_source(files[0])
+    _check_output(files, choices)
+    kind = Kind("transfer", (".wav",), frozenset(), AUDIO_SUFFIXES, "audio files", _renamed)
+    pair = single(kind, files, choices)
+    if pair is None or not choices.plain:
+        return _transfer_many(kind, files, pair, choices, quiet, as_json, options)
+    source, target = pair
     if as_json and is_stdio(target):
         raise UsageError("--json and OUT - both want standard output; expected one of them")
     options["threads"] = console.threads_or_default(options["threads"])
-    options["subtype"] = SUBTYPES[subtype] if subtype else None
-    if not is_stdio(source) and Path(source).is_dir():
-        return _folder(source, target, quiet, as_json, options)
     with console.Meter("transfer", quiet=quiet) as meter:
         done = transfer_file(source, target, progress=meter, **options)
     if as_json:
@@ -104,21 +122,58 @@ def transfer(
     return 0
 
 
-def _folder(source: str, target: str, quiet: bool, as_json: bool, options: dict[str, Any]) -> int:
-    """The exit code."""
+def _check_output(files: Sequence[str], choices: Choices) -> None:
+    """UsageError where there is no other place for the outputs than that of the inputs."""
+    if choices.output is None and (len(files) != 2 or choices.recursive):
+        raise UsageError(
+            "the outputs need a place, expected `ravecodec transfer IN OUT` or -o FOLDER"
+        )
+    for folder in map(Path, files):
+        if choices.output is not None and folder.is_dir():
+            output = Path(choices.output)
+            if output.resolve().is_relative_to(folder.resolve()):
+                raise UsageError(
+                    f"{output}: lies within the folder {folder} that is read, expected another "
+                    "place"
+                )
 
-    def tell(done: TransferSummary | Failure) -> None:
-        if isinstance(done, TransferSummary):
-            _tell(done, quiet=quiet, as_json=as_json)
 
-    found = transfer_folder(source, target, done=tell, **options)
-    if as_json:
-        console.emit_afterwards(console.as_json(found))
-    for failure in found.failed:
-        console.say(f"error: {failure.error}")
-    if not quiet and not as_json:
-        console.say(_total(found))
-    return found.exit_code
+def _renamed(name: str) -> str:
+    """The name of an output: the input's where its format can be written, else .wav."""
+    path = Path(name)
+    writable = path.suffix.lower() in WRITABLE.split(", ")
+    return name if writable else str(path.with_suffix(".wav"))
+
+
+def _transfer_many(
+    kind: Kind,
+    files: tuple[str, ...],
+    pair: tuple[str, str] | None,
+    choices: Choices,
+    quiet: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> int:
+    """Several inputs, or one with options that are for several."""
+    check_pitch(options["pitch"])
+    point = Point(options["fidelity"], options["dims"])
+    items, problems = items_of(kind, files, pair, choices)
+    entry = find_model(options.pop("model"))
+    point.check(entry.name, entry.config.latent)
+    device, threads = options.pop("device"), threads_of(choices, options.pop("threads"))
+    del options["force"]
+    model = entry.path if choices.ray is None else entry.digest.hex()
+    return transcode_many(
+        TransferWork(model, options, device, threads),
+        items,
+        problems,
+        choices,
+        {**options, "model": entry.digest.hex(), "device": device},
+        kind=kind,
+        describe=_described,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def _tell(done: TransferSummary, *, quiet: bool, as_json: bool) -> None:
@@ -146,9 +201,3 @@ def _described(done: TransferSummary) -> str:
     )
     parts = [what, how, known, f"{done.seconds:.1f} s, {done.speed:.1f}x real time"]
     return "; ".join(parts + [limited] * (done.clipped > 0))
-
-
-def _total(found: FolderSummary) -> str:
-    """The last line on a folder."""
-    failed = f", {len(found.failed)} failed" if found.failed else ""
-    return f"{found.target}: {len(found.done)} files{failed}"

@@ -352,7 +352,7 @@ def test_bad_chunks_write_nothing(
         {"seed": -1},
         {"seed": 2**32},
         {"model_rate": 0},
-        {"minor": 2},
+        {"minor": 3},
     ],
 )
 def test_info_that_the_header_cannot_hold(

@@ -5,10 +5,10 @@ and memory.
     python tests/fuzz/guided.py TARGET CORPUS -runs=100000      by coverage: `ravecodec[fuzz]`
     python tests/fuzz/long.py                                   the long run: one after the other
 
-TARGET is container, meta, model or decode. Seeds are the golden vectors, a tiny model, and what
-lies in `tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated and
-then, mostly, given right checksums, so that what lies behind the checksums is reached. A case that
-fails (another exception, more than SECONDS, more than MEMORY) is written to the folder that
+TARGET is container, meta, model, decode or embedded. Seeds are the golden vectors, a tiny model,
+and what lies in `tests/fuzz/corpus/TARGET`, where inputs that once failed stay. Streams are mutated
+and then, mostly, given right checksums, so that what lies behind the checksums is reached. A case
+that fails (another exception, more than SECONDS, more than MEMORY) is written to the folder that
 --findings names, and the exit code is 1.
 """
 
@@ -29,13 +29,20 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ravecodec.bitstream import Predictor, StaticModel, StreamReader
+from ravecodec.bitstream import (
+    EmbeddedModel,
+    Predictor,
+    StaticModel,
+    StreamReader,
+    StreamWriter,
+)
 from ravecodec.bitstream.container import (
     MAGIC,
     PREFIX_BYTES,
@@ -74,6 +81,8 @@ def container(data: bytes) -> None:
     for _ in salvaged.chunks("skip"):
         continue
     reader = StreamReader(io.BytesIO(data))
+    if reader.model:
+        reader.model.unpack("fuzz")
     for chunk in reader.chunks():
         reader.decode_chunk(chunk, TABLES)
     assert (reader.frames, reader.total_samples) == (salvaged.frames, salvaged.total_samples)
@@ -164,6 +173,25 @@ def decode(data: bytes) -> None:
     assert np.isfinite(audio).all()
 
 
+def embedded(data: bytes) -> None:
+    """Decodes a stream that brings a file along as its decoder."""
+    from ravecodec.transcode import decode as decode_stream
+
+    out = io.BytesIO()
+    writer = StreamWriter(out, replace(StreamReader(io.BytesIO(_BRINGS)).info, minor=1))
+    if data:
+        writer.write_model(EmbeddedModel.of(data))
+    writer.write_chunk(np.ones((2, 3), np.int32))
+    writer.close(2000)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        audio, _ = decode_stream(out.getvalue())
+    assert np.isfinite(audio).all()
+
+
+_BRINGS = (VECTORS / "1.2/with_model.rvc").read_bytes()
+
+
 # ---- seeds ---------------------------------------------------------------------------------------
 
 
@@ -176,6 +204,10 @@ def seeds(target: str) -> list[bytes]:
         objects = [{}, {"tags": {"title": "x" * 50}}, {"a": [1, 2.5, None, {"b": "é"}]}]
         return [encode_meta(value) for value in objects] + kept
     _Loaded.path()
+    if target == "embedded":
+        brought = StreamReader(io.BytesIO(_BRINGS)).model
+        assert brought is not None
+        return [brought.unpack("seed"), *kept]
     return ([_Loaded.package] if target == "model" else list(_tiny_streams())) + kept
 
 
@@ -343,6 +375,7 @@ TARGETS: dict[str, tuple[Target, Callable[[bytes, random.Random, list[bytes]], b
     "meta": (meta, mutated),
     "model": (model, mutated_model),
     "decode": (decode, mutated_stream),
+    "embedded": (embedded, mutated_model),
 }
 
 

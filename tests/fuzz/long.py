@@ -23,7 +23,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PLAIN = {"model": 10_000, "decode": 10_000, "container": 1_000_000, "meta": 1_000_000}
+PLAIN = {
+    "model": 10_000,
+    "embedded": 10_000,
+    "decode": 10_000,
+    "container": 1_000_000,
+    "meta": 1_000_000,
+}
 GUIDED = {"container": 0.4, "decode": 0.3, "model": 0.2, "meta": 0.1}  # shares of the time
 
 

@@ -5,10 +5,11 @@ NAME.json.
 
 The streams are kept for ever: every later version must read them to the same integers. A new vector
 may be added; an existing one must never change, and the script refuses to overwrite one with other
-bytes (META's zstd bytes excepted, which may differ between zstd versions: then the stored file
-stays). `tests/bitstream/test_vectors.py` reads them.
+bytes (zstd's bytes in META and MODEL excepted, which may differ between its versions: then the
+stored file stays). `tests/bitstream/test_vectors.py` reads them.
 """
 
+import hashlib
 import io
 import json
 import sys
@@ -19,10 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import Predictor, StaticModel, StreamInfo, StreamReader, StreamWriter
+from ravecodec.bitstream import (
+    EmbeddedModel,
+    Predictor,
+    StaticModel,
+    StreamInfo,
+    StreamReader,
+    StreamWriter,
+)
 
 FOLDER = Path(__file__).parent
 MODEL_ID = bytes.fromhex("00112233445566ff")
+TINY_ID = bytes.fromhex("6ffe59b0ff40d817")
 Symbols = NDArray[np.int32]
 
 
@@ -49,9 +58,8 @@ def noise(seed: int, frames: int, dims: int, spread: int) -> Symbols:
 
 def info(dims: int, **fields: Any) -> StreamInfo:
     """A stereo stream of 44.1 kHz audio through a 48 kHz model with 2048 samples a frame."""
-    return StreamInfo(
-        MODEL_ID, **{"sample_rate": 44_100, "channels": 2, "hop": 2048, "dims": dims} | fields
-    )
+    usual = {"model_id": MODEL_ID, "sample_rate": 44_100, "channels": 2, "hop": 2048}
+    return StreamInfo(**usual | {"dims": dims} | fields)
 
 
 def model(
@@ -197,9 +205,23 @@ def predicted_escapes() -> dict[str, Any]:
     return {"info": info(4), "static": static, "chunks": [(symbols, 0)], "total_samples": 30 * 1881}
 
 
+def with_model() -> dict[str, Any]:
+    """A stream that brings the decoder of a tiny untrained model along, tiny-decoder.safetensors,
+    in one part.
+    """
+    return {
+        "info": info(3, model_id=TINY_ID, channels=1, hop=1024, step_index=2, noise_fill=True),
+        "static": model([1] * 4, [40] * 4, [[900, 900]] * 4, [40] * 4),
+        "chunks": [(noise(1, 12, 3, 9), 2)],
+        "total_samples": 12 * 940 - 500,
+        "model": (FOLDER / "1.2/tiny-decoder.safetensors").read_bytes(),
+    }
+
+
 VECTORS = {
     "1.0": (one_chunk, three_chunks, zero_frames, with_meta, raw, escapes, indexed, no_dims),
     "1.1": (predicted, predicted_escapes),
+    "1.2": (with_model,),
 }
 
 
@@ -209,6 +231,8 @@ def encode(content: dict[str, Any]) -> bytes:
     writer = StreamWriter(out, content["info"], content["static"])
     if "meta" in content:
         writer.write_meta(content["meta"])
+    if "model" in content:
+        writer.write_model(EmbeddedModel.of(content["model"]))
     for symbols, step_index in content["chunks"]:
         writer.write_chunk(symbols, step_index)
     writer.close(content["total_samples"])
@@ -234,6 +258,7 @@ def describe(content: dict[str, Any], data: bytes) -> dict[str, Any]:
         "info": {**vars(fields), "model_id": fields.model_id.hex()},
         "static": static and _listed(static),
         "meta": content.get("meta", {}),
+        "model": hashlib.sha256(content["model"]).hexdigest() if "model" in content else None,
         "chunks": [
             {
                 "profile": c.profile.name,
@@ -259,7 +284,7 @@ def main() -> int:
         content = make() | {"about": make.__doc__}
         data, path = encode(content), FOLDER / version / f"{make.__name__}.rvc"
         if path.exists():
-            changed += path.read_bytes() != data and "meta" not in content
+            changed += path.read_bytes() != data and not {"meta", "model"} & content.keys()
             continue
         path.write_bytes(data)
         text = json.dumps(describe(content, data), ensure_ascii=False)
