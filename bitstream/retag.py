@@ -7,6 +7,7 @@ sections 3.3, 4.2 and 4.4).
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -14,6 +15,8 @@ from ravecodec.bitstream import limits as lim
 from ravecodec.bitstream.container import (
     CRC_BYTES,
     SYNC,
+    ByteCount,
+    Chunk,
     ChunkType,
     encode_chunk,
     encode_index,
@@ -29,6 +32,15 @@ from ravecodec.bitstream.writer import SupportsWrite, write_all
 
 Change = Callable[[dict[str, Any]], Mapping[str, Any]]
 _LAST = (ChunkType.INDEX, ChunkType.END)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What `replace_meta` did. reader: of the source, at its end. bytes, chunks: of the copy."""
+
+    reader: StreamReader
+    bytes: ByteCount
+    chunks: int
 
 
 class _Verbatim(StreamReader):
@@ -54,8 +66,8 @@ def replace_meta(
     target: SupportsWrite,
     change: Change,
     limits: Limits | None = None,
-) -> StreamReader:
-    """Copies one stream with other metadata; returns its reader, which has read and checked it all.
+) -> Copied:
+    """Copies one stream with other metadata, and reads and checks all of it on the way.
 
     change: gets the metadata ({} where there is none) and returns the new one; an empty one is not
     written.
@@ -69,18 +81,19 @@ def replace_meta(
     header, *before = reader.pieces()
     copy = _Copy(target, header)
     if meta:
-        copy.put(encode_chunk(ChunkType.META, 0, encode_meta(meta)))
+        data = encode_chunk(ChunkType.META, 0, encode_meta(meta))
+        copy.put(data, meta=len(data))
     copy.put_ancillary(before)
     for chunk in reader.chunks():
         *before, audio = reader.pieces()
         copy.put_ancillary(before)
-        copy.put_audio(audio, chunk.frames)
+        copy.put_audio(audio, chunk)
     assert reader.total_samples is not None
     tail = reader.pieces()  # ancillary chunks, then END, or INDEX, END and the trailer
     ancillary = list(takewhile(lambda data: _kind(data) not in _LAST, tail))
     copy.put_ancillary(ancillary)
     copy.close(reader.frames, reader.total_samples, indexed=len(tail) > len(ancillary) + 1)
-    return reader
+    return Copied(reader, copy.bytes, copy.chunks)
 
 
 def _kind(data: bytes) -> int:
@@ -94,17 +107,17 @@ class _Copy:
     def __init__(self, target: SupportsWrite, header: bytes) -> None:
         self._target = target
         self._chain = 0  # CRC-32 over the CRCs of header and chunks so far
-        self._written = 0
+        self.bytes = ByteCount()
         self._entries = bytearray()
-        self._chunks = 0
+        self.chunks = 0
         self._last_audio = 0  # offset of the last AUDIO chunk
         self.put(header)
 
-    def put(self, data: bytes) -> None:
-        """Bytes that end in their CRC."""
-        write_all(self._target, data, self._written)
+    def put(self, data: bytes, payload: int = 0, meta: int = 0) -> None:
+        """Bytes that end in their CRC; so many of them are coded symbols or metadata."""
+        write_all(self._target, data, self.bytes.total)
         self._chain = zlib.crc32(data[-CRC_BYTES:], self._chain)
-        self._written += len(data)
+        self.bytes.add(len(data), payload, meta)
 
     def put_ancillary(self, chunks: Iterable[bytes]) -> None:
         """Chunks that are not AUDIO; metadata is left out."""
@@ -112,21 +125,21 @@ class _Copy:
             if _kind(data) != ChunkType.META:
                 self.put(data)
 
-    def put_audio(self, data: bytes, frames: int) -> None:
+    def put_audio(self, data: bytes, chunk: Chunk) -> None:
         """An AUDIO chunk, which INDEX will list."""
-        self._entries += encode_index_entry(self._written - self._last_audio, frames)
-        self._last_audio = self._written
-        self._chunks += 1
-        self.put(data)
+        self._entries += encode_index_entry(self.bytes.total - self._last_audio, chunk.frames)
+        self._last_audio = self.bytes.total
+        self.chunks += 1
+        self.put(data, payload=len(chunk.payload))
 
     def close(self, frames: int, samples: int, *, indexed: bool) -> None:
         """END, behind INDEX and before the trailer where there shall be one and it can be
         held."""
-        distance = self._written
-        index = encode_index(distance, self._chunks, bytes(self._entries))
+        distance = self.bytes.total
+        index = encode_index(distance, self.chunks, bytes(self._entries))
         indexed = indexed and len(index) <= lim.MAX_BODY
         if indexed:
             self.put(encode_chunk(ChunkType.INDEX, frames, index))
         self.put(encode_chunk(ChunkType.END, frames, encode_uvarint(samples), self._chain))
         if indexed:
-            self.put(encode_trailer(self._written - distance))
+            self.put(encode_trailer(self.bytes.total - distance))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.splice import concat_files, cut_file
+    from ravecodec.tagging import tag_file
     from ravecodec.timbre import transfer, transfer_file, transfer_folder
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
@@ -33,6 +34,7 @@ __all__ = [
     "encode_file",
     "inspect_file",
     "load_model",
+    "tag_file",
     "transfer",
     "transfer_file",
     "transfer_folder",
@@ -42,6 +44,7 @@ _HOMES = {
     "concat_files": "ravecodec.splice",
     "cut_file": "ravecodec.splice",
     "inspect_file": "ravecodec.examine",
+    "tag_file": "ravecodec.tagging",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
     "analyse": "ravecodec.latents",

@@ -21,6 +21,7 @@ from ravecodec.cli.examining import info, verify
 from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
+from ravecodec.cli.tagging import tag
 from ravecodec.cli.training import train
 from ravecodec.cli.transfer import transfer
 
@@ -49,7 +50,7 @@ def _print_formats(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         )
         console.emit(f"reads   {READABLE}; raw 16-bit PCM with --raw-rate")
         console.emit(
-            f"        M4A, AAC, Matroska, WMA and more with the extra ravecodec[formats], {more}"
+            f"        M4A, AAC, ALAC, WMA, AC-3, Matroska and more with ravecodec[formats], {more}"
         )
         console.emit("writes  by the extension of OUT, with --bits:")
         for suffix, (container, subtypes) in WRITABLE_SUBTYPES.items():
@@ -90,6 +91,7 @@ def main(ctx: click.Context) -> None:
       ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec transfer voice.wav other.wav   play audio in the sound of a model
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
+      ravecodec tag song.rvc --set TITLE=Feelings
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
@@ -110,6 +112,7 @@ for command in (
     verify,
     cut,
     concat,
+    tag,
     latents,
     edit,
     transfer,

@@ -13,7 +13,7 @@ import click
 
 from ravecodec import zoo
 from ravecodec.cli import console
-from ravecodec.cli.options import json_option, quiet_option, verbose_option
+from ravecodec.cli.options import Numbers, json_option, quiet_option, verbose_option
 from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
@@ -26,23 +26,6 @@ NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard", "scipy", "yaml")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
 REPORT_SECONDS = 30.0
 ENOUGH = 20  # scores from which on the time that is left is told
-
-
-class Numbers(click.ParamType):
-    """Numbers behind commas."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        try:
-            return tuple(self._kind(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r}; expected numbers with commas between them", param, ctx)
 
 
 @click.command("eval")
