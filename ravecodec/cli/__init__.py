@@ -16,7 +16,8 @@ from ravecodec.audio import READABLE, WRITABLE_SUBTYPES, has_av
 from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli import console
 from ravecodec.cli.coding import decode, encode
-from ravecodec.cli.evaluating import evaluate
+from ravecodec.cli.completing import offer_names
+from ravecodec.cli.evaluating import compare, evaluate
 from ravecodec.cli.examining import info, verify
 from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
@@ -95,6 +96,7 @@ def main(ctx: click.Context) -> None:
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
+      ravecodec compare song.flac song.rvc     the scores of one pair
 
     A file name of - is standard input or output. Outputs appear when they are complete; nothing is
     overwritten without -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5
@@ -119,5 +121,7 @@ for command in (
     model,
     train,
     evaluate,
+    compare,
 ):
     main.add_command(command)
+offer_names(main)
