@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from ravecodec import decode_file, encode, encode_file, inspect_file, tag_file
 from ravecodec.audio import open_input, open_output
-from ravecodec.bitstream import StreamReader
+from ravecodec.bitstream import StreamReader, find_index
 from ravecodec.cli import main
 from ravecodec.errors import InputError, UsageError
 from ravecodec.models.package import Model
@@ -405,6 +405,27 @@ def test_bwf_comes_back_bit_for_bit_but_for_loudness(tmp_path: Path, stereo_mode
         decode_file(tmp_path / "x.rvc", out, model=stereo_model, force=True, **change)
         tags = read(out)
         assert "BEXT_TIME_REFERENCE" not in tags and tags["BEXT_ORIGINATOR"] == ["Me"]
+
+
+def test_a_part_is_still_the_slice_of_the_whole_and_tagged(
+    tmp_path: Path, stereo_model: Model, music: Music, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(4 * 2048)  # so that there is an INDEX, through which the part is read
+    path, stream = tmp_path / "x.flac", tmp_path / "x.rvc"
+    soundfile.write(path, music(4 * 48_000, rate=48_000).T, 48_000)
+    encode_file(path, stream, model=stereo_model, meta={"tags": {"TITLE": "x"}})
+    assert find_index(io.BytesIO(stream.read_bytes())) is not None
+    for name, part in (("whole", {}), ("part", {"start": 2.5, "end": 3})):
+        decode_file(stream, tmp_path / f"{name}.flac", model=stereo_model, **part)
+    whole, part = (soundfile.read(tmp_path / f"{name}.flac")[0] for name in ("whole", "part"))
+    assert np.array_equal(part, whole[120_000:144_000])
+    assert read(tmp_path / "part.flac") == {"TITLE": ["x"]}
+    data = bytearray(stream.read_bytes())
+    data[data.index(b"\xc7\x9a") + 12] ^= 1  # within META
+    stream.write_bytes(data)
+    done = decode_file(stream, tmp_path / "s.flac", model=stereo_model, salvage=True)
+    assert done.damage and read(tmp_path / "s.flac") == {}
+    assert np.array_equal(soundfile.read(tmp_path / "s.flac")[0], whole)
 
 
 def test_wav_into_a_pipe_has_tags(tmp_path: Path, stereo_model: Model) -> None:
