@@ -18,6 +18,7 @@ from ravecodec.bitstream.entropy import (
 from ravecodec.bitstream.limits import Limits
 from ravecodec.bitstream.predict import Predictor, fit_predictor
 from ravecodec.bitstream.reader import Damage, StreamReader, find_index, streams
+from ravecodec.bitstream.retag import replace_meta
 from ravecodec.bitstream.static import StaticModel, fit_static, static_rows
 from ravecodec.bitstream.tables import SCALES, SHAPES, SIGMAS, TABLES_SHA256
 from ravecodec.bitstream.writer import StreamWriter
@@ -49,6 +50,7 @@ __all__ = [
     "fit_predictor",
     "fit_static",
     "ideal_code_length",
+    "replace_meta",
     "static_rows",
     "streams",
 ]

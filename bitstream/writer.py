@@ -48,6 +48,18 @@ class SupportsWrite(Protocol):
         """Writes some or all of data; returns how much, or None for all."""
 
 
+def write_all(fileobj: SupportsWrite, data: bytes, before: int = 0) -> None:
+    """Write all of data, however little the file object takes at a time; OutputError if it takes
+    nothing. before: bytes of the stream that were written already, for that message.
+    """
+    view = memoryview(data)
+    while view:
+        written = fileobj.write(bytes(view))
+        if written == 0:
+            raise OutputError(f"the output takes no more bytes after {before} of this stream")
+        view = view[len(view) if written is None else written :]
+
+
 class StreamWriter:
     """One stream into `fileobj`. Call write_meta and write_model at most once and first,
     write_chunk any number of times, then close.
@@ -237,14 +249,7 @@ class StreamWriter:
 
     def _put(self, data: bytes, payload: int = 0, meta: int = 0, model: int = 0) -> int:
         """Write all of data, whose last 4 bytes are its CRC, and account for it."""
-        view = memoryview(data)
-        while view:
-            written = self._fileobj.write(bytes(view))
-            if written == 0:
-                raise OutputError(
-                    f"the output takes no more bytes after {self.bytes.total} of this stream"
-                )
-            view = view[len(view) if written is None else written :]
+        write_all(self._fileobj, data, self.bytes.total)
         self._chain = zlib.crc32(data[-CRC_BYTES:], self._chain)
         self.bytes.add(len(data), payload, meta, model)
         return len(data)

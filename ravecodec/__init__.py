@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ravecodec.live import Live
     from ravecodec.point import Point
     from ravecodec.splice import concat_files, cut_file
+    from ravecodec.tagging import tag_file
     from ravecodec.timbre import transfer, transfer_file
     from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
@@ -50,6 +51,7 @@ __all__ = [
     "encode_file",
     "inspect_file",
     "load_model",
+    "tag_file",
     "transfer",
     "transfer_file",
     "verify_file",
@@ -58,6 +60,7 @@ _HOMES = {
     "concat_files": "ravecodec.splice",
     "cut_file": "ravecodec.splice",
     "inspect_file": "ravecodec.examine",
+    "tag_file": "ravecodec.tagging",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",
     "Live": "ravecodec.live",

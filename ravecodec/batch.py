@@ -40,6 +40,7 @@ from ravecodec.errors import (
 from ravecodec.examine import Inspection, Verification, inspect_file, open_stream, verify_file
 from ravecodec.files import check_output, check_source, is_stdio
 from ravecodec.pool import Died, Hear, Work, run_tasks
+from ravecodec.tagging import TagSummary, tag_file
 from ravecodec.timbre import TransferSummary, transfer_file
 from ravecodec.transcode import (
     DecodeSummary,
@@ -60,7 +61,7 @@ MANIFEST = "manifest.jsonl"
 _START = b'{"ravecodec":'  # of every line of a manifest
 LOADED = 4  # models that a process keeps while it decodes streams of several
 
-Summary = EncodeSummary | DecodeSummary | TransferSummary | Inspection | Verification
+Summary = EncodeSummary | DecodeSummary | TransferSummary | Inspection | Verification | TagSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -512,6 +513,20 @@ class VerifyWork:
         return Outcome(
             item, DONE if found.ok else FAILED, found.error, found.exit_code, summary=found
         )
+
+
+@dataclass(frozen=True)
+class TagWork:
+    """`tag_file` of every file, in its place. options: of `tag_file`."""
+
+    options: Mapping[str, Any]
+
+    def start(self) -> Callable[[Item, Hear], Outcome]:
+        """Loads nothing."""
+        return lambda item, hear: _outcome(item, lambda: self._tag(item))
+
+    def _tag(self, item: Item) -> Outcome:
+        return Outcome(item, DONE, summary=tag_file(item.source, **self.options))
 
 
 # ---- all of them ---------------------------------------------------------------------------------

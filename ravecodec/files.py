@@ -323,6 +323,28 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
+def keep_time_of(source: str | Path, target: str | Path, *, wanted: bool = True) -> Iterator[None]:
+    """When the block ends well, `target`, which was written in it, gets the time of change that
+    `source` had before.
+
+    Raises:
+        UsageError: one of them is a pipe. OutputError: the time cannot be set.
+    """
+    if not wanted:
+        yield
+        return
+    if is_stdio(source) or is_stdio(target):
+        raise UsageError("the time of a pipe cannot be kept, expected a file as input and output")
+    with suppress(OSError, ValueError):  # a source that cannot be read is told by who opens it
+        before = Path(source).stat()
+    yield
+    try:
+        os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    except OSError as error:
+        raise OutputError(f"{target}: its time cannot be set ({error.strerror})") from error
+
+
+@contextmanager
 def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary file for `target`: an `AtomicFile`, or standard output for `-` (not seekable,
     flushed at the end).

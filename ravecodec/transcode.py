@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -24,6 +25,8 @@ from ravecodec.audio import (
     MAX_CHANNELS,
     MAX_RATE,
     MIN_RATE,
+    TIME_REFERENCE,
+    Mix,
     check_full_scale,
     expected_amplitude,
     open_input,
@@ -33,7 +36,7 @@ from ravecodec.audio import (
 from ravecodec.bitstream import Damage, EmbeddedModel, StreamInfo, StreamReader, find_index
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.effort import Effort, effort_of
-from ravecodec.errors import FormatError, InputError, ModelError, UsageError
+from ravecodec.errors import CorruptError, FormatError, InputError, ModelError, UsageError
 from ravecodec.examine import StreamSummary, is_regular, open_stream
 from ravecodec.files import (
     STDIN_NAME,
@@ -41,6 +44,7 @@ from ravecodec.files import (
     check_output,
     check_source,
     is_stdio,
+    keep_time_of,
     open_binary_output,
     temporary_file,
 )
@@ -48,6 +52,7 @@ from ravecodec.ladder import quality_of
 from ravecodec.models.header import read_header
 from ravecodec.point import Point, real, whole
 from ravecodec.precision import AUTO, PRECISIONS
+from ravecodec.tagging import tags_in, with_tags
 from ravecodec.times import Part, Time
 from ravecodec.zoo import (
     DEFAULT,
@@ -95,8 +100,8 @@ class DecodeSummary:
     """What `decode_file` did.
 
     sample_rate (Hz), samples (per channel), container, subtype: of the output. clipped: samples
-    beyond full scale, over all channels. seconds, speed: as in EncodeSummary. damage: what was
-    concealed, empty unless salvaging.
+    beyond full scale, over all channels. seconds, speed, remarks: as in EncodeSummary. damage: what
+    was concealed, empty unless salvaging.
     """
 
     source: str
@@ -111,6 +116,7 @@ class DecodeSummary:
     speed: float
     damage: tuple[Damage, ...]
     stream: StreamSummary
+    remarks: tuple[str, ...] = ()
 
 
 Report = Callable[["Progress"], None]
@@ -170,11 +176,16 @@ def encode_file(
     seed: int = 0,
     verify: bool = False,
     meta: Mapping[str, Any] | None = None,
+    tags: bool = True,
+    pictures: bool = False,
+    keep_time: bool = False,
     embed_model: bool = False,
     raw_rate: int | None = None,
     raw_channels: int | None = None,
     full_scale: float = 1.0,
     ignore_length: bool = False,
+    downmix: bool = False,
+    channels: Sequence[int] | None = None,
     force: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -186,11 +197,14 @@ def encode_file(
     cbr: see `Point`, which `point` is in place of them. seed: of the decoder's noise. verify:
     decode the symbols from the written bytes and compare, before the file is put in place. meta:
     JSON object to store, to which the name of a model that is not called default is added as
-    `model`. embed_model: the decoder's part of the model goes into the stream, for machines that do
-    not have it. raw_rate, raw_channels: the source is headerless 16-bit PCM. full_scale: the sample
-    value that stands for full scale, 32768 for 16-bit integers kept as floats; the stream holds
-    what is divided by it. ignore_length: take what is there of a source that announces more, or
-    less, than it holds. threads: as for `load_model`.
+    `model`. tags: carry the source's tags in it, beside those that `meta` has; pictures: those in
+    them, too. keep_time: the target gets the source's time of change. embed_model: the decoder's
+    part of the model goes into the stream, for machines that do not have it. raw_rate,
+    raw_channels: the source is headerless 16-bit PCM. full_scale: the sample value that stands for
+    full scale, 32768 for 16-bit integers kept as floats; the stream holds what is divided by it.
+    ignore_length: take what is there of a source that announces more, or less, than it holds.
+    downmix: make stereo of more than two channels (ITU-R BS.775); channels: take these one or two,
+    counted from 1, instead. threads: as for `load_model`.
 
     Raises:
         UsageError, InputError, ModelError, OutputError; CorruptError if verifying fails.
@@ -208,8 +222,14 @@ def encode_file(
     )
     check_source(source)
     check_output(target, force=force, source=source)
-    raw = {"raw_rate": raw_rate, "raw_channels": raw_channels}
-    with open_input(source, **raw, full_scale=full_scale, ignore_length=ignore_length) as audio:
+    opening = partial(open_input, full_scale=full_scale, ignore_length=ignore_length)
+    mix = Mix(downmix, tuple(whole(number, "a channel") for number in channels or ()))
+    opening = partial(opening, raw_rate=raw_rate, raw_channels=raw_channels, mix=mix)
+    with (
+        keep_time_of(source, target, wanted=keep_time),
+        opening(source, tags=tags, pictures=pictures) as audio,
+    ):
+        meta = with_tags(meta, audio.tags)
         loaded = model_to_encode(model, point, device, threads)
         info = header_for(loaded, audio.sample_rate, audio.channels, point, seed)
         with _stream_output(target, force=force, hold=verify) as file:
@@ -488,6 +508,8 @@ def decode_file(
     start: Time | None = None,
     end: Time | None = None,
     duration: Time | None = None,
+    tags: bool = True,
+    keep_time: bool = False,
     force: bool = False,
     device: str = "auto",
     threads: int | None = None,
@@ -503,7 +525,8 @@ def decode_file(
     with AMX and slower on others; "auto" times both. start, end or duration: of the part to decode,
     seconds or text such as "1:02.5" or "48000s" (samples of the output); it equals that slice of
     the whole bit for bit, an end behind the stream's is the stream's, and only what is needed for
-    it is read and checked.
+    it is read and checked. tags: write the stream's tags into WAV, FLAC, Ogg or AIFF. keep_time:
+    the target gets the source's time of change.
 
     Raises:
         UsageError, InputError, FormatError, ModelError, OutputError; CorruptError and
@@ -514,7 +537,7 @@ def decode_file(
     part = Part.of(start, end, duration)
     check_source(source)
     check_output(target, force=force, source=source)
-    with open_stream(source) as file:
+    with keep_time_of(source, target, wanted=keep_time), open_stream(source) as file:
         reader = StreamReader(file)
         rate = _output_rate(reader, rate)
         span = part.samples(rate)
@@ -522,9 +545,9 @@ def decode_file(
         seekable = is_regular(source) and not part.whole
         index = find_index(cast("BinaryIO", file.fileobj), start=0) if seekable else None
         channels = reader.info.channels
-        opening = open_output(
-            target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip, total=total
-        )
+        form = {"subtype": subtype, "soft_clip": soft_clip, "total": total}
+        written = _tags_of(reader, part, rate, salvage) if tags else {}
+        opening = open_output(target, rate, channels, **form, tags=written, force=force)
         loaded = _model_to_decode(model, reader, device, threads)
         from ravecodec.pipeline import DecodePipeline, Progress
 
@@ -551,7 +574,23 @@ def decode_file(
         speed=output.frames / rate / seconds,
         damage=tuple(pipeline.damage),
         stream=pipeline.summary(),
+        remarks=tuple(f"{output.name}: {remark}" for remark in output.remarks),
     )
+
+
+def _tags_of(reader: StreamReader, part: Part, rate: int, salvage: bool) -> dict[str, list[str]]:
+    """The tags of a stream for its decoded file. BWF's time reference counts samples from midnight
+    to the first one, so it holds for the whole at the original's rate only.
+    """
+    try:
+        found = tags_in(reader.meta)
+    except CorruptError:
+        if not salvage:
+            raise
+        return {}
+    if not part.whole or rate != reader.info.sample_rate:
+        found.pop(TIME_REFERENCE, None)
+    return found
 
 
 def decode(

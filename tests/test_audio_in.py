@@ -249,6 +249,7 @@ class Announcing:
     """A reader that announces more samples than it has."""
 
     sample_rate, channels, subtype = 48000, 1, "any"
+    order, order_known = None, False
 
     def __init__(self, container: str, frames: int, real: int) -> None:
         self.container, self.frames, self._left = container, frames, real

@@ -23,7 +23,7 @@ STDLIB = frozenset(sys.stdlib_module_names)
 BITSTREAM = {"numpy", "constriction", "zstandard", "ravecodec.bitstream", "ravecodec.errors"}
 MODELS = {"torch", "numpy", "safetensors", "ravecodec.models", "ravecodec.errors"}
 OWN = ["audio", "files", "views", "errors"]
-AUDIO = {"numpy", "soundfile", "soxr", "av", *(f"ravecodec.{name}" for name in OWN)}
+AUDIO = {"numpy", "soundfile", "soxr", "av", "mutagen", *(f"ravecodec.{name}" for name in OWN)}
 
 
 def folder(package: object) -> Path:

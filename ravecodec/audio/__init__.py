@@ -5,13 +5,15 @@
         source.channels):
             ...                                             # float32 [channels, n]
 
-The work is done in `input.py`, `resample.py`, `output.py` and `wav.py`. None of them knows a model,
+The work is done in `input.py`, `resample.py`, `output.py` and `wav.py`, of tags in `tag_reading.py`
+and `tag_writing.py`. None of them knows a model,
 a bitstream or torch.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ravecodec.audio.channels import Mix
 from ravecodec.audio.decoders import has_av
 from ravecodec.audio.input import (
     AUDIO_SUFFIXES,
@@ -28,6 +30,10 @@ from ravecodec.audio.input import (
 )
 from ravecodec.audio.output import WRITABLE, WRITABLE_SUBTYPES, AudioOutput, open_output
 from ravecodec.audio.resample import Resampler, resample_blocks, resampled_length
+from ravecodec.audio.riff_tags import TIME_REFERENCE
+from ravecodec.audio.tag_names import PICTURE
+from ravecodec.audio.tag_reading import has_mutagen
+from ravecodec.audio.tag_set import TagSet, clean_name
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -36,15 +42,21 @@ __all__ = [
     "MAX_CHANNELS",
     "MAX_RATE",
     "MIN_RATE",
+    "PICTURE",
     "READABLE",
+    "TIME_REFERENCE",
     "WRITABLE",
     "WRITABLE_SUBTYPES",
     "AudioInput",
     "AudioOutput",
+    "Mix",
     "Resampler",
+    "TagSet",
     "check_full_scale",
+    "clean_name",
     "expected_amplitude",
     "has_av",
+    "has_mutagen",
     "match_channels",
     "open_input",
     "open_output",

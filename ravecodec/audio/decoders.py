@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec.audio.channels import from_mask, usual_order
 from ravecodec.audio.wav import PcmLayout, read_exactly
 from ravecodec.errors import InputError
 from ravecodec.views import View
@@ -30,7 +31,8 @@ _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2^63 - 1 for FLAC that was written 
 class Reader(Protocol):
     """What is behind an AudioInput: its form, and interleaved samples in order.
 
-    frames: samples per channel as announced, None where only reading to the end can tell.
+    frames: samples per channel as announced, None where only reading to the end can tell. order:
+    names of the channels, None where they cannot even be guessed; order_known: they are not.
     """
 
     sample_rate: int
@@ -38,6 +40,8 @@ class Reader(Protocol):
     frames: int | None
     container: str
     subtype: str
+    order: tuple[str, ...] | None
+    order_known: bool
 
     def read(self, n: int) -> Block:
         """float32 [m, channels]."""
@@ -62,6 +66,9 @@ class PcmReader:
         self.frames = layout.frames if layout.exact else None
         self.container = container
         self.subtype = layout.subtype
+        named = from_mask(layout.mask, layout.channels)
+        self.order = named or usual_order(container, "", layout.channels)[0]
+        self.order_known = named is not None
         self._name = name
         self._stream = stream
         self._layout = layout
@@ -161,6 +168,8 @@ class SoundFileReader:
             else:
                 self._sound, self._next = sound, 1
                 self._left = part.announced or None
+        form = (self.container, self.subtype, self.channels)
+        self.order, self.order_known = usual_order(*form)
         known = [length for length in lengths if length is not None]
         self.frames = sum(known) if len(known) == len(lengths) else None
 
@@ -265,6 +274,7 @@ class AvReader:
     """The first audio stream of anything that FFmpeg reads.
 
     `frames` is what an MP4 file announces; other containers only estimate it, so it is None.
+    metadata: texts that FFmpeg found, those of the stream before those of the container.
     """
 
     def __init__(self, name: str, stream: BinaryIO, resources: ExitStack) -> None:
@@ -291,9 +301,13 @@ class AvReader:
         self.container = str(container.format.name).split(",")[0].upper()
         self.subtype = str(audio.codec_context.name).upper()
         self.frames = self._announced(audio) if "mp4" in container.format.name else None
+        names = tuple(channel.name for channel in first.layout.channels)
+        self.order_known = "NONE" not in names
+        self.order = names if self.order_known else usual_order("", "", len(names))[0]
+        self.metadata = {**audio.metadata, **container.metadata}
         self._layout = first.layout.name
         self._resampler = av.AudioResampler(
-            format="fltp", layout=self._layout, rate=self.sample_rate
+            format="flt", layout=self._layout, rate=self.sample_rate
         )
         self._blocks = self._converted(first)
         self._rest = np.zeros((0, self.channels), np.float32)
@@ -314,9 +328,14 @@ class AvReader:
                 )
             frame.pts = None
             for out in self._resampler.resample(frame):
-                yield np.ascontiguousarray(out.to_ndarray().T, np.float32)
+                yield self._block(out)
         for out in self._resampler.resample(None):
-            yield np.ascontiguousarray(out.to_ndarray().T, np.float32)
+            yield self._block(out)
+
+    def _block(self, frame: Any) -> Block:
+        """Interleaved samples: planar ones of more than two channels crashed PyAV 18."""
+        samples: Block = frame.to_ndarray().astype(np.float32).reshape(-1, self.channels)
+        return samples
 
     def _frames(self, first: Any) -> Iterator[Any]:
         yield first

@@ -9,12 +9,14 @@ Audio Format Specification), AU (Sun).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ravecodec.audio.tags import starts_tag
 from ravecodec.views import Bytes
 
 MOST_PADDING = 1 << 16  # zeros behind the last chunk that are no sound
+_MOST_CHUNKS = 10_000  # that are looked at in search of tags
 # What the names of most chunks of a W64 file end with.
 _WAVE64 = bytes.fromhex("f3acd3118cd100c04f8edb8a")
 
@@ -98,6 +100,27 @@ def find_sound(data: Bytes) -> Sound | None:
             return None
         place = start + size + -(start + size) % grammar.align
     return None
+
+
+def chunks(data: Bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, first byte of the body, bytes of the body) of the chunks of a RIFF or AIFF file, as
+    far as they make sense; the last one may be longer than what is there.
+    """
+    grammar = _GRAMMARS.get(data.at(0, 4))
+    if grammar is None or grammar.head != 8:
+        return
+    large = _size_in_ds64(data) if grammar is _RIFF else None
+    place = grammar.first
+    for _ in range(_MOST_CHUNKS):
+        head = data.at(place, grammar.head)
+        if len(head) < grammar.head or not _is_name(head[:4]):
+            return
+        size = int.from_bytes(head[4:], grammar.order)  # type: ignore[arg-type]
+        if size == 0xFFFFFFFF and large is not None and head[:4] == grammar.sound:
+            size = large
+        yield head[:4], place + grammar.head, size
+        place += grammar.head + size
+        place += place % grammar.align
 
 
 def _measured(

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ravecodec.audio import iff, mpeg, ogg, tags
+from ravecodec.audio.channels import MOST_SOURCE_CHANNELS, Mix, Mixer, from_mask
 from ravecodec.audio.decoders import (
     EXTRA,
     READABLE,
@@ -36,6 +38,8 @@ from ravecodec.audio.decoders import (
     has_av,
     reason,
 )
+from ravecodec.audio.tag_reading import read_metadata, read_tags
+from ravecodec.audio.tag_set import TagSet
 from ravecodec.audio.wav import HeaderReader, PcmLayout, raw_16_bit, read_exactly
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio, temporary_file
@@ -73,6 +77,10 @@ _TOLERANCE = {
     "MPEG": 2304,
 }
 _AV_TOLERANCE = 8192  # ... in whole codec blocks
+_PIP = f"more is read after `pip install 'ravecodec[{EXTRA}]'` (PyAV)"
+_MASK = b"WAVEFORMATEXTENSIBLE_CHANNEL_MASK="
+_MOST_COMMENTS = 1 << 20  # bytes of a FLAC file that are searched for it
+_TAG_CHUNKS = {b"LIST", b"bext", b"id3 ", b"ID3 "}  # of RIFF
 _LOOK = 1 << 16  # bytes of a pipe that are looked at before it is spooled
 
 # What audio files begin with.
@@ -102,6 +110,14 @@ _FOREIGN = {  # what PyAV reads and libsndfile does not: place and bytes -> name
     (0, b"#!AMR"): "AMR",
     (0, b"FLV\x01"): "Flash video",
     (0, b"\x00\x00\x01\xba"): "an MPEG program stream",
+    (0, b"\x0b\x77"): "AC-3",
+    (0, b"\x7f\xfe\x80\x01"): "DTS",
+    (0, b".RMF"): "RealMedia",
+    (0, b"Creative Voice"): "VOC",  # libsndfile takes the heads of its blocks for sound
+    (4, b"moov"): "QuickTime",
+    (4, b"mdat"): "QuickTime",
+    (4, b"wide"): "QuickTime",
+    (8, b"AVI "): "AVI",
     (0, b"\xff\xf1"): "AAC (ADTS)",
     (0, b"\xff\xf9"): "AAC (ADTS)",
 }
@@ -118,6 +134,7 @@ class AudioInput:
         yields.
         container, subtype: libsndfile's names ("WAV", "PCM_16"); headerless PCM is "RAW".
         remarks: sentences on what is odd but no error; complete when `blocks` has ended.
+        tags: texts by name, where they were asked for.
 
     full_scale: the sample value that stands for full scale; what `blocks` yields is divided by it.
     """
@@ -131,12 +148,19 @@ class AudioInput:
         full_scale: float = 1.0,
         ignore_length: bool = False,
         remarks: list[str] | None = None,
+        tags: Mapping[str, list[str]] | None = None,
+        mix: Mix | None = None,
     ) -> None:
         self.name = name
+        self.tags = dict(tags or {})
         self.remarks = remarks if remarks is not None else []
         self._ignore_length = ignore_length
+        self._mixer = Mixer(
+            name, reader.channels, mix or Mix(), reader.order, known=reader.order_known
+        )
+        self.remarks += [self._mixer.remark] if self._mixer.remark else []
         self.sample_rate = reader.sample_rate
-        self.channels = reader.channels
+        self.channels = self._mixer.channels
         self.frames = reader.frames
         self.container = reader.container
         self.subtype = reader.subtype
@@ -195,16 +219,18 @@ class AudioInput:
             ) from error
         except OSError as error:
             raise InputError(f"{self.name}: cannot be read ({error.strerror})") from error
+        frames = self._mixer.picked(frames)
         if self._full_scale != 1:
             frames = frames / np.float32(self._full_scale)
         self._check_values(frames)
         self._position += len(frames)
-        return frames
+        return self._mixer.mixed(frames)
 
     def _check_form(self) -> None:
         if not 1 <= self.channels <= MAX_CHANNELS:
             raise InputError(
-                f"{self.name}: has {self.channels} channels, expected 1 or 2 (mix it down first)"
+                f"{self.name}: has {self.channels} channels, expected 1 or 2 (`encode --downmix` "
+                "makes stereo of them, `--channels 1,2` takes two)"
             )
         if not MIN_RATE <= self.sample_rate <= MAX_RATE:
             raise InputError(
@@ -219,7 +245,8 @@ class AudioInput:
             return
         row, channel = (int(i) for i in np.argwhere(~(np.abs(frames) <= MAX_AMPLITUDE))[0])
         at = self._position + row
-        where = f"sample {at} ({at / self.sample_rate:.3f} s) of channel {channel + 1}"
+        number = self._mixer.original(channel) + 1
+        where = f"sample {at} ({at / self.sample_rate:.3f} s) of channel {number}"
         value = float(frames[row, channel])
         raise InputError(f"{self.name}: holds {value:g} at {where}, {expected_amplitude(value)}")
 
@@ -247,13 +274,18 @@ def open_input(
     raw_channels: int | None = None,
     full_scale: float = 1.0,
     ignore_length: bool = False,
+    tags: bool = False,
+    pictures: bool = False,
+    mix: Mix | None = None,
 ) -> AudioInput:
     """Open a file, a named pipe, or standard input (`-`) for reading.
 
     With `raw_rate` the source is headerless 16-bit little-endian PCM of that rate and
     `raw_channels` (default 1) channels. `full_scale`: the sample value that stands for full scale;
     blocks are divided by it. With `ignore_length` a header that announces more or less than there
-    is, or an end that is missing, is a remark and no error: all that is there is read.
+    is, or an end that is missing, is a remark and no error: all that is there is read. With `tags`
+    the file's tags are read as well, with `pictures` those in it. `mix`: what is made of more than
+    two channels; without it they are refused.
 
     Raises:
         InputError: missing, unreadable, not audio, truncated, or audio that cannot be coded
@@ -262,7 +294,7 @@ def open_input(
         OutputError: the temporary folder cannot hold what comes from a pipe.
     """
     check_full_scale(full_scale)
-    _check_raw(raw_rate, raw_channels)
+    _check_raw(raw_rate, raw_channels, mix or Mix())
     name = STDIN_NAME if is_stdio(source) else str(source)
     resources = ExitStack()
     try:
@@ -273,8 +305,9 @@ def open_input(
             layout = raw_16_bit(raw_rate, 1 if raw_channels is None else raw_channels)
             least = 0 if is_stdio(source) or ignore_length else _size(stream) // layout.frame_bytes
             reader: Reader = PcmReader(name, stream, layout, "RAW", least=least)
-            return AudioInput(name, reader, resources, full_scale=full_scale)
-        opening = _Opening(name, stream, resources, ignore_length)
+            return AudioInput(name, reader, resources, full_scale=full_scale, mix=mix)
+        wanted = TagSet(pictures=pictures) if tags else None
+        opening = _Opening(name, stream, resources, ignore_length, wanted)
         reader = opening.reader(can_seek=stream.seekable() and not is_stdio(source))
         return AudioInput(
             name,
@@ -283,6 +316,8 @@ def open_input(
             full_scale=full_scale,
             ignore_length=ignore_length,
             remarks=opening.remarks,
+            tags=opening.tags,
+            mix=mix,
         )
     except OSError as error:
         resources.close()
@@ -292,13 +327,18 @@ def open_input(
         raise
 
 
-def _check_raw(rate: int | None, channels: int | None) -> None:
+def _check_raw(rate: int | None, channels: int | None, mix: Mix) -> None:
     if channels is not None and rate is None:
         raise UsageError(
             "raw channels are given without a raw rate, expected both for headerless PCM"
         )
-    if channels is not None and not 1 <= channels <= MAX_CHANNELS:
-        raise UsageError(f"raw channels are {channels}, expected 1 or {MAX_CHANNELS}")
+    if channels is not None and not 1 <= channels <= MOST_SOURCE_CHANNELS:
+        raise UsageError(f"raw channels are {channels}, expected 1 to {MOST_SOURCE_CHANNELS}")
+    if channels is not None and channels > MAX_CHANNELS and not mix.wished:
+        raise UsageError(
+            f"raw channels are {channels}, expected 1 or {MAX_CHANNELS} (--downmix makes stereo of "
+            "them, --channels 1,2 takes two)"
+        )
     if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
         raise UsageError(f"the raw rate is {rate} Hz, expected {MIN_RATE} to {MAX_RATE}")
 
@@ -347,13 +387,24 @@ class _Opening:
     """Finds the reader for a stream; what is odd and allowed goes to `remarks`."""
 
     def __init__(
-        self, name: str, stream: BinaryIO, resources: ExitStack, ignore_length: bool
+        self,
+        name: str,
+        stream: BinaryIO,
+        resources: ExitStack,
+        ignore_length: bool,
+        tags: TagSet | None = None,
     ) -> None:
         self.remarks: list[str] = []
+        self._tags = tags
         self._name = name
         self._stream = stream
         self._resources = resources
         self._ignore = ignore_length
+
+    @property
+    def tags(self) -> dict[str, list[str]]:
+        """The tags that were asked for and found."""
+        return self._tags.tags if self._tags is not None else {}
 
     def reader(self, *, can_seek: bool) -> Reader:
         """WAV by our own reader; anything else by libsndfile, from a spooled copy where the source
@@ -361,13 +412,29 @@ class _Opening:
         """
         header = HeaderReader(self._stream)
         layout = header.layout()
+        if layout is not None and not can_seek:
+            self._read_tags(io.BytesIO(header.seen))
+            return self._pcm_pipe(layout)
         if layout is not None:
-            return self._pcm_file(layout) if can_seek else self._pcm_pipe(layout)
+            start = self._stream.tell()
+            self._read_tags(self._stream)
+            return self._pcm_file(layout, start)
         if not header.seen:
             raise InputError(f"{self._name}: is empty (0 bytes), expected audio")
         if not can_seek:
             self._stream = self._spooled(bytes(header.seen))
-        return self._container(Bytes(self._stream))
+        self._read_tags(self._stream)
+        reader = self._container(Bytes(self._stream))
+        matroska = isinstance(reader, AvReader) and reader.container == "MATROSKA"
+        if self._tags is not None and matroska:
+            read_metadata(reader.metadata, self._tags)
+        return reader
+
+    def _read_tags(self, stream: BinaryIO) -> None:
+        """Before a reader is opened, because libsndfile reads where the descriptor stands."""
+        if self._tags is not None:
+            read_tags(stream, self._tags)
+            self.remarks += [f"{self._name}: {remark}" for remark in self._tags.remarks()]
 
     def _or_remark(self, sentence: str) -> None:
         if not self._ignore:
@@ -376,9 +443,8 @@ class _Opening:
 
     # ---- WAV ----
 
-    def _pcm_file(self, layout: PcmLayout) -> Reader:
-        """The header's length is compared with the file's."""
-        start = self._stream.tell()
+    def _pcm_file(self, layout: PcmLayout, start: int) -> Reader:
+        """The header's length is compared with the file's. start: the first byte of sound."""
         there = self._stream.seek(0, os.SEEK_END) - start
         layout = self._measured(layout, start, there)
         self._stream.seek(start)
@@ -403,15 +469,21 @@ class _Opening:
 
     def _pcm_pipe(self, layout: PcmLayout) -> Reader:
         """What follows the announced samples is looked at when they have been read."""
-        if not layout.exact or layout.frames is None or self._ignore:
+        if not layout.exact or layout.frames is None or self._ignore:  # tags behind are not seen
             return PcmReader(
                 self._name, self._stream, replace(layout, frames=None, exact=False), "WAV"
             )
         frames = layout.frames
 
         def behind() -> None:
-            if not _only_chunks_follow(self._stream, (frames * layout.frame_bytes) % 2):
+            names: set[bytes] = set()
+            if not _only_chunks_follow(self._stream, (frames * layout.frame_bytes) % 2, names):
                 self._or_remark(_goes_on(frames, "bytes that are no chunks"))
+            if self._tags is not None and names & _TAG_CHUNKS:
+                self.remarks.append(
+                    f"{self._name}: tags stand behind the sound, where a pipe has them too late; "
+                    "they are not carried (a file's are)"
+                )
 
         return PcmReader(self._name, self._stream, layout, "WAV", behind)
 
@@ -438,15 +510,31 @@ class _Opening:
             return self._ogg(data, begin, stop)
         if magic == b"fLaC":
             return self._flac(data, begin, stop)
+        if foreign := _foreign(data.at(0, 16), data.at(188, 1)):
+            return self._foreign(foreign)
         if magic in HEADERS or data.at(0, 4) in (b"RIFX", b"BW64"):
             return self._chunks(data)
-        if foreign := _foreign(data.at(0, 16)):
-            return self._foreign(foreign)
         if (first := mpeg.find_first(data, begin, stop)) is not None:
             return self._mpeg(data, begin, first, stop)
-        return self._soundfile([Part()])
+        try:
+            return self._soundfile([Part()])
+        except InputError as error:
+            raise error if has_av() else InputError(f"{error}; {_PIP}") from error
 
-    def _soundfile(self, parts: list[Part]) -> Reader:
+    def _soundfile_or_av(self, parts: list[Part]) -> Reader:
+        """FFmpeg knows codecs that libsndfile does not, in containers that both know."""
+        try:
+            return self._soundfile(parts)
+        except InputError as error:
+            if not isinstance(error.__cause__, soundfile.LibsndfileError):
+                raise
+            if not has_av():
+                raise InputError(f"{error}; {_PIP}") from error
+            with suppress(InputError):
+                return AvReader(self._name, self._stream, self._resources)
+            raise
+
+    def _soundfile(self, parts: list[Part]) -> SoundFileReader:
         return SoundFileReader(
             self._name, self._stream, parts, self._resources, ignore_length=self._ignore
         )
@@ -503,7 +591,7 @@ class _Opening:
                 self._flac_part(View(self._stream, _unmapped(link.bodies))) for link in found.links
             ]
             return self._soundfile(parts)
-        return self._soundfile(
+        return self._soundfile_or_av(
             [Part(View(self._stream, [(link.start, link.stop)])) for link in found.links]
         )
 
@@ -517,7 +605,11 @@ class _Opening:
             place += 4
         ends = [*starts[1:], stop]
         views = (View(self._stream, [stretch]) for stretch in zip(starts, ends, strict=True))
-        return self._soundfile([self._flac_part(view) for view in views])
+        reader = self._soundfile([self._flac_part(view) for view in views])
+        if reader.channels > MAX_CHANNELS:
+            named = from_mask(_mask_in_comment(data, begin), reader.channels)
+            reader.order = named or reader.order
+        return reader
 
     def _flac_part(self, view: View) -> Part:
         """STREAMINFO's number of samples (RFC 9639, 8.2) is taken out, so that libsndfile reads on
@@ -537,7 +629,7 @@ class _Opening:
         """RIFF, AIFF, W64, CAF, AU: every chunk is where it should be, or it is said."""
         sound = iff.find_sound(data)
         if sound is None:
-            return self._soundfile([Part()])
+            return self._soundfile_or_av([Part()])
         if sound.cut and sound.announced is not None:
             _truncated(
                 self._name,
@@ -556,8 +648,20 @@ class _Opening:
                 return self._mpeg(data, sound.start, first, stop)
         if sound.cut or sound.more:
             patches = iff.true_size(data, sound)
-            return self._soundfile([Part(View(self._stream, [(0, data.size)], patches=patches))])
-        return self._soundfile([Part()])
+            return self._soundfile_or_av(
+                [Part(View(self._stream, [(0, data.size)], patches=patches))]
+            )
+        return self._soundfile_or_av([Part()])
+
+
+def _mask_in_comment(data: Bytes, begin: int) -> int:
+    """The channel mask that FLAC keeps in a Vorbis comment where its own order does not hold; 0 for
+    none.
+    """
+    place = data.find(_MASK, begin, min(data.size, begin + _MOST_COMMENTS))
+    digits = data.at(place + len(_MASK), 8) if place >= 0 else b""
+    found = re.match(rb"0x([0-9A-Fa-f]{1,8})", digits + b"\0")
+    return int(found[1], 16) if found else 0
 
 
 def _goes_on(announced: int, behind: str, what: str = "samples") -> str:
@@ -569,8 +673,12 @@ def _unmapped(bodies: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(bodies[0][0] + ogg.FLAC_MAPPING, bodies[0][1]), *bodies[1:]]
 
 
-def _foreign(start: bytes) -> str:
-    """The name of a format that only PyAV reads; "" for any other."""
+def _foreign(start: bytes, second_packet: bytes) -> str:
+    """The name of a format that only PyAV reads; "" for any other. second_packet: the byte at which
+    the second packet of an MPEG transport stream begins.
+    """
+    if start[:1] == second_packet == b"G":
+        return "an MPEG transport stream"
     return next(
         (what for (at, magic), what in _FOREIGN.items() if start[at:].startswith(magic)), ""
     )
@@ -581,7 +689,9 @@ def _begins_like_audio(start: bytes) -> bool:
     refused.
     """
     known = (
-        start[:4] in (*HEADERS, b"RIFX", b"BW64") or start[:3] == b"ID3" or bool(_foreign(start))
+        start[:4] in (*HEADERS, b"RIFX", b"BW64")
+        or start[:3] == b"ID3"
+        or bool(_foreign(start, start[188:189]))
     )
     if known:
         return True
@@ -589,8 +699,10 @@ def _begins_like_audio(start: bytes) -> bool:
     return mpeg.find_first(bytes_at, 0, len(start)) is not None
 
 
-def _only_chunks_follow(stream: BinaryIO, padding: int) -> bool:
-    """`iff.riff_rest_is_chunks` for a pipe: reads it to its end."""
+def _only_chunks_follow(stream: BinaryIO, padding: int, names: set[bytes]) -> bool:
+    """`iff.riff_rest_is_chunks` for a pipe: reads it to its end. names: gets those of the
+    chunks.
+    """
     head = read_exactly(stream, 8)
     if padding and not iff.is_chunk_head(head):
         head = head[1:] + read_exactly(stream, 1)
@@ -601,6 +713,7 @@ def _only_chunks_follow(stream: BinaryIO, padding: int) -> bool:
             return not any(read_exactly(stream, iff.MOST_PADDING)) and not stream.read(1)
         if not iff.is_chunk_head(head):
             return False
+        names.add(head[:4])
         left = int.from_bytes(head[4:], "little")
         left += left % 2
         while left and (part := stream.read(min(left, _LOOK))):

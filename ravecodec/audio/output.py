@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec.audio.tag_writing import Tags, wav_chunks, why_not, write_tags
 from ravecodec.audio.wav import WavWriter
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import STDOUT_NAME, check_output, is_stdio, open_binary_output
@@ -77,6 +78,7 @@ class _Plan:
     subtype: str
     soft_clip: bool
     total: int | None
+    tags: Tags
 
     def check_length(self, frames: int) -> None:
         """Raise OutputError where `frames` samples do not fit into the container."""
@@ -99,6 +101,7 @@ class AudioOutput:
         frames: samples per channel written so far.
         clipped: samples, over all channels, that lay beyond +-1 and were limited; 0 for FLOAT
         without soft clipping.
+        remarks: sentences on tags that were not written.
     """
 
     def __init__(self, plan: _Plan, sink: "_Sink") -> None:
@@ -107,6 +110,7 @@ class AudioOutput:
         self.subtype = plan.subtype
         self.frames = 0
         self.clipped = 0
+        self.remarks = sink.remarks
         self._plan = plan
         self._sink = sink
         self._clips = plan.soft_clip or plan.subtype != "FLOAT"
@@ -168,6 +172,7 @@ def open_output(
     force: bool = False,
     soft_clip: bool = False,
     total: int | None = None,
+    tags: Tags | None = None,
 ) -> AbstractContextManager[AudioOutput]:
     """A context manager that yields an `AudioOutput`; the extension decides the container, `-` is
     WAV on stdout.
@@ -180,6 +185,7 @@ def open_output(
         force: overwrite an existing file; write to a terminal.
         soft_clip: bend samples above SOFT_KNEE instead of cutting them off at full scale.
         total: samples per channel, if known: then a WAV stream carries its true size.
+        tags: texts by name, for WAV, FLAC, Ogg and AIFF; others get a remark.
 
     Raises:
         UsageError: an extension or subtype that is not known, or a rate that the container cannot
@@ -192,9 +198,8 @@ def open_output(
         raise UsageError(f"{target}: {container.name} cannot hold {subtype}, expected {expected}")
     _check_rate(target, container, rate)
     name = STDOUT_NAME if is_stdio(target) else str(target)
-    plan = _Plan(
-        name, rate, channels, container, subtype or container.subtypes[0], soft_clip, total
-    )
+    subtype = subtype or container.subtypes[0]
+    plan = _Plan(name, rate, channels, container, subtype, soft_clip, total, tags or {})
     plan.check_length(total or 0)
     check_output(target, force=force)
     return _opened(plan, target, force)
@@ -235,7 +240,12 @@ def _opened(plan: _Plan, target: str | Path, force: bool) -> Iterator[AudioOutpu
 
 
 class _Sink(Protocol):
-    """Takes interleaved samples [n, channels], already of the subtype's type."""
+    """Takes interleaved samples [n, channels], already of the subtype's type.
+
+    remarks: sentences on tags that are not written.
+    """
+
+    remarks: list[str]
 
     def write(self, frames: NDArray[np.generic]) -> None: ...
 
@@ -256,9 +266,9 @@ class _WavSink:
     """Our own WAV writer."""
 
     def __init__(self, plan: _Plan, file: BinaryIO, *, seekable: bool) -> None:
-        self._wav = WavWriter(
-            file, plan.rate, plan.channels, plan.subtype, total=plan.total, patch=seekable
-        )
+        chunks, self.remarks = wav_chunks(plan.tags)
+        form = (plan.rate, plan.channels, plan.subtype)
+        self._wav = WavWriter(file, *form, total=plan.total, patch=seekable, chunks=chunks)
         self.write = self._wav.write
         self.close = self._wav.close
 
@@ -302,6 +312,8 @@ class _SoundFileSink:
         self._file = file
         self._errors = _Errors(file)
         self._frames = 0
+        reason = why_not(plan.container.name, plan.tags)
+        self.remarks = [reason] if reason else []
         with self._named():
             form = (plan.rate, plan.channels, plan.subtype)
             self._sound = soundfile.SoundFile(self._errors, "w", *form, format=plan.container.name)
@@ -318,6 +330,8 @@ class _SoundFileSink:
             self._frames == 0 and self._plan.container.name == "FLAC"
         ):  # libsndfile leaves an empty file then
             self._file.write(empty_flac(self._plan.rate, self._plan.channels, self._plan.subtype))
+        if self._plan.tags and not self.remarks:
+            write_tags(self._file, self._plan.container.name, self._plan.name, self._plan.tags)
 
     def abandon(self) -> None:
         """libsndfile must let go of the file; that it may be unable to complete it is why we are

@@ -44,7 +44,8 @@ class PcmLayout:
 
     `frames` is the number of samples per channel, None where the header does not know. Without
     `exact` it is a size that programs write into pipes, where they cannot know it: fewer or more
-    samples are no error.
+    samples are no error. mask: which channels they are, as WAVEFORMATEXTENSIBLE has it; 0 where it
+    does not say.
     """
 
     tag: int
@@ -53,6 +54,7 @@ class PcmLayout:
     rate: int
     frames: int | None
     exact: bool
+    mask: int = 0
 
     @property
     def subtype(self) -> str:
@@ -141,11 +143,11 @@ class HeaderReader:
         form = _parse_fmt(chunks.get(b"fmt ", b""))
         if form is None:
             return None
-        tag, channels, rate, sample_bytes = form
+        tag, channels, rate, sample_bytes, mask = form
         if size == UNKNOWN_SIZE and len(chunks.get(b"ds64", b"")) >= 16:
             size = int.from_bytes(chunks[b"ds64"][8:16], "little")
         elif size == UNKNOWN_SIZE or (size == 0 and self._claims_nothing_more(riff_size)):
-            return PcmLayout(tag, sample_bytes, channels, rate, None, exact=False)
+            return PcmLayout(tag, sample_bytes, channels, rate, None, exact=False, mask=mask)
         streaming = any(low <= size <= high for low, high in _UNKNOWN_SIZES)
         return PcmLayout(
             tag,
@@ -154,6 +156,7 @@ class HeaderReader:
             rate,
             size // (channels * sample_bytes),
             exact=not streaming,
+            mask=mask,
         )
 
     def _claims_nothing_more(self, riff_size: int) -> bool:
@@ -163,29 +166,32 @@ class HeaderReader:
         return not len(self.seen) - 8 < riff_size < _UNKNOWN_SIZES[0][0]
 
 
-def _parse_fmt(fmt: bytes) -> tuple[int, int, int, int] | None:
-    """(tag, channels, rate, bytes per sample) of a `fmt ` chunk, or None where the coding is not
-    plain PCM or float.
+def _parse_fmt(fmt: bytes) -> tuple[int, int, int, int, int] | None:
+    """(tag, channels, rate, bytes per sample, channel mask or 0) of a `fmt ` chunk, or None where
+    the coding is not plain PCM or float.
     """
     if len(fmt) < 16:
         return None
     tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", fmt)
+    mask = 0
     if tag == _EXTENSIBLE and len(fmt) >= 40:
         tag = int.from_bytes(fmt[24:26], "little")
+        mask = int.from_bytes(fmt[20:24], "little")
     sample_bytes = frame_bytes // channels if channels else 0
     plain = (
         sample_bytes * channels == frame_bytes
         and sample_bytes * 8 == bits
         and (tag, sample_bytes) in _SUBTYPES
     )
-    return (tag, channels, rate, sample_bytes) if plain else None
+    return (tag, channels, rate, sample_bytes, mask) if plain else None
 
 
 class WavWriter:
     """Writes WAV to any binary file. `subtype`: PCM_16, PCM_24 or FLOAT.
 
     The header carries the size of `total` samples, or 0xFFFFFFFF where that is unknown or above 4
-    GiB; a seekable file (`patch=True`) gets the true size at `close`.
+    GiB; a seekable file (`patch=True`) gets the true size at `close`. chunks: whole RIFF chunks
+    that go before the samples.
     """
 
     def __init__(
@@ -197,8 +203,10 @@ class WavWriter:
         *,
         total: int | None = None,
         patch: bool = False,
+        chunks: bytes = b"",
     ) -> None:
         self._stream = stream
+        self._chunks = chunks
         self._tag, self._sample_bytes = next(
             key for key, value in _SUBTYPES.items() if value[0] == subtype
         )
@@ -261,7 +269,7 @@ class WavWriter:
             )
         else:
             fact = b""
-        body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + fact + b"data"
+        body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + fact + self._chunks + b"data"
         riff = len(body) + 4 + size + size % 2
         if riff >= UNKNOWN_SIZE:
             riff = size = UNKNOWN_SIZE

@@ -16,12 +16,14 @@ from ravecodec.audio import READABLE, WRITABLE_SUBTYPES, has_av
 from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli import console
 from ravecodec.cli.coding import decode, encode
-from ravecodec.cli.evaluating import evaluate
+from ravecodec.cli.completing import offer_names
+from ravecodec.cli.evaluating import compare, evaluate
 from ravecodec.cli.examining import info, verify
 from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.live import live
 from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
+from ravecodec.cli.tagging import tag
 from ravecodec.cli.training import train
 from ravecodec.cli.transfer import transfer
 
@@ -50,7 +52,7 @@ def _print_formats(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         )
         console.emit(f"reads   {READABLE}; raw 16-bit PCM with --raw-rate")
         console.emit(
-            f"        M4A, AAC, Matroska, WMA and more with the extra ravecodec[formats], {more}"
+            f"        M4A, AAC, ALAC, WMA, AC-3, Matroska and more with ravecodec[formats], {more}"
         )
         console.emit("writes  by the extension of OUT, with --bits:")
         for suffix, (container, subtypes) in WRITABLE_SUBTYPES.items():
@@ -92,9 +94,11 @@ def main(ctx: click.Context) -> None:
       ravecodec transfer voice.wav other.wav   play audio in the sound of a model
       ravecodec live --audio-in default        the same while it is played
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
+      ravecodec tag song.rvc --set TITLE=Feelings
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
+      ravecodec compare song.flac song.rvc     the scores of one pair
 
     A file name of - is standard input or output. Outputs appear when they are complete; nothing is
     overwritten without -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5
@@ -112,6 +116,7 @@ for command in (
     verify,
     cut,
     concat,
+    tag,
     latents,
     edit,
     transfer,
@@ -119,5 +124,7 @@ for command in (
     model,
     train,
     evaluate,
+    compare,
 ):
     main.add_command(command)
+offer_names(main)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ravecodec.audio import Mix
 from ravecodec.batch import (
     DecodeWork,
     EncodeWork,
@@ -29,8 +30,10 @@ from ravecodec.cli.many import (
     transcode_many,
 )
 from ravecodec.cli.options import (
+    Numbers,
     encode_options,
     ignore_length_option,
+    keep_time_option,
     part_options,
     transcode_options,
 )
@@ -40,6 +43,7 @@ from ravecodec.files import is_stdio
 from ravecodec.ladder import quality_of
 from ravecodec.point import STEP_LIMIT, Point
 from ravecodec.precision import AUTO, PRECISIONS
+from ravecodec.tagging import as_meta, parse_tags
 from ravecodec.transcode import decode_file, encode_file
 from ravecodec.zoo import find_model
 
@@ -65,23 +69,34 @@ AUDIO = frozenset(
 OTHER_AUDIO = frozenset(
     f".{name}"
     for name in (
+        "3gp",
         "aac",
+        "ac3",
         "aifc",
+        "ape",
+        "avi",
+        "dts",
+        "eac3",
         "m4b",
         "mka",
+        "mkv",
+        "mov",
         "mp2",
         "mp4",
         "oga",
         "pcm",
         "raw",
         "snd",
+        "spx",
+        "tta",
         "webm",
         "wma",
         "wv",
     )
 )
 HEADERLESS = frozenset((".pcm", ".raw"))
-IN_FOLDERS = (AUDIO | OTHER_AUDIO) - HEADERLESS - {".mp4", ".webm"}  # most of which have a picture
+VIDEO = frozenset((".3gp", ".avi", ".mkv", ".mov", ".mp4", ".webm"))  # mostly
+IN_FOLDERS = (AUDIO | OTHER_AUDIO) - HEADERLESS - VIDEO
 CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
@@ -162,12 +177,28 @@ SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 )
 @ignore_length_option
 @click.option(
+    "--downmix",
+    is_flag=True,
+    help="Make stereo of more than two channels, as in ITU-R BS.775; mono and stereo stay.",
+)
+@click.option(
+    "--channels",
+    type=Numbers(int),
+    metavar="N[,N]",
+    help="Take these one or two channels of IN, counted from 1.",
+)
+@click.option(
     "--tag",
     "tags",
     multiple=True,
     metavar="KEY=TEXT",
-    help="Store a tag; may be given several times.",
+    help="Store a tag, in place of the input's of that name; may be given several times.",
 )
+@click.option(
+    "--no-tags", is_flag=True, help="Leave the input's tags behind; those of --tag are stored."
+)
+@click.option("--pictures", is_flag=True, help="Carry the pictures in the input's tags as well.")
+@keep_time_option
 @click.option(
     "--embed-model",
     is_flag=True,
@@ -201,9 +232,10 @@ def encode(
 
     FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with
     the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1
-    to 768 kHz, mono or stereo. - reads standard input; then OUT defaults to standard output.
-    Several inputs become a stream each, beside them or in the folder -o, where folders keep their
-    structure; one that fails does not stop the others.
+    to 768 kHz, mono or stereo; more channels with --downmix or --channels. Tags are carried. -
+    reads standard input; then OUT defaults to standard output. Several inputs become a stream each,
+    beside them or in the folder -o, where folders keep their structure; one that fails does not
+    stop the others.
 
     \b
     Examples:
@@ -216,6 +248,7 @@ def encode(
       ravecodec encode song.flac --effort 4
       ravecodec encode voice.wav --model speech --fidelity 0.95
       ravecodec encode album.flac --embed-model
+      ravecodec encode film.flac --downmix --tag TITLE="Film" --keep-time
       ravecodec encode *.wav -o streams/
       ravecodec encode -r music -o archive --jobs 2
       arecord -f cd | ravecodec encode - > take.rvc
@@ -223,6 +256,8 @@ def encode(
       --raw-channels 2
     """
     choices = Choices.taken_from(options)
+    options["tags"] = not options.pop("no_tags")
+    Mix(options["downmix"], options["channels"] or ())  # refuses what makes no sense
     found = HEADERLESS if options["raw_rate"] else IN_FOLDERS
     kind = Kind(
         "encode", (STREAM,), AUDIO | OTHER_AUDIO, found, "audio", lambda name: _beside(name, STREAM)
@@ -331,6 +366,8 @@ def _encode_many(
     + "; default: wav.",
 )
 @part_options
+@click.option("--no-tags", is_flag=True, help="Do not write the stream's tags into OUT.")
+@keep_time_option
 @many_options
 @click.option(
     "-k",
@@ -362,6 +399,7 @@ def decode(
       ravecodec decode -r archive -o music --to flac --jobs 2
     """
     choices = Choices.taken_from(options)
+    options["tags"] = not options.pop("no_tags")
     made = tuple(f".{name}" for name in CONTAINERS)
     kind = Kind(
         "decode",
@@ -386,6 +424,8 @@ def decode(
         console.emit_afterwards(console.as_json(done))
     elif not quiet:
         console.say(console.decoded(done))
+    for remark in () if quiet else done.remarks:
+        console.say(f"warning: {remark}")
     for damage in done.damage:
         console.say(console.damaged(damage, done.stream))
     if done.damage:
@@ -474,15 +514,7 @@ def _check_streams(target: str, as_json: bool) -> None:
         raise UsageError("--json and OUT - both want standard output; expected one of them")
 
 
-def _meta(tags: tuple[str, ...]) -> dict[str, Any] | None:
+def _meta(words: tuple[str, ...]) -> dict[str, Any] | None:
     """Metadata as SPEC section 4.3 lays it out."""
-    pairs = [tag.partition("=") for tag in tags]
-    for key, equals, _ in pairs:
-        if not key or not equals:
-            raise UsageError(f"--tag {key + equals!r}: expected KEY=TEXT")
-    tags_by_key = {key: text for key, _, text in pairs}
-    if len(tags_by_key) < len(pairs):
-        raise UsageError(
-            f"--tag: {len(pairs)} tags have {len(tags_by_key)} keys; expected each key once"
-        )
-    return {"tags": tags_by_key} if pairs else None
+    tags = as_meta(parse_tags(words, "--tag"))
+    return {"tags": tags} if tags else None

@@ -28,6 +28,7 @@ import click
 from ravecodec.errors import OutputError, RavecodecError
 from ravecodec.files import STDOUT_NAME
 from ravecodec.machine import bounded_threads, usable_cores
+from ravecodec.tagging import shown
 
 if TYPE_CHECKING:  # the first imports torch
     from tqdm import tqdm
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # the first imports torch
     from ravecodec.examine import ChunkSummary, Inspection, StreamSummary, Verification
     from ravecodec.pipeline import Progress
     from ravecodec.splice import SpliceSummary
+    from ravecodec.tagging import TagSummary
     from ravecodec.transcode import DecodeSummary, EncodeSummary
 
 DEBUG = "RAVECODEC_DEBUG"
@@ -385,7 +387,9 @@ def inspected(found: Inspection) -> str:
     listed = tags if isinstance(tags, dict) else {}
     others = {key: value for key, value in found.meta.items() if value is not listed}
     lines = [found.name, *(f"  {name:<9} {value}" for name, value in rows.items())]
-    lines += [f"  {'':<9} {key} = {value}" for key, value in (listed | others).items()]
+    pairs = [(key, each) for key, value in listed.items() for each in _values(value)]
+    pairs += list(others.items())
+    lines += [f"  {'':<9} {key} = {shown(key, value)}" for key, value in pairs]
     lines += _chunk_rows(found.chunks) if found.chunks is not None else []
     return "\n".join(map(printable, lines))
 
@@ -395,6 +399,17 @@ def _not_installed(found: Inspection) -> str:
     called = found.meta.get("model")
     known = f", called {called!r} there" if isinstance(called, str) else ""
     return ("embedded" if found.embedded else "not installed") + known
+
+
+def _values(value: Any) -> list[Any]:
+    """A tag's texts, of which it may have several."""
+    return value if isinstance(value, list) else [value]
+
+
+def retagged(done: TagSummary) -> str:
+    """The last line of `tag`."""
+    count = sum(len(_values(value)) for value in done.tags.values())
+    return printable(f"{done.target}: {count} tags, {cost(done.stream)}")
 
 
 def inspected_in_one_line(found: Inspection) -> str:

@@ -13,36 +13,27 @@ import click
 
 from ravecodec import zoo
 from ravecodec.cli import console
-from ravecodec.cli.options import json_option, quiet_option, verbose_option
+from ravecodec.cli.options import (
+    Numbers,
+    device_option,
+    json_option,
+    quiet_option,
+    threads_option,
+    verbose_option,
+)
 from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from ravecodec.evaluate.comparing import Comparison
     from ravecodec.evaluate.results import Results
 
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard", "scipy", "yaml")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
 REPORT_SECONDS = 30.0
 ENOUGH = 20  # scores from which on the time that is left is told
-
-
-class Numbers(click.ParamType):
-    """Numbers behind commas."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Any, ...]:
-        try:
-            return tuple(self._kind(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r}; expected numbers with commas between them", param, ctx)
 
 
 @click.command("eval")
@@ -347,3 +338,75 @@ class Counter:
         if self._bar is None:
             self._bar = tqdm(total=total, initial=done, unit="score", leave=False)
         self._bar.update(done - self._bar.n)
+
+
+@click.command()
+@click.argument("reference", metavar="A")
+@click.argument("decoded", metavar="B")
+@click.option("--speech", is_flag=True, help="Score as speech, too.")
+@click.option(
+    "--model", metavar="MODEL", help="Model for streams; default: the one that made each."
+)
+@device_option
+@threads_option
+@quiet_option
+@verbose_option
+@json_option
+def compare(
+    reference: str,
+    decoded: str,
+    speech: bool,
+    model: str | None,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Score one file against another, without a report.
+
+    A is the original, B what became of it; each is an audio file or an .rvc stream, which is
+    decoded first. The scores are those of `ravecodec eval`, over the whole of both files.
+
+    \b
+    Examples:
+      ravecodec compare song.flac song.rvc
+      ravecodec compare song.flac song.opus --json | jq .scores.visqol
+    """
+    from ravecodec.evaluate.comparing import compare_files
+
+    threads = console.threads_or_default(threads)
+    found = compare_files(
+        reference, decoded, speech=speech, model=model, device=device, threads=threads
+    )
+    if as_json:
+        console.emit_json(found)
+    else:
+        console.emit(_compared(found))
+    for remark in () if quiet else found.remarks:
+        console.say(f"warning: {remark}")
+    if found.absent and not quiet:
+        more = " pesq" * ("pesq" in found.absent)  # which no extra has
+        console.say(
+            f"warning: not installed, so their scores are missing: {', '.join(found.absent)} "
+            f"(`pip install 'ravecodec[eval]'{more}`)"
+        )
+
+
+def _compared(found: Comparison) -> str:
+    """A line for each of the two and for each score."""
+    from ravecodec.evaluate.measures.scores import METRICS
+
+    rows = []
+    for label, side in (("A", found.reference), ("B", found.decoded)):
+        cost = f", {side.kbps:.3f} kbit/s" if side.kbps is not None else ""
+        form = console.sound(side.sample_rate, side.channels)
+        seconds = side.samples / side.sample_rate
+        rows.append(console.printable(f"{label}  {side.name}: {seconds:.3f} s of {form}{cost}"))
+    if found.delay:
+        rows.append(f"   B is {1000 * found.delay:.2f} ms late, which is undone")
+    for metric in METRICS:
+        if metric.id in found.scores:
+            value = f"{found.scores[metric.id]:10.3f} {metric.unit}".rstrip()
+            better = f"  ({metric.better} is better)" if metric.better else ""
+            rows.append(f"   {metric.label:<32} {value}{better}")
+    return "\n".join(rows)

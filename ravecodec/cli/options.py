@@ -28,6 +28,23 @@ def options(*options: Decorator) -> Decorator:
     return decorate
 
 
+class Numbers(click.ParamType):
+    """Numbers behind commas."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Any, ...]:
+        try:
+            return tuple(self._kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}; expected numbers with commas between them", param, ctx)
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 verbose_option = click.option(
     "-v",
@@ -53,6 +70,9 @@ ignore_length_option = click.option(
     "--ignore-length",
     is_flag=True,
     help="Take what is there of audio that is truncated or announces a wrong length.",
+)
+keep_time_option = click.option(
+    "--keep-time", is_flag=True, help="Give the output the time of change that its input has."
 )
 part_options = options(
     click.option(

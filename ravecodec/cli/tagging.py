@@ -1,0 +1,93 @@
+"""`ravecodec tag`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ravecodec.batch import TagWork
+from ravecodec.cli import console
+from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
+from ravecodec.cli.options import (
+    force_option,
+    json_option,
+    keep_time_option,
+    options,
+    quiet_option,
+    verbose_option,
+)
+from ravecodec.errors import UsageError
+from ravecodec.files import STDIO, is_stdio
+from ravecodec.tagging import parse_tags, tag_file
+
+tag_options = options(force_option, quiet_option, verbose_option, json_option)
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option(
+    "--set",
+    "assigned",
+    multiple=True,
+    metavar="KEY=TEXT",
+    help="Give a tag this text in place of what it has; twice with one KEY for two texts.",
+)
+@click.option(
+    "--remove", multiple=True, metavar="KEY", help="Remove a tag; may be given several times."
+)
+@click.option(
+    "-o", "--output", metavar="OUT", help="Write here; default: in the place of the input."
+)
+@keep_time_option
+@recursive_option
+@jobs_option
+@tag_options
+def tag(
+    files: tuple[str, ...],
+    assigned: tuple[str, ...],
+    remove: tuple[str, ...],
+    output: str | None,
+    keep_time: bool,
+    recursive: bool,
+    jobs: int | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Edit the tags of streams; their audio is not touched.
+
+    Each FILE is replaced by one with other tags, when that is complete; a single one, or - for
+    standard input, may go to OUT instead. `ravecodec info` shows tags.
+
+    \b
+    Examples:
+      ravecodec tag song.rvc --set TITLE="Blue in Green" --remove COMMENT
+      ravecodec tag song.rvc --set ARTIST=Evans --set ARTIST=Davis -o new.rvc
+      ravecodec tag -r album --set ALBUM="Kind of Blue"
+    """
+    if not assigned and not remove:
+        raise UsageError("nothing to change, expected --set or --remove (`ravecodec info` shows)")
+    changes: dict[str, Any] = {
+        "assign": parse_tags(assigned, "--set"),
+        "remove": remove,
+        "keep_time": keep_time,
+    }
+    if len(files) > 1 or recursive or is_folder(files[0]):
+        if output is not None:
+            raise UsageError("-o takes one file, expected one input or no -o")
+        if any(map(is_stdio, files)):
+            raise UsageError("- is one of several files, expected names")
+        report = Report("tag", console.retagged, line=console.say, quiet=quiet, as_json=as_json)
+        return examine_many(report, TagWork(changes), files, recursive, jobs)
+    target = STDIO if output is None and is_stdio(files[0]) else output
+    if as_json and target is not None and is_stdio(target):
+        raise UsageError("--json and OUT - both want standard output; expected one of them")
+    done = tag_file(files[0], target, force=force, **changes)
+    if as_json:
+        console.emit_afterwards(console.as_json(done))
+    elif not quiet:
+        console.say(console.retagged(done))
+    for remark in () if quiet else done.remarks:
+        console.say(f"warning: {remark}")
+    return 0
