@@ -149,17 +149,17 @@ def _digest(path: Path, stamp: tuple[int, ...]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _read(path: Path, stamp: tuple[int, ...]) -> Header:
-    header, begin, size = _read_json(path)
+    header, begin, size = read_json(path)
     metadata = _metadata(path, header.pop("__metadata__", {}))
     try:
-        tensors = {name: _tensor(name, entry, begin) for name, entry in header.items()}
-        _check_layout(tensors, begin, size)
+        tensors = {name: tensor_header(name, entry, begin) for name, entry in header.items()}
+        check_layout(tensors, begin, size)
         config = ModelConfig.from_json(metadata["config"])
         version = int(metadata["version"])
         _check_tensors(tensors, config, version)
-        point, info = _object(metadata, "point"), _object(metadata, "info")
+        point, info = json_object(metadata, "point"), json_object(metadata, "info")
         _check_point(point, config.latent)
-        _check_name(metadata["name"])
+        check_name(metadata["name"])
     except (ModelError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from error
     return Header(path, size, version, metadata["name"], config, point, info, tensors, stamp)
@@ -168,7 +168,7 @@ def _read(path: Path, stamp: tuple[int, ...]) -> Header:
 # ---- structure -----------------------------------------------------------------------------------
 
 
-def _read_json(path: Path) -> tuple[dict[str, Any], int, int]:
+def read_json(path: Path) -> tuple[dict[str, Any], int, int]:
     """The JSON of a safetensors header, where the tensors begin, and the size of the file."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -215,7 +215,7 @@ def _metadata(path: Path, found: Any) -> dict[str, str]:
     return found
 
 
-def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
+def tensor_header(name: str, entry: Any, begin: int) -> TensorHeader:
     """One entry of a header whose tensors begin at byte `begin`; ValueError unless it is in order
     by itself.
     """
@@ -244,7 +244,7 @@ def _whole(values: Any) -> bool:
     )
 
 
-def _check_layout(tensors: Mapping[str, TensorHeader], begin: int, size: int) -> None:
+def check_layout(tensors: Mapping[str, TensorHeader], begin: int, size: int) -> None:
     """ValueError unless the tensors follow each other without gaps from `begin` to the end of the
     file.
     """
@@ -301,7 +301,7 @@ def _check_tensors(tensors: Mapping[str, TensorHeader], config: ModelConfig, ver
             )
 
 
-def _object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+def json_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
         value = json.loads(metadata[key], parse_constant=_no_constant)
     except ValueError as error:
@@ -339,7 +339,7 @@ def _check_point(point: Mapping[str, Any], latent: int) -> None:
         )
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not (0 < len(name) <= MAX_NAME and name.isprintable()):
         raise ValueError(
             f"the model's name is {brief(name)}, expected 1 to {MAX_NAME} printable characters"

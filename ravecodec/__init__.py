@@ -4,6 +4,7 @@
     data = encode(audio, 44100)         audio, rate = decode(data)
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
     audio, rate, known = transfer(audio, 44100, model)
+    latents = generate(model, seconds=20, seed=1)
 
 Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
 and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
+    from ravecodec.generating import generate, generate_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.timbre import transfer, transfer_file, transfer_folder
@@ -31,6 +33,8 @@ __all__ = [
     "decode_file",
     "encode",
     "encode_file",
+    "generate",
+    "generate_file",
     "inspect_file",
     "load_model",
     "transfer",
@@ -41,6 +45,8 @@ __all__ = [
 _HOMES = {
     "concat_files": "ravecodec.splice",
     "cut_file": "ravecodec.splice",
+    "generate": "ravecodec.generating",
+    "generate_file": "ravecodec.generating",
     "inspect_file": "ravecodec.examine",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",

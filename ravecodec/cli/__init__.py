@@ -18,6 +18,7 @@ from ravecodec.cli import console
 from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.evaluating import evaluate
 from ravecodec.cli.examining import info, verify
+from ravecodec.cli.generating import generate
 from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.models import model
 from ravecodec.cli.splicing import concat, cut
@@ -89,6 +90,7 @@ def main(ctx: click.Context) -> None:
       ravecodec verify *.rvc                   check every checksum and symbol
       ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec transfer voice.wav other.wav   play audio in the sound of a model
+      ravecodec generate new.wav --seed 1      new sound of a model
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec model list                     the models at hand
       ravecodec train music/ --recipe default --out run
@@ -113,6 +115,7 @@ for command in (
     latents,
     edit,
     transfer,
+    generate,
     model,
     train,
     evaluate,

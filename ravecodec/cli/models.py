@@ -11,6 +11,8 @@ import click
 from ravecodec import zoo
 from ravecodec.cli import console
 from ravecodec.cli.options import examine_options, force_option
+from ravecodec.errors import ModelError, UsageError
+from ravecodec.models.prior_file import SUFFIX as PRIOR_SUFFIX
 
 
 @click.group(invoke_without_command=True)
@@ -31,7 +33,8 @@ def model(ctx: click.Context) -> None:
 def list_command(quiet: bool, as_json: bool) -> None:
     """List all models.
 
-    In the order of lookup: name, id, size, sample rate, channels, latent dims, file.
+    In the order of lookup: name, id, size, sample rate, channels, latent dims, whether there is a
+    prior, file.
     """
     entries, problems = zoo.list_models()
     if as_json:
@@ -43,9 +46,10 @@ def list_command(quiet: bool, as_json: bool) -> None:
                 f"{console.sound(entry.config.sample_rate, entry.config.channels)}, "
                 f"{entry.config.latent} dims"
             )
+            prior = ", prior" if _prior(entry) else ""
             console.emit(
                 console.printable(
-                    f"{entry.name:<16} {entry.id.hex()}  {size}  {form}  {entry.path}"
+                    f"{entry.name:<16} {entry.id.hex()}  {size}  {form}{prior}  {entry.path}"
                 )
             )
     for problem in problems:
@@ -69,9 +73,9 @@ def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         for part in ("name", "id", "sha256", "path", "size"):
             console.emit(console.printable(f"{part:<10} {shown[part]}"))
-        for part in ("config", "point", "info"):
-            console.emit(part)
-            for key, value in shown[part].items():
+        for part in ("config", "point", "info", "prior"):
+            console.emit(part if shown[part] else f"{part:<10} none")
+            for key, value in (shown[part] or {}).items():
                 console.emit(console.printable(f"  {key:<18} {value}"))
 
 
@@ -83,13 +87,18 @@ def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
 def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json: bool) -> None:
     """Install a model for this user.
 
-    FILE is loaded once to see that it works, then copied to the user's data folder.
+    FILE is loaded once to see that it works, then copied to the user's data folder, and with a
+    model the prior beside it. FILE may also be a prior, for a model that is installed.
 
     \b
     Examples:
       ravecodec model add run/piano.safetensors
+      ravecodec model add run/piano.prior.safetensors
       ravecodec model add download.safetensors --name default -f
     """
+    if file.name.endswith(PRIOR_SUFFIX):
+        _add_prior(file, name, force, quiet, as_json)
+        return
     zoo.check_values(file)
     from ravecodec.models.package import load_package
 
@@ -99,6 +108,21 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:
         console.say(f"{entry} is installed as {entry.path}")
+
+
+def _add_prior(file: Path, name: str | None, force: bool, quiet: bool, as_json: bool) -> None:
+    if name is not None:
+        raise UsageError(
+            f"{file}: is a prior, which is named after its model; --name is for models"
+        )
+    from ravecodec.models.prior import load_prior
+
+    load_prior(file)
+    target = zoo.add_prior(file, force=force)
+    if as_json:
+        console.emit_json(_prior_dict(zoo.read_prior_header(target)))
+    elif not quiet:
+        console.say(f"the prior is installed as {target}")
 
 
 @model.command("refit")
@@ -152,4 +176,24 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
         "point": dict(entry.point),
         "info": dict(entry.info),
     }
+    prior = _prior(entry)
+    about |= {"prior": _prior_dict(prior) if prior else None}
     return who | {"size": entry.size} | about
+
+
+def _prior(entry: zoo.ModelEntry) -> zoo.PriorHeader | None:
+    """The prior of a model; None where there is none, or none that is in order."""
+    try:
+        return zoo.find_prior(entry)
+    except ModelError:
+        return None
+
+
+def _prior_dict(prior: zoo.PriorHeader) -> dict[str, Any]:
+    return {
+        "path": str(prior.path),
+        "size": prior.size,
+        "model": prior.model_id.hex(),
+        "config": dataclasses.asdict(prior.config),
+        "info": dict(prior.info),
+    }
