@@ -289,6 +289,8 @@ class _Generator:
         symbols = np.zeros((frames, self.quantizer.dims), np.int32)
         for position in range(frames):
             drawn, memory = network.draw(memory, seed, position, temperature)
+            if not drawn.isfinite().all():
+                raise ModelError(f"{self.prior.header.path}: draws NaN; the prior is damaged")
             symbols[position] = drawn.clamp(-MAX_SYMBOL, MAX_SYMBOL).int().numpy()
         values: Values = self.quantizer.values(symbols).astype(np.float32)
         return values
