@@ -45,7 +45,7 @@ WINDOW = 20.0  # seconds at the end of other sound that a prior listens to, as l
 MOST_SECONDS = 86_400.0
 HOTTEST = 4.0  # temperature; from 2 on there is little but noise
 
-Heard = Latents | str | Path  # latents, or a file of a stream or of audio
+Source = Latents | str | Path  # latents, or a file of a stream or of audio
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def generate(
     *,
     seed: int = 0,
     temperature: float = 1.0,
-    continue_from: Heard | None = None,
-    like: Heard | None = None,
+    continue_from: Source | None = None,
+    like: Source | None = None,
     prior: str | Path | None = None,
     device: str = "auto",
 ) -> Latents:
@@ -221,8 +221,8 @@ class _Generator:
         seconds: float,
         seed: int,
         temperature: float,
-        continue_from: Heard | None,
-        like: Heard | None,
+        continue_from: Source | None,
+        like: Source | None,
     ) -> Latents:
         """See `generate`."""
         point = Point(dims=self.quantizer.dims, step_index=None)
@@ -240,7 +240,7 @@ class _Generator:
         """Rate and channels of the model."""
         return self.model.config.sample_rate, self.model.config.channels
 
-    def _latents(self, source: Heard) -> Latents:
+    def _latents(self, source: Source) -> Latents:
         """What is to be heard; ModelError if it is another model's."""
         if isinstance(source, Latents):
             model_of(source.info, "latents", self.model)

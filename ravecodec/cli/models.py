@@ -13,6 +13,7 @@ from ravecodec.cli import console
 from ravecodec.cli.options import examine_options, force_option
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.prior_file import SUFFIX as PRIOR_SUFFIX
+from ravecodec.models.prior_file import PriorHeader, read_prior_header
 
 
 @click.group(invoke_without_command=True)
@@ -120,7 +121,7 @@ def _add_prior(file: Path, name: str | None, force: bool, quiet: bool, as_json: 
     load_prior(file)
     target = zoo.add_prior(file, force=force)
     if as_json:
-        console.emit_json(_prior_dict(zoo.read_prior_header(target)))
+        console.emit_json(_prior_dict(read_prior_header(target)))
     elif not quiet:
         console.say(f"the prior is installed as {target}")
 
@@ -181,7 +182,7 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
     return who | {"size": entry.size} | about
 
 
-def _prior(entry: zoo.ModelEntry) -> zoo.PriorHeader | None:
+def _prior(entry: zoo.ModelEntry) -> PriorHeader | None:
     """The prior of a model; None where there is none, or none that is in order."""
     try:
         return zoo.find_prior(entry)
@@ -189,7 +190,7 @@ def _prior(entry: zoo.ModelEntry) -> zoo.PriorHeader | None:
         return None
 
 
-def _prior_dict(prior: zoo.PriorHeader) -> dict[str, Any]:
+def _prior_dict(prior: PriorHeader) -> dict[str, Any]:
     return {
         "path": str(prior.path),
         "size": prior.size,

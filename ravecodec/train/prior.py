@@ -105,14 +105,15 @@ def train_prior(
     unless `force` is set; UsageError where it holds a prior of other settings.
     """
     scan(data)
-    entry = find_model(model)
+    entry, place = find_model(model), choose_device(device)
     check_folder(out, force=force)
     with held(out):
-        stage = _Stage(data, load_package(entry.path), entry.name, out, recipe or PriorRecipe())
+        loaded = load_package(entry.path, place)
+        stage = _Stage(data, loaded, entry.name, out, recipe or PriorRecipe())
         if stage.is_done():
             report(f"{stage.target} is finished and left as it is")
             return stage.target
-        stage.run(choose_device(device), licence, ignore_length, report)
+        stage.run(place, licence, ignore_length, report)
     return stage.target
 
 
