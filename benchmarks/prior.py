@@ -49,7 +49,7 @@ from ravecodec.zoo import find_model, find_prior
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "latents.md"
-PICTURE = ROOT / "docs" / "pictures" / "generated.png"
+PICTURES = ROOT / "docs" / "pictures"
 
 SECONDS = 20.0
 PIECES = 4  # of each kind
@@ -57,6 +57,7 @@ STARTS = 12  # frames from one place to the next that bits by seconds are counte
 BOUNDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before a frame
 FLOOR_DB = -70.0
 WINDOW, FLUX_WINDOW, BANDS = 8192, 2048, 64
+PICTURE_WINDOW, HIGHEST_HZ = 4096, 8000.0
 OUT_OF = 1.5  # times the mean flux of the second around it is an onset
 
 Signal = NDArray[np.float64]  # (samples,)
@@ -182,24 +183,34 @@ def sound_table(kinds: dict[str, list[Latents]], model: Model, folder: Path | No
             for number, one in enumerate(found):
                 name = f"{kind.replace(' ', '-')}-{number}.wav"
                 soundfile.write(folder / name, one.T.clip(-1, 1), rate)
-    picture({kind: found[0] for kind, found in audio.items()}, rate, folder)
+    target = folder / "generated.png" if folder else PICTURES / f"generated-{model.name}.png"
+    picture({kind: found[0] for kind, found in audio.items()}, rate, target)
     return lines
 
 
-def picture(audio: dict[str, NDArray[np.float64]], rate: int, folder: Path | None) -> None:
-    """Spectrograms of one piece of each kind below 8 kHz: in DIR, or in docs/pictures."""
+def picture(audio: dict[str, NDArray[np.float64]], rate: int, target: Path) -> None:
+    """Spectrograms of one piece of each kind below HIGHEST_HZ, dB below the loudest point of
+    all."""
     from matplotlib import pyplot as plt
-    from pictures import levels, panel, save
 
-    images = {kind: levels(one.mean(axis=0)) for kind, one in audio.items()}
+    rows = round(HIGHEST_HZ * PICTURE_WINDOW / rate)
+    images = {}
+    for kind, one in audio.items():
+        spectrum = magnitudes(one.mean(axis=0), PICTURE_WINDOW, PICTURE_WINDOW // 2)
+        images[kind] = 20 * np.log10(spectrum[:, :rows].T + 1e-9)
     top = max(float(image.max()) for image in images.values())
-    figure, rows = plt.subplots(1, len(images), figsize=(12, 3), sharey=True, layout="constrained")
-    for axes, (kind, image) in zip(rows, images.items(), strict=True):
-        panel(axes, image, rate, top, 8.0)
+    figure, panels = plt.subplots(
+        1, len(images), figsize=(12, 3), sharey=True, layout="constrained"
+    )
+    for axes, (kind, image) in zip(panels, images.items(), strict=True):
+        extent = (0, audio[kind].shape[1] / rate, 0, HIGHEST_HZ / 1000)
+        span = {"vmin": top - 80, "vmax": top}
+        axes.imshow(image, origin="lower", aspect="auto", extent=extent, cmap="magma", **span)
         axes.set_title(kind, fontsize=9)
         axes.set_xlabel("s")
-    rows[0].set_ylabel("kHz")
-    save(figure, folder / "generated.png" if folder else PICTURE)
+    panels[0].set_ylabel("kHz")
+    figure.savefig(target, dpi=80)
+    plt.close(figure)
 
 
 def main() -> int:
@@ -215,7 +226,6 @@ def main() -> int:
     parser.add_argument("--sounds", type=Path, help="folder for what is decoded, and the picture")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/latents.md")
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT / "scripts"))
     entry = find_model(args.model)
     model, prior = load_model(entry.path), load_prior(find_prior(entry, args.prior).path)
     config, info = prior.header.config, prior.header.info
@@ -244,8 +254,8 @@ def main() -> int:
     lines = sound_table(sounds(model, prior, symbols), model, args.sounds)
     print("\n".join([*bits, "", *lines]))
     if args.write:
-        write_block(PAGE, "prior-bits", bits)
-        write_block(PAGE, "prior-sounds", lines)
+        write_block(PAGE, f"prior-bits {entry.name}", bits)
+        write_block(PAGE, f"prior-sounds {entry.name}", lines)
     return 0
 
 
