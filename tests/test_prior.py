@@ -316,7 +316,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, music: Music) -> Path:
     """Eleven pieces, and a file that is none."""
     folder = tmp_path_factory.mktemp("records")
     for seed in range(11):
-        soundfile.write(folder / f"{seed}.wav", music(48_000 * 4, 2, 48_000, seed).T, 48_000)
+        soundfile.write(folder / f"{seed}.wav", music(48_000 * 2, 2, 48_000, seed).T, 48_000)
     (folder / "none.wav").write_bytes(b"RIFF")
     return folder
 
@@ -390,15 +390,15 @@ def test_train_refuses_what_it_cannot_mean(
 
 def test_what_is_learnt_is_worth_bits() -> None:
     """On symbols that repeat, a few steps bring the bits of others down."""
-    pieces = [np.tile(np.array([[3, 0, 1], [-3, 1, 0]], np.int32), (30, 1)) for _ in range(3)]
+    pieces = [np.tile(np.array([[3, 0, 1], [-3, 1, 0]], np.int32), (15, 1)) for _ in range(3)]
     config = PriorConfig(3, hidden=8, units=9, groups=3)
     torch.manual_seed(0)
     prior = Prior(config, np.ones(3), np.full(3, 2.0))
-    recipe = replace(QUICK, steps=60, rate=2e-2, dropout=0.0)
+    recipe = replace(QUICK, steps=40, rate=2e-2, dropout=0.0)
     learning = stage._Learning(prior, recipe, None)
     before = bits_per_frame(prior, pieces)
-    for step in range(60):
-        learning.learn(crops(pieces, 20, 4, 0, step))
+    for step in range(40):
+        learning.learn(crops(pieces, 20, 2, 0, step))
     assert bits_per_frame(prior, pieces) < 0.5 * before
 
 
