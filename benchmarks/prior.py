@@ -10,15 +10,15 @@ with --whole one of other files, of which all are. DIR keeps their latents (that
 RUN/prior/latents, has them already). Printed are, and with --write put into docs/latents.md:
 
 bits       mean bits of a frame of held-out audio under the model's tables, by its predictor, by the
-           prior; and by the prior for frames with so many seconds before them.
+           prior; and by the prior for the same frames, told only so many seconds before them.
 sound      of pieces of 20 s that the prior made, beside held-out ones, and a control: held-out
            frames in random order. All are decoded alike, from symbols on the prior's grid.
   level    standard deviation over time of the level in windows of 0.17 s, dB
   held     correlation of that level with itself a second later
   onsets   per second: peaks of spectral flux that stand out of what is around them
   pulse    highest correlation of the flux with itself 0.25 to 2 s later: 0 none, 1 a machine
-  timbre   distance of the mean timbre (12 cepstral coefficients) from that of the held-out pieces,
-           in their standard deviations
+  timbre   distance of the mean timbre from that of the held-out pieces, dB (root mean square over
+           12 cepstral coefficients of mel levels)
 
 Levels below -70 dBFS count as that.
 """
@@ -26,7 +26,6 @@ Levels below -70 dBFS count as that.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,9 +51,9 @@ PAGE = ROOT / "docs" / "latents.md"
 PICTURES = ROOT / "docs" / "pictures"
 
 SECONDS = 20.0
-PIECES = 4  # of each kind
-STARTS = 12  # frames from one place to the next that bits by seconds are counted from
-BOUNDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before a frame
+PIECES = 3  # of each kind
+EVERY = 6  # frames: one of so many is coded with less and less before it
+PAST = (0.0, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before it
 FLOOR_DB = -70.0
 WINDOW, FLUX_WINDOW, BANDS = 8192, 2048, 64
 PICTURE_WINDOW, HIGHEST_HZ = 4096, 8000.0
@@ -69,18 +68,19 @@ Symbols = NDArray[np.int32]  # [frames, dims]
 
 @torch.no_grad()
 def bits_by_past(prior: LoadedPrior, pieces: Sequence[Symbols], rate: float) -> list[float]:
-    """Mean bits of frames with so many seconds before them, between successive BOUNDS."""
-    length = round(BOUNDS[-1] * rate)
-    sums, counts = np.zeros(length), np.zeros(length)
-    for piece in pieces:
-        for start in range(0, max(1, len(piece) - length + 1), STARTS):
-            part = torch.from_numpy(piece[start : start + length])[None]
-            bits = prior.network.code_lengths(part)[0].sum(-1).numpy()
-            sums[: len(bits)] += bits
-            counts[: len(bits)] += 1
-    edges = np.minimum(np.ceil(np.array(BOUNDS) * rate).astype(int), length)
-    spans = [slice(a, max(b, a + 1)) for a, b in itertools.pairwise(edges)]
-    return [float(sums[span].sum() / max(1, counts[span].sum())) for span in spans]
+    """Mean bits of the same frames, told only so many frames before them: one number for each of
+    PAST seconds."""
+    counts = [round(seconds * rate) for seconds in PAST]
+    found = []
+    for count in counts:
+        windows = [
+            piece[at - count : at + 1]
+            for piece in pieces
+            for at in range(max(counts), len(piece), EVERY)
+        ]
+        bits = prior.network.code_lengths(torch.from_numpy(np.stack(windows)))
+        found.append(float(bits[:, -1].sum(-1).mean()))
+    return found
 
 
 # ---- sound ---------------------------------------------------------------------------------------
@@ -155,9 +155,11 @@ def sounds(
     }
 
 
-def sound_table(kinds: dict[str, list[Latents]], model: Model, folder: Path | None) -> list[str]:
-    """The lines of the table of sounds; writes the sounds where they are wanted, and the
-    picture."""
+def sound_table(
+    kinds: dict[str, list[Latents]], model: Model, folder: Path | None, target: Path | None
+) -> list[str]:
+    """The lines of the table of sounds; writes the sounds and the picture where they are
+    wanted."""
     audio = {
         kind: [each.synthesise(model)[0].astype(np.float64) for each in found]
         for kind, found in kinds.items()
@@ -167,14 +169,14 @@ def sound_table(kinds: dict[str, list[Latents]], model: Model, folder: Path | No
         kind: np.stack([timbre(one.mean(axis=0), rate) for one in found])
         for kind, found in audio.items()
     }
-    mean, deviation = timbres["held out"].mean(axis=0), timbres["held out"].std(axis=0) + 1e-9
+    mean = timbres["held out"].mean(axis=0)
     lines = [
-        "| 20 s | level, dB | held | onsets / s | pulse | timbre |",
+        "| 20 s | level, dB | held | onsets / s | pulse | timbre, dB |",
         "|---|---|---|---|---|---|",
     ]
     for kind, found in audio.items():
         values = np.mean([measures(one.mean(axis=0), rate) for one in found], axis=0)
-        apart = np.sqrt(np.mean(((timbres[kind] - mean) / deviation) ** 2, axis=1)).mean()
+        apart = np.sqrt(np.mean((timbres[kind] - mean) ** 2, axis=1)).mean()
         texts = [f"{value:.2f}" for value in (*values, apart)]
         lines.append(f"| {kind} | {' | '.join(texts)} |")
     if folder:
@@ -183,8 +185,8 @@ def sound_table(kinds: dict[str, list[Latents]], model: Model, folder: Path | No
             for number, one in enumerate(found):
                 name = f"{kind.replace(' ', '-')}-{number}.wav"
                 soundfile.write(folder / name, one.T.clip(-1, 1), rate)
-    target = folder / "generated.png" if folder else PICTURES / f"generated-{model.name}.png"
-    picture({kind: found[0] for kind, found in audio.items()}, rate, target)
+    if target:
+        picture({kind: found[0] for kind, found in audio.items()}, rate, target)
     return lines
 
 
@@ -211,6 +213,9 @@ def picture(audio: dict[str, NDArray[np.float64]], rate: int, target: Path) -> N
     panels[0].set_ylabel("kHz")
     figure.savefig(target, dpi=80)
     plt.close(figure)
+    from PIL import Image
+
+    Image.open(target).convert("RGB").quantize(128).save(target, optimize=True)
 
 
 def main() -> int:
@@ -236,7 +241,7 @@ def main() -> int:
     costs = other_costs(model, config, symbols) | {"prior": bits_per_frame(prior.network, symbols)}
     rate = model.config.frame_rate
     past = bits_by_past(prior, symbols, rate)
-    spans = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(BOUNDS)]
+    spans = [f"{seconds:g}" for seconds in PAST]
     bits = [
         f"| model `{entry.id.hex()}` | tables | predictor | prior |",
         "|---|---|---|---|",
@@ -251,7 +256,9 @@ def main() -> int:
         "|---" * (len(spans) + 1) + "|",
         f"| prior | {' | '.join(f'{value:.0f}' for value in past)} |",
     ]
-    lines = sound_table(sounds(model, prior, symbols), model, args.sounds)
+    target = args.sounds / "generated.png" if args.sounds else None
+    target = PICTURES / f"generated-{entry.name}.png" if args.write else target
+    lines = sound_table(sounds(model, prior, symbols), model, args.sounds, target)
     print("\n".join([*bits, "", *lines]))
     if args.write:
         write_block(PAGE, f"prior-bits {entry.name}", bits)
