@@ -184,18 +184,18 @@ def read_decoder(data: bytes, name: str) -> Header:
 def _checked(
     path: Path, file: BinaryIO, size: int, stamp: tuple[int, ...], *, decoder: bool
 ) -> Header:
-    header, begin = _read_json(path, file, size)
+    header, begin = read_json(path, file, size)
     metadata = _metadata(path, header.pop("__metadata__", {}))
     try:
-        tensors = {name: _tensor(name, entry, begin) for name, entry in header.items()}
-        _check_layout(tensors, begin, size)
+        tensors = {name: tensor_header(name, entry, begin) for name, entry in header.items()}
+        check_layout(tensors, begin, size)
         config = ModelConfig.from_json(metadata["config"])
         version = int(metadata["version"])
         _check_tensors(tensors, expected_tensors(config, version, decoder=decoder))
         decoder_of = _decoder_of(metadata) if decoder else None
-        point, info = _object(metadata, "point"), _object(metadata, "info")
+        point, info = json_object(metadata, "point"), json_object(metadata, "info")
         _check_point(point, config.latent)
-        _check_name(metadata["name"])
+        check_name(metadata["name"])
     except (ModelError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from error
     who = (path, size, version, metadata["name"])
@@ -205,7 +205,7 @@ def _checked(
 # ---- structure -----------------------------------------------------------------------------------
 
 
-def _read_json(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
+def read_json(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
     """The JSON of a safetensors header of a file of this size, and where the tensors begin."""
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
@@ -250,7 +250,7 @@ def _metadata(path: Path, found: Any) -> dict[str, str]:
     return found
 
 
-def _tensor(name: str, entry: Any, begin: int) -> TensorHeader:
+def tensor_header(name: str, entry: Any, begin: int) -> TensorHeader:
     """One entry of a header whose tensors begin at byte `begin`; ValueError unless it is in order
     by itself.
     """
@@ -279,7 +279,7 @@ def _whole(values: Any) -> bool:
     )
 
 
-def _check_layout(tensors: Mapping[str, TensorHeader], begin: int, size: int) -> None:
+def check_layout(tensors: Mapping[str, TensorHeader], begin: int, size: int) -> None:
     """ValueError unless the tensors follow each other without gaps from `begin` to the end of the
     file.
     """
@@ -349,7 +349,7 @@ def _check_tensors(tensors: Mapping[str, TensorHeader], expected: Expected) -> N
             )
 
 
-def _object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+def json_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
         value = json.loads(metadata[key], parse_constant=_no_constant)
     except ValueError as error:
@@ -409,7 +409,7 @@ def _is_rung(row: Any, latent: int) -> bool:
     return whole and point and 0 <= kbps <= HUGE and 0 <= distance <= HUGE
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     if not (0 < len(name) <= MAX_NAME and name.isprintable()):
         raise ValueError(
             f"the model's name is {brief(name)}, expected 1 to {MAX_NAME} printable characters"

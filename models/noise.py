@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LATENT_STREAM, NOISE_STREAM, LINE_STREAM, EDIT_STREAM = 1, 2, 3, 4
+LATENT_STREAM, NOISE_STREAM, LINE_STREAM, EDIT_STREAM, PRIOR_STREAM = 1, 2, 3, 4, 5
 
 
 def _signed(x: int) -> int:

@@ -181,7 +181,7 @@ def save_package(
         "point": json.dumps(point),
         "info": json.dumps(dict(info)),
     }
-    path.write_bytes(_canonical(save(tensors, metadata)))
+    path.write_bytes(canonical(save(tensors, metadata)))
 
 
 def package_with(
@@ -214,10 +214,10 @@ def package_with(
         "point": json.dumps(point),
         "info": json.dumps(dict(header.info) | dict(info)),
     }
-    return _canonical(save(tensors, metadata))
+    return canonical(save(tensors, metadata))
 
 
-def _canonical(data: bytes) -> bytes:
+def canonical(data: bytes) -> bytes:
     """The same safetensors file with a sorted header, so that the same model is always the same
     bytes and identity.
     """

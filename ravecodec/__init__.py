@@ -11,8 +11,8 @@ Latents in hand, and other sounds through a model (`ravecodec.edits` has what ch
 
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
     audio, rate, known = transfer(audio, 44100, model)
-    transfer_file, transfer_folder      the same from files to files
     live = Live("live")                 heard = live.process(samples), while it sounds
+    latents = generate(model, 20, seed=1)                   new sound, of a prior
 
 Audio is float, [channels, samples] or [samples], full scale +-1. A model is a name, a path, an id,
 or what `load_model` returns, which saves loading it again. Whatever is wrong with an input is one
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ravecodec.examine import inspect_file, verify_file
+    from ravecodec.generating import generate, generate_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.live import Live
     from ravecodec.point import Point
@@ -49,6 +50,8 @@ __all__ = [
     "decode_file",
     "encode",
     "encode_file",
+    "generate",
+    "generate_file",
     "inspect_file",
     "load_model",
     "tag_file",
@@ -59,6 +62,8 @@ __all__ = [
 _HOMES = {
     "concat_files": "ravecodec.splice",
     "cut_file": "ravecodec.splice",
+    "generate": "ravecodec.generating",
+    "generate_file": "ravecodec.generating",
     "inspect_file": "ravecodec.examine",
     "tag_file": "ravecodec.tagging",
     "verify_file": "ravecodec.examine",

@@ -4,7 +4,8 @@ its content only the header is looked at: no tensor is made and torch is not loa
 Looked through, in this order: the folders of $RAVECODEC_MODELS, the user's data folder, the models
 shipped with ravecodec. A model is one .safetensors file (`models/package.py`); its name is the
 file's name without that extension, its id the first 8 bytes of the file's SHA-256, as every stream
-header carries it.
+header carries it. A prior (`models/prior_file.py`) lies beside its model as NAME.prior.safetensors
+and names the model's id.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ravecodec.files import AtomicFile, check_output
 from ravecodec.models.coding import Prediction
 from ravecodec.models.config import ModelConfig, brief
 from ravecodec.models.header import Header, decoder_part, read_decoder, read_header
+from ravecodec.models.prior_file import SUFFIX as PRIOR_SUFFIX
+from ravecodec.models.prior_file import PriorHeader, read_prior_header
 from ravecodec.tables import plays, static_model
 
 ENVIRONMENT = "RAVECODEC_MODELS"
@@ -143,6 +146,11 @@ def _files(folder: Path) -> list[Path]:
     """Model files of a folder; none where it does not exist, ModelError where it may not be looked
     into.
     """
+    return [path for path in _packages(folder) if not path.name.endswith(PRIOR_SUFFIX)]
+
+
+def _packages(folder: Path) -> list[Path]:
+    """Models and priors of a folder, as for `_files`."""
     try:
         return (
             sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX))
@@ -361,27 +369,43 @@ def _called(reader: StreamReader) -> str:
 
 
 def add_model(path: Path, name: str | None = None, *, force: bool = False) -> ModelEntry:
-    """Copies a model file into the user's folder, as `name` (default: the file's own); returns the
-    entry there.
+    """Copies a model file into the user's folder, as `name` (default: the file's own), and the
+    prior that lies beside it if there is one; returns the entry there.
 
     Adding what is there already is no error. ModelError if it is no model, UsageError for an
     impossible name, OutputError if another model has the name and `force` is not set.
     """
     source = read_entry(path)
     name = source.name if name is None else name
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"model name {name!r}: expected letters, digits and . + - _")
+    if not _NAME.fullmatch(name) or (name + SUFFIX).endswith(PRIOR_SUFFIX):
+        raise UsageError(
+            f"model name {name!r}: expected letters, digits and . + - _, and not .prior at its end"
+        )
+    beside = prior_beside(source)
     target = user_folder() / f"{name}{SUFFIX}"
+    if not _is_there(target, source):
+        check_output(target, force=force, source=path)
+        _copy(path, target, force)
+    entry = read_entry(target)
+    if beside is not None:
+        add_prior(beside.path, entry, force=force)
+    return entry
+
+
+def _is_there(target: Path, source: ModelEntry) -> bool:
+    """Whether `target` holds the model already; its folder is made if need be."""
     try:
         if target.is_file() and _same(target, source):
-            return read_entry(target)
+            return True
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target.parent}: cannot be created ({error.strerror})") from error
-    check_output(target, force=force, source=path)
+    return False
+
+
+def _copy(path: Path, target: Path, force: bool) -> None:
     with path.open("rb") as original, AtomicFile(target, force=force) as copy:
         shutil.copyfileobj(original, copy)
-    return read_entry(target)
 
 
 def export_model(wanted: str | Path | None, target: Path, *, force: bool = False) -> ModelEntry:
@@ -417,3 +441,83 @@ def _same(target: Path, source: ModelEntry) -> bool:
         return target.stat().st_size == source.size and read_entry(target).digest == source.digest
     except (ModelError, OSError):
         return False
+
+
+# ---- priors --------------------------------------------------------------------------------------
+
+
+def prior_beside(entry: ModelEntry) -> PriorHeader | None:
+    """The prior that lies beside a model's file, or None; ModelError if it is damaged or for
+    another model."""
+    path = entry.path.with_name(entry.name + PRIOR_SUFFIX)
+    if not path.exists():
+        return None
+    return _fitting(read_prior_header(path), entry)
+
+
+def find_prior(entry: ModelEntry, wanted: Path | None = None) -> PriorHeader:
+    """The prior of a model: the file `wanted`, else the one beside the model, else the first one in
+    the folders of lookup that is for it. ModelError if there is none, or it is for another
+    model."""
+    if wanted is not None:
+        return _fitting(read_prior_header(wanted), entry)
+    beside = prior_beside(entry)
+    found = beside if beside is not None else next(_priors(entry), None)
+    if found is None:
+        raise ModelError(
+            f"model {entry} has no prior; `ravecodec train DATA --stage prior --init-from "
+            f"{entry.name} --out RUN` makes one"
+        )
+    return found
+
+
+def _priors(entry: ModelEntry) -> Iterator[PriorHeader]:
+    """Priors in the folders of lookup that are for a model; damaged ones are passed over."""
+    for folder in folders():
+        for path in _packages(folder):
+            if path.name.endswith(PRIOR_SUFFIX):
+                try:
+                    yield _fitting(read_prior_header(path), entry)
+                except ModelError:
+                    continue
+
+
+def _fitting(prior: PriorHeader, entry: ModelEntry) -> PriorHeader:
+    """The prior, if it speaks a model's latents: of its id, or of one that it was refit of."""
+    if not entry.plays(prior.model_id):
+        raise ModelError(
+            f"{prior.path}: is a prior for model {prior.model_id.hex()}, expected one for {entry}"
+        )
+    if prior.config.dims > entry.config.latent:
+        raise ModelError(
+            f"{prior.path}: is a prior of {prior.config.dims} axes, but model {entry} has "
+            f"{entry.config.latent}"
+        )
+    return prior
+
+
+def add_prior(path: Path, entry: ModelEntry | None = None, *, force: bool = False) -> Path:
+    """Copies a prior into the user's folder, named after the installed model that it is for (or
+    `entry`, which is there); returns the path there.
+
+    Adding what is there already is no error. ModelError if it is no prior or no model of its id is
+    installed, OutputError if another prior has the name and `force` is not set.
+    """
+    header = read_prior_header(path)
+    header.arrays()  # refuses values that no prior can have
+    if entry is None and (entry := installed(header.model_id)) is None:
+        raise ModelError(
+            f"{path}: is a prior for model {header.model_id.hex()}, which is not installed; add "
+            "that first"
+        )
+    _fitting(header, entry)
+    target = user_folder() / f"{entry.name}{PRIOR_SUFFIX}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and target.read_bytes() == path.read_bytes():
+            return target
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
+    check_output(target, force=force, source=path)
+    _copy(path, target, force)
+    return target

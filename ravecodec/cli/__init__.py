@@ -19,6 +19,7 @@ from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.completing import offer_names
 from ravecodec.cli.evaluating import compare, evaluate
 from ravecodec.cli.examining import info, verify
+from ravecodec.cli.generating import generate
 from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.live import live
 from ravecodec.cli.models import model
@@ -93,6 +94,7 @@ def main(ctx: click.Context) -> None:
       ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec transfer voice.wav other.wav   play audio in the sound of a model
       ravecodec live --audio-in default        the same while it is played
+      ravecodec generate new.wav --seed 1      new sound of a model
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec tag song.rvc --set TITLE=Feelings
       ravecodec model list                     the models at hand
@@ -121,6 +123,7 @@ for command in (
     edit,
     transfer,
     live,
+    generate,
     model,
     train,
     evaluate,

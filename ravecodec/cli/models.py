@@ -15,6 +15,8 @@ from ravecodec.cli.many import recursive_option
 from ravecodec.cli.options import examine_options, force_option
 from ravecodec.errors import ModelError, RavecodecError, UsageError
 from ravecodec.examine import Need, need_of
+from ravecodec.models.prior_file import SUFFIX as PRIOR_SUFFIX
+from ravecodec.models.prior_file import PriorHeader, read_prior_header
 
 
 @click.group(invoke_without_command=True)
@@ -44,8 +46,8 @@ def list_command(
 ) -> int:
     """List all models, or those that streams need.
 
-    In the order of lookup: name, id, size, sample rate, channels, latent dims, file. With --used-by
-    a line for each stream, and exit code 7 if a model is missing.
+    In the order of lookup: name, id, size, sample rate, channels, latent dims, whether there is a
+    prior, file. With --used-by a line for each stream, and exit code 7 if a model is missing.
 
     \b
     Examples:
@@ -67,9 +69,10 @@ def list_command(
                 f"{console.sound(entry.config.sample_rate, entry.config.channels)}, "
                 f"{entry.config.latent} dims"
             )
+            prior = ", prior" if _prior(entry) else ""
             console.emit(
                 console.printable(
-                    f"{entry.name:<16} {entry.id.hex()}  {size}  {form}  {entry.path}"
+                    f"{entry.name:<16} {entry.id.hex()}  {size}  {form}{prior}  {entry.path}"
                 )
             )
     for problem in problems:
@@ -126,9 +129,9 @@ def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         for part in ("name", "id", "sha256", "path", "size"):
             console.emit(console.printable(f"{part:<10} {shown[part]}"))
-        for part in ("config", "point", "info"):
-            console.emit(part)
-            for key, value in shown[part].items():
+        for part in ("config", "point", "info", "prior"):
+            console.emit(part if shown[part] else f"{part:<10} none")
+            for key, value in (shown[part] or {}).items():
                 console.emit(console.printable(f"  {key:<18} {value}"))
 
 
@@ -140,13 +143,18 @@ def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
 def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json: bool) -> None:
     """Install a model for this user.
 
-    FILE is loaded once to see that it works, then copied to the user's data folder.
+    FILE is loaded once to see that it works, then copied to the user's data folder, and with a
+    model the prior beside it. FILE may also be a prior, for a model that is installed.
 
     \b
     Examples:
       ravecodec model add run/piano.safetensors
+      ravecodec model add run/piano.prior.safetensors
       ravecodec model add download.safetensors --name default -f
     """
+    if file.name.endswith(PRIOR_SUFFIX):
+        _add_prior(file, name, force, quiet, as_json)
+        return
     zoo.check_values(file)
     from ravecodec.models.package import load_package
 
@@ -156,6 +164,21 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:
         console.say(f"{entry} is installed as {entry.path}")
+
+
+def _add_prior(file: Path, name: str | None, force: bool, quiet: bool, as_json: bool) -> None:
+    if name is not None:
+        raise UsageError(
+            f"{file}: is a prior, which is named after its model; --name is for models"
+        )
+    from ravecodec.models.prior import load_prior
+
+    load_prior(file)
+    target = zoo.add_prior(file, force=force)
+    if as_json:
+        console.emit_json(_prior_dict(read_prior_header(target)))
+    elif not quiet:
+        console.say(f"the prior is installed as {target}")
 
 
 @model.command("refit")
@@ -257,4 +280,24 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
         "point": dict(entry.point),
         "info": dict(entry.info),
     }
+    prior = _prior(entry)
+    about |= {"prior": _prior_dict(prior) if prior else None}
     return who | {"size": entry.size} | about
+
+
+def _prior(entry: zoo.ModelEntry) -> PriorHeader | None:
+    """The prior of a model; None where there is none, or none that is in order."""
+    try:
+        return zoo.find_prior(entry)
+    except ModelError:
+        return None
+
+
+def _prior_dict(prior: PriorHeader) -> dict[str, Any]:
+    return {
+        "path": str(prior.path),
+        "size": prior.size,
+        "model": prior.model_id.hex(),
+        "config": dataclasses.asdict(prior.config),
+        "info": dict(prior.info),
+    }

@@ -19,6 +19,8 @@ from ravecodec.cli.options import (
 )
 from ravecodec.errors import UsageError
 
+PRIOR = "prior"  # the stage that is no part of training a model
+
 
 @click.command()
 @click.argument("data", metavar="DATA", required=False, type=click.Path(path_type=Path))
@@ -32,12 +34,14 @@ from ravecodec.errors import UsageError
 @click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
     "--stage",
-    type=click.Choice(["all", "1", "2"]),
+    type=click.Choice(["all", "1", "2", "prior"]),
     default="all",
-    help="Stop after stage 1, or do only stage 2.",
+    help="Stop after stage 1, do only stage 2, or train a prior for a finished model.",
 )
 @click.option(
-    "--init-from", metavar="MODEL", help="Start from the weights of a model: name, file or id."
+    "--init-from",
+    metavar="MODEL",
+    help="Start from the weights of a model: name, file or id. The prior's model.",
 )
 @click.option(
     "--cache",
@@ -61,6 +65,12 @@ from ravecodec.errors import UsageError
     type=click.IntRange(0),
     metavar="N",
     help="Steps of stage 2 instead of the recipe's.",
+)
+@click.option(
+    "--steps-prior",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most steps of a prior; default 1500.",
 )
 @click.option(
     "--devices",
@@ -98,6 +108,7 @@ def train(
     init_from: str | None,
     steps1: int | None,
     steps2: int | None,
+    steps_prior: int | None,
     report_on: Path | None,
     threads: int | None,
     quiet: bool,
@@ -112,6 +123,7 @@ def train(
     Examples:
       ravecodec train music/ --recipe default --out runs/mine --licence CC-BY-4.0
       ravecodec train music/ --recipe mine.toml --out runs/two --init-from default --stage 2
+      ravecodec train music/ --stage prior --init-from default --out runs/prior
       ravecodec train --report runs/mine
     """
     if report_on is not None:
@@ -121,6 +133,13 @@ def train(
         return
     if data is None or out is None:
         raise UsageError("train: expected DATA and --out RUN, or --report RUN")
+    if options["stage"] == PRIOR:
+        if recipe_name != "default" or steps1 is not None or steps2 is not None:
+            raise UsageError("train: --stage prior takes no --recipe, --steps1 and --steps2")
+        _train_prior(data, out, init_from, steps_prior, threads, quiet, options)
+        return
+    if steps_prior is not None:
+        raise UsageError("train: --steps-prior is for --stage prior")
     from ravecodec.train.recipe import load_recipe
 
     recipe = load_recipe(recipe_name)
@@ -137,3 +156,28 @@ def train(
         set_threads(count)
     report = (lambda line: None) if quiet else console.say
     run(data, recipe, out, init_from=start, report=report, **options)
+
+
+def _train_prior(
+    data: Path,
+    out: Path,
+    model: str | None,
+    steps: int | None,
+    threads: int | None,
+    quiet: bool,
+    options: dict[str, Any],
+) -> None:
+    """`--stage prior`; UsageError for options that have no meaning there."""
+    if model is None:
+        raise UsageError("train: --stage prior needs --init-from MODEL, whose prior it trains")
+    if options["cache"] is not None or options["devices"] != 1 or options["nodes"] != 1:
+        raise UsageError("train: --stage prior takes no --cache, --devices and --nodes")
+    from ravecodec.device import set_threads
+    from ravecodec.train.prior import PriorRecipe, train_prior
+
+    if (count := console.threads_or_default(threads)) is not None:
+        set_threads(count)
+    recipe = PriorRecipe() if steps is None else PriorRecipe(steps=steps)
+    kept = {name: options[name] for name in ("licence", "device", "force", "ignore_length")}
+    report = (lambda line: None) if quiet else console.say
+    train_prior(data, model, out, recipe=recipe, report=report, **kept)

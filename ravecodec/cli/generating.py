@@ -1,0 +1,92 @@
+"""`ravecodec generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ravecodec.bitstream.limits import MAX_SEED
+from ravecodec.cli import console
+from ravecodec.cli.coding import AUDIO, STREAM, SUBTYPES
+from ravecodec.cli.options import transcode_options
+from ravecodec.errors import UsageError
+from ravecodec.files import is_stdio
+from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
+
+
+@click.command()
+@click.argument("target", metavar="OUT")
+@click.option("--model", metavar="MODEL", help="Name, file or id; default: default.")
+@click.option(
+    "--prior",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Prior to use; default: the one beside the model, or the installed one that is for it.",
+)
+@click.option(
+    "--seconds", type=float, default=20.0, metavar="S", help="How much to make; default 20."
+)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Default 0.")
+@click.option(
+    "--temperature",
+    type=float,
+    default=1.0,
+    metavar="T",
+    help=f"Below 1 more of what is expected, above 1 less; 0 to {HOTTEST:g}, default 1.",
+)
+@click.option(
+    "--continue-from",
+    metavar="X",
+    help="Audio or a stream that OUT begins with, and that is gone on with.",
+)
+@click.option(
+    "--like", metavar="X", help="Audio or a stream to listen to first; OUT does not hold it."
+)
+@click.option(
+    "--bits",
+    "--format",
+    "subtype",
+    type=click.Choice(list(SUBTYPES)),
+    help="Samples of OUT: 16 (default) or 24 bits, or 32-bit float.",
+)
+@transcode_options
+def generate(target: str, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Make new sound of a model.
+
+    The model's prior draws latents, which are decoded to OUT, or written as the stream that they
+    are if OUT ends in .rvc. The same call makes the same OUT on the same machine.
+
+    \b
+    Examples:
+      ravecodec generate new.wav --seconds 30 --seed 1
+      ravecodec generate new.rvc --model strings --temperature 0.8
+      ravecodec generate longer.wav --continue-from song.rvc --seconds 10
+      ravecodec generate other.wav --like song.flac
+    """
+    if as_json and is_stdio(target):
+        raise UsageError("--json and OUT - both want standard output; expected one of them")
+    suffix = Path(target).suffix.lower()
+    audible = is_stdio(target) or suffix in AUDIO
+    if not audible and suffix != STREAM:
+        raise UsageError(f"{target}: has the extension {suffix!r}, expected {STREAM} or audio's")
+    if subtype and not audible:
+        raise UsageError(f"{target}: is a stream, and --bits is for audio")
+    options["threads"] = console.threads_or_default(options["threads"])
+    done = generate_file(
+        target, audible=audible, subtype=SUBTYPES[subtype] if subtype else None, **options
+    )
+    if as_json:
+        console.emit_afterwards(console.as_json(done))
+    elif not quiet:
+        console.say(_described(done))
+
+
+def _described(done: GenerateSummary) -> str:
+    """The last line."""
+    new = f"{done.duration - done.heard:.3f} s of new sound"
+    behind = f" behind {done.heard:.3f} s" if done.heard else ""
+    form = console.sound(done.sample_rate, done.channels)
+    how = f"model {done.model}, seed {done.seed}, temperature {done.temperature:g}"
+    return f"{done.target}: {new}{behind}, {form}; {how}; {done.seconds:.1f} s"
