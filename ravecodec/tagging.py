@@ -139,7 +139,8 @@ def tag_file(
         name: [texts] if isinstance(texts, str) else list(texts)
         for name, texts in (assign or {}).items()
     }
-    tags, missing = {}, []
+    tags: dict[str, Any] = {}
+    missing: list[str] = []
 
     def change(meta: dict[str, Any]) -> dict[str, Any]:
         names = {str(name).upper() for name in meta.get(TAGS, ())}

@@ -545,7 +545,7 @@ def decode_file(
         seekable = is_regular(source) and not part.whole
         index = find_index(cast("BinaryIO", file.fileobj), start=0) if seekable else None
         channels = reader.info.channels
-        form = {"subtype": subtype, "soft_clip": soft_clip, "total": total}
+        form: dict[str, Any] = {"subtype": subtype, "soft_clip": soft_clip, "total": total}
         written = _tags_of(reader, part, rate, salvage) if tags else {}
         opening = open_output(target, rate, channels, **form, tags=written, force=force)
         loaded = _model_to_decode(model, reader, device, threads)

@@ -168,8 +168,7 @@ class SoundFileReader:
             else:
                 self._sound, self._next = sound, 1
                 self._left = part.announced or None
-        form = (self.container, self.subtype, self.channels)
-        self.order, self.order_known = usual_order(*form)
+        self.order, self.order_known = usual_order(self.container, self.subtype, self.channels)
         known = [length for length in lengths if length is not None]
         self.frames = sum(known) if len(known) == len(lengths) else None
 

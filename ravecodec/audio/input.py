@@ -425,8 +425,11 @@ class _Opening:
             self._stream = self._spooled(bytes(header.seen))
         self._read_tags(self._stream)
         reader = self._container(Bytes(self._stream))
-        matroska = isinstance(reader, AvReader) and reader.container == "MATROSKA"
-        if self._tags is not None and matroska:
+        if (
+            self._tags is not None
+            and isinstance(reader, AvReader)
+            and reader.container == "MATROSKA"
+        ):
             read_metadata(reader.metadata, self._tags)
         return reader
 

@@ -186,7 +186,8 @@ def _read_comments(comments: Iterable[tuple[str, str]], found: TagSet) -> None:
 def _read_mp4(stream: BinaryIO, found: TagSet) -> None:
     from mutagen.mp4 import MP4
 
-    for key, values in (MP4(stream).tags or {}).items():
+    tags: Any = MP4(stream).tags or {}
+    for key, values in tags.items():
         if key == "covr":
             for cover in values:
                 kind = "image/png" if cover.imageformat == cover.FORMAT_PNG else "image/jpeg"
@@ -211,7 +212,8 @@ def _add_mp4(key: str, value: Any, found: TagSet) -> None:
 def _read_asf(stream: BinaryIO, found: TagSet) -> None:
     from mutagen.asf import ASF
 
-    for key, attribute in ASF(stream).tags or ():
+    tags: Any = ASF(stream).tags or ()
+    for key, attribute in tags:
         if isinstance(attribute.value, bytes):
             found.leave_out("pictures or other binary values of ASF")
         elif not key.startswith(("WMFSDK", "IsVBR", "DeviceConformance", "AspectRatio")):
@@ -300,8 +302,10 @@ def _known_frames() -> Mapping[str, Any]:
 
 def _add_frame(frame: Any, found: TagSet) -> bool:
     """Takes a frame; False for one that holds no text."""
-    from mutagen.id3 import TextFrame, UrlFrame
+    from mutagen import id3
 
+    text_frame: Any = id3.TextFrame  # whose attributes are made from their specifications
+    url_frame: Any = id3.UrlFrame
     kind = frame.FrameID
     if kind == "APIC":
         found.add_picture(_picture(frame.data, frame.mime, int(frame.type), frame.desc))
@@ -322,9 +326,9 @@ def _add_frame(frame: Any, found: TagSet) -> bool:
         _add_texts(f"RVA2:{frame.desc}", [f"{frame.gain:+.2f} dB"], found)
     elif kind == "POPM":
         _add_texts("RATING", [frame.rating], found)
-    elif isinstance(frame, TextFrame):
+    elif isinstance(frame, text_frame):
         _add_texts(ID3_NAMES.get(kind, kind), frame.text, found)
-    elif isinstance(frame, UrlFrame):
+    elif isinstance(frame, url_frame):
         _add_texts(getattr(frame, "desc", "") or ID3_NAMES.get(kind, kind), [frame.url], found)
     else:
         return False

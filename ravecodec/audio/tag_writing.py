@@ -147,7 +147,7 @@ def _own_frame(kind: str, values: list[str]) -> Any:
 
     if kind.startswith("W"):
         return Frames[kind](url=values[0]) if len(values) == 1 and values[0].isascii() else None
-    frame = Frames[kind](encoding=3, text=values)
+    frame: Any = Frames[kind](encoding=3, text=values)
     return frame if [str(text) for text in frame.text] == values else None
 
 

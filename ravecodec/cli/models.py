@@ -275,13 +275,13 @@ def _model_dict(entry: zoo.ModelEntry) -> dict[str, Any]:
         "sha256": entry.digest.hex(),
         "path": str(entry.path),
     }
+    prior = _prior(entry)
     about = {
         "config": dataclasses.asdict(entry.config),
         "point": dict(entry.point),
         "info": dict(entry.info),
+        "prior": _prior_dict(prior) if prior else None,
     }
-    prior = _prior(entry)
-    about |= {"prior": _prior_dict(prior) if prior else None}
     return who | {"size": entry.size} | about
 
 

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
@@ -134,7 +134,7 @@ def _decoded(
     """A stream, by way of a temporary file."""
     from ravecodec.transcode import decode_file
 
-    options = {"model": model, "device": device, "threads": threads, "tags": False}
+    options: dict[str, Any] = {"model": model, "device": device, "threads": threads, "tags": False}
     with tempfile.TemporaryDirectory(prefix="ravecodec-") as folder:
         target = Path(folder) / "decoded.wav"
         done = decode_file(source, target, **options)

@@ -218,7 +218,8 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     point = {key: settings[key] for key in ("dims", "step_index", "effort")}
     sent = []
     for _ in range(settings.get("passes", 1)):
-        data = encode(audio, RATE, model, **point)
+        # What a file of integers between two passes would hold.
+        data = encode(np.clip(audio, -1, 1), RATE, model, **point)
         audio = decode(data, model)[0]
         sent.append(data)
     reader = StreamReader(io.BytesIO(data))
