@@ -8,7 +8,6 @@ what is compared is only what is really there. A full-scale sine has magnitude 1
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 PAPER_WINDOWS = (2048, 1024, 512, 256, 128)
-MEL_WINDOW, MEL_BANDS, MEL_FLOOR = 2048, 80, 1e-5
 FAINT_RMS = 0.01  # -40 dBFS
 MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not hold
 LOG2E = 1.4426950408889634
@@ -230,30 +228,6 @@ def lift(target: Tensor) -> Tensor:
     """
     level = target.square().mean((1, 2), keepdim=True).sqrt()
     return (FAINT_RMS / level.clamp(min=FAINT_RMS / MOST_LIFT)).clamp(min=1.0)
-
-
-def log_mel_distance(target: Tensor, output: Tensor, rate: int) -> Tensor:
-    """Mean |ln M(x) - ln M(y)| of mel magnitudes of [batch, channels, samples], in nepers: 80
-    triangles of sum 1 on HTK's mel scale from 0 to half the rate, window 2048."""
-    bank = _mel_bank(rate, target.device)
-    mels = [
-        (torch.view_as_real(spectrum(x, MEL_WINDOW)).square().sum(-1) + 1e-14).sqrt() @ bank
-        for x in (target, output)
-    ]
-    return ((mels[0] + MEL_FLOOR).log() - (mels[1] + MEL_FLOOR).log()).abs().mean()
-
-
-def _mel_bank(rate: int, device: torch.device) -> Tensor:
-    """[MEL_WINDOW // 2 + 1, MEL_BANDS]."""
-    top = 2595 * math.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (torch.linspace(0, top, MEL_BANDS + 2, device=device) / 2595) - 1)
-    hertz = torch.arange(MEL_WINDOW // 2 + 1, device=device)[:, None] * (rate / MEL_WINDOW)
-    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    bank = torch.minimum(rising, falling).clamp(min=0)
-    nearest = (hertz - edges[1:-1]).abs().argmin(0)  # the lowest bands are narrower than a bin
-    bank[nearest, torch.arange(MEL_BANDS, device=device)] += 1e-3
-    return bank / bank.sum(0)
 
 
 def kl_bits(mean: Tensor, spread: Tensor) -> Tensor:
