@@ -110,7 +110,7 @@ def test_keys_that_were_removed_are_refused_with_the_reason() -> None:
     for table in (None, "loss", "stage2"):
         for key, value in (("mel", 0.25), ("mel", 0.0), ("random_grid", False)):
             values = {key: value} if table is None else {table: {key: value}}
-            with pytest.raises(UsageError, match=rf"{key} was removed .* experiments\.md.* commit"):
+            with pytest.raises(UsageError, match=rf"{key} was removed .*experiments\.md.* commit"):
                 Recipe.from_dict(values)
     for values in ({"discriminator": "periods"}, {"stage2": {"discriminator": "periods"}}):
         with pytest.raises(UsageError, match='discriminator = "periods" was removed'):

@@ -354,8 +354,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         )
     try:
         return Recipe.from_dict(tomllib.loads(data.decode()))
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"recipe {name_or_path}: {error}") from error
+    except (ValueError, TypeError, UsageError) as error:
+        found = str(error).removeprefix("recipe: ")
+        raise UsageError(f"recipe {name_or_path}: {found}") from error
 
 
 def recipe_names() -> list[str]:
