@@ -109,16 +109,16 @@ class _Scale(torch.autograd.Function):
         error, size, logs = (output.new_zeros(batch) for _ in range(3))
         shape, chunks = _hann(window, output.device), []
         for part in _chunks(output, window):
-            heard = spectrum(output[..., part], window, shape)
+            bins = spectrum(output[..., part], window, shape)
             found, wanted = (
-                _magnitudes(heard, sides),
+                _magnitudes(bins, sides),
                 _magnitudes(spectrum(target[..., part], window, shape), sides),
             )
             excess = found - wanted
             error += (excess.square() @ weights).sum((1, 2))
             size += (wanted.square() @ weights).sum((1, 2))
             logs += ((found + floor).div_(wanted.add_(floor)).log_().abs_() @ weights).sum((1, 2))
-            chunks.append((part, heard, found, excess))
+            chunks.append((part, bins, found, excess))
         count = (
             (2 * channels if sides else channels)
             * (1 + (samples - window) // (window // 4))
@@ -142,10 +142,10 @@ class _Scale(torch.autograd.Function):
         shape = _hann(window, scale.device)
         gradient = scale.new_zeros(ctx.shape)
         pull = ctx.pull[:, None, None, None]
-        for part, heard, found, excess in ctx.chunks:
+        for part, bins, found, excess in ctx.chunks:
             slope = excess.sign().mul_(ctx.push).div_(found + ctx.floor).addcmul_(excess, pull)
             share = slope.mul_(weights).div_(found)  # d distance / d magnitude, over the magnitude
-            frames = torch.fft.irfft(_spread(heard, share, ctx.sides), window, norm="forward").mul_(
+            frames = torch.fft.irfft(_spread(bins, share, ctx.sides), window, norm="forward").mul_(
                 shape
             )
             _overlap_add(gradient[..., part], frames, hop)

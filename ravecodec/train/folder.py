@@ -90,7 +90,7 @@ def held(folder: Path, wanted: bool = True) -> Iterator[None]:
     does already.
 
     The lock belongs to the process, so one that was killed holds nothing. Without `wanted`, or
-    where the system has no such locks (Windows), nobody is kept out.
+    where the system has no such locks (Windows), no call is kept out.
     """
     if not wanted or fcntl is None:
         yield
