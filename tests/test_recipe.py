@@ -3,6 +3,7 @@ refused by name.
 """
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,28 @@ def test_valid_frames_saw_no_padding(name: str) -> None:
     assert valid.bands(torch.zeros(1, 2, frames * hop // 16), hop).shape[-1] == kept * hop // 16
     places = torch.arange(frames * hop)
     assert int(valid.audio(places[None, None], hop)[0, 0, 0]) == valid.total[0] * hop
+
+
+@pytest.mark.parametrize("name", ["scratch", "stage2"])
+def test_ablations_are_recipes_and_have_their_rows_in_the_documents(name: str) -> None:
+    root = Path(__file__).resolve().parent.parent
+    plan_file = root / "benchmarks" / "ablations" / f"{name}.toml"
+    if not plan_file.exists() or not (root / "docs").exists():
+        pytest.skip("no benchmarks and docs beside the tests")
+    plan = tomllib.loads(plan_file.read_text("utf-8"))
+    common = merged(load_recipe(plan["recipe"]).to_dict(), plan["changes"])
+    page = (root / "docs" / "experiments.md").read_text("utf-8")
+    _, marker, rest = page.partition(f"<!-- ablation: {name} -->\n")
+    assert marker
+    rows = [line.split("|")[1].strip() for line in rest.split("<!-- end -->")[0].splitlines()]
+    for variant, changes in plan["variants"].items():
+        Recipe.from_dict(merged(common, changes))
+        assert variant in rows
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables with changes in them."""
+    both = dict(values)
+    for key, value in changes.items():
+        both[key] = merged(both.get(key, {}), value) if isinstance(value, dict) else value
+    return both
