@@ -71,9 +71,9 @@ def noise_crops(recipe: Recipe, folder: Path) -> Crops:
         channels,
         length,
         0,
-        recipe.placed,
-        recipe.allpass,
-        rate,
+        placed=recipe.placed,
+        allpass=recipe.allpass,
+        rate=rate,
     )
 
 
@@ -101,9 +101,9 @@ def stage1(trainer: Trainer, crops: Crops, step: int) -> dict[str, float]:
         bands = model.decode_bands(sample_posterior(mean, spread, random), clock)
     with watch("losses"):
         start = bands.detach().requires_grad_()
-        output = model.pqmf.synthesis(start)
-        windows = stages.pick_windows(recipe, random)
-        stages.distance(model, recipe, trainer.valid, audio, start, output, windows).backward()
+        decoded = stages.Decoded(start, model.pqmf.synthesis(start))
+        spectra = stages.Spectra(stages.pick_windows(recipe, random))
+        trainer.objective.distance(model, audio, decoded, spectra).backward()
     assert start.grad is not None
     descend(watch, trainer.optimiser, bands, start.grad)
     with watch("optimiser"):
@@ -124,16 +124,17 @@ def stage2(trainer: Trainer, sender: stages.Sender, crops: Crops, step: int) -> 
         bands = model.decode_bands(sender(mean, step, clock), clock)
     with watch("losses"):
         start = bands.detach().requires_grad_()
-        output = model.pqmf.synthesis(start)
-        real, fake = (discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output))
+        decoded = stages.Decoded(start, model.pqmf.synthesis(start))
+        real = discriminator.views(trainer.valid.audio(audio, hop))
+        fake = discriminator.views(trainer.valid.audio(decoded.audio, hop))
         stages.discriminator_loss(discriminator, recipe, real, fake).backward()
     with watch("optimiser"):
         trainer.discriminator_optimiser.step()
         trainer.discriminator_optimiser.zero_grad(set_to_none=True)
     with watch("losses"):
         discriminator.requires_grad_(False)
-        windows = stages.pick_windows(recipe, random)
-        loss = stages.distance(model, recipe, trainer.valid, audio, start, output, windows)
+        spectra = stages.Spectra(stages.pick_windows(recipe, random))
+        loss = trainer.objective.distance(model, audio, decoded, spectra)
         (loss + stages.adversarial_loss(discriminator, recipe, real, fake)[0]).backward()
         discriminator.requires_grad_(True)
     assert start.grad is not None

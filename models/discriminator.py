@@ -6,14 +6,10 @@ twice computes it once, and `judge` takes it from there.
 
 `WaveformDiscriminator` is MelGAN's (Kumar et al. 2019), as in the RAVE paper: three scales of
 average-pooled audio. `SpectrumDiscriminator` looks at complex spectra of several windows, as
-EnCodec does: much cheaper on a CPU. `PeriodDiscriminator` is the pair that DAC (Kumar et al. 2023)
-trains with: complex spectra cut into bands that have weights of their own, and HiFi-GAN's
-multi-period scales (Kong et al. 2020).
+EnCodec does: much cheaper on a CPU.
 """
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +20,6 @@ from ravecodec.models.blocks import LEAK
 from ravecodec.models.losses import spectrum
 
 Features = list[Tensor]
-# HiFi-GAN's: primes, so that no two scales see the same samples side by side.
-PERIODS = (
-    2,
-    3,
-    5,
-    7,
-    11,
-)
-BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # DAC's, as shares of the spectrum
 
 
 def _walk(layers: nn.ModuleList, x: Tensor) -> Features:
@@ -128,74 +115,6 @@ class SpectrumDiscriminator(nn.Module):
         """Per window the planes of `compressed_spectrum`."""
         with torch.autocast(audio.device.type, enabled=False):
             return [compressed_spectrum(audio.float(), window) for window in self.windows]
-
-    def judge(self, views: list[Tensor]) -> list[Features]:
-        return [scale(view) for scale, view in zip(self.scales, views, strict=True)]
-
-    def forward(self, audio: Tensor) -> list[Features]:
-        return self.judge(self.views(audio))
-
-
-class BandScale(nn.Module):
-    """The convolutions of `SpectrumScale`, with other weights for every band of the compressed
-    spectra of one window; the logits are of all bands together."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.bands = nn.ModuleList(SpectrumScale(channels, width) for _ in BAND_EDGES[1:])
-
-    def forward(self, x: Tensor) -> Features:
-        edges = [round(edge * x.shape[-1]) for edge in BAND_EDGES]
-        parts = [x[..., low:high] for low, high in pairwise(edges)]
-        features = [band(part) for band, part in zip(self.bands, parts, strict=True)]
-        hidden = [feature for band in features for feature in band[:-1]]
-        return [*hidden, torch.cat([band[-1] for band in features], -1)]
-
-
-class PeriodScale(nn.Module):
-    """Strided convolutions along time on audio [batch, channels, samples / period, period], whose
-    columns hold every `period`th sample; HiFi-GAN's widths at `width` 32."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        wide = [channels, width, 4 * width, 16 * width, 32 * width, 32 * width]
-        layers = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in pairwise(wide[:-1])]
-        layers += [
-            nn.Conv2d(wide[-2], wide[-1], (5, 1), 1, (2, 0)),
-            nn.Conv2d(wide[-1], 1, (3, 1), 1, (1, 0)),
-        ]
-        self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
-
-    def forward(self, x: Tensor) -> Features:
-        return _walk(self.layers, x)
-
-
-class PeriodDiscriminator(nn.Module):
-    """One `PeriodScale` per period, then one `BandScale` per window length."""
-
-    def __init__(
-        self,
-        channels: int,
-        windows: tuple[int, ...] = (2048, 1024, 512),
-        period_width: int = 8,
-        width: int = 16,
-    ) -> None:
-        super().__init__()
-        self.windows = windows
-        periods = [PeriodScale(channels, period_width) for _ in PERIODS]
-        self.scales = nn.ModuleList([*periods, *(BandScale(channels, width) for _ in windows)])
-
-    def views(self, audio: Tensor) -> list[Tensor]:
-        """Audio in rows of each period (zeros fill the last row); per window the planes of
-        `compressed_spectrum`.
-        """
-        rows = [
-            F.pad(audio, (0, -audio.shape[-1] % period)).unflatten(-1, (-1, period))
-            for period in PERIODS
-        ]
-        images = [x.contiguous(memory_format=torch.channels_last) for x in rows]
-        with torch.autocast(audio.device.type, enabled=False):
-            return images + [compressed_spectrum(audio.float(), window) for window in self.windows]
 
     def judge(self, views: list[Tensor]) -> list[Features]:
         return [scale(view) for scale, view in zip(self.scales, views, strict=True)]

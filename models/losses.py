@@ -8,7 +8,6 @@ what is compared is only what is really there. A full-scale sine has magnitude 1
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 PAPER_WINDOWS = (2048, 1024, 512, 256, 128)
-MEL_WINDOW, MEL_BANDS, MEL_FLOOR = 2048, 80, 1e-5
 FAINT_RMS = 0.01  # -40 dBFS
 MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not hold
 LOG2E = 1.4426950408889634
@@ -107,16 +105,16 @@ class _Scale(torch.autograd.Function):
         error, size, logs = (output.new_zeros(batch) for _ in range(3))
         shape, chunks = _hann(window, output.device), []
         for part in _chunks(output, window):
-            heard = spectrum(output[..., part], window, shape)
+            bins = spectrum(output[..., part], window, shape)
             found, wanted = (
-                _magnitudes(heard, sides),
+                _magnitudes(bins, sides),
                 _magnitudes(spectrum(target[..., part], window, shape), sides),
             )
             excess = found - wanted
             error += (excess.square() @ weights).sum((1, 2))
             size += (wanted.square() @ weights).sum((1, 2))
             logs += ((found + floor).div_(wanted.add_(floor)).log_().abs_() @ weights).sum((1, 2))
-            chunks.append((part, heard, found, excess))
+            chunks.append((part, bins, found, excess))
         count = (
             (2 * channels if sides else channels)
             * (1 + (samples - window) // (window // 4))
@@ -141,10 +139,10 @@ class _Scale(torch.autograd.Function):
         shape = _hann(window, scale.device)
         gradient = scale.new_zeros(ctx.shape)
         pull = ctx.pull[:, None, None, None]
-        for part, heard, found, excess in ctx.chunks:
+        for part, bins, found, excess in ctx.chunks:
             slope = excess.sign().mul_(ctx.push).div_(found + ctx.floor).addcmul_(excess, pull)
             share = slope.mul_(weights).div_(found)  # d distance / d magnitude, over the magnitude
-            frames = torch.fft.irfft(_spread(heard, share, ctx.sides), window, norm="forward").mul_(
+            frames = torch.fft.irfft(_spread(bins, share, ctx.sides), window, norm="forward").mul_(
                 shape
             )
             _overlap_add(gradient[..., part], frames, hop)
@@ -227,30 +225,6 @@ def lift(target: Tensor) -> Tensor:
     """
     level = target.square().mean((1, 2), keepdim=True).sqrt()
     return (FAINT_RMS / level.clamp(min=FAINT_RMS / MOST_LIFT)).clamp(min=1.0)
-
-
-def log_mel_distance(target: Tensor, output: Tensor, rate: int) -> Tensor:
-    """Mean |ln M(x) - ln M(y)| of mel magnitudes of [batch, channels, samples], in nepers: 80
-    triangles of sum 1 on HTK's mel scale from 0 to half the rate, window 2048."""
-    bank = _mel_bank(rate, target.device)
-    mels = [
-        (torch.view_as_real(spectrum(x, MEL_WINDOW)).square().sum(-1) + 1e-14).sqrt() @ bank
-        for x in (target, output)
-    ]
-    return ((mels[0] + MEL_FLOOR).log() - (mels[1] + MEL_FLOOR).log()).abs().mean()
-
-
-def _mel_bank(rate: int, device: torch.device) -> Tensor:
-    """[MEL_WINDOW // 2 + 1, MEL_BANDS]."""
-    top = 2595 * math.log10(1 + rate / 2 / 700)
-    edges = 700 * (10 ** (torch.linspace(0, top, MEL_BANDS + 2, device=device) / 2595) - 1)
-    hertz = torch.arange(MEL_WINDOW // 2 + 1, device=device)[:, None] * (rate / MEL_WINDOW)
-    rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    bank = torch.minimum(rising, falling).clamp(min=0)
-    nearest = (hertz - edges[1:-1]).abs().argmin(0)  # the lowest bands are narrower than a bin
-    bank[nearest, torch.arange(MEL_BANDS, device=device)] += 1e-3
-    return bank / bank.sum(0)
 
 
 def kl_bits(mean: Tensor, spread: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The second half of the encoder: latents are corrected by what the generator makes of them.
 
 Where an encoder errs cannot be seen in the audio; it shows in the gradient of the spectral distance
-at its latents (docs/training.md has the measurement). So a learned step decodes the latents with
+at its latents (docs/experiments.md has the measurement). So a learned step decodes the latents with
 the excitation that the decoder will use, takes the gradient of the distance to the audio, and lets
 a small network turn gradient, latents and posterior spread into a correction. It may be repeated.
 This is iterative amortised inference (Marino, Yue & Mandt, ICML 2018). The decoder knows nothing of

@@ -1,6 +1,6 @@
 """The default preset's encoder: a warped log spectrogram in, a small map of latents out.
 
-Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/training.md has
+Pitch is plain in a long-window spectrum and hidden in strided convolutions (docs/experiments.md has
 the measurement), so each latent frame sees an image of `lines` rows on a scale that is linear below
 500 Hz and logarithmic above. Below 3 kHz the rows come from 8192-sample windows (5.9 Hz bins),
 above from 2048; 1024-sample windows add onsets. Mid and side are coded, not left and right: most
@@ -12,7 +12,7 @@ rise.
 
 In stereo the first latent of every row is the balance of left and right there, measured, not
 learnt: a network that starts with balance nowhere in its latents never finds it worth its bits
-(docs/training.md).
+(docs/experiments.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ravecodec.models.reach import Layer, Reach, encoder_lookahead, encoder_reac
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
 CROSSOVER_HZ = (
-    3000.0  # to 6 kHz made no difference that a short training could show (docs/training.md)
+    3000.0  # to 6 kHz made no difference that a short training could show (docs/experiments.md)
 )
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step

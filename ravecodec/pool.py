@@ -111,7 +111,7 @@ def _run_here(
 
 
 def _deaf(share: float) -> None:
-    """Nobody wants to know."""
+    """Ignore the share that is done."""
 
 
 class _Throttled:

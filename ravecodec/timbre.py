@@ -52,7 +52,7 @@ ENOUGH = 10  # frames that a share can be told of
 
 
 def _silent(progress: object) -> None:
-    """Nobody wants to know."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True)

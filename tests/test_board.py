@@ -27,7 +27,7 @@ from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.stages import Sender
 from ravecodec.train.trainer import Trainer
-from ravecodec.train.validation import FIRST, Heard
+from ravecodec.train.validation import FIRST, Reconstruction
 
 reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -148,19 +148,19 @@ def test_pictures_become_rare() -> None:
     assert [n for n in range(1, 200) if is_shown(n)] == [1, 2, 4, 8, 16, 32, 64, 128, 192]
 
 
-def some_heard() -> Iterator[Heard]:
+def some_batches() -> Iterator[Reconstruction]:
     """Two batches of two crops."""
     for _ in range(2):
-        yield Heard(
+        yield Reconstruction(
             0.1 * torch.randn(2, 2, 9000), 0.1 * torch.randn(2, 2, 9000), torch.rand(8), 1.0
         )
 
 
 def show_all(run: Path, latent: Any) -> None:
-    shown, heard = Board(run), list(some_heard())
+    shown, heard = Board(run), list(some_batches())
     shown.log({"stage": 1, "step": 7, "spectral": 1.5})
-    shown.validation(1, 7, number=3, last=False, rate=RATE, heard=heard)
-    shown.validation(1, 8, number=3, last=True, rate=RATE, heard=heard)
+    shown.validation(1, 7, number=3, last=False, rate=RATE, batches=heard)
+    shown.validation(1, 8, number=3, last=True, rate=RATE, batches=heard)
     shown.latents(latent, 5)
     shown.finished(9, RATE, heard)
 
@@ -183,7 +183,7 @@ def test_without_tensorboard_nothing_is_written_or_computed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     show_all(tmp_path, None)
-    heard = some_heard()
+    heard = some_batches()
     Board(tmp_path).finished(9, RATE, heard)
     assert len(list(heard)) == 2
     assert list(tmp_path.iterdir()) == []

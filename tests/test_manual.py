@@ -1,9 +1,11 @@
 """docs/cli.md has every command, every option and every exit code; --help has examples."""
 
+import importlib.util
 import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -76,16 +78,53 @@ def words(command: click.Command) -> set[str]:
     }
 
 
+def script() -> ModuleType:
+    """scripts/manual.py, which writes the tables."""
+    path = PAGE.parent.parent / "scripts" / "manual.py"
+    if not path.exists():
+        pytest.skip("no scripts beside the tests")
+    spec = importlib.util.spec_from_file_location("manual", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_what_the_script_writes(page: str) -> None:
+    """docs/cli.md, docs/api.md and docs/training.md; if not: python scripts/manual.py."""
+    for path, text in script().pages().items():
+        assert path.read_text("utf-8") == text, f"{path.name} is not what scripts/manual.py writes"
+
+
+def test_the_script_takes_over_options_that_were_added_and_keeps_what_was_written(
+    page: str,
+) -> None:
+    manual = script()
+    assert manual.cli_page(page) == page
+    row = next(line for line in page.splitlines() if line.startswith("| `--dims N` |"))
+    assert manual.cli_page(page.replace(row + "\n", "", 1)) != page
+    option, meaning = row.split("|")[1:3]
+    changed = page.replace(row, f"|{option}|{meaning}| Entirely handwritten remark. |")
+    assert "| Entirely handwritten remark. |" in manual.cli_page(changed)
+    drifted = page.replace(meaning, " Something else. ")
+    assert "Something else." not in manual.cli_page(drifted)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_is_in_the_manual_and_no_other(name: str, page: str) -> None:
+    """Independent of the script: rows of the command's own table and its list of common ones."""
     _, heading, rest = page.partition(f"\n## {name}\n")
     assert heading, f"no section '{name}'"
     section, command = rest.split("\n## ")[0], COMMANDS[name]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    assert set(re.findall(r"`(-[^ `]+)", " ".join(rows))) - {"-h", "--help"} == words(command)
+    rows += [line for line in section.splitlines() if "(#common-options)" in line]
+    found = set(re.findall(r"`(-[^ `]+)", " ".join(rows))) - {"-h", "--help"}
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
             assert f"`{(parameter.metavar or '').strip('[]')}`" in section
+        elif isinstance(parameter, click.Option):
+            assert set(all_words(parameter)) & found
+    assert found <= words(command)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

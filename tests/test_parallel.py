@@ -34,10 +34,9 @@ def gradients(trainer: Trainer, audio: Tensor) -> list[Tensor]:
     model = trainer.model
     places = torch.zeros(len(audio), dtype=torch.int64)
     bands = model.decode_bands(model.encode(audio)[0], Clock(places, places))
-    output = model.pqmf.synthesis(bands)
-    stages.distance(
-        model, RECIPE, trainer.valid, audio, bands, output, list(RECIPE.windows)
-    ).backward()
+    decoded = stages.Decoded(bands, model.pqmf.synthesis(bands))
+    objective = trainer.objective
+    objective.distance(model, audio, decoded, objective.all_spectra()).backward()
     found = [p.grad for p in model.parameters() if p.grad is not None]
     trainer.world.average(found)
     return found

@@ -11,6 +11,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import ravecodec
 from ravecodec.audio import open_input
@@ -82,6 +84,22 @@ def test_every_data_file_of_the_checkout_is_shipped() -> None:
             assert any(path.match(pattern) for pattern in patterns), (
                 f"{path} is not in package-data of {package}"
             )
+
+
+def test_the_oldest_versions_are_those_that_the_project_allows() -> None:
+    """constraints/oldest.txt has every dependency but torch (see there), at its lower bound."""
+    lines = existing("constraints/oldest.txt").read_text("utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    project = tomllib.loads(existing("pyproject.toml").read_text("utf-8"))["project"]
+    bounds = {}
+    for requirement in map(Requirement, project["dependencies"]):
+        [bounds[requirement.name]] = [
+            s.version for s in requirement.specifier if s.operator == ">="
+        ]
+    del bounds["torch"]
+    assert {name: Version(v) for name, v in pinned.items()} == {
+        name: Version(v) for name, v in bounds.items()
+    }
 
 
 def test_versions_agree() -> None:

@@ -3,6 +3,7 @@ refused by name.
 """
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.rave import Rave
+from ravecodec.train.folder import Run
 from ravecodec.train.recipe import Recipe, Stage, load_recipe, recipe_names
 from ravecodec.train.stages import Valid, build_discriminator, check_crop
 
@@ -82,8 +84,57 @@ def test_unknown_keys_are_refused() -> None:
         Recipe.from_dict({"zoom": 1, "learning_rate": 2})
     with pytest.raises(ModelError, match="unknown key zoom"):
         Recipe.from_dict({"model": {"zoom": 1}})
-    with pytest.raises(TypeError, match="zoom"):
+    with pytest.raises(UsageError, match=r"unknown key stage1\.zoom"):
         Recipe.from_dict({"stage1": {"steps": 1, "rate": 1, "zoom": 1}})
+    with pytest.raises(UsageError, match=r"unknown key loss\.batch"):
+        Recipe.from_dict({"loss": {"batch": 1}})
+    with pytest.raises(UsageError, match="data is 7; expected a table"):
+        Recipe.from_dict({"data": 7})
+
+
+def test_a_recipe_from_before_there_were_tables_means_the_same() -> None:
+    stage2 = {"steps": 3, "rate": 1e-4}
+    flat = {"name": "old", "batch": 3, "beta": 0.2, "refine": [0], "warmup": 5, "stage2": stage2}
+    tables = {
+        "name": "old",
+        "data": {"batch": 3},
+        "loss": {"beta": 0.2},
+        "stage1": {"refine": [0]},
+        "stage2": {**stage2, "warmup": 5},
+    }
+    assert Recipe.from_dict(flat) == Recipe.from_dict(tables)
+    with pytest.raises(UsageError, match="batch is given twice"):
+        Recipe.from_dict({"batch": 3, "data": {"batch": 3}})
+
+
+def test_keys_that_were_removed_are_refused_with_the_reason() -> None:
+    for table in (None, "loss", "stage2"):
+        for key, value in (("mel", 0.25), ("mel", 0.0), ("random_grid", False)):
+            values = {key: value} if table is None else {table: {key: value}}
+            with pytest.raises(UsageError, match=rf"{key} was removed .*experiments\.md.* commit"):
+                Recipe.from_dict(values)
+    for values in ({"discriminator": "periods"}, {"stage2": {"discriminator": "periods"}}):
+        with pytest.raises(UsageError, match='discriminator = "periods" was removed'):
+            Recipe.from_dict(values)
+
+
+def test_a_run_of_before_goes_on_unless_it_needs_what_was_removed(tmp_path: Path) -> None:
+    recipe = load_recipe("tiny")
+    tables = recipe.to_dict()
+    flat = {k: v for k, v in tables.items() if k not in ("data", "loss", "stage1", "stage2")}
+    for name in ("data", "loss"):
+        flat |= tables[name]
+    for name in ("stage1", "stage2"):
+        keys = dict(tables[name])
+        flat[name] = {k: keys.pop(k) for k in ("steps", "rate")}
+        flat |= keys
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(flat | {"mel": 0.0, "random_grid": True}))
+    assert Run(tmp_path, recipe).longer == []
+    for change in ({"mel": 0.25}, {"random_grid": False}, {"discriminator": "periods"}):
+        path.write_text(json.dumps(flat | change))
+        with pytest.raises(UsageError, match=r"recipe\.json: .* was removed"):
+            Run(tmp_path, recipe)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +154,7 @@ def test_unknown_keys_are_refused() -> None:
         ("beta", -0.1),
         ("placed", 1.5),
         ("average", 1.5),
-        ("mel", -1),
-        ("random_grid", 1),
+        ("target_kbps", "2"),
         ("quantised", "no"),
         ("allpass", -0.1),
         ("bfloat16", 1),
@@ -158,3 +208,28 @@ def test_valid_frames_saw_no_padding(name: str) -> None:
     assert valid.bands(torch.zeros(1, 2, frames * hop // 16), hop).shape[-1] == kept * hop // 16
     places = torch.arange(frames * hop)
     assert int(valid.audio(places[None, None], hop)[0, 0, 0]) == valid.total[0] * hop
+
+
+@pytest.mark.parametrize("name", ["scratch", "stage2"])
+def test_ablations_are_recipes_and_have_their_rows_in_the_documents(name: str) -> None:
+    root = Path(__file__).resolve().parent.parent
+    plan_file = root / "benchmarks" / "ablations" / f"{name}.toml"
+    if not plan_file.exists() or not (root / "docs").exists():
+        pytest.skip("no benchmarks and docs beside the tests")
+    plan = tomllib.loads(plan_file.read_text("utf-8"))
+    common = merged(load_recipe(plan["recipe"]).to_dict(), plan["changes"])
+    page = (root / "docs" / "experiments.md").read_text("utf-8")
+    _, marker, rest = page.partition(f"<!-- ablation: {name} -->\n")
+    assert marker
+    rows = [line.split("|")[1].strip() for line in rest.split("<!-- end -->")[0].splitlines()]
+    for variant, changes in plan["variants"].items():
+        Recipe.from_dict(merged(common, changes))
+        assert variant in rows
+
+
+def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables with changes in them."""
+    both = dict(values)
+    for key, value in changes.items():
+        both[key] = merged(both.get(key, {}), value) if isinstance(value, dict) else value
+    return both

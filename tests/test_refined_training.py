@@ -95,11 +95,10 @@ def test_with_faint_crops_a_quiet_error_costs_what_a_loud_one_costs() -> None:
     def cost(share: float, gain: float) -> float:
         wanted = recipe(faint=share)
         model = Rave(wanted.model)
-        valid = stages.Valid.of(model, wanted.crop_frames)
-        windows = list(wanted.windows)
-        return stages.distance(
-            model, wanted, valid, gain * audio, wrong[:, :1], gain * wrong, windows
-        ).item()
+        objective = stages.Objective(wanted, stages.Valid.of(model, wanted.crop_frames))
+        decoded = stages.Decoded(wrong[:, :1], gain * wrong)
+        spectra = objective.all_spectra()
+        return objective.distance(model, gain * audio, decoded, spectra).item()
 
     assert cost(0.1, 1e-3) == pytest.approx(cost(0.1, 0.02), rel=0.05)
     assert cost(0.0, 1e-3) < 0.8 * cost(0.0, 0.02)

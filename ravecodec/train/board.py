@@ -31,7 +31,7 @@ from ravecodec.evaluate.page.charts import spectrograms
 from ravecodec.models.latent import LatentSpace
 from ravecodec.train import figures
 from ravecodec.train.stages import ACTIVE_BITS
-from ravecodec.train.validation import Heard
+from ravecodec.train.validation import Reconstruction
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -58,24 +58,30 @@ class Board:
         self._write(_add_log, values)
 
     def validation(
-        self, stage: int, step: int, number: int, last: bool, rate: int, heard: list[Heard]
+        self,
+        stage: int,
+        step: int,
+        number: int,
+        last: bool,
+        rate: int,
+        batches: list[Reconstruction],
     ) -> None:
         """The `number`th validation of a stage (1, 2, ...), of audio at `rate` Hz: the KL per
         latent as a histogram; for some numbers (`is_shown`) and the `last` one as a curve, too, and
         excerpts."""
-        self._write(_add_bits, stage, step, heard)
+        self._write(_add_bits, stage, step, batches)
         if last or is_shown(number):
             how = POSTERIOR if stage == 1 else QUANTISED
-            self._write(_add_curve, stage, step, heard)
-            self._write(_add_excerpts, f"stage {stage}, {how}", step, rate, heard, how)
+            self._write(_add_curve, stage, step, batches)
+            self._write(_add_excerpts, f"stage {stage}, {how}", step, rate, batches, how)
 
     def latents(self, latent: LatentSpace, default_dims: int) -> None:
         """The fidelity curve."""
         self._write(_add_fidelity, latent, default_dims)
 
-    def finished(self, step: int, rate: int, heard: Iterable[Heard]) -> None:
-        """Excerpts through the network that is packed; takes no more of `heard` than it shows."""
-        self._write(_add_excerpts, f"finished, {QUANTISED}", step, rate, heard, QUANTISED)
+    def finished(self, step: int, rate: int, batches: Iterable[Reconstruction]) -> None:
+        """Excerpts through the network that is packed; takes no more of `batches` than it shows."""
+        self._write(_add_excerpts, f"finished, {QUANTISED}", step, rate, batches, QUANTISED)
 
     def _write(self, add: Callable[..., None], *what: Any) -> None:
         if self._writer is None:
@@ -112,19 +118,19 @@ def _add_log(writer: SummaryWriter, values: Mapping[str, Any]) -> None:
         add(f"stage {values['stage']}/{key}", values[key], values["step"])
 
 
-def _bits(heard: list[Heard]) -> NDArray[np.floating]:
-    return torch.stack([part.bits for part in heard]).mean(0).cpu().numpy()
+def _bits(batches: list[Reconstruction]) -> NDArray[np.floating]:
+    return torch.stack([part.bits for part in batches]).mean(0).cpu().numpy()
 
 
-def _add_bits(writer: SummaryWriter, stage: int, step: int, heard: list[Heard]) -> None:
-    writer.add_histogram(f"stage {stage}/KL per latent, bits", _bits(heard), step)
+def _add_bits(writer: SummaryWriter, stage: int, step: int, batches: list[Reconstruction]) -> None:
+    writer.add_histogram(f"stage {stage}/KL per latent, bits", _bits(batches), step)
 
 
-def _add_curve(writer: SummaryWriter, stage: int, step: int, heard: list[Heard]) -> None:
+def _add_curve(writer: SummaryWriter, stage: int, step: int, batches: list[Reconstruction]) -> None:
     if _has_matplotlib():
         writer.add_figure(
             f"stage {stage}/KL per latent",
-            figures.bits_per_latent(_bits(heard), ACTIVE_BITS).figure(),
+            figures.bits_per_latent(_bits(batches), ACTIVE_BITS).figure(),
             step,
         )
 
@@ -137,9 +143,14 @@ def _add_fidelity(writer: SummaryWriter, latent: LatentSpace, default_dims: int)
 
 
 def _add_excerpts(
-    writer: SummaryWriter, tag: str, step: int, rate: int, heard: Iterable[Heard], how: str
+    writer: SummaryWriter,
+    tag: str,
+    step: int,
+    rate: int,
+    batches: Iterable[Reconstruction],
+    how: str,
 ) -> None:
-    for i, (original, output) in enumerate(islice(_crops(heard), EXCERPTS), 1):
+    for i, (original, output) in enumerate(islice(_crops(batches), EXCERPTS), 1):
         _add_audio(writer, f"{tag}/excerpt {i}, original", original, rate, step)
         _add_audio(writer, f"{tag}/excerpt {i}, decoded", output, rate, step)
         if _has_matplotlib():
@@ -148,9 +159,11 @@ def _add_excerpts(
             writer.add_figure(f"{tag}/excerpt {i}", picture, step)
 
 
-def _crops(heard: Iterable[Heard]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _crops(
+    batches: Iterable[Reconstruction],
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """(original, output) of one crop after the other, [channels, samples]."""
-    for part in heard:
+    for part in batches:
         yield from zip(
             part.original.float().cpu().numpy(), part.output.float().cpu().numpy(), strict=True
         )

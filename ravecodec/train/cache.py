@@ -80,7 +80,7 @@ class Track:
 
 class Lock:
     """Many runs may read a cache, only one may change it, and only while no other reads. Where the
-    system has no such locks (Windows), nobody is kept out."""
+    system has no such locks (Windows), no call is kept out."""
 
     def __init__(self, cache: Path) -> None:
         self._path = cache / "lock"

@@ -26,7 +26,7 @@ import torch
 from ravecodec.errors import InputError, ModelError, OutputError, UsageError
 from ravecodec.files import AtomicFile
 from ravecodec.train.board import Board
-from ravecodec.train.recipe import Recipe
+from ravecodec.train.recipe import Recipe, refuse_removed, without_removed_defaults
 
 try:
     import fcntl
@@ -90,7 +90,7 @@ def held(folder: Path, wanted: bool = True) -> Iterator[None]:
     does already.
 
     The lock belongs to the process, so one that was killed holds nothing. Without `wanted`, or
-    where the system has no such locks (Windows), nobody is kept out.
+    where the system has no such locks (Windows), no call is kept out.
     """
     if not wanted or fcntl is None:
         yield
@@ -235,9 +235,13 @@ def _rates(recipe: Recipe) -> tuple[float, float]:
 
 
 def _read_recipe(path: Path) -> Recipe:
-    """The recipe of a run; InputError if the file is damaged."""
+    """The recipe of a run; InputError if the file is damaged, UsageError if it needs what was
+    removed since.
+    """
     try:
-        return Recipe.from_dict(json.loads(path.read_text()))
+        values = without_removed_defaults(json.loads(path.read_text()))
+        removed = _removed(values)
+        recipe = None if removed else Recipe.from_dict(values)
     except (ValueError, TypeError, AttributeError, RecursionError, UsageError, ModelError) as error:
         lost = (
             "delete it and call again with the recipe that the run was started with; nothing "
@@ -246,6 +250,18 @@ def _read_recipe(path: Path) -> Recipe:
         raise InputError(f"{path}: is no recipe any more; {lost}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if recipe is None:
+        raise UsageError(f"{path}: {removed}")
+    return recipe
+
+
+def _removed(values: dict[str, Any]) -> str:
+    """What is to be said of removed keys in a recipe's dictionary; "" if it has none."""
+    try:
+        refuse_removed(values)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

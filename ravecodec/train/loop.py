@@ -11,7 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from torch import Tensor
 from ravecodec import __version__
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.istft import IstftGenerator
-from ravecodec.models.package import load_package
+from ravecodec.models.latent import LatentSpace
+from ravecodec.models.package import Coding, load_package
+from ravecodec.models.rave import Rave
 from ravecodec.precision import AUTO
 from ravecodec.train import outcome, stages
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
@@ -30,12 +32,19 @@ from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import LOST, UNPICKLING, Run, check_folder, held
-from ravecodec.train.interrupts import deferred
+from ravecodec.train.interrupts import Stop, deferred
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.report import can_write_report, write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
-from ravecodec.train.validation import Heard, Latents, level_gain, listen, unchanged, validate
+from ravecodec.train.validation import (
+    Latents,
+    Reconstruction,
+    level_gain,
+    reconstruct,
+    unchanged,
+    validate,
+)
 
 CHECKPOINT_SECONDS = 120.0
 REPORT_SECONDS = 15.0
@@ -43,6 +52,7 @@ STAGES = ("all", "1", "2")
 
 Report = Callable[[str], None]
 Log = dict[str, float]
+StepFunction = Callable[[Tensor], Log]  # audio [batch, channels, samples] -> what was measured
 
 
 class Journal:
@@ -82,10 +92,10 @@ class Journal:
 
     def write(self, values: Log, note: str = "") -> None:
         """One line, here and in the run's log."""
-        shown = "  ".join(
-            [f"{key} {value:.4g}" for key, value in values.items()] + [note] * bool(note)
-        )
-        self._say(shown, values)
+        parts = [f"{key} {value:.4g}" for key, value in values.items()]
+        if note:
+            parts.append(note)
+        self._say("  ".join(parts), values)
 
     def advise(self, sentence: str) -> None:
         """A sentence for whoever looks after the run, here and in the run's log."""
@@ -102,56 +112,191 @@ def _clock_text(seconds: float) -> str:
     return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d}:{int(seconds % 60):02d}"
 
 
-def run_stage(
-    run: Run,
-    trainer: Trainer,
-    stage: Stage,
-    crops: Crops,
-    step_function: Callable[[Tensor], Log],
-    validation: Callable[[], Log],
-    report: Report,
-) -> None:
-    """Steps until the stage is done; validates by the step, checkpoints and reports by the clock.
+@dataclass(frozen=True)
+class Request:
+    """What `train` was asked for; its parameters are described there."""
 
-    The first Ctrl-C is obeyed between two steps, when the checkpoint is written. Of several
-    processes the first validates, reports and writes.
+    data: Path
+    recipe: Recipe
+    out: Path
+    cache: Path
+    stage: str
+    init_from: Path | None
+    licence: str | None
+    ignore_length: bool
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The latents of a network after stage 1. kbps: ideal rate of the default point on validation
+    audio.
     """
-    recipe, world, journal = trainer.recipe, trainer.world, Journal(run, trainer, stage, report)
-    saved = time.monotonic()
-    with deferred() as stop:
-        stopped = False
-        while trainer.step < stage.steps and not (stopped := world.any(bool(stop))):
-            offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
-            audio = crops.batch(offset + trainer.draw, recipe.batch).to(trainer.device)
-            log = _guarded(step_function, audio, trainer)
-            trainer.step += 1
-            trainer.update_average()
-            if world.rank:
+
+    latent: LatentSpace
+    coding: Coding
+    kbps: float
+    sender: stages.Sender
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a run consists of, in one of its processes. Of several processes the first validates,
+    reports and writes.
+
+    tracks: training audio, of which `crops` are drawn; validation: crops of other audio.
+    """
+
+    request: Request
+    trainer: Trainer
+    run: Run
+    tracks: list[Track]
+    crops: Crops
+    validation: Crops
+    report: Report
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first process."""
+        return not self.trainer.world.rank
+
+    def stage1(self) -> None:
+        """Representation learning, from where the trainer stands."""
+        trainer = self.trainer
+        self._run_stage(self.request.recipe.stage1, lambda audio: stage1_step(trainer, audio))
+
+    def analyse(self) -> Analysis:
+        """Latent space, tables and default point of the moving average."""
+        trainer, recipe = self.trainer, self.request.recipe
+        latent, coding, kbps = analyse_latents(
+            trainer.average, recipe, self.crops, self.validation, trainer.device
+        )
+        dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
+        self.report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
+        if self.leads:
+            self.run.board.latents(latent, coding.dims)
+        return Analysis(latent, coding, kbps, stages.Sender(latent, coding, recipe.seed))
+
+    def stage2(self, analysis: Analysis) -> None:
+        """Fine-tuning of the generator, from where the trainer stands."""
+        trainer, sender = self.trainer, analysis.sender
+        if trainer.stage == 1:
+            trainer.enter_stage2()
+        self._run_stage(
+            self.request.recipe.stage2,
+            lambda audio: stage2_step(trainer, sender, audio),
+            sender.at_default,
+        )
+        if trainer.best["step"]:
+            best = f"stage 2 step {trainer.best['step']}"
+            self.report(f"kept the generator of {best}, the best on validation audio")
+
+    def pack(self, analysis: Analysis) -> None:
+        """Writes the model package and the report, and says what speaks against the model."""
+        trainer, run, recipe = self.trainer, self.run, self.request.recipe
+        path = outcome.package_path(run, recipe)
+        doubts = outcome.warnings(run, recipe, self.tracks, analysis.coding, analysis.kbps)
+        network = trainer.finished()
+        licence = run.facts["licence"]
+        info = provenance(trainer, self.request.data, self.tracks, licence, doubts)
+        self._set_level(network, analysis)
+        decoded = reconstruct(trainer, network, self.validation, analysis.sender.at_default)
+        run.board.finished(trainer.step, recipe.model.sample_rate, decoded)
+        write_package(
+            path,
+            network,
+            recipe,
+            analysis.latent,
+            analysis.coding,
+            info,
+            self.validation,
+            self.report,
+        )
+        run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
+        if can_write_report():
+            self.report(f"report: {write_report(run.folder)}")
+        for doubt in doubts:
+            self.report(f"warning: {doubt}")
+        ready = f"is written, with {len(doubts)} warnings" if doubts else "is ready"
+        self.report(f"{path} {ready}; `ravecodec model add {path}` installs it")
+
+    def _set_level(self, network: Rave, analysis: Analysis) -> None:
+        """Brings what the network plays to the level of validation audio."""
+        trainer = self.trainer
+        if not isinstance(network.generator, IstftGenerator):
+            return
+        decoded = reconstruct(trainer, network, self.validation, analysis.sender.at_default)
+        gain = level_gain(decoded, trainer.objective.valid, trainer.recipe.model.hop)
+        network.generator.turn_up(gain)
+        self.report(f"level: {20 * math.log10(gain):+.1f} dB, as validation audio has it")
+
+    def _run_stage(self, stage: Stage, step: StepFunction, latents: Latents = unchanged) -> None:
+        """Steps until the stage is done. The first Ctrl-C is obeyed between two steps, when the
+        checkpoint is written. latents: what the generator gets in validation.
+        """
+        trainer, world = self.trainer, self.trainer.world
+        with deferred() as stop:
+            stopped = self._steps(stage, step, latents, stop)
+            if self.leads:
+                self.run.save(trainer.state())
+            world.wait()
+        if stopped:
+            place = f"stage {trainer.stage} step {trainer.step}"
+            self.report(f"saved at {place}; the same call goes on from here")
+            stop.obey()
+            raise KeyboardInterrupt  # another process was asked to stop
+
+    def _steps(self, stage: Stage, step: StepFunction, latents: Latents, stop: Stop) -> bool:
+        """Validates by the step, checkpoints and reports by the clock; returns whether it was asked
+        to stop before the stage was done.
+        """
+        trainer, journal = self.trainer, Journal(self.run, self.trainer, stage, self.report)
+        saved, stopped = time.monotonic(), False
+        while trainer.step < stage.steps:
+            stopped = trainer.world.any(bool(stop))
+            if stopped:
+                break
+            log = self._one_step(step)
+            if not self.leads:
                 continue
             journal.add(log)
-            if recipe.validate_every and (
-                trainer.step % recipe.validate_every == 0 or trainer.step == stage.steps
-            ):
-                values = validation()
-                journal.write(values)
-                trainer.keep_if_best(values["validation"])
-            if (now := time.monotonic()) - saved >= CHECKPOINT_SECONDS:
+            if self._validates(stage):
+                self._validate(stage, latents, journal)
+            now = time.monotonic()
+            if now - saved >= CHECKPOINT_SECONDS:
                 trainer.seconds += now - saved
-                run.save(trainer.state())
+                self.run.save(trainer.state())
                 saved = now
         trainer.seconds += time.monotonic() - saved
-        if not world.rank:
-            run.save(trainer.state())
-        world.wait()
-    if stopped:
-        report(
-            f"saved at stage {trainer.stage} step {trainer.step}; the same call goes on from here"
-        )
-        stop.obey()
-        raise KeyboardInterrupt  # another process was asked to stop
+        return stopped
+
+    def _one_step(self, step: StepFunction) -> Log:
+        trainer = self.trainer
+        offset = 0 if trainer.stage == 1 else 1 << 40  # the stages draw different crops
+        audio = self.crops.batch(offset + trainer.draw, trainer.recipe.batch).to(trainer.device)
+        log = _guarded(step, audio, trainer)
+        trainer.step += 1
+        trainer.update_average()
+        return log
+
+    def _validates(self, stage: Stage) -> bool:
+        """Whether the step that was just done is followed by a validation."""
+        every, step = self.trainer.recipe.validate_every, self.trainer.step
+        return every > 0 and (step % every == 0 or step == stage.steps)
+
+    def _validate(self, stage: Stage, latents: Latents, journal: Journal) -> None:
+        trainer, rate = self.trainer, self.request.recipe.model.sample_rate
+
+        def show(found: list[Reconstruction]) -> None:
+            step, number = trainer.step, -(-trainer.step // trainer.recipe.validate_every)
+            last = step == stage.steps
+            self.run.board.validation(trainer.stage, step, number, last, rate, found)
+
+        values = validate(trainer, self.validation, latents, show)
+        journal.write(values)
+        trainer.keep_if_best(values["validation"])
 
 
-def _guarded(step_function: Callable[[Tensor], Log], audio: Tensor, trainer: Trainer) -> Log:
+def _guarded(step_function: StepFunction, audio: Tensor, trainer: Trainer) -> Log:
     """One step; InputError if it diverges, UsageError if memory does not suffice."""
     recipe, place = trainer.recipe, f"stage {trainer.stage} step {trainer.step}"
     try:
@@ -175,8 +320,8 @@ def _guarded(step_function: Callable[[Tensor], Log], audio: Tensor, trainer: Tra
         ) from error
 
 
-def _silent(line: str) -> None:
-    """Nobody wants to know."""
+def ignore(line: str) -> None:
+    """A `Report` that shows nothing."""
 
 
 def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report: Report) -> None:
@@ -249,7 +394,7 @@ def train(
     licence: str | None = None,
     ignore_length: bool = False,
     force: bool = False,
-    report: Report = _silent,
+    report: Report = ignore,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
@@ -261,131 +406,79 @@ def train(
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
+    request = Request(
+        data, recipe, out, cache or out / "cache", stage, init_from, licence, ignore_length
+    )
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
     try:
         if not world.rank:
             check_folder(out, force=force)
         with held(out, wanted=not world.rank):
-            return _train(
-                world,
-                data,
-                recipe,
-                out,
-                stage,
-                init_from,
-                cache or out / "cache",
-                licence,
-                ignore_length,
-                report,
-            )
+            return _train(request, world, report)
     except BaseException:
         world.abandon()
         raise
 
 
-def _train(
-    world: World,
-    data: Path,
-    recipe: Recipe,
-    out: Path,
-    stage: str,
-    init_from: Path | None,
-    cache: Path,
-    licence: str | None,
-    ignore_length: bool,
-    report: Report,
-) -> Path:
+def _train(request: Request, world: World, report: Report) -> Path:
     """`train` in each process of a world."""
+    recipe = request.recipe
     trainer = Trainer(recipe, world)
     if world.rank:
-        report = _silent
+        report = ignore
         world.wait()  # for the first process to make the run folder and the cache
-    run = Run(out, recipe)
-    begin(trainer, run, stage, init_from, report)
+    run = Run(request.out, recipe)
+    begin(trainer, run, request.stage, request.init_from, report)
     if recipe.bfloat16 == AUTO:
-        report(
-            f"computing in {'bfloat16' if trainer.recipe.bfloat16 else 'float32'}, which was found "
-            "to be faster"
-        )
+        found = "bfloat16" if trainer.recipe.bfloat16 else "float32"
+        report(f"computing in {found}, which was found to be faster")
     path = outcome.package_path(run, recipe)
-    if outcome.is_packed(run, trainer, recipe, stage):
+    if outcome.is_packed(run, trainer, recipe, request.stage):
         if not world.rank:
             world.wait()
-            report(outcome.left_alone(run, recipe, licence))
+            report(outcome.left_alone(run, recipe, request.licence))
         return path
-    form = recipe.model.sample_rate, recipe.model.channels
-    library = build_cache(data, cache, *form, report, ignore_length=ignore_length)
-    training, validation = split(library.tracks)
-    if not world.rank:
-        run.remember(licence=outcome.licence_of(run, recipe, licence))
-        note_data(run, library, validation, cache, recipe.model.sample_rate, report)
-        world.wait()
-    channels, rate, length = (
-        recipe.model.channels,
-        recipe.model.sample_rate,
-        recipe.crop_frames * recipe.model.hop,
+    session = open_session(request, trainer, run, report)
+    if trainer.stage == 1 and request.stage != "2":
+        session.stage1()
+    analysis = session.analyse()
+    if request.stage != "1":
+        session.stage2(analysis)
+    if not world.rank:  # the other processes leave the file to the first
+        session.pack(analysis)
+    return path
+
+
+def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -> Session:
+    """Decodes the data folder into the cache, says what it holds, and opens the crops of it."""
+    recipe, world, cache = request.recipe, trainer.world, request.cache
+    config, rate = recipe.model, recipe.model.sample_rate
+    library = build_cache(
+        request.data, cache, rate, config.channels, report, ignore_length=request.ignore_length
     )
-    augmentation = (recipe.placed, recipe.allpass, recipe.faint)
-    crops = Crops(cache, training, channels, length, recipe.seed, *augmentation, rate, world.device)
+    tracks, held_out = split(library.tracks)
+    if not world.rank:
+        run.remember(licence=outcome.licence_of(run, recipe, request.licence))
+        note_data(run, library, held_out, cache, rate, report)
+        world.wait()
+    length = recipe.crop_frames * config.hop
+    crops = Crops(
+        cache,
+        tracks,
+        config.channels,
+        length,
+        recipe.seed,
+        placed=recipe.placed,
+        allpass=recipe.allpass,
+        faint=recipe.faint,
+        rate=rate,
+        device=world.device,
+    )
     if crops.audio.device.type != "cpu":
         report(f"data: in the memory of {crops.audio.device}, {crops.audio.nbytes / 1e9:.1f} GB")
-    heard = Crops(cache, validation, channels, length, recipe.seed + 1)
-
-    def run_it(stage: Stage, step: Callable[[Tensor], Log], latents: Latents = unchanged) -> None:
-        def show(found: list[Heard]) -> None:
-            step, number = trainer.step, -(-trainer.step // recipe.validate_every)
-            run.board.validation(trainer.stage, step, number, step == stage.steps, rate, found)
-
-        run_stage(
-            run,
-            trainer,
-            stage,
-            crops,
-            step,
-            lambda: validate(trainer, heard, latents, show),
-            report,
-        )
-
-    if trainer.stage == 1 and stage != "2":
-        run_it(recipe.stage1, lambda audio: stage1_step(trainer, audio))
-    latent, coding, kbps = analyse_latents(trainer.average, recipe, crops, heard, trainer.device)
-    dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
-    report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
-    sender = stages.Sender(latent, coding, recipe.seed)
-    if not world.rank:
-        run.board.latents(latent, coding.dims)
-    if stage != "1":
-        if trainer.stage == 1:
-            trainer.enter_stage2()
-        run_it(recipe.stage2, lambda audio: stage2_step(trainer, sender, audio), sender.at_default)
-        if trainer.best["step"]:
-            report(
-                f"kept the generator of stage 2 step {trainer.best['step']}, the best on "
-                "validation audio"
-            )
-    if world.rank:
-        return path  # which the first process writes
-    doubts = outcome.warnings(run, recipe, training, coding, kbps)
-    network, info = (
-        trainer.finished(),
-        provenance(trainer, data, training, run.facts["licence"], doubts),
-    )
-    if isinstance(network.generator, IstftGenerator):
-        crops_heard = listen(trainer, network, heard, sender.at_default)
-        gain = level_gain(crops_heard, trainer.valid, recipe.model.hop)
-        network.generator.turn_up(gain)
-        report(f"level: {20 * math.log10(gain):+.1f} dB, as validation audio has it")
-    run.board.finished(trainer.step, rate, listen(trainer, network, heard, sender.at_default))
-    write_package(path, network, recipe, latent, coding, info, heard, report)
-    run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
-    if can_write_report():
-        report(f"report: {write_report(run.folder)}")
-    for doubt in doubts:
-        report(f"warning: {doubt}")
-    ready = f"is written, with {len(doubts)} warnings" if doubts else "is ready"
-    report(f"{path} {ready}; `ravecodec model add {path}` installs it")
-    return path
+    validation = Crops(cache, held_out, config.channels, length, recipe.seed + 1)
+    return Session(request, trainer, run, tracks, crops, validation, report)
 
 
 def note_data(
@@ -408,13 +501,15 @@ def provenance(
     ran.
     """
     recipe = trainer.recipe
+    steps = {"stage 1": trainer.step}
+    if trainer.stage == 2:
+        last = trainer.best["step"] or trainer.step
+        steps = {"stage 1": trainer.stage1_steps, "stage 2": last}
     credits_file = data / "CREDITS.md"
     return {
         "licence": licence,
         "recipe": recipe.to_dict(),
-        "steps": {"stage 1": trainer.stage1_steps, "stage 2": trainer.best["step"] or trainer.step}
-        if trainer.stage == 2
-        else {"stage 1": trainer.step},
+        "steps": steps,
         "hours_of_audio": round(
             sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3
         ),

@@ -1,13 +1,18 @@
 """Recipes: everything that defines a training run, read from TOML, kept beside the result as it was
 resolved.
+
+The file has the tables [data], [loss], [stage1], [stage2] and [model]; what belongs to none of them
+stands above. `Recipe` has all keys side by side; `from_dict` and `to_dict` translate.
 """
+
+# ruff: noqa: RUF009  (`_key` returns a `field`)
 
 from __future__ import annotations
 
 import dataclasses
 import re
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,17 +24,34 @@ from ravecodec.train.optimiser import OPTIMISERS
 
 NAME = re.compile(r"\w[\w.-]*")  # of a model: it becomes the name of a file
 DISTANCES = ("paper", "stereo")
-DISCRIMINATORS = ("waveform", "spectrum", "periods")
+DISCRIMINATORS = ("waveform", "spectrum")
+TABLES = ("data", "loss", "stage1", "stage2")
+STAGES = ("stage1", "stage2")
+# Keys that were removed, with the values that meant the same as leaving them out, and the last
+# commit that has their code.
+REMOVED: dict[str, Any] = {"mel": 0.0, "random_grid": True}
+REMOVED_DISCRIMINATOR = "periods"
+LAST_COMMIT = "1a138ec"
+
+
+def _key(default: Any, table: str, meaning: str) -> Any:
+    """A field of `Recipe`: its default, its table in the file ("": none) and, for
+    docs/training.md, what it means.
+    """
+    return field(default=default, metadata={"table": table, "meaning": meaning})
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What the two stages share: length and learning rate (decays as a half cosine to a
-    twentieth).
-    """
+    """What the two stages share: length and learning rate."""
 
-    steps: int
-    rate: float
+    steps: int = field(metadata={"meaning": "how many steps"})
+    rate: float = field(
+        metadata={
+            "meaning": "learning rate; after 100 steps of warm-up it falls as half a cosine to a "
+            "twentieth"
+        }
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or self.steps < 0 or not self.rate > 0:
@@ -50,81 +72,121 @@ def _fits(value: object, default: object) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run: a model, its data settings and both stages."""
+    """A training run: a model, its data settings and both stages. Raises UsageError for values
+    outside of their range.
+    """
 
     model: ModelConfig
-    stage1: Stage = Stage(100_000, 1e-3)
-    stage2: Stage = Stage(100_000, 1e-4)
-    batch: int = 8  # crops per step and process
-    # A crop loses the reach of encoder and decoder at both ends; what is left has to hold the
-    # longest spectrum of the losses (`windows` with distance "stereo", those of discriminators but
-    # "waveform"), or the recipe is refused.
-    crop_frames: int = 32  # latent frames per training crop
-    # share of stereo crops that are panned, narrowed or widened at random; mono crops never are
-    placed: float = 0.0
-    allpass: float = (
-        0.0  # share of crops whose phases are turned by a random all-pass; the paper: 0.8
+    name: str = _key("model", "", "name of the model and of its file")
+    seed: int = _key(0, "", "seed of weights, crops and noise")
+    optimiser: str = _key(
+        "adam",
+        "",
+        '`"adam"`, or `"muon"` for the matrices of the network; all other weights and the '
+        "discriminator keep Adam",
     )
-    # Share of crops that are turned down by another 20 to 60 dB. Where it is not 0, all crops below
-    # -40 dBFS are lifted to that level before S is taken, so that the floor of its logarithm does
-    # not hide them.
-    faint: float = 0.0
-    # S as in the paper: of bands and full band, with those `windows` that fit into each. Or
-    # "stereo": octave-weighted, of left, right, mid and side, with all windows; in training their
-    # grid begins anywhere within the longest hop.
-    distance: str = "paper"
-    # One may be named twice, to be drawn twice as often.
-    windows: tuple[int, ...] = (
-        2048,
-        1024,
-        512,
-        256,
-        128,
+    average: float = _key(
+        0.999,
+        "",
+        "decay of the moving average of the weights, which is what is packed; 0: the last weights",
     )
-    windows_per_step: int = 0  # 0: all of them; n: n drawn anew every step, unbiased and cheaper
-    random_grid: bool = (
-        True  # stereo: false lets the spectra of every step begin at the same sample of a crop
+    bfloat16: bool | str = _key(
+        False,
+        "",
+        'whether the networks compute in bfloat16; `"auto"`: whichever is faster on this device '
+        "(the log says which)",
     )
-    mel: float = 0.0  # weight of the log-mel distance beside S, in nepers
-    # or "muon", for the network's matrices: Adam keeps all other weights and the discriminator
-    optimiser: str = "adam"
-    # decay of the moving average of the weights, which is what is packed; 0: the last weights
-    average: float = 0.999
-    # How many learned corrections the latents get, of a model that has a refiner: drawn anew in
-    # every step of stage 1; the first is the number that is validated and packed, and that stage 2
-    # uses.
-    refine: tuple[int, ...] = (1,)
-    target_kbps: float = 0.0  # KL to hold by adapting beta; 0: constant beta
-    # weight of the KL in bits per frame: with target_kbps at the start, without it for ever
-    beta: float = 0.1
-    # Stage 2. Both weights count from step `warmup` on: before, the generator learns on the
-    # distance alone. With both 0 there is no discriminator, and a step takes a third of the time.
-    discriminator: str = (
-        "waveform"  # the paper's; "spectrum"; or "periods", DAC's multi-period and multi-band pair
+    validate_every: int = _key(
+        250,
+        "",
+        "steps from one validation to the next; 0: none, and then TensorBoard has excerpts of the "
+        "finished model only",
     )
-    adversarial: float = 1.0
-    feature_matching: float = 10.0
-    warmup: int = 1000
-    # latents as a decoder will receive them; false: samples of the posterior, as in stage 1
-    quantised: bool = True
-    whiten: bool = (
-        True  # latent axes by signal-to-noise (default preset) or by variance alone (paper)
+    whiten: bool = _key(
+        True, "", "order the latent axes by signal-to-noise; false: by variance (the paper)"
     )
-    # Stage 2 learns around the default step that `rate_kbps` finds, so it belongs with target_kbps:
-    # a little above it.
-    # the default step is the finest whose coded validation audio stays below; 0: step index 0
-    rate_kbps: float = 0.0
-    validate_every: int = (
-        250  # steps; 0: never, and then TensorBoard has excerpts of the finished model only
+    rate_kbps: float = _key(
+        0.0,
+        "",
+        "the default step is the finest whose coded validation audio stays below this rate; 0: "
+        "step index 0. Stage 2 trains around that step, so it belongs with `target_kbps`: a little "
+        "above it",
     )
-    # Of stage 2 the generator with the smallest S on validation audio; false: the last one. It
-    # needs validate_every, and only validations after `warmup` count.
-    keep_best: bool = True
-    # What the networks compute in: true, false, or "auto", whichever is faster on this device; said
-    # in the log.
-    bfloat16: bool | str = False
-    seed: int = 0
-    name: str = "model"
+    batch: int = _key(8, "data", "crops per step and process")
+    crop_frames: int = _key(
+        32,
+        "data",
+        "latent frames per crop. The reach of encoder and decoder is cut off at both ends; what is "
+        "left has to hold the longest spectrum of the losses, or the recipe is refused",
+    )
+    placed: float = _key(
+        0.0,
+        "data",
+        "share of stereo crops that are panned, narrowed or widened at random",
+    )
+    allpass: float = _key(
+        0.0,
+        "data",
+        "share of crops whose phases are turned by a random all-pass; the paper: 0.8",
+    )
+    faint: float = _key(
+        0.0,
+        "data",
+        "share of crops that are turned down by another 20 to 60 dB; where it is not 0, crops "
+        "below -40 dBFS are lifted to that level before S is taken",
+    )
+    distance: str = _key(
+        "paper",
+        "loss",
+        'S: `"paper"`, of bands and full band, with those windows that fit into each; or '
+        '`"stereo"`, octave-weighted, of left, right, mid and side, on a random grid',
+    )
+    windows: tuple[int, ...] = _key(
+        (2048, 1024, 512, 256, 128),
+        "loss",
+        "window lengths of S in samples; one that is named twice is drawn twice as often",
+    )
+    windows_per_step: int = _key(
+        0, "loss", "how many of the windows are drawn anew in every step; 0: all are used"
+    )
+    target_kbps: float = _key(
+        0.0, "loss", "KL in kbit/s that beta is adapted to hold; 0: constant beta"
+    )
+    beta: float = _key(
+        0.1,
+        "loss",
+        "weight of the KL in bits per frame: the initial value if `target_kbps` is set, else "
+        "constant",
+    )
+    stage1: Stage = _key(Stage(100_000, 1e-3), "stage1", "")
+    refine: tuple[int, ...] = _key(
+        (1,),
+        "stage1",
+        "for a model with a refiner: numbers of learned corrections, one drawn in every step; the "
+        "first is used in validation, stage 2 and the packed model",
+    )
+    stage2: Stage = _key(Stage(100_000, 1e-4), "stage2", "")
+    discriminator: str = _key("waveform", "stage2", '`"waveform"` (the paper) or `"spectrum"`')
+    adversarial: float = _key(
+        1.0,
+        "stage2",
+        "weight of the adversarial loss; with this and `feature_matching` 0 there is no "
+        "discriminator, and a step takes a third of the time",
+    )
+    feature_matching: float = _key(10.0, "stage2", "weight of feature matching")
+    warmup: int = _key(1000, "stage2", "steps in which the generator learns on the distance alone")
+    quantised: bool = _key(
+        True,
+        "stage2",
+        "train on latents as a decoder will receive them; false: on samples of the posterior, as "
+        "in stage 1",
+    )
+    keep_best: bool = _key(
+        True,
+        "stage2",
+        "keep the generator with the smallest S on validation audio after `warmup`; false: the "
+        "last one. It needs `validate_every`",
+    )
 
     def __post_init__(self) -> None:
         for key in ("windows", "refine"):
@@ -162,7 +224,6 @@ class Recipe:
             self._check(getattr(self, key) > 0, key, "at least 1")
         for key in (
             "windows_per_step",
-            "mel",
             "target_kbps",
             "beta",
             "warmup",
@@ -183,21 +244,98 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Raises UsageError for unknown keys."""
-        unknown = sorted(set(values) - {f.name for f in fields(cls)})
+        """A recipe from its tables. Keys of tables may also stand at the top, as in recipes before
+        there were tables.
+
+        Raises UsageError for keys that are unknown, removed, in the wrong table or given twice.
+        """
+        refuse_removed(values)
+        values = dict(values)
+        model = ModelConfig.from_dict(values.pop("model", {}))
+        keys: dict[str, Any] = {}
+        unknown = []
+        for table in TABLES:
+            for key, value in _entries(table, values.pop(table, {})).items():
+                if key != table and _table_of(key) != table:
+                    unknown.append(f"{table}.{key}")
+                keys[key] = value
+        twice = sorted(set(keys) & set(values))
+        if twice:
+            raise UsageError(
+                f"recipe: {', '.join(twice)} is given twice, at the top and in a table"
+            )
+        unknown += set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise UsageError(f"recipe: unknown key {', '.join(unknown)}")
-        values = dict(values, model=ModelConfig.from_dict(values.get("model", {})))
-        for stage in ("stage1", "stage2"):
-            if stage in values:
-                values[stage] = Stage(**values[stage])
-        return cls(**values)
+            raise UsageError(f"recipe: unknown key {', '.join(sorted(unknown))}")
+        return cls(model, **keys, **values)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The tables of the recipe, as `from_dict` reads them."""
+        values: dict[str, Any] = {}
+        tables: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
+        for f in fields(self):
+            table = f.metadata.get("table", "")
+            value = getattr(self, f.name)
+            if isinstance(value, Stage):
+                tables[table] |= asdict(value)
+            elif table:
+                tables[table][f.name] = value
+            elif f.name != "model":
+                values[f.name] = value
+        return values | tables | {"model": asdict(self.model)}
 
     def replace(self, **changes: Any) -> Recipe:
         return dataclasses.replace(self, **changes)
+
+
+def _table_of(key: str) -> str | None:
+    """The table that a key belongs to, "" for the top, None for no key."""
+    for f in fields(Recipe):
+        if f.name == key:
+            return str(f.metadata.get("table", ""))
+    return None
+
+
+def _entries(table: str, values: Any) -> dict[str, Any]:
+    """The keys of one table; steps and rate of a stage are joined to a `Stage`."""
+    if not isinstance(values, dict):
+        raise UsageError(f"recipe: {table} is {values!r}; expected a table")
+    entries = dict(values)
+    if table in STAGES:
+        stage = {f.name: entries.pop(f.name) for f in fields(Stage) if f.name in entries}
+        if stage:
+            entries[table] = Stage(**stage)
+    return entries
+
+
+def _all_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys at the top and in [loss] and [stage2], where removed ones were or would be."""
+    both = dict(values)
+    for table in ("loss", "stage2"):
+        inner = values.get(table)
+        if isinstance(inner, dict):
+            both |= inner
+    return both
+
+
+def refuse_removed(values: dict[str, Any]) -> None:
+    """UsageError if a recipe's dictionary has keys or values that were removed."""
+    keys = _all_keys(values)
+    found = sorted(keys.keys() & REMOVED.keys())
+    if keys.get("discriminator") == REMOVED_DISCRIMINATOR:
+        found.append(f'discriminator = "{REMOVED_DISCRIMINATOR}"')
+    if found:
+        raise UsageError(
+            f"recipe: {', '.join(found)} was removed because trials showed no gain "
+            f"(docs/experiments.md); leave it out, or use ravecodec at commit {LAST_COMMIT}"
+        )
+
+
+def without_removed_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary of a recipe that an older version wrote, without removed keys that had their
+    default.
+    """
+    return {k: v for k, v in values.items() if k not in REMOVED or v != REMOVED[k]}
 
 
 def load_recipe(name_or_path: str) -> Recipe:
@@ -216,8 +354,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         )
     try:
         return Recipe.from_dict(tomllib.loads(data.decode()))
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"recipe {name_or_path}: {error}") from error
+    except (ValueError, TypeError, UsageError) as error:
+        found = str(error).removeprefix("recipe: ")
+        raise UsageError(f"recipe {name_or_path}: {found}") from error
 
 
 def recipe_names() -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from ravecodec.errors import UsageError
 from ravecodec.models.clock import Clock
 from ravecodec.models.discriminator import (
     Features,
-    PeriodDiscriminator,
     SpectrumDiscriminator,
     WaveformDiscriminator,
 )
@@ -31,7 +31,6 @@ from ravecodec.models.losses import (
     generator_hinge,
     kl_bits,
     lift,
-    log_mel_distance,
     multiscale_distance,
     stereo_distance,
 )
@@ -40,7 +39,7 @@ from ravecodec.models.rave import Rave, sample_posterior
 from ravecodec.quantize import Quantizer
 from ravecodec.train.recipe import Recipe
 
-Discriminator = WaveformDiscriminator | SpectrumDiscriminator | PeriodDiscriminator
+Discriminator = WaveformDiscriminator | SpectrumDiscriminator
 ACTIVE_BITS = 0.15  # KL per frame from which a latent counts as active
 MAX_CLOCK = 1 << 20  # crops pretend to start anywhere in the first half day of a stream
 
@@ -85,7 +84,7 @@ def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> 
     windows = [min(recipe.windows)]  # paper: those that fit
     if recipe.distance == "stereo":
         windows = [window + grids(recipe.windows) - 1 for window in recipe.windows]
-    if isinstance(discriminator, SpectrumDiscriminator | PeriodDiscriminator):
+    if isinstance(discriminator, SpectrumDiscriminator):
         windows += discriminator.windows
     samples = (recipe.crop_frames - sum(valid.total)) * recipe.model.hop
     if samples < max(windows):
@@ -105,47 +104,14 @@ def grids(windows: Sequence[int]) -> int:
 
 def pick_grid(recipe: Recipe, windows: Sequence[int], generator: torch.Generator) -> int:
     """Samples to skip in this step, so that its spectra lie anywhere relative to latent frames; the
-    paper's distance skips none, nor does `random_grid = false`.
+    paper's distance skips none.
 
     Frames of latents and of spectra would else have the same phase in every step, and what sounds
     wrong between two spectra of one grid would never cost anything.
     """
-    if recipe.distance == "paper" or not recipe.random_grid:
+    if recipe.distance == "paper":
         return 0
     return int(torch.randint(grids(windows), (), generator=generator))
-
-
-def distance(
-    model: Rave,
-    recipe: Recipe,
-    valid: Valid,
-    target: Tensor,
-    bands: Tensor,
-    output: Tensor,
-    windows: list[int],
-    grid: int = 0,
-) -> Tensor:
-    """S on the valid region, as the recipe defines it; the stereo kind without the first `grid`
-    samples of it.
-    """
-    hop = model.config.hop
-    real, fake = valid.audio(target, hop), valid.audio(output, hop)
-    if recipe.distance == "stereo":
-        gain = lift(real) if recipe.faint else 1.0
-        real, fake = gain * real[..., grid:], gain * fake[..., grid:]
-        return stereo_distance(real, fake, windows, model.config.sample_rate)
-    real_bands = valid.bands(model.pqmf.analysis(target), hop)
-    full = multiscale_distance(real, fake, windows)
-    return full + multiscale_distance(real_bands, valid.bands(bands, hop), windows)
-
-
-def with_mel(
-    model: Rave, recipe: Recipe, valid: Valid, target: Tensor, output: Tensor, loss: Tensor
-) -> tuple[Tensor, float]:
-    """(loss + the recipe's share of the log-mel distance on the valid region, that distance)."""
-    real, fake = (valid.audio(x, model.config.hop) for x in (target, output))
-    mel = log_mel_distance(real, fake, model.config.sample_rate)
-    return loss + recipe.mel * mel, mel.item()
 
 
 def pick_windows(recipe: Recipe, generator: torch.Generator) -> list[int]:
@@ -174,6 +140,58 @@ def posterior(
     return model.refine(judged, mean, spread, clock, steps, valid.total[0]), spread
 
 
+class Decoded(NamedTuple):
+    """What a generator made: bands [batch, channels * 16, samples / 16] and the audio of them."""
+
+    bands: Tensor
+    audio: Tensor
+
+
+class Spectra(NamedTuple):
+    """The spectra that S compares in one step: their window lengths, and how many samples of the
+    valid region are skipped before the first.
+    """
+
+    windows: list[int]
+    grid: int = 0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a loss is made of: the distance S of the recipe, on the part of a crop that saw no
+    padding.
+    """
+
+    recipe: Recipe
+    valid: Valid
+
+    def draw_spectra(self, generator: torch.Generator) -> Spectra:
+        """Those of a training step."""
+        windows = pick_windows(self.recipe, generator)
+        return Spectra(windows, pick_grid(self.recipe, windows, generator))
+
+    def all_spectra(self) -> Spectra:
+        """Those of validation: every window, on one grid."""
+        return Spectra(list(self.recipe.windows))
+
+    def distance(self, model: Rave, target: Tensor, decoded: Decoded, spectra: Spectra) -> Tensor:
+        """S of audio [batch, channels, samples] and of what `model` made of it; a scalar."""
+        hop = model.config.hop
+        real, fake = self.valid.audio(target, hop), self.valid.audio(decoded.audio, hop)
+        if self.recipe.distance == "stereo":
+            gain = lift(real) if self.recipe.faint else 1.0
+            real, fake = gain * real[..., spectra.grid :], gain * fake[..., spectra.grid :]
+            return stereo_distance(real, fake, spectra.windows, model.config.sample_rate)
+        real_bands = self.valid.bands(model.pqmf.analysis(target), hop)
+        fake_bands = self.valid.bands(decoded.bands, hop)
+        full = multiscale_distance(real, fake, spectra.windows)
+        return full + multiscale_distance(real_bands, fake_bands, spectra.windows)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which networks compute: bfloat16 where the recipe says so."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16 is True)
+
+
 class Beta:
     """Weight of the KL: constant, or dual ascent towards a rate in kbit/s.
 
@@ -195,36 +213,28 @@ class Beta:
 
 
 def stage1_loss(
-    model: Rave,
-    recipe: Recipe,
-    valid: Valid,
-    audio: Tensor,
-    beta: float,
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, float], Tensor]:
-    """(loss, log values, KL in bits per dim [latent]) of audio [batch, channels, samples]."""
+    model: Rave, objective: Objective, audio: Tensor, beta: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, float]]:
+    """(loss, log values) of audio [batch, channels, samples]."""
+    recipe, valid = objective.recipe, objective.valid
     clock = random_clock(len(audio), generator, audio.device)
-    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
-        mean, spread = posterior(model, valid, audio, clock, pick_refinement(recipe, generator))
+    with objective.autocast(audio.device):
+        corrections = pick_refinement(recipe, generator)
+        mean, spread = posterior(model, valid, audio, clock, corrections)
         z = sample_posterior(mean, spread, generator)
         bands = model.decode_bands(z, clock)
-    output = model.pqmf.synthesis(bands)
-    windows = pick_windows(recipe, generator)
-    grid = pick_grid(recipe, windows, generator)
-    spectral = distance(model, recipe, valid, audio, bands, output, windows, grid)
+    decoded = Decoded(bands, model.pqmf.synthesis(bands))
+    spectra = objective.draw_spectra(generator)
+    spectral = objective.distance(model, audio, decoded, spectra)
     per_dim = kl_bits(valid.latents(mean), valid.latents(spread))
     bits = per_dim.sum()
-    loss = spectral + beta * bits
-    kbps = bits.item() * model.config.frame_rate / 1000
     log = {
         "spectral": spectral.item(),
-        "kbps": kbps,
+        "kbps": bits.item() * model.config.frame_rate / 1000,
         "beta": beta,
         "active": float((per_dim > ACTIVE_BITS).sum()),
     }
-    if recipe.mel:
-        loss, log["mel"] = with_mel(model, recipe, valid, audio, output, loss)
-    return loss, log, per_dim.detach()
+    return spectral + beta * bits, log
 
 
 class Sender:
@@ -274,34 +284,32 @@ def build_discriminator(recipe: Recipe) -> Discriminator:
     kinds: dict[str, type[Discriminator]] = {
         "waveform": WaveformDiscriminator,
         "spectrum": SpectrumDiscriminator,
-        "periods": PeriodDiscriminator,
     }
     return kinds[recipe.discriminator](recipe.model.channels)
 
 
 def stage2_output(
     model: Rave,
-    recipe: Recipe,
-    valid: Valid,
+    objective: Objective,
     sender: Sender,
     audio: Tensor,
     step: int,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """(bands, audio) that the generator makes of what is sent (`quantised`) or sampled; the encoder
-    is frozen.
+) -> Decoded:
+    """What the generator makes of latents that are sent (`quantised`) or sampled; the encoder is
+    frozen.
     """
+    recipe = objective.recipe
     clock = random_clock(len(audio), generator, audio.device)
-    with torch.autocast(audio.device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
+    with objective.autocast(audio.device):
         with torch.no_grad():
-            mean, spread = posterior(model, valid, audio, clock, recipe.refine[0])
-            z = (
-                sender(mean, step, clock)
-                if recipe.quantised
-                else sample_posterior(mean, spread, generator)
-            )
+            mean, spread = posterior(model, objective.valid, audio, clock, recipe.refine[0])
+            if recipe.quantised:
+                z = sender(mean, step, clock)
+            else:
+                z = sample_posterior(mean, spread, generator)
         bands = model.decode_bands(z, clock)
-    return bands, model.pqmf.synthesis(bands)
+    return Decoded(bands, model.pqmf.synthesis(bands))
 
 
 def _logits(scales: list[Features]) -> list[Tensor]:

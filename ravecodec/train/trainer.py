@@ -77,6 +77,11 @@ class Trainer:
             "generator": {},
         }
 
+    @property
+    def objective(self) -> stages.Objective:
+        """What its losses are made of."""
+        return stages.Objective(self.recipe, self.valid)
+
     def _parts(self) -> dict[str, Any]:
         names = (
             "model",
@@ -139,7 +144,7 @@ class Trainer:
                 mine.copy_(theirs)
 
     def keep_if_best(self, distance: float) -> None:
-        """In stage 2, once the discriminator has a say: remembers the average's generator if it is
+        """In stage 2, after `warmup`: remembers the average's generator if it is
         nearer to the validation audio than any before."""
         counts = self.stage == 2 and self.step > self.recipe.warmup and self.recipe.keep_best
         if counts and distance < self.best["distance"]:
@@ -177,51 +182,43 @@ def _descend(loss: Tensor, optimiser: Optimiser, rate: float, world: World) -> N
 
 
 def stage1_step(trainer: Trainer, audio: Tensor) -> dict[str, float]:
+    """One step of stage 1 on audio [batch, channels, samples]; returns what was measured."""
+    recipe, random = trainer.recipe, trainer.randomness()
     trainer.model.train()
-    loss, log, _ = stages.stage1_loss(
-        trainer.model,
-        trainer.recipe,
-        trainer.valid,
-        audio,
-        trainer.beta.value,
-        trainer.randomness(),
+    loss, log = stages.stage1_loss(
+        trainer.model, trainer.objective, audio, trainer.beta.value, random
     )
-    _descend(
-        loss, trainer.optimiser, learning_rate(trainer.recipe.stage1, trainer.step), trainer.world
-    )
+    rate = learning_rate(recipe.stage1, trainer.step)
+    _descend(loss, trainer.optimiser, rate, trainer.world)
     if trainer.step >= BETA_WARMUP:
-        bits = torch.tensor(
-            [log["kbps"] * 1000 / trainer.recipe.model.frame_rate], device=trainer.device
-        )
+        measured = log["kbps"] * 1000 / recipe.model.frame_rate
+        bits = torch.tensor([measured], device=trainer.device)
         trainer.world.average([bits])
         trainer.beta.follow(bits.item())
     return log
 
 
 def stage2_step(trainer: Trainer, sender: stages.Sender, audio: Tensor) -> dict[str, float]:
-    """Discriminator, then (after the warm-up) generator, on the same output; the generator alone,
-    on the distance, if the recipe gives the discriminator no say."""
-    recipe, model = trainer.recipe, trainer.model
+    """One step of stage 2 on audio [batch, channels, samples]; returns what was measured.
+
+    The discriminator learns first, then the generator, on the same output. The generator learns on
+    the distance alone up to `warmup`, and if the recipe has no discriminator.
+    """
+    recipe, model, objective = trainer.recipe, trainer.model, trainer.objective
     model.eval()
     model.encoder.requires_grad_(False)
-    hop, random = recipe.model.hop, trainer.randomness()
-    bands, output = stages.stage2_output(
-        model, recipe, trainer.valid, sender, audio, trainer.draw, random
-    )
+    random = trainer.randomness()
+    decoded = stages.stage2_output(model, objective, sender, audio, trainer.draw, random)
     rate, log = learning_rate(recipe.stage2, trainer.step), {}
     if recipe.has_critic:
-        real, fake = (
-            trainer.discriminator.views(trainer.valid.audio(x, hop)) for x in (audio, output)
-        )
-        critic = stages.discriminator_loss(trainer.discriminator, recipe, real, fake)
+        hop, discriminator = recipe.model.hop, trainer.discriminator
+        real = discriminator.views(trainer.valid.audio(audio, hop))
+        fake = discriminator.views(trainer.valid.audio(decoded.audio, hop))
+        critic = stages.discriminator_loss(discriminator, recipe, real, fake)
         _descend(critic, trainer.discriminator_optimiser, rate, trainer.world)
         log["critic"] = critic.item()
-    windows = stages.pick_windows(recipe, random)
-    grid = stages.pick_grid(recipe, windows, random)
-    loss = stages.distance(model, recipe, trainer.valid, audio, bands, output, windows, grid)
+    loss = objective.distance(model, audio, decoded, objective.draw_spectra(random))
     log["spectral"] = loss.item()
-    if recipe.mel:
-        loss, log["mel"] = stages.with_mel(model, recipe, trainer.valid, audio, output, loss)
     if recipe.has_critic and trainer.step >= recipe.warmup:
         trainer.discriminator.requires_grad_(False)
         adversarial, more = stages.adversarial_loss(trainer.discriminator, recipe, real, fake)

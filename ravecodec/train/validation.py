@@ -34,7 +34,7 @@ def unchanged(mean: Tensor, clock: Clock) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Reconstruction:
     """A batch of validation crops and what became of them.
 
     `original` and `output`: audio [batch, channels, samples], whole crops; `bits` [latent]: the KL,
@@ -47,7 +47,7 @@ class Heard:
     distance: float
 
 
-def level_gain(heard: Iterable[Heard], valid: stages.Valid, hop: int) -> float:
+def level_gain(decoded: Iterable[Reconstruction], valid: stages.Valid, hop: int) -> float:
     """The gain that brings the output of most crops to the level of their originals.
 
     A distance of logarithms is smallest a little below that level, for what is misplaced costs less
@@ -55,7 +55,7 @@ def level_gain(heard: Iterable[Heard], valid: stages.Valid, hop: int) -> float:
     all is silent.
     """
     levels = []
-    for part in heard:
+    for part in decoded:
         powers = (
             valid.audio(x, hop).square().mean((1, 2)).tolist() for x in (part.original, part.output)
         )
@@ -65,56 +65,53 @@ def level_gain(heard: Iterable[Heard], valid: stages.Valid, hop: int) -> float:
     return 10 ** (float(np.clip(np.median(levels), -6, 6)) / 20) if levels else 1.0
 
 
-def nobody(heard: list[Heard]) -> None:
-    """Looks at nothing."""
-
-
 def validate(
     trainer: Trainer,
     crops: Crops,
     latents: Latents = unchanged,
-    show: Callable[[list[Heard]], None] = nobody,
+    show: Callable[[list[Reconstruction]], None] | None = None,
 ) -> dict[str, float]:
     """Means over CROPS crops: `validation`, the recipe's S with all its windows; `validation_kbps`,
-    the KL; and `validation_peaks`, the peak F1 of the mid channel (see `peak_score`). `show` gets
-    to hear what was measured."""
-    heard = list(listen(trainer, trainer.average, crops, latents))
-    show(heard)
-    rows = [row for part in heard for row in _rows(part, trainer.valid, trainer.recipe.model)]
+    the KL; and `validation_peaks`, the peak F1 of the mid channel (see `peak_score`). `show`
+    is called with the crops that were measured."""
+    batches = list(reconstruct(trainer, trainer.average, crops, latents))
+    if show is not None:
+        show(batches)
+    rows = [row for part in batches for row in _rows(part, trainer.valid, trainer.recipe.model)]
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
 
 
-def listen(trainer: Trainer, network: Rave, crops: Crops, latents: Latents) -> Iterator[Heard]:
+def reconstruct(
+    trainer: Trainer, network: Rave, crops: Crops, latents: Latents
+) -> Iterator[Reconstruction]:
     """CROPS crops through a network in eval mode, the same ones in every call, a batch at a
     time.
     """
-    recipe, valid, device = trainer.recipe, trainer.valid, trainer.device
+    recipe, objective, device = trainer.recipe, trainer.objective, trainer.device
+    valid = objective.valid
     for first in range(0, CROPS, recipe.batch):
         size = min(recipe.batch, CROPS - first)
         audio = crops.batch(FIRST + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16 is True),
-        ):
+        with torch.no_grad(), objective.autocast(device):
             mean, spread = stages.posterior(network, valid, audio, clock, recipe.refine[0])
             bands = network.decode_bands(latents(mean, clock), clock)
         with torch.no_grad():
-            output = network.pqmf.synthesis(bands)
-            distance = stages.distance(
-                network, recipe, valid, audio, bands, output, list(recipe.windows)
-            )
+            decoded = stages.Decoded(bands, network.pqmf.synthesis(bands))
+            distance = objective.distance(network, audio, decoded, objective.all_spectra())
             bits = kl_bits(valid.latents(mean), valid.latents(spread))
-        yield Heard(audio, output, bits, distance.item())
+        yield Reconstruction(audio, decoded.audio, bits, distance.item())
 
 
-def _rows(heard: Heard, valid: stages.Valid, config: ModelConfig) -> Iterator[dict[str, float]]:
+def _rows(
+    batch: Reconstruction, valid: stages.Valid, config: ModelConfig
+) -> Iterator[dict[str, float]]:
     """What was measured, one row a crop."""
-    rate = heard.bits.sum().item() * config.frame_rate / 1000
+    rate = batch.bits.sum().item() * config.frame_rate / 1000
     pair = [
         valid.audio(x, config.hop).mean(1).double().cpu().numpy()
-        for x in (heard.original, heard.output)
+        for x in (batch.original, batch.output)
     ]
     for original, output in zip(*pair, strict=True):
         peaks = peak_f1(original, output, config.sample_rate)
-        yield {"validation": heard.distance, "validation_kbps": rate, "validation_peaks": peaks}
+        yield {"validation": batch.distance, "validation_kbps": rate, "validation_peaks": peaks}
