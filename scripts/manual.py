@@ -38,7 +38,7 @@ END = "<!-- end -->"
 
 # Keys of [model] are described here; their ranges are checked by `ModelConfig`.
 MODEL_KEYS = {
-    "causal": "true: no network looks ahead, to play through (`ravecodec live`); spectrogram and istft",
+    "causal": "true: no network looks ahead, to play through (`ravecodec live`)",
     "lookahead": "of a causal encoder: samples that its windows reach ahead",
     "sample_rate": "Hz",
     "channels": "1 or 2",
