@@ -6,6 +6,7 @@ Files, and bytes in memory:
     data = encode(audio, 44100)         audio, rate = decode(data)
     inspect_file, verify_file           what is in a stream, and whether all of it is whole
     cut_file, concat_files              parts and joins of streams, without a loss
+    Point(bitrate=2)                    what to spend and how to try, for `encode`
 
 Latents in hand, and other sounds through a model (`ravecodec.edits` has what changes them):
 

@@ -219,8 +219,9 @@ class Search:
         steps.
         """
         y = torch.from_numpy(start).float().to(self._device).requires_grad_(True)
-        past = self._past()
-        allowed = self._channel.cost(y.detach().round(), past) * self._share
+        past = self._past(self._symbols)
+        plain = self._past(self._quantizer.symbols(self._held.means))
+        allowed = self._channel.cost(y.detach().round(), plain) * self._share
         estimated = self._channel.bits(y.detach().round(), past).item() * self._share
         adam = torch.optim.Adam([y], betas=BETAS)
         random = torch.Generator().manual_seed(self._searched % (1 << 32))
@@ -238,14 +239,12 @@ class Search:
         self._saved += allowed - self._channel.cost(symbols, past)
         return symbols.cpu().numpy().astype(np.int32)
 
-    def _past(self) -> Tensor:
-        """Symbols of the two frames before those that are searched, float32 [2, dims]; zeros before
-        the stream.
+    def _past(self, symbols: Symbols) -> Tensor:
+        """Those of the held frames' symbols that belong to the two frames before the ones that are
+        searched, float32 [2, dims]; zeros before the stream.
         """
         at = self._searched - self._begin
-        rows = np.concatenate([np.zeros((2, self._quantizer.dims), np.int32), self._symbols[:at]])[
-            -2:
-        ]
+        rows = np.concatenate([np.zeros((2, self._quantizer.dims), np.int32), symbols[:at]])[-2:]
         return torch.from_numpy(rows).float().to(self._device)
 
     def _forget(self, first: int) -> None:

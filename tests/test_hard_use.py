@@ -99,7 +99,7 @@ CALLS = {
     "train tune.wav --out run": (3, "tune.wav: is a file; expected a folder of audio files"),
     "encode tune.wav x.rvc --raw-rate 8000 --raw-channels 0": (
         2,
-        "raw channels are 0, expected 1 or 2",
+        "raw channels are 0, expected 1 to 64",
     ),
     "encode tune.wav x.rvc --bitrate inf": (2, "bitrate is inf kbit/s"),
     "encode tune.wav x.rvc --device meta": (2, "device 'meta' is not available"),

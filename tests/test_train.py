@@ -459,7 +459,11 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
         reference.generator.load_state_dict(weights)
         folded = fold(reference).generator.state_dict()
         same.append(
-            all(torch.equal(folded[name].half().float(), value) for name, value in packed.items())
+            all(
+                torch.equal(folded[name].half().float(), value)
+                for name, value in packed.items()
+                if not name.endswith("head.bias")  # which was set to a level
+            )
         )
     assert same == [False, True, False]
 
