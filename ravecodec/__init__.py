@@ -6,6 +6,7 @@ Files, and bytes in memory:
     data = encode(audio, 44100)         audio, rate = decode(data)
     inspect_file, verify_file           what is in a stream, and whether all of it is whole
     cut_file, concat_files              parts and joins of streams, without a loss
+    tag_file                            tags of a stream, its audio left as it is
     Point(bitrate=2)                    what to spend and how to try, for `encode`
 
 Latents in hand, and other sounds through a model (`ravecodec.edits` has what changes them):
@@ -14,6 +15,7 @@ Latents in hand, and other sounds through a model (`ravecodec.edits` has what ch
     audio, rate, known = transfer(audio, 44100, model)
     live = Live("live")                 heard = live.process(samples), while it sounds
     latents = generate(model, 20, seed=1)                   new sound, of a prior
+    transfer_file, generate_file        the same from and to files
 
 Audio is float, [channels, samples] or [samples], full scale +-1. A model is a name, a path, an id,
 or what `load_model` returns, which saves loading it again. Whatever is wrong with an input is one

@@ -134,7 +134,7 @@ def test_finished_excerpts_went_through_the_quantiser_of_the_package(run: Path) 
         mean, _ = network.encode(crop)
         sent = Sender(model.latent, model.coding, 0).at_default(mean, clock)
         quantised, means = (network.decode(z, clock)[0].numpy() for z in (sent, mean))
-    assert np.abs(heard - quantised).max() < 1e-3 < 3 * np.std(heard - means)
+    assert np.abs(heard - quantised).max() < 5e-4 < 3 * np.std(heard - means)
 
 
 def test_the_fidelity_curve_counts_dims(run: Path) -> None:
