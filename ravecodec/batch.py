@@ -697,7 +697,7 @@ class Manifest:
         self._point = {
             key: call[key]
             for key in ("quality", "fidelity", "bitrate", "cbr", "effort")
-            if call.get(key) not in (None, False)
+            if call.get(key) is not None and call[key] is not False
         }
         text = json.dumps({"command": command, **call}, sort_keys=True, default=str)
         self._call = hashlib.sha256(text.encode()).hexdigest()[:16]

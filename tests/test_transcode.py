@@ -575,7 +575,7 @@ def test_existing_targets_survive_failures(
     with pytest.raises(InputError, match=r"nan\.wav: holds nan at sample 100000"):
         encode_file(tmp_path / "nan.wav", target, force=True)
     monkeypatch.setattr(
-        EncodePipeline, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        EncodePipeline, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
         encode_file(tune, target, force=True)
