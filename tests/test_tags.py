@@ -605,3 +605,19 @@ def test_looking_for_tags_loads_neither_torch_nor_mutagen() -> None:
     command = [sys.executable, "-c", code, "torch", "mutagen"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_missing_mutagen_is_told_where_there_are_tags_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ravecodec.audio.tag_reading.has_mutagen", lambda: False)
+    path = tmp_path / "plain.flac"
+    soundfile.write(path, np.zeros(4_000), 8_000)
+    for title, told in (("", False), ("Meander", True)):
+        with soundfile.SoundFile(path, "w", 8_000, 1) as file:
+            if title:
+                file.title = title
+            file.write(np.zeros(4_000))
+        with open_input(path, tags=True) as audio:
+            list(audio.blocks(1 << 16))
+            assert any("mutagen is not installed" in each for each in audio.remarks) == told

@@ -36,6 +36,7 @@ from ravecodec.views import Bytes
 PIP = "pip install 'ravecodec[tags]'"
 _MOST_ID3 = 1 << 25  # bytes of an ID3 tag, covers included
 _MOST_CHUNK = 1 << 25
+_COMMENT_BLOCK, _PICTURE_BLOCK = 4, 6  # of FLAC
 _ASF = bytes.fromhex("3026b2758e66cf11")
 _FRAME = re.compile(rb"(?=([A-Z][A-Z0-9]{3}).{5}(.))", re.DOTALL)  # name, last byte of its flags
 _ID3V1_COMMENT = "ID3v1 Comment"  # what mutagen calls it
@@ -115,6 +116,8 @@ def _body(data: Bytes, start: int, size: int, found: TagSet) -> bytes:
 def _read_by_mutagen(stream: BinaryIO, data: Bytes, found: TagSet) -> None:
     """By what a file begins with, behind an ID3 tag if there is one."""
     before = tag_length(data, 0) if data.at(0, 3) == b"ID3" else 0
+    if not before and data.at(0, 4) == b"fLaC" and not _has_comments(data):
+        return
     read = _reader_of(data.at(before, 16))
     reads = [read] if read else [_read_id3, _read_ape]  # MPEG audio and others of no container
     if before and read:
@@ -123,6 +126,25 @@ def _read_by_mutagen(stream: BinaryIO, data: Bytes, found: TagSet) -> None:
         stream.seek(0)
         found.next_source()
         _by_mutagen(found, partial(read, stream, found))
+
+
+def _has_comments(data: Bytes) -> bool:
+    """Whether a FLAC file has comments or pictures (RFC 9639, section 8): most files of studios
+    have none, and then a missing package does not matter.
+    """
+    place = 4
+    while len(head := data.at(place, 4)) == 4:
+        kind, size = head[0] & 0x7F, int.from_bytes(head[1:], "big")
+        if kind == _PICTURE_BLOCK:
+            return True
+        if kind == _COMMENT_BLOCK:
+            vendor = int.from_bytes(data.at(place + 4, 4), "little")
+            if any(data.at(place + 8 + vendor, 4)):
+                return True
+        if head[0] & 0x80:
+            break
+        place += 4 + size
+    return False
 
 
 def _reader_of(start: bytes) -> Callable[[BinaryIO, TagSet], None] | None:
