@@ -252,20 +252,12 @@ def measure(corpus: Path, model_name: str, sounds: Path | None) -> dict[str, obj
 
 
 def picture(source: Audio, played: dict[int, Audio]) -> None:
-    """Spectrograms of the input and its outputs, all below 5 kHz."""
-    from matplotlib import pyplot as plt
-    from pictures import levels, panel, save
+    """Spectrograms of the input and its outputs."""
+    from ravecodec.evaluate.page.charts import spectrograms
 
     named = {"input": source} | {f"{dims} axes": audio for dims, audio in played.items()}
-    images = {name: levels(audio[:, : 5 * RATE].mean(axis=0)) for name, audio in named.items()}
-    top = max(float(image.max()) for image in images.values())
-    figure, grid = plt.subplots(1, len(images), figsize=(12, 3), sharey=True, layout="constrained")
-    for axes, (name, image) in zip(grid, images.items(), strict=True):
-        panel(axes, image, RATE, top, 5.0)
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("s")
-    grid[0].set_ylabel("kHz")
-    save(figure, PICTURE)
+    sounds = {name: audio[:, : 5 * RATE].mean(axis=0) for name, audio in named.items()}
+    spectrograms(sounds, RATE).savefig(PICTURE, dpi=96)
 
 
 # ---- the page ------------------------------------------------------------------------------------
@@ -335,7 +327,6 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()
     if args.corpus:
-        sys.path.insert(0, str(ROOT / "scripts"))
         RESULTS.write_text(
             json.dumps(measure(args.corpus, args.model, args.sounds), indent=1) + "\n"
         )
