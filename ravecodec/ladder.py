@@ -24,6 +24,7 @@ WORDS = {"small": 2, "standard": STANDARD, "best": QUALITIES - 1}
 WORTHWHILE = 0.02  # bits per frame: axes that cost less are cropped, they are all but always zero
 COARSER, FINER = 20, 15  # steps from a model's own to quality 0 and 10, where no curve was measured
 SPAN = 2.0  # between the rates of quality 0 and 10; a curve that is shorter says nothing
+LOWEST = 8.0  # quality 0 has at least this part of the standard quality's rate
 
 
 def quality_of(value: object) -> int:
@@ -50,7 +51,8 @@ def ladder_of(coding: Coding) -> tuple[Rung, ...]:
 
 def ladder_from(points: Sequence[Rung], kbps: float) -> tuple[Rung, ...]:
     """Qualities 0 to 10 along the hull of measured points, evenly in the logarithm of the rate:
-    from the lowest rate over `kbps`, that of the model's default point, to the highest.
+    from the lowest rate over `kbps`, that of the model's default point, to the highest. The lowest
+    is that of the curve, which may end where hardly anything is sent, or a LOWEST part of `kbps`.
 
     Empty if the hull spans less than an octave of rate: then it has nothing to choose from.
     """
@@ -59,7 +61,7 @@ def ladder_from(points: Sequence[Rung], kbps: float) -> tuple[Rung, ...]:
     if low <= 0 or high < SPAN * low:
         return ()
     middle = min(max(kbps, low), high)
-    lower = np.geomspace(low, middle, STANDARD + 1)
+    lower = np.geomspace(max(low, middle / LOWEST), middle, STANDARD + 1)
     upper = np.geomspace(middle, high, QUALITIES - STANDARD)
     return tuple(_between(corners, float(rate)) for rate in [*lower, *upper[1:]])
 

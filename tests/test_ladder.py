@@ -84,6 +84,12 @@ def test_qualities_go_along_the_hull_evenly_in_the_logarithm_of_the_rate() -> No
             assert low.dims - 1 <= rung.dims <= high.dims + 1
 
 
+def test_quality_0_is_not_so_low_that_hardly_anything_is_sent() -> None:
+    points = [Rung(8, 60, 0.01, 2.5), *cloud(0)]
+    assert ladder_from(points, 2.0)[0].kbps == pytest.approx(2.0 / 8, abs=1e-3)
+    assert ladder_from(points, 0.05)[0].kbps == pytest.approx(0.01, abs=1e-3)
+
+
 def test_a_curve_that_says_nothing_gives_no_ladder() -> None:
     """As that of a model which plays the same whatever it is sent."""
     flat = [Rung(9, 20 - n, 0.5 + n, 1.0) for n in range(9)]
