@@ -2,7 +2,8 @@
 
 The network runs on blocks of BLOCK_SAMPLES at one fixed shape, with as much real context on both
 sides as it can see. It sees high-passed audio (`highpass.py`), mirrored beyond both ends
-(`windows.py`). Where that is silent, frames are marked as silent.
+(`windows.py`); faint sounds keep their level (`level.py`). Where the audio is silent,
+frames are marked as silent.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ravecodec.audio import Resampler, match_channels
 from ravecodec.highpass import HighPass
+from ravecodec.level import encoded
 from ravecodec.models.package import Model
 from ravecodec.windows import MirroredWindows
 
@@ -134,10 +135,7 @@ class Analyser:
     def _analysed(self, window: Audio, samples: int) -> Analysed:
         """The block in the middle of a window, of which the stream has this many samples."""
         frames = -(-samples // self._hop)
-        with torch.inference_mode():
-            both = self._model.network.encode(
-                torch.from_numpy(window)[None].to(device_of(self._model))
-            )
+        both = encoded(self._model, window)
         silent = self._silent(window, frames)
         lead = int(not (self._begun or silent[0] or self._first == 0))
         self._begun = True
@@ -163,7 +161,3 @@ class Analyser:
 def block_frames(model: Model) -> int:
     """Frames that the network computes at a time."""
     return BLOCK_SAMPLES // model.config.hop
-
-
-def device_of(model: Model) -> torch.device:
-    return next(model.network.parameters()).device

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Flags, Projected, block_frames, device_of
+from ravecodec.analysis import Analysed, Audio, Flags, Projected, block_frames
 from ravecodec.audio import Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.bitstream.limits import MAX_STEP_INDEX
+from ravecodec.device import device_of
 from ravecodec.effort import Analysis, Effort, effort_of
 from ravecodec.errors import ModelError
 from ravecodec.models.clock import Clock
@@ -225,7 +226,7 @@ class Decoder:
     ) -> None:
         config = model.config
         self._model, self._info = model, info
-        self._bfloat16 = resolved(precision, device_of(model)) == "bfloat16"
+        self._bfloat16 = resolved(precision, device_of(model.network)) == "bfloat16"
         self._static = tables_for(model, info.model_id)
         self._rate = sample_rate or info.sample_rate
         self._resampler = Resampler(config.sample_rate, self._rate, info.channels)
@@ -385,7 +386,8 @@ class Decoder:
         """Audio [channels, block * hop] of the middle of a window of latents whose first frame has
         this number.
         """
-        network, device, hop = self._model.network, device_of(self._model), self._model.config.hop
+        network, hop = self._model.network, self._model.config.hop
+        device = device_of(network)
         z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device)
         with torch.inference_mode():
             with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16):

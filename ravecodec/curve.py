@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Audio, device_of, no_frames
+from ravecodec.analysis import Audio, no_frames
 from ravecodec.bitstream.entropy import code_lengths
 from ravecodec.bitstream.predict import predicted_code_lengths
+from ravecodec.device import device_of
 from ravecodec.effort import Analysis, effort_of
 from ravecodec.ladder import ladder_from
 from ravecodec.models.clock import Clock
@@ -119,7 +120,8 @@ def _distance(
     """S of what the generator makes of symbols [frames, dims], over all windows that a search draws
     from. Beyond both ends it sees the outermost frames held, as in a decoder.
     """
-    network, device, hop = model.network, device_of(model), model.config.hop
+    network, hop = model.network, model.config.hop
+    device = device_of(network)
     reach, frames = network.decoder_reach, len(symbols)
     places = np.arange(-reach.past, frames + reach.future).clip(0, frames - 1)
     latents = torch.from_numpy(quantizer.latents(symbols)[places].T[None].copy()).to(device)

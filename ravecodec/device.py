@@ -6,6 +6,7 @@ import os
 import warnings
 
 import torch
+from torch import nn
 
 from ravecodec.errors import UsageError
 from ravecodec.machine import bounded_threads
@@ -61,3 +62,8 @@ def _one_thread_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_one_thread_in_child)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where the weights of a network are."""
+    return next(network.parameters()).device

@@ -312,11 +312,12 @@ class Live:
         """The frames of a full window, which then moves on by a block."""
         import torch
 
-        from ravecodec.analysis import SILENCE, device_of
+        from ravecodec.analysis import SILENCE
+        from ravecodec.device import device_of
 
         new = self._window[:, self._clean :]
         new[:] = self._without_offset(new)
-        window = torch.from_numpy(self._window)[None].to(device_of(self.model))
+        window = torch.from_numpy(self._window)[None].to(device_of(self.model.network))
         with torch.inference_mode():
             means = self._encoder.means(window)[0].T.float().cpu().numpy()
         loud = np.flatnonzero((np.abs(self._window) > SILENCE).any(0))
@@ -340,11 +341,12 @@ class Live:
         """Audio float32 [channels, block], `decoder_latency` samples behind these frames."""
         import torch
 
-        from ravecodec.analysis import device_of
+        from ravecodec.device import device_of
 
         frame, hop = self._decoder.frame, self.model.config.hop
         latents = self._quantizer.filled(values.astype(np.float64), frame, self.info.seed)
-        z = torch.from_numpy(np.ascontiguousarray(latents.T))[None].to(device_of(self.model))
+        z = torch.from_numpy(np.ascontiguousarray(latents.T))[None]
+        z = z.to(device_of(self.model.network))
         with torch.inference_mode():
             audio = self._decoder.audio(z)[0].float().cpu().numpy()
         flags = np.concatenate([self._silence, silent])

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ravecodec.analysis import Analysed, Latents, block_frames, device_of, no_frames
+from ravecodec.analysis import Analysed, Latents, block_frames, no_frames
+from ravecodec.device import device_of
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.models.refine import REACH, distance_gradient
@@ -31,7 +32,7 @@ class Correction:
             "effort_of asks for corrections of such models only"
         )
         self._network, self._refiner, self._seed = model.network, model.network.refiner, seed
-        self._device = device_of(model)
+        self._device = device_of(model.network)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
         self._held = no_frames(model)  # begins at frame `_begin`

@@ -24,9 +24,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ravecodec.analysis import Analysed, Axes, Projected, block_frames, device_of, no_frames
+from ravecodec.analysis import Analysed, Axes, Projected, block_frames, no_frames
 from ravecodec.bitstream.entropy import code_lengths, ideal_code_length
 from ravecodec.bitstream.predict import WEIGHT_ONE, predicted_code_lengths
+from ravecodec.device import device_of
 from ravecodec.models.clock import Clock
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
@@ -143,7 +144,7 @@ class Search:
     ) -> None:
         self._network, self._quantizer, self._seed = model.network, quantizer, seed
         self._iterations, self._share = iterations, share
-        self._device = device_of(model)
+        self._device = device_of(model.network)
         self._channel = Channel(quantizer, self._device)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
