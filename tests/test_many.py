@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from ravecodec import batch
 from ravecodec.batch import Item
 from ravecodec.bitstream.container import MAGIC
-from ravecodec.cli import console, main
+from ravecodec.cli import main
+from ravecodec.cli.progress import Overview
 from ravecodec.errors import CorruptError
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -615,7 +616,7 @@ def test_progress_over_all_files_counts_bytes(
     for shown in (False, True):
         totals = batch.Totals(skipped=7)  # which were never waited for
         monkeypatch.setattr(sys.stderr, "isatty", lambda shown=shown: shown)
-        with console.Overview("encode", items, quiet=False) as overview:
+        with Overview("encode", items, quiet=False) as overview:
             overview.hear(items[1], 0.5)
             totals.add(batch.Outcome(items[0], batch.DONE), 1.0)
             overview.add(items[0], totals)
