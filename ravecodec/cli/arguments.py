@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from ravecodec import batch
-from ravecodec.batch import Item, Outcome
+from ravecodec.batch.items import Item, Outcome, collect
+from ravecodec.batch.work import check_kind, make_folder
 from ravecodec.cli.extensions import extension
 from ravecodec.cluster import check_address
 from ravecodec.errors import OutputError, UsageError
@@ -104,7 +104,7 @@ def single(kind: Kind, files: Sequence[str], choices: Choices) -> tuple[str, str
     if choices.output is not None:
         return _with_output(kind, files, choices.output)
     if len(files) == 1:
-        batch.check_kind(files[0], stream=kind.command == "decode")
+        check_kind(files[0], stream=kind.command == "decode")
         return files[0], STDIO if is_stdio(files[0]) else kind.name(files[0])
     if len(files) == 2:
         return _in_and_out(kind, *files)
@@ -185,7 +185,7 @@ def make_output_folder(target: str, choices: Choices) -> None:
         and not is_stdio(target)
         and choices.output.endswith(("/", os.sep))
     ):
-        batch.make_folder(target)
+        make_folder(target)
 
 
 def items_of(
@@ -200,7 +200,7 @@ def items_of(
         raise OutputError(
             f"{choices.output}: is no folder, expected one for the outputs of several files"
         )
-    return batch.collect(
+    return collect(
         files,
         suffixes=kind.found,
         what=kind.what,

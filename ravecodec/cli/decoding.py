@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ravecodec.batch import DecodeWork, check_kind, concealed
+from ravecodec.batch.work import DecodeWork, check_kind, concealed
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import Choices, Kind, make_output_folder, single
 from ravecodec.cli.extensions import STREAM, named_after

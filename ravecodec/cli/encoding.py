@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ravecodec.audio import Mix
-from ravecodec.batch import EncodeWork, check_kind, remove_source
+from ravecodec.batch.work import EncodeWork, check_kind, remove_source
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import Choices, Kind, make_output_folder, single
 from ravecodec.cli.extensions import (

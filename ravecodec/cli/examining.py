@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ravecodec.batch import InspectWork, VerifyWork, check_kind
+from ravecodec.batch.work import InspectWork, VerifyWork, check_kind
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import is_folder
 from ravecodec.cli.many import Report, examine_many

@@ -12,13 +12,24 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from ravecodec import batch
-from ravecodec.batch import DONE, FAILED, SKIPPED, Cluster, Item, Manifest, Outcome, Totals, Wish
+from ravecodec.batch.items import (
+    DONE,
+    FAILED,
+    SKIPPED,
+    Item,
+    Outcome,
+    Totals,
+    collect,
+    common_folder,
+)
+from ravecodec.batch.manifest import MANIFEST, Manifest
+from ravecodec.batch.run import Cluster, Wish, rehearse, run_batch, sort_out
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import Choices, Kind, items_of
 from ravecodec.cli.options import jobs_or_default, threads_or_default
 from ravecodec.cli.progress import Meter, Overview
 from ravecodec.errors import UsageError
+from ravecodec.examine import Verification
 from ravecodec.files import held_folder, is_stdio
 from ravecodec.point import Point
 from ravecodec.pool import Work
@@ -76,12 +87,12 @@ def transcode_many(
             manifest = Manifest(path, kind.command, call)
             stack.callback(manifest.close)
         wish = Wish(choices.force, choices.skip_existing, choices.newer)
-        waiting, settled = batch.sort_out(items, wish, manifest)
+        waiting, settled = sort_out(items, wish, manifest)
         report.begin(waiting)
         for outcome in (*problems, *settled):
             report.add(outcome)
         if choices.dry_run:
-            for outcome in batch.rehearse(waiting, stream=kind.command == "decode"):
+            for outcome in rehearse(waiting, stream=kind.command == "decode"):
                 report.rehearse(outcome)
         else:
             cluster = _cluster_of(choices.ray, choices.jobs, device)
@@ -118,8 +129,8 @@ def _manifest_path(items: Sequence[Item], choices: Choices) -> str | None:
         return choices.manifest
     if choices.no_manifest or not (choices.recursive or len(items) > 1):
         return None
-    folder = choices.output if choices.output is not None else batch.common_folder(items)
-    return os.path.join(folder, batch.MANIFEST)
+    folder = choices.output if choices.output is not None else common_folder(items)
+    return os.path.join(folder, MANIFEST)
 
 
 def _threads_of(choices: Choices, threads: int | None) -> int | None:
@@ -171,7 +182,7 @@ class Report:
             return
         hear = self._overview.hear if self._overview.shown else None
         jobs = min(jobs, len(items))
-        batch_of = batch.run_batch(
+        batch_of = run_batch(
             work,
             items,
             jobs=jobs,
@@ -214,7 +225,7 @@ class Report:
             console.say(f"warning: {at}{remark}")
 
     def _sentence(self, outcome: Outcome) -> str:
-        if isinstance(outcome.summary, batch.Verification):
+        if isinstance(outcome.summary, Verification):
             return sentences.failed(outcome.summary)
         return f"error: {outcome.error}"
 
@@ -280,7 +291,7 @@ def examine_many(
     ray: str | None = None,
 ) -> int:
     """Looks at all streams that are meant, tells of each, and returns the exit code."""
-    items, problems = batch.collect(files, suffixes={".rvc"}, what="streams", recursive=recursive)
+    items, problems = collect(files, suffixes={".rvc"}, what="streams", recursive=recursive)
     piped = any(is_stdio(item.source) for item in items)
     report.begin(items)
     for outcome in problems:

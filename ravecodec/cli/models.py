@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ravecodec import zoo
-from ravecodec.batch import collect
+from ravecodec.batch.items import collect
 from ravecodec.cli import console, sentences
 from ravecodec.cli.exits import expect_command
 from ravecodec.cli.options import examine_options, recursive_option, stream_options

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 if TYPE_CHECKING:  # the first imports torch
     from tqdm import tqdm
 
-    from ravecodec.batch import Item, Totals
+    from ravecodec.batch.items import Item, Totals
     from ravecodec.pipeline import Progress
 
 

@@ -9,7 +9,7 @@ from ravecodec.cli.console import printable
 from ravecodec.tagging import shown
 
 if TYPE_CHECKING:
-    from ravecodec.batch import Totals
+    from ravecodec.batch.items import Totals
     from ravecodec.bitstream import Damage
     from ravecodec.examine import ChunkSummary, Inspection, StreamSummary, Verification
     from ravecodec.splice import SpliceSummary

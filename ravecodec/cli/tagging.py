@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ravecodec.batch import TagWork
+from ravecodec.batch.work import TagWork
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import is_folder
 from ravecodec.cli.many import Report, examine_many

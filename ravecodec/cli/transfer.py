@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ravecodec.audio import AUDIO_SUFFIXES, WRITABLE
-from ravecodec.batch import TransferWork
+from ravecodec.batch.work import TransferWork
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import Choices, Kind, single
 from ravecodec.cli.extensions import extension
