@@ -29,7 +29,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ravecodec.batch import DONE, MANIFEST, Cluster, Item, Manifest, Outcome, run_batch
+from ravecodec.batch.items import DONE, Item, Outcome
+from ravecodec.batch.manifest import MANIFEST, Manifest
+from ravecodec.batch.run import Cluster, run_batch
 from ravecodec.pool import Hear
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"

@@ -19,7 +19,9 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from ravecodec.cli import console, main
+from ravecodec.cli import main
+from ravecodec.cli.options import threads_or_default
+from ravecodec.cli.progress import Meter
 from ravecodec.models.package import Model
 from ravecodec.transcode import encode
 
@@ -506,13 +508,13 @@ def test_threads_default_to_the_cores(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert 1 <= (console.threads_or_default(None) or 0) <= 8
+    assert 1 <= (threads_or_default(None) or 0) <= 8
     monkeypatch.setattr("ravecodec.machine.usable_cores", lambda: 4)
-    assert console.threads_or_default(3) == 3
-    assert console.threads_or_default(100_000_000) == 4
+    assert threads_or_default(3) == 3
+    assert threads_or_default(100_000_000) == 4
     assert "100000000 threads are wanted; 4 are used" in capsys.readouterr().err
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert console.threads_or_default(None) is None
+    assert threads_or_default(None) is None
 
 
 def test_progress_only_on_a_terminal(
@@ -523,13 +525,13 @@ def test_progress_only_on_a_terminal(
     for shown in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda shown=shown: shown)
         for share in (0.5, None):
-            with console.Meter("encode", quiet=False) as meter:
+            with Meter("encode", quiet=False) as meter:
                 meter(Progress(10.0, share, 2_500))
             out, err = capfd.readouterr()
             assert out == ""
             assert bool(err) == shown
             assert ("2.00 kbit/s" in err and "x real time" in err) == shown
-    with console.Meter("encode", quiet=True) as meter:
+    with Meter("encode", quiet=True) as meter:
         meter(Progress(10.0, 0.5, 2_500))
     assert capfd.readouterr() == ("", "")
 

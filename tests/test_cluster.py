@@ -17,7 +17,8 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from ravecodec.batch import DONE, MANIFEST, STARTED
+from ravecodec.batch.items import DONE, STARTED
+from ravecodec.batch.manifest import MANIFEST
 from ravecodec.cli import main
 from ravecodec.cluster import TRIES, check_address
 from ravecodec.errors import UsageError

@@ -150,7 +150,7 @@ LOADS_NO_TORCH = "import {}, sys; assert 'torch' not in sys.modules, 'torch was 
         for name in (
             "",
             ".audio",
-            ".batch",
+            ".batch.run",
             ".bitstream",
             ".cli",
             ".examine",

@@ -21,10 +21,12 @@ import soundfile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from ravecodec import batch
-from ravecodec.batch import Item
+from ravecodec.batch import work
+from ravecodec.batch.items import DONE, Item, Outcome, Totals
+from ravecodec.batch.manifest import MANIFEST
 from ravecodec.bitstream.container import MAGIC
-from ravecodec.cli import console, main
+from ravecodec.cli import main
+from ravecodec.cli.progress import Overview
 from ravecodec.errors import CorruptError
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -51,9 +53,7 @@ def good(line: str) -> Result:
 
 def tree(folder: str | Path = ".") -> dict[str, bytes]:
     """Every file in and below a folder, manifests excepted."""
-    files = [
-        path for path in Path(folder).rglob("*") if path.is_file() and path.name != batch.MANIFEST
-    ]
+    files = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != MANIFEST]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -126,7 +126,7 @@ def test_one_input_with_output(folder: Path) -> None:
     expected = Path("a.rvc").read_bytes()
     assert Path("new/1.rvc").read_bytes() == Path("music/1.rvc").read_bytes() == expected
     assert soundfile.info("b.flac").frames == 9_000
-    assert not list(Path().rglob(batch.MANIFEST))
+    assert not list(Path().rglob(MANIFEST))
 
 
 def test_info_and_verify_go_through_folders(folder: Path) -> None:
@@ -432,7 +432,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     output is in place.
     """
     seen: list[str] = []
-    whole = batch.encode_file
+    whole = work.encode_file
 
     def encode(source: str, target: str, **options: Any) -> Any:
         seen.append(source)
@@ -442,7 +442,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             raise KeyboardInterrupt
         return done
 
-    monkeypatch.setattr(batch, "encode_file", encode)
+    monkeypatch.setattr(work, "encode_file", encode)
     yield seen
 
 
@@ -479,7 +479,7 @@ def test_what_was_there_before_an_interrupted_call_is_never_replaced_by_the_next
     Path("out").mkdir()
     Path("out/1.rvc").write_bytes(b"precious")
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "encode_file", stop)
+        patch.setattr(work, "encode_file", stop)
         for _ in range(2):
             assert call("encode -r music -o out").exit_code == 130
     done = call("encode -r music -o out")
@@ -613,11 +613,11 @@ def test_progress_over_all_files_counts_bytes(
 ) -> None:
     items = [Item("a", "a.rvc", 999), Item("b", "b.rvc", 2_999)]
     for shown in (False, True):
-        totals = batch.Totals(skipped=7)  # which were never waited for
+        totals = Totals(skipped=7)  # which were never waited for
         monkeypatch.setattr(sys.stderr, "isatty", lambda shown=shown: shown)
-        with console.Overview("encode", items, quiet=False) as overview:
+        with Overview("encode", items, quiet=False) as overview:
             overview.hear(items[1], 0.5)
-            totals.add(batch.Outcome(items[0], batch.DONE), 1.0)
+            totals.add(Outcome(items[0], DONE), 1.0)
             overview.add(items[0], totals)
             with overview.aside():
                 print("a line", file=sys.stderr)

@@ -1,8 +1,8 @@
 """The commands of `ravecodec`: thin wrappers of transcode, examine, zoo and train. docs/cli.md is
 their manual.
 
-How they talk, and what they exit with, is in `console.py`. Nothing here imports torch before a
-command needs it.
+How they talk is in `console.py`, what they exit with in `exits.py`. Nothing here imports torch
+before a command needs it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from ravecodec import __version__
 from ravecodec.audio import READABLE, WRITABLE_SUBTYPES, has_av
 from ravecodec.bitstream import MAJOR, MINOR
 from ravecodec.cli import console
-from ravecodec.cli.coding import decode, encode
 from ravecodec.cli.completing import offer_names
+from ravecodec.cli.decoding import decode
+from ravecodec.cli.encoding import encode
 from ravecodec.cli.evaluating import compare, evaluate
 from ravecodec.cli.examining import info, verify
+from ravecodec.cli.exits import Tool, expect_command
 from ravecodec.cli.generating import generate
 from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.live import live
 from ravecodec.cli.models import model
+from ravecodec.cli.options import threads_or_default
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.tagging import tag
 from ravecodec.cli.training import train
@@ -37,7 +40,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
             torch = version("torch")
         except PackageNotFoundError:
             torch = "not installed"
-        threads = console.threads_or_default(None) or "OMP_NUM_THREADS"
+        threads = threads_or_default(None) or "OMP_NUM_THREADS"
         console.emit(f"ravecodec {__version__}")
         console.emit(f"format    writes {MAJOR}.{MINOR}, reads {MAJOR}.x")
         console.emit(f"torch     {torch}")
@@ -63,7 +66,7 @@ def _print_formats(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
-@click.group(cls=console.Tool, invoke_without_command=True, context_settings=SETTINGS)
+@click.group(cls=Tool, invoke_without_command=True, context_settings=SETTINGS)
 @click.option(
     "--version",
     is_flag=True,
@@ -106,9 +109,7 @@ def main(ctx: click.Context) -> None:
     overwritten without -f. Exit codes: 0 ok, 1 other, 2 usage, 3 input, 4 not .rvc or too new, 5
     corrupt, 6 truncated, 7 model, 8 output, 129 hung up, 130 interrupted, 143 terminated.
     """
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
-        ctx.exit(console.USAGE_EXIT)
+    expect_command(ctx)
 
 
 for command in (

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ravecodec import zoo
-from ravecodec.cli import console
+from ravecodec.cli import console, sentences
 from ravecodec.cli.options import (
     Numbers,
     device_option,
     json_option,
+    model_option,
+    one_per_core,
     quiet_option,
     threads_option,
+    threads_or_default,
     verbose_option,
 )
+from ravecodec.cli.progress import is_terminal
 from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
@@ -222,9 +226,7 @@ def _measured(
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
     command = shlex.join(["ravecodec", *without_folders(sys.argv[1:])])
-    count = min(jobs or usable_cores(), usable_cores())
-    if jobs is not None and jobs > count:
-        console.say(f"warning: {jobs} processes are wanted; {count} are used, one per core")
+    count = usable_cores() if jobs is None else one_per_core(jobs, "processes")
     request = Request(
         tuple(paths), tuple(entries.values()), out, names, jobs=count, command=command, **options
     )
@@ -313,7 +315,7 @@ class Counter:
     def __call__(self, done: int, total: int) -> None:
         if self._quiet:
             return
-        if console.is_terminal(sys.stderr):
+        if is_terminal(sys.stderr):
             self._show(done, total)
             return
         now = time.monotonic()
@@ -344,9 +346,7 @@ class Counter:
 @click.argument("reference", metavar="A")
 @click.argument("decoded", metavar="B")
 @click.option("--speech", is_flag=True, help="Score as speech, too.")
-@click.option(
-    "--model", metavar="MODEL", help="Model for streams; default: the one that made each."
-)
+@model_option("Model for streams; default: the one that made each.")
 @device_option
 @threads_option
 @quiet_option
@@ -374,7 +374,7 @@ def compare(
     """
     from ravecodec.evaluate.comparing import compare_files
 
-    threads = console.threads_or_default(threads)
+    threads = threads_or_default(threads)
     found = compare_files(
         reference, decoded, speech=speech, model=model, device=device, threads=threads
     )
@@ -382,8 +382,7 @@ def compare(
         console.emit_json(found)
     else:
         console.emit(_compared(found))
-    for remark in () if quiet else found.remarks:
-        console.say(f"warning: {remark}")
+    console.warn(() if quiet else found.remarks)
     if found.absent and not quiet:
         more = " pesq" * ("pesq" in found.absent)  # which no extra has
         console.say(
@@ -399,7 +398,7 @@ def _compared(found: Comparison) -> str:
     rows = []
     for label, side in (("A", found.reference), ("B", found.decoded)):
         cost = f", {side.kbps:.3f} kbit/s" if side.kbps is not None else ""
-        form = console.sound(side.sample_rate, side.channels)
+        form = sentences.sound(side.sample_rate, side.channels)
         seconds = side.samples / side.sample_rate
         rows.append(console.printable(f"{label}  {side.name}: {seconds:.3f} s of {form}{cost}"))
     if found.delay:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import click
 
-from ravecodec.batch import InspectWork, VerifyWork, check_kind
-from ravecodec.cli import console
-from ravecodec.cli.many import (
-    Report,
-    examine_many,
-    is_folder,
+from ravecodec.batch.work import InspectWork, VerifyWork, check_kind
+from ravecodec.cli import console, sentences
+from ravecodec.cli.arguments import is_folder
+from ravecodec.cli.many import Report, examine_many
+from ravecodec.cli.options import (
+    examine_options,
+    files_argument,
     jobs_option,
+    model_option,
     ray_option,
     recursive_option,
 )
-from ravecodec.cli.options import examine_options
 from ravecodec.cluster import check_address
 from ravecodec.examine import inspect_file, verify_file
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@files_argument
 @click.option(
     "--frames", is_flag=True, help="List the chunks: position, time, frames, bytes, step, silence."
 )
@@ -48,7 +49,7 @@ def info(
       ravecodec info -r archive
     """
     if len(files) > 1 or recursive or is_folder(files[0]):
-        describe = console.inspected if frames else console.inspected_in_one_line
+        describe = sentences.inspected if frames else sentences.inspected_in_one_line
         report = Report(
             "info", describe, line=console.emit, plain_json=True, quiet=quiet, as_json=as_json
         )
@@ -58,17 +59,13 @@ def info(
     if as_json:
         console.emit_json(found)
     elif not quiet:
-        console.emit(console.inspected(found))
+        console.emit(sentences.inspected(found))
     return 0
 
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="Model to check the symbols with; default: the one that made the stream.",
-)
+@files_argument
+@model_option("Model to check the symbols with; default: the one that made the stream.")
 @recursive_option
 @jobs_option
 @ray_option
@@ -99,14 +96,14 @@ def verify(
     if len(files) > 1 or recursive or is_folder(files[0]) or ray is not None:
         line = console.emit_afterwards
         report = Report(
-            "verify", console.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json
+            "verify", sentences.verified, line=line, plain_json=True, quiet=quiet, as_json=as_json
         )
         return examine_many(report, VerifyWork(model), files, recursive, jobs, ray)
     result = verify_file(files[0], model=model)
     if not result.ok:
-        console.say(console.failed(result))
+        console.say(sentences.failed(result))
     elif not quiet and not as_json:
-        console.emit_afterwards(console.verified(result))
+        console.emit_afterwards(sentences.verified(result))
     if as_json:
-        console.emit_afterwards(console.as_json(result, None))
+        console.emit_json_afterwards(result, None)
     return result.exit_code

@@ -7,10 +7,15 @@ from typing import Any
 
 import click
 
-from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.cli import console
-from ravecodec.cli.coding import AUDIO, STREAM, SUBTYPES
-from ravecodec.cli.options import transcode_options
+from ravecodec.cli import console, sentences
+from ravecodec.cli.extensions import AUDIO, STREAM, extension
+from ravecodec.cli.options import (
+    bits_option,
+    model_option,
+    seed_option,
+    threads_or_default,
+    transcode_options,
+)
 from ravecodec.errors import UsageError
 from ravecodec.files import is_stdio
 from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
@@ -18,7 +23,7 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 
 @click.command()
 @click.argument("target", metavar="OUT")
-@click.option("--model", metavar="MODEL", help="Name, file or id; default: default.")
+@model_option("Name, file or id; default: default.")
 @click.option(
     "--prior",
     metavar="FILE",
@@ -28,7 +33,7 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 @click.option(
     "--seconds", type=float, default=20.0, metavar="S", help="How much to make; default 20."
 )
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, metavar="N", help="Default 0.")
+@seed_option("Default 0.")
 @click.option(
     "--temperature",
     type=float,
@@ -44,15 +49,9 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 @click.option(
     "--like", metavar="X", help="Audio or a stream to listen to first; OUT does not hold it."
 )
-@click.option(
-    "--bits",
-    "--format",
-    "subtype",
-    type=click.Choice(list(SUBTYPES)),
-    help="Samples of OUT: 16 (default) or 24 bits, or 32-bit float.",
-)
+@bits_option
 @transcode_options
-def generate(target: str, subtype: str | None, quiet: bool, as_json: bool, **options: Any) -> None:
+def generate(target: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Make new sound of a model.
 
     The model's prior draws latents, which are decoded to OUT, or written as the stream that they
@@ -65,28 +64,22 @@ def generate(target: str, subtype: str | None, quiet: bool, as_json: bool, **opt
       ravecodec generate longer.wav --continue-from song.rvc --seconds 10
       ravecodec generate other.wav --like song.flac
     """
-    if as_json and is_stdio(target):
-        raise UsageError("--json and OUT - both want standard output; expected one of them")
-    suffix = Path(target).suffix.lower()
+    console.check_json_output(target, as_json)
+    suffix = extension(target)
     audible = is_stdio(target) or suffix in AUDIO
     if not audible and suffix != STREAM:
         raise UsageError(f"{target}: has the extension {suffix!r}, expected {STREAM} or audio's")
-    if subtype and not audible:
+    if options["subtype"] and not audible:
         raise UsageError(f"{target}: is a stream, and --bits is for audio")
-    options["threads"] = console.threads_or_default(options["threads"])
-    done = generate_file(
-        target, audible=audible, subtype=SUBTYPES[subtype] if subtype else None, **options
-    )
-    if as_json:
-        console.emit_afterwards(console.as_json(done))
-    elif not quiet:
-        console.say(_described(done))
+    options["threads"] = threads_or_default(options["threads"])
+    done = generate_file(target, audible=audible, **options)
+    console.tell(done, _described(done), quiet=quiet, as_json=as_json)
 
 
 def _described(done: GenerateSummary) -> str:
     """The last line."""
     new = f"{done.duration - done.heard:.3f} s of new sound"
     behind = f" behind {done.heard:.3f} s" if done.heard else ""
-    form = console.sound(done.sample_rate, done.channels)
+    form = sentences.sound(done.sample_rate, done.channels)
     how = f"model {done.model}, seed {done.seed}, temperature {done.temperature:g}"
     return f"{done.target}: {new}{behind}, {form}; {how}; {done.seconds:.1f} s"

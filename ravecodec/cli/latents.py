@@ -12,9 +12,17 @@ import click
 from ravecodec.audio import open_output
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.cli import console
-from ravecodec.cli.coding import AUDIO
-from ravecodec.cli.options import transcode_options
+from ravecodec.cli import console, sentences
+from ravecodec.cli.exits import expect_command
+from ravecodec.cli.extensions import AUDIO, extension
+from ravecodec.cli.options import (
+    dims_option,
+    effort_option,
+    in_and_out,
+    model_option,
+    threads_or_default,
+    transcode_options,
+)
 from ravecodec.edits import (
     ALL,
     Axis,
@@ -32,7 +40,6 @@ from ravecodec.edits import (
     smooth,
     stretch,
 )
-from ravecodec.effort import LEVELS
 from ravecodec.errors import UsageError
 from ravecodec.files import check_output, check_source, is_stdio, open_binary_output
 from ravecodec.latents import Latents, analyse_file, check_latents_output, model_of
@@ -48,28 +55,14 @@ def latents(ctx: click.Context) -> None:
 
     docs/latents.md says what they are.
     """
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
-        ctx.exit(console.USAGE_EXIT)
+    expect_command(ctx)
 
 
 @latents.command("export")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="Model to use; default: a stream's own, else the one called default.",
-)
-@click.option(
-    "--dims", type=int, metavar="N", help="Axes of audio to keep; default: as the model says."
-)
-@click.option(
-    "--effort",
-    type=click.IntRange(0, len(LEVELS) - 1),
-    metavar="N",
-    help="As for encode, but without its search; for audio alone. Default: the model's.",
-)
+@in_and_out
+@model_option("Model to use; default: a stream's own, else the one called default.")
+@dims_option("Axes of audio to keep; default: as the model says.")
+@effort_option("As for encode, but without its search; for audio alone. Default: the model's.")
 @transcode_options
 def export_command(
     source: str, target: str, model: str | None, quiet: bool, as_json: bool, **options: Any
@@ -89,11 +82,12 @@ def export_command(
     check_source(source)
     force = options.pop("force")
     check_latents_output(target, force=force, source=source)
-    _check_streams(target, as_json)
-    options["threads"] = console.threads_or_default(options["threads"])
+    console.check_json_output(target, as_json)
+    options["threads"] = threads_or_default(options["threads"])
     found = _exported(source, model, **options)
     found.save(target, force=force)
-    _tell(f"{target}: {_described(found)}", found.about(), quiet, as_json)
+    sentence = f"{target}: {_described(found)}"
+    console.tell(found.about(), sentence, quiet=quiet, as_json=as_json)
 
 
 def _exported(
@@ -121,13 +115,8 @@ def _is_stream(source: str) -> bool:
 
 
 @latents.command("import")
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="Model to use: name, file or id; default: the one that IN names.",
-)
+@in_and_out
+@model_option("Model to use: name, file or id; default: the one that IN names.")
 @transcode_options
 def import_command(
     source: str,
@@ -152,11 +141,11 @@ def import_command(
     """
     check_source(source)
     check_output(target, force=force, source=source)
-    _check_streams(target, as_json)
+    console.check_json_output(target, as_json)
     found = Latents.load(source)
-    audible = Path(target).suffix.lower() in AUDIO
+    audible = extension(target) in AUDIO
     opening = partial(open_output, target, found.sample_rate, found.channels) if audible else None
-    threads = console.threads_or_default(threads)
+    threads = threads_or_default(threads)
     loaded = model_of(found.info, source, model, device=device, threads=threads)
     if opening:
         with opening(force=force, total=found.samples) as output:
@@ -165,7 +154,8 @@ def import_command(
     else:
         with open_binary_output(target, force=force) as file:
             found.write(file, loaded)
-    _tell(f"{target}: {_described(found)}", found.about(), quiet, as_json)
+    sentence = f"{target}: {_described(found)}"
+    console.tell(found.about(), sentence, quiet=quiet, as_json=as_json)
 
 
 class InOrder(click.Command):
@@ -188,8 +178,7 @@ class InOrder(click.Command):
 
 
 @click.command(cls=InOrder)
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@in_and_out
 @click.option(
     "--scale", multiple=True, metavar="AXIS=F", help="Multiply an axis (0, 1, ... or all)."
 )
@@ -245,13 +234,13 @@ def edit(
       ravecodec edit one.rvc between.rvc --mix two.rvc:0.5
     """
     check_source(source)
-    _check_streams(target, as_json)
-    if Path(target).suffix.lower() in AUDIO:
+    console.check_json_output(target, as_json)
+    if extension(target) in AUDIO:
         raise UsageError(f"{target}: has the extension of audio, expected a .rvc file as OUT")
     edits = list(_edits(ctx.meta[ORDER]))
-    threads = console.threads_or_default(threads)
+    threads = threads_or_default(threads)
     done = edit_file(source, target, edits, force=force, device=device, threads=threads)
-    _tell(_edited(done), done, quiet, as_json)
+    console.tell(done, _edited(done), quiet=quiet, as_json=as_json)
 
 
 def _edits(asked: Asked) -> Iterator[Edit | WithOther]:
@@ -307,22 +296,10 @@ def _number(text: str, option: str) -> float:
         raise UsageError(f"{option}: {text!r} is no number") from None
 
 
-def _check_streams(target: str, as_json: bool) -> None:
-    if as_json and is_stdio(target):
-        raise UsageError("--json and OUT - both want standard output; expected one of them")
-
-
-def _tell(sentence: str, result: Any, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        console.emit_afterwards(console.as_json(result))
-    elif not quiet:
-        console.say(sentence)
-
-
 def _described(found: Latents) -> str:
     """Their shape and what they are of."""
     what = f"{len(found)} frames of {found.info.dims} axes at {found.frame_rate:.3g} Hz"
-    sound = console.sound(found.sample_rate, found.channels)
+    sound = sentences.sound(found.sample_rate, found.channels)
     return f"{what}; {found.duration:.3f} s of {sound}, model {found.model_id.hex()}"
 
 
@@ -330,8 +307,8 @@ def _edited(done: EditSummary) -> str:
     """The last line of `edit`."""
     stream = done.stream
     lengths = f"{done.before:.3f} s became {stream.duration:.3f} s"
-    sound = console.sound(stream.sample_rate, stream.channels)
+    sound = sentences.sound(stream.sample_rate, stream.channels)
     return (
-        f"{done.target}: {lengths} of {sound} in {console.cost(stream)}; model {done.model} "
+        f"{done.target}: {lengths} of {sound} in {sentences.cost(stream)}; model {done.model} "
         f"({stream.model_id})"
     )

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ravecodec.bitstream.limits import MAX_SEED
-from ravecodec.cli import console
+from ravecodec.cli import console, sentences
 from ravecodec.cli.options import (
     device_option,
     force_option,
     quiet_option,
+    seed_option,
+    sound_options,
     verbose_option,
 )
 from ravecodec.errors import UsageError
@@ -34,21 +35,7 @@ def _list_audio(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 @click.command()
-@click.option(
-    "--model",
-    metavar="MODEL",
-    help="Model of the sound wanted: name, file or id; default: default.",
-)
-@click.option(
-    "--fidelity",
-    type=float,
-    metavar="F",
-    help="Keep as many latent dims as carry the share F, 0 to 1; less is more of the model's own "
-    "sound.",
-)
-@click.option(
-    "--dims", type=int, metavar="N", help="Keep N latent dims; default: as the model says."
-)
+@sound_options
 @click.option(
     "--block",
     type=int,
@@ -56,13 +43,7 @@ def _list_audio(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Samples that the network computes at a time, a multiple of the model's hop; default one "
     "hop. More is faster and later.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, MAX_SEED),
-    default=0,
-    metavar="N",
-    help="Seed of the noise; default 0.",
-)
+@seed_option("Seed of the noise; default 0.")
 @click.option(
     "--raw-rate",
     type=int,
@@ -200,7 +181,7 @@ def _on_devices(player: Player, live: Live, source: str | None, target: str | No
 
 def _described(done: Played) -> str:
     """The last line."""
-    sound = console.sound(done.sample_rate, done.channels)
+    sound = sentences.sound(done.sample_rate, done.channels)
     what = f"{done.samples / done.sample_rate:.3f} s of {sound}, model {done.model}"
     late = f"latency {done.latency_ms:.1f} ms ({done.latency} samples)"
     late += f" and {1000 * done.device_latency:.1f} ms of the devices" * (done.device_latency > 0)

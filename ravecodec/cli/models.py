@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from ravecodec import zoo
-from ravecodec.batch import collect
-from ravecodec.cli import console
-from ravecodec.cli.many import recursive_option
-from ravecodec.cli.options import examine_options, force_option
+from ravecodec.batch.items import collect
+from ravecodec.cli import console, sentences
+from ravecodec.cli.exits import expect_command
+from ravecodec.cli.options import examine_options, recursive_option, stream_options
 from ravecodec.errors import ModelError, RavecodecError, UsageError
 from ravecodec.examine import Need, need_of
 from ravecodec.models.prior_file import SUFFIX as PRIOR_SUFFIX
@@ -27,9 +27,7 @@ def model(ctx: click.Context) -> None:
     Models are looked for in the folders of RAVECODEC_MODELS, in the user's data folder, and among
     those shipped with ravecodec, in this order.
     """
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
-        ctx.exit(console.USAGE_EXIT)
+    expect_command(ctx)
 
 
 @model.command("list")
@@ -66,7 +64,7 @@ def list_command(
         for entry in entries:
             size = f"{entry.size / 1e6:6.2f} MB"
             form = (
-                f"{console.sound(entry.config.sample_rate, entry.config.channels)}, "
+                f"{sentences.sound(entry.config.sample_rate, entry.config.channels)}, "
                 f"{entry.config.latent} dims"
             )
             prior = ", prior" if _prior(entry) else ""
@@ -75,8 +73,7 @@ def list_command(
                     f"{entry.name:<16} {entry.id.hex()}  {size}  {form}{prior}  {entry.path}"
                 )
             )
-    for problem in problems:
-        console.say(f"warning: {problem}")
+    console.warn(problems)
     if not entries and not quiet:
         console.say("no models; `ravecodec model add FILE` installs one")
     return 0
@@ -138,8 +135,7 @@ def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
 @model.command("add")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="Name to install it as; default: the file's.")
-@force_option
-@examine_options
+@stream_options
 def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json: bool) -> None:
     """Install a model for this user.
 
@@ -196,8 +192,7 @@ def _add_prior(file: Path, name: str | None, force: bool, quiet: bool, as_json: 
     is_flag=True,
     help="Measure the curve of rate and quality alone; the predictor stays as it is.",
 )
-@force_option
-@examine_options
+@stream_options
 def refit_command(
     name: str, file: Path, data: Path, curve: bool, force: bool, quiet: bool, as_json: bool
 ) -> None:
@@ -229,8 +224,7 @@ def refit_command(
 @model.command("export")
 @click.argument("name", metavar="MODEL")
 @click.argument("file", metavar="OUT", type=click.Path(path_type=Path))
-@force_option
-@examine_options
+@stream_options
 def export_command(name: str, file: Path, force: bool, quiet: bool, as_json: bool) -> None:
     """Copy a model to a file, byte for byte.
 

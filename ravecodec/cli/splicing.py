@@ -6,27 +6,16 @@ from typing import Any
 
 import click
 
-from ravecodec.cli import console
-from ravecodec.cli.options import (
-    force_option,
-    json_option,
-    options,
-    part_options,
-    quiet_option,
-    verbose_option,
-)
+from ravecodec.cli import console, sentences
+from ravecodec.cli.options import in_and_out, part_options, stream_options
 from ravecodec.errors import UsageError
-from ravecodec.files import is_stdio
-from ravecodec.splice import SpliceSummary, concat_files, cut_file
-
-splice_options = options(force_option, quiet_option, verbose_option, json_option)
+from ravecodec.splice import concat_files, cut_file
 
 
 @click.command()
-@click.argument("source", metavar="IN")
-@click.argument("target", metavar="OUT")
+@in_and_out
 @part_options
-@splice_options
+@stream_options
 def cut(source: str, target: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Take a part out of a stream, as a stream.
 
@@ -39,13 +28,14 @@ def cut(source: str, target: str, quiet: bool, as_json: bool, **options: Any) ->
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec cut song.rvc - --duration 30 | ravecodec decode - | aplay
     """
-    _check(target, as_json)
-    _tell(cut_file(source, target, **options), quiet=quiet, as_json=as_json)
+    console.check_json_output(target, as_json)
+    done = cut_file(source, target, **options)
+    console.tell(done, sentences.spliced(done), quiet=quiet, as_json=as_json)
 
 
 @click.command()
 @click.argument("files", metavar="IN... OUT", nargs=-1, required=True)
-@splice_options
+@stream_options
 def concat(files: tuple[str, ...], force: bool, quiet: bool, as_json: bool) -> None:
     """Join streams of one model, rate and number of channels.
 
@@ -59,17 +49,6 @@ def concat(files: tuple[str, ...], force: bool, quiet: bool, as_json: bool) -> N
     *sources, target = files
     if not sources:
         raise UsageError(f"{target}: is the only file, expected IN... and OUT")
-    _check(target, as_json)
-    _tell(concat_files(sources, target, force=force), quiet=quiet, as_json=as_json)
-
-
-def _check(target: str, as_json: bool) -> None:
-    if as_json and is_stdio(target):
-        raise UsageError("--json and OUT - both want standard output; expected one of them")
-
-
-def _tell(done: SpliceSummary, *, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        console.emit_afterwards(console.as_json(done))
-    elif not quiet:
-        console.say(console.spliced(done))
+    console.check_json_output(target, as_json)
+    done = concat_files(sources, target, force=force)
+    console.tell(done, sentences.spliced(done), quiet=quiet, as_json=as_json)

@@ -6,26 +6,24 @@ from typing import Any
 
 import click
 
-from ravecodec.batch import TagWork
-from ravecodec.cli import console
-from ravecodec.cli.many import Report, examine_many, is_folder, jobs_option, recursive_option
+from ravecodec.batch.work import TagWork
+from ravecodec.cli import console, sentences
+from ravecodec.cli.arguments import is_folder
+from ravecodec.cli.many import Report, examine_many
 from ravecodec.cli.options import (
-    force_option,
-    json_option,
+    files_argument,
+    jobs_option,
     keep_time_option,
-    options,
-    quiet_option,
-    verbose_option,
+    recursive_option,
+    stream_options,
 )
 from ravecodec.errors import UsageError
 from ravecodec.files import STDIO, is_stdio
 from ravecodec.tagging import parse_tags, tag_file
 
-tag_options = options(force_option, quiet_option, verbose_option, json_option)
-
 
 @click.command()
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@files_argument
 @click.option(
     "--set",
     "assigned",
@@ -42,7 +40,7 @@ tag_options = options(force_option, quiet_option, verbose_option, json_option)
 @keep_time_option
 @recursive_option
 @jobs_option
-@tag_options
+@stream_options
 def tag(
     files: tuple[str, ...],
     assigned: tuple[str, ...],
@@ -78,16 +76,10 @@ def tag(
             raise UsageError("-o takes one file, expected one input or no -o")
         if any(map(is_stdio, files)):
             raise UsageError("- is one of several files, expected names")
-        report = Report("tag", console.retagged, line=console.say, quiet=quiet, as_json=as_json)
+        report = Report("tag", sentences.retagged, line=console.say, quiet=quiet, as_json=as_json)
         return examine_many(report, TagWork(changes), files, recursive, jobs)
     target = STDIO if output is None and is_stdio(files[0]) else output
-    if as_json and target is not None and is_stdio(target):
-        raise UsageError("--json and OUT - both want standard output; expected one of them")
+    console.check_json_output(target or files[0], as_json)
     done = tag_file(files[0], target, force=force, **changes)
-    if as_json:
-        console.emit_afterwards(console.as_json(done))
-    elif not quiet:
-        console.say(console.retagged(done))
-    for remark in () if quiet else done.remarks:
-        console.say(f"warning: {remark}")
+    console.tell(done, sentences.retagged(done), quiet=quiet, as_json=as_json)
     return 0

@@ -15,6 +15,7 @@ from ravecodec.cli.options import (
     ignore_length_option,
     quiet_option,
     threads_option,
+    threads_or_default,
     verbose_option,
 )
 from ravecodec.errors import UsageError
@@ -152,7 +153,7 @@ def train(
     from ravecodec.device import set_threads
     from ravecodec.train.loop import train as run
 
-    if (count := console.threads_or_default(threads)) is not None:
+    if (count := threads_or_default(threads)) is not None:
         set_threads(count)
     report = (lambda line: None) if quiet else console.say
     run(data, recipe, out, init_from=start, report=report, **options)
@@ -175,7 +176,7 @@ def _train_prior(
     from ravecodec.device import set_threads
     from ravecodec.train.prior import PriorRecipe, train_prior
 
-    if (count := console.threads_or_default(threads)) is not None:
+    if (count := threads_or_default(threads)) is not None:
         set_threads(count)
     recipe = PriorRecipe() if steps is None else PriorRecipe(steps=steps)
     kept = {name: options[name] for name in ("licence", "device", "force", "ignore_length")}

@@ -1,0 +1,224 @@
+"""What commands say of streams and files, in sentences and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ravecodec.cli.console import printable
+from ravecodec.tagging import shown
+
+if TYPE_CHECKING:
+    from ravecodec.batch.items import Totals
+    from ravecodec.bitstream import Damage
+    from ravecodec.examine import ChunkSummary, Inspection, StreamSummary, Verification
+    from ravecodec.splice import SpliceSummary
+    from ravecodec.tagging import TagSummary
+    from ravecodec.transcode import DecodeSummary, EncodeSummary
+
+
+def sound(rate: int, channels: int) -> str:
+    """The form of audio in words."""
+    return (
+        f"{rate} Hz "
+        f"{'mono' if channels == 1 else 'stereo' if channels == 2 else f'{channels} channels'}"
+    )
+
+
+def shares(stream: StreamSummary) -> str:
+    """Where the bytes of a stream went."""
+    payload, lost = (
+        100 * count / stream.total_bytes for count in (stream.payload_bytes, stream.lost_bytes)
+    )
+    damage = f"damaged {lost:.1f} %, " if stream.lost_bytes else ""
+    share = 100 * stream.model_bytes / stream.total_bytes
+    model = f"model {share:.1f} %, " if stream.model_bytes else ""
+    rest = 100 - payload - lost - share
+    return f"payload {payload:.1f} %, {damage}{model}container {rest:.1f} %"
+
+
+def cost(stream: StreamSummary) -> str:
+    """Size and rate of a stream."""
+    return f"{_size(stream)} ({shares(stream)})"
+
+
+def _size(stream: StreamSummary) -> str:
+    """Bytes and rate, and the rate without a decoder that the stream brings along."""
+    without = f" ({stream.kbps_without_model:.3f} without the model)" * bool(stream.model_bytes)
+    return f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s{without}"
+
+
+def encoded(done: EncodeSummary) -> str:
+    """The last line of `encode`."""
+    stream = done.stream
+    what = (
+        f"{done.target}: {stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} "
+        f"in {cost(stream)}"
+    )
+    low, high = done.steps or (stream.step_index, stream.step_index)
+    steps = f"step {low}" if low == high else f"steps {low} to {high}"
+    how = f"{stream.dims} dims, {steps}, model {done.model} ({stream.model_id})"
+    if done.quality is not None:
+        how = f"quality {done.quality}: {how}"
+    speed = f"{done.seconds:.1f} s, {done.speed:.1f}x real time"
+    return "; ".join([what, how, speed] + ["symbols read back and equal"] * done.verified)
+
+
+def decoded(done: DecodeSummary) -> str:
+    """The last line of `decode`."""
+    stream, length = done.stream, done.samples / done.sample_rate
+    what = (
+        f"{done.target}: {length:.3f} s of {sound(done.sample_rate, stream.channels)}, "
+        f"{done.container} {done.subtype}"
+    )
+    speed = f"model {done.model}; {done.seconds:.1f} s, {done.speed:.1f}x real time"
+    return "; ".join([f"{what}, from {cost(stream)}", speed, *limited(done.clipped)])
+
+
+def limited(clipped: int) -> list[str]:
+    """That so many samples were limited, if any were."""
+    what = f"{clipped} samples beyond full scale were limited"
+    return [f"{what} (--soft-clip bends, --bits float keeps them)"] * (clipped > 0)
+
+
+def damaged(damage: Damage, stream: StreamSummary) -> str:
+    """What `decode --salvage` says of a place."""
+    frame = stream.duration / max(1, stream.frames)
+    begins, seconds = damage.first_frame * frame, (damage.frames or 0) * frame
+    if damage.frames is None:
+        lost = f"all from {begins:.3f} s on is lost"
+    elif damage.frames:
+        lost = f"{seconds:.3f} s from {begins:.3f} s on are lost"
+    else:
+        lost = f"nothing that sounds is lost, at {begins:.3f} s"
+    return f"damage: {damage.reason}; {lost} ({damage.size} bytes)"
+
+
+def spliced(done: SpliceSummary) -> str:
+    """The last line of `cut` and `concat`."""
+    stream = done.stream
+    begins = (
+        f", from {done.start / stream.sample_rate:.3f} s of the original on" if done.start else ""
+    )
+    sounds = sound(stream.sample_rate, stream.channels)
+    return f"{done.target}: {stream.duration:.3f} s of {sounds}{begins}, {cost(stream)}"
+
+
+def inspected(found: Inspection) -> str:
+    """What `info` shows."""
+    stream = found.stream
+    rows = {
+        "format": f"RVC {found.version}",
+        "model": f"{stream.model_id} ({found.model or _not_installed(found)})",
+        "audio": (
+            f"{sound(stream.sample_rate, stream.channels)}, {stream.duration:.3f} s, "
+            f"{stream.samples} samples"
+        ),
+        "latents": (
+            f"{stream.frames} frames of {found.hop} samples at {found.model_rate} Hz in "
+            f"{stream.chunks} chunks"
+        ),
+        "coding": (
+            f"{stream.dims} dims, step {stream.step_index}, noise fill "
+            f"{'on' if found.noise_fill else 'off'}"
+        ),
+        "seed": str(found.seed),
+        "size": _size(stream),
+        "payload": f"{stream.payload_bytes} bytes",
+        "framing": f"{stream.framing_bytes} bytes ({shares(stream)})",
+    }
+    if (brought := found.embedded) is not None:
+        rows["embedded"] = (
+            f"decoder of {brought.size} bytes in {brought.bytes}, SHA-256 {brought.sha256}"
+        )
+    if found.meta:
+        rows["metadata"] = f"{stream.meta_bytes} bytes"
+    tags = found.meta.get("tags")
+    listed = tags if isinstance(tags, dict) else {}
+    others = {key: value for key, value in found.meta.items() if value is not listed}
+    lines = [found.name, *(f"  {name:<9} {value}" for name, value in rows.items())]
+    pairs = [(key, each) for key, value in listed.items() for each in _values(value)]
+    pairs += list(others.items())
+    lines += [f"  {'':<9} {key} = {shown(key, value)}" for key, value in pairs]
+    lines += _chunk_rows(found.chunks) if found.chunks is not None else []
+    return "\n".join(map(printable, lines))
+
+
+def _not_installed(found: Inspection) -> str:
+    """In place of a model's name, with the one that whoever made the stream gave it."""
+    called = found.meta.get("model")
+    known = f", called {called!r} there" if isinstance(called, str) else ""
+    return ("embedded" if found.embedded else "not installed") + known
+
+
+def _values(value: Any) -> list[Any]:
+    """A tag's texts, of which it may have several."""
+    return value if isinstance(value, list) else [value]
+
+
+def retagged(done: TagSummary) -> str:
+    """The last line of `tag`."""
+    count = sum(len(_values(value)) for value in done.tags.values())
+    return printable(f"{done.target}: {count} tags, {cost(done.stream)}")
+
+
+def inspected_in_one_line(found: Inspection) -> str:
+    """What `info` shows of one of several streams."""
+    stream = found.stream
+    what = (
+        f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
+    )
+    model = f"{found.model or _not_installed(found)} ({stream.model_id})"
+    how = f"{stream.dims} dims, step {stream.step_index}, model {model}"
+    return printable(f"{found.name}: {what}; {how}")
+
+
+def added_up(totals: Totals) -> str:
+    """The last line of a call with several files."""
+    whole = f"{totals.done} of {totals.files} files"
+    others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [
+        f"{totals.failed} failed"
+    ] * bool(totals.failed)
+    hours = totals.audio_seconds / 3600
+    size = f" in {totals.bytes} bytes, {totals.kbps:.3f} kbit/s" * bool(totals.bytes)
+    speed = f"{totals.seconds:.1f} s, {totals.speed:.1f}x real time"
+    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio{size}", speed])
+
+
+def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
+    """A table of chunks, below what `info` shows."""
+    names = ("frame", "seconds", "frames", "offset", "bytes", "dims", "step")
+    rows = ["  " + " ".join(f"{name:>10}" for name in names)]
+    for chunk in chunks:
+        at = (
+            chunk.frame,
+            f"{chunk.seconds:.3f}",
+            chunk.frames,
+            chunk.offset,
+            chunk.bytes,
+            chunk.dims,
+        )
+        remark = "  silent" if chunk.silent else "  lead-in" if chunk.frame < 0 else ""
+        rows.append("  " + " ".join(f"{value:>10}" for value in (*at, chunk.step_index)) + remark)
+    return rows
+
+
+def verified(result: Verification) -> str:
+    """What `verify` says of a whole stream."""
+    assert result.stream is not None
+    tables = (
+        f"symbols checked with model {result.model}"
+        if result.model
+        else "symbols not checked, no model at hand"
+    )
+    return printable(
+        f"{result.name}: ok, {result.stream.duration:.3f} s in {result.stream.chunks} chunks, "
+        f"{tables}"
+    )
+
+
+def failed(result: Verification) -> str:
+    """What `verify` says of a damaged one."""
+    if result.offset is None or result.seconds is None:
+        return f"error: {result.error}"
+    return f"error: {result.error} [first bad chunk: byte {result.offset}, {result.seconds:.3f} s]"
