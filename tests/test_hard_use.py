@@ -2,6 +2,7 @@
 sentence, no loss.
 """
 
+import itertools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,20 +118,20 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("line", CALLS)
 def test_a_call_gets_a_sentence_about_itself(
-    line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     (folder / "sub").mkdir()
     (folder / "x.ckpt").touch()
     (folder / "-dash.wav").touch()
     for name in ("loop.rvc", "loop.wav"):
         (folder / name).symlink_to(name)
-    monkeypatch.setattr(sys, "argv", ["ravecodec", *line.split()])
     before = sorted(folder.iterdir())
-    code, text = CALLS[line]
-    assert text in sentence(call(*line.split()), code)
-    assert sorted(folder.iterdir()) == before
+    for line, (code, text) in CALLS.items():
+        with subtests.test(line=line):
+            monkeypatch.setattr(sys, "argv", ["ravecodec", *line.split()])
+            assert text in sentence(call(*line.split()), code)
+            assert sorted(folder.iterdir()) == before
 
 
 def test_an_empty_name(folder: Path) -> None:
@@ -204,26 +206,19 @@ def test_control_characters_are_shown_escaped(folder: Path) -> None:
     assert "new\\nline.wav: is empty" in sentence(call("encode", "new\nline.wav"), 3)
 
 
-@pytest.mark.parametrize(
-    "value", [float("inf"), float("nan"), "\ud800", "\xff\U0001f3b5", [1.5, {"a": -float("inf")}]]
-)
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_json_is_json(value: Any, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stream:
-        pass
-
-    stream = Stream()
-    stream.encoding = encoding  # type: ignore[attr-defined]
-    monkeypatch.setattr(sys, "stdout", stream)
-    text = console.as_json({"x": value})
-
+def test_json_is_json(monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests) -> None:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    found = json.loads(text.encode(encoding), parse_constant=refuse)["x"]
-    assert found == (
-        value if isinstance(value, str) else [1.5, {"a": None}] if isinstance(value, list) else None
-    )
+    inf = float("inf")
+    written = [(inf, None), (float("nan"), None), ([1.5, {"a": -inf}], [1.5, {"a": None}])]
+    written += [(text, text) for text in ("\ud800", "\xff\U0001f3b5")]
+    for (value, wanted), encoding in itertools.product(written, ["utf-8", "ascii"]):
+        with subtests.test(value=value, encoding=encoding), monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", SimpleNamespace(encoding=encoding))
+            text = console.as_json({"x": value})
+            found = json.loads(text.encode(encoding), parse_constant=refuse)
+            assert found == {"x": wanted}
 
 
 def test_closed_and_full_streams_change_nothing_of_the_work(folder: Path) -> None:
