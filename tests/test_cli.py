@@ -69,19 +69,20 @@ def test_encode_decode_info_verify(folder: Path) -> None:
     done = call("encode", "tune.wav", "new.rvc", "--verify")
     assert done.exit_code == 0
     assert done.stdout == ""
-    assert re.fullmatch(
-        r"ravecodec: new\.rvc: 3\.000 s of 44100 Hz stereo in \d+ bytes, [\d.]+ kbit/s \(payload "
-        r"[\d.]+ %, "
-        r"container [\d.]+ %\); 14 dims, step 0, model default \([0-9a-f]{16}\); [\d.]+ s, [\d.]+x "
-        r"real time; "
-        r"symbols read back and equal\n",
-        done.stderr,
-    )
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("ravecodec: new.rvc: 3.000 s")
+    for words in (
+        "44100 Hz stereo",
+        r"in \d+ bytes, [\d.]+ kbit/s",
+        r"payload [\d.]+ %, container [\d.]+ %",
+        "14 dims, step 0",
+        r"model default \([0-9a-f]{16}\)",
+        r"[\d.]+x real time",
+        "read back",
+    ):
+        assert re.search(words, done.stderr), (words, done.stderr)
     assert Path("new.rvc").read_bytes() == Path("tune.rvc").read_bytes()
     done = call("decode", "new.rvc")
-    assert re.match(
-        r"ravecodec: new\.wav: 3\.000 s of 44100 Hz stereo, WAV PCM_16, from \d+ bytes", done.stderr
-    )
+    assert re.search(r"new\.wav: 3\.000 s .*WAV PCM_16.* \d+ bytes", done.stderr)
     assert soundfile.info("new.wav").frames == 132_300
     done = call("info", "new.rvc")
     assert "44100 Hz stereo, 3.000 s, 132300 samples" in done.stdout
@@ -332,9 +333,8 @@ def test_anything_else_is_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("ravecodec.cli.examining.inspect_file", fail)
     monkeypatch.delenv("RAVECODEC_DEBUG", raising=False)
-    assert "RuntimeError: out of luck (a bug? -v or RAVECODEC_DEBUG=1 shows where)" in sentence(
-        call("info", "tune.rvc"), 1
-    )
+    said = sentence(call("info", "tune.rvc"), 1)
+    assert "RuntimeError: out of luck" in said and "RAVECODEC_DEBUG=1" in said
     assert "Traceback" in call("info", "tune.rvc", "-v").stderr
     monkeypatch.setenv("RAVECODEC_DEBUG", "1")
     assert "Traceback" in call("info", "tune.rvc").stderr
