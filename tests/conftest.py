@@ -1,8 +1,10 @@
 """Tiny untrained models, made once per session, and signals to feed them with."""
 
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,10 +113,97 @@ def installed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return home
 
 
+@pytest.fixture(scope="module")
+def quick_training() -> Iterator[pytest.MonkeyPatch]:
+    """Trainings report after every step and do little of what follows the last one: few latents
+    are analysed, and a short curve of rate and quality is measured. The patch can take more.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ravecodec.train.loop.REPORT_SECONDS", 0.0)
+        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
+        patch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
+        yield patch
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Sets the samples that the codec's networks compute at a time."""
     return lambda samples: monkeypatch.setattr("ravecodec.analysis.BLOCK_SAMPLES", samples)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The machine's own Chromium, headless, as a `playwright.sync_api.Browser`; a test that asks
+    for it is skipped where Chromium or Playwright is missing.
+
+    Closed at the end of a module: while Playwright runs, no test can start a loop of asyncio.
+    """
+    driver = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install .[dev])")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on PATH (Debian: apt-get install chromium)")
+    with driver.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def check_page(browser: Any, subtests: pytest.Subtests) -> Callable[[Path], None]:
+    """Opens a page in a narrow and a wide window and in both colour schemes: nothing is wider than
+    the window, the ground has the brightness of the scheme and the text stands out from it, no
+    script complains, and nothing but the page's own files is asked for.
+    """
+
+    def check(path: Path) -> None:
+        for width in (400, 1280):
+            for scheme in ("light", "dark"):
+                with subtests.test(page=path.name, width=width, scheme=scheme):
+                    look = {"viewport": {"width": width, "height": 900}, "color_scheme": scheme}
+                    with browser.new_context(**look) as context:
+                        check_look(context.new_page(), path, width, scheme)
+
+    return check
+
+
+BRIGHTNESS = """element => getComputedStyle(element)[element === document.body
+    ? "backgroundColor" : element instanceof SVGElement ? "fill" : "color"]
+    .match(/[\\d.]+/g).slice(0, 3).map(Number).reduce((sum, part) => sum + part) / 765"""
+
+
+def check_look(page: Any, path: Path, width: int, scheme: str) -> None:
+    """`page`, a new one in a window of this width, opens the file and is found in order."""
+    complaints, addresses = watched(page)
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ground = page.locator("body").evaluate(BRIGHTNESS)
+    assert ground > 0.9 if scheme == "light" else ground < 0.2
+    for name in ("h1", "svg text"):
+        text = page.locator(name).first.evaluate(BRIGHTNESS)
+        assert text < 0.45 if scheme == "light" else text > 0.6, name
+    assert complaints == []
+    assert all(at.startswith(("data:", path.parent.as_uri())) for at in addresses), addresses
+
+
+def watched(page: Any) -> tuple[list[str], list[str]]:
+    """Two lists that fill while a page is used: complaints (errors, warnings, exceptions, requests
+    that failed), and the addresses that it asked for.
+    """
+    complaints: list[str] = []
+    addresses: list[str] = []
+    page.on(
+        "console", lambda said: said.type in ("error", "warning") and complaints.append(said.text)
+    )
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(f"{request.url} {request.failure}"))
+    page.on("request", lambda request: addresses.append(request.url))
+    return complaints, addresses
+
+
+@pytest.fixture(scope="session")
+def watch_page() -> Callable[[Any], tuple[list[str], list[str]]]:
+    """`watched`: the lists of complaints and addresses of a page of Playwright."""
+    return watched
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -136,51 +136,54 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_all_of_it(name: str, made: Callable[[str], Path]) -> None:
-    path = made(name)
-    expected, tolerance = counted_by_ffmpeg(path), COMMANDS[name][1]
-    with open_input(path) as source:
-        assert expected > 0.9 * SAMPLES * source.sample_rate / RATE
-    assert abs(counted(path) - expected) <= tolerance
-    assert abs(counted(path, ignore_length=True) - expected) <= tolerance
+def test_all_of_it(made: Callable[[str], Path], subtests: pytest.Subtests) -> None:
+    for name in COMMANDS:
+        with subtests.test(name=name):
+            path = made(name)
+            expected, tolerance = counted_by_ffmpeg(path), COMMANDS[name][1]
+            with open_input(path) as source:
+                assert expected > 0.9 * SAMPLES * source.sample_rate / RATE
+            assert abs(counted(path) - expected) <= tolerance
+            assert abs(counted(path, ignore_length=True) - expected) <= tolerance
 
 
-@pytest.mark.parametrize("name", JOINABLE)
 def test_joined_files_give_all_parts(
-    name: str, made: Callable[[str], Path], tmp_path: Path
+    made: Callable[[str], Path], tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    path, joined = made(name), tmp_path / name
-    joined.write_bytes(3 * path.read_bytes())
-    assert abs(counted(joined) - 3 * counted(path)) <= 3 * COMMANDS[name][1]
+    for name in JOINABLE:
+        with subtests.test(name=name):
+            path, joined = made(name), tmp_path / name
+            joined.write_bytes(3 * path.read_bytes())
+            assert abs(counted(joined) - 3 * counted(path)) <= 3 * COMMANDS[name][1]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
 def test_a_cut_file_is_an_error_or_read_as_far_as_it_goes(
-    name: str, made: Callable[[str], Path], tmp_path: Path
+    made: Callable[[str], Path], tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    path, cut = made(name), tmp_path / name
-    data = path.read_bytes()
-    whole = counted(path)
-    for share in (0.3, 0.97):
-        cut.write_bytes(data[: int(share * len(data)) | 1])
-        if name.endswith(ENDLESS):
-            try:
-                assert counted(cut) <= whole
-            except InputError:
-                continue
-            continue
-        with pytest.raises(
-            InputError, match=f"{name}: .*(truncated|damaged|ends within|cannot be read)"
-        ):
-            counted(cut)
-        if name.endswith((".m4a", ".flac", ".oga", ".opus")):
-            # an index at the end, a frame that is torn, or no length without the last page
-            continue
-        there = counted(cut, ignore_length=True)
-        least = (
-            0.3 * whole * (share > 0.5)
-            if name.endswith(("ogg", "-8.mp3"))
-            else 0.9 * share * whole - 4096
-        )
-        assert least <= there < whole + COMMANDS[name][1], (share, there)
+    for name in COMMANDS:
+        with subtests.test(name=name):
+            path, cut = made(name), tmp_path / name
+            data = path.read_bytes()
+            whole = counted(path)
+            for share in (0.3, 0.97):
+                cut.write_bytes(data[: int(share * len(data)) | 1])
+                if name.endswith(ENDLESS):
+                    try:
+                        assert counted(cut) <= whole
+                    except InputError:
+                        continue
+                    continue
+                with pytest.raises(
+                    InputError, match=f"{name}: .*(truncated|damaged|ends within|cannot be read)"
+                ):
+                    counted(cut)
+                if name.endswith((".m4a", ".flac", ".oga", ".opus")):
+                    # an index at the end, a frame that is torn, or no length without the last page
+                    continue
+                there = counted(cut, ignore_length=True)
+                least = (
+                    0.3 * whole * (share > 0.5)
+                    if name.endswith(("ogg", "-8.mp3"))
+                    else 0.9 * share * whole - 4096
+                )
+                assert least <= there < whole + COMMANDS[name][1], (share, there)

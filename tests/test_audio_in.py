@@ -2,6 +2,7 @@
 clear refusals.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -48,34 +49,35 @@ def joined(source: AudioInput, size: int = 1000) -> NDArray[np.float32]:
     return np.concatenate([np.zeros((source.channels, 0), np.float32), *blocks], axis=1)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("samples", [0, 1, 4801])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_formats(suffix: str, samples: int, channels: int, tmp_path: Path) -> None:
-    if not samples and suffix in NOT_EMPTY:
-        pytest.skip("libsndfile cannot write an empty one")
-    path = tmp_path / f"x.{suffix}"
-    expected = write(path, samples, channels)
-    with open_input(path) as source:
-        assert (source.sample_rate, source.channels, source.frames) == (48000, channels, samples)
-        assert source.subtype == FORMATS[suffix][1]
-        assert np.array_equal(joined(source), expected)
+def test_formats(samples: int, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for suffix, channels in itertools.product(FORMATS, [1, 2]):
+        if not samples and suffix in NOT_EMPTY:
+            continue
+        with subtests.test(suffix=suffix, channels=channels):
+            path = tmp_path / f"x.{suffix}"
+            expected = write(path, samples, channels)
+            with open_input(path) as source:
+                found = (source.sample_rate, source.channels, source.frames, source.subtype)
+                assert found == (48000, channels, samples, FORMATS[suffix][1])
+                assert np.array_equal(joined(source), expected)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_any_block_size_gives_the_same_samples(suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"x.{suffix}"
-    expected = write(path, 4801)
-    for size in (1, 7, 1152, 4800, 4801, 4802, 100_000):
-        with open_input(path) as source:
-            assert np.array_equal(joined(source, size), expected)
+def test_any_block_size_gives_the_same_samples(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for suffix in FORMATS:
+        with subtests.test(suffix=suffix):
+            path = tmp_path / f"x.{suffix}"
+            expected = write(path, 4801)
+            for size in (1, 7, 1152, 4800, 4801, 4802, 100_000):
+                with open_input(path) as source:
+                    assert np.array_equal(joined(source, size), expected)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 44100, 96000, 192000])
-def test_rates(rate: int, tmp_path: Path) -> None:
-    write(tmp_path / "x.flac", 100, rate=rate)
-    with open_input(tmp_path / "x.flac") as source:
-        assert source.sample_rate == rate
+def test_rates(tmp_path: Path) -> None:
+    for rate in (8000, 11025, 192000):
+        write(tmp_path / "x.flac", 100, rate=rate)
+        with open_input(tmp_path / "x.flac") as source:
+            assert source.sample_rate == rate
 
 
 READ_STDIN = """
@@ -104,16 +106,18 @@ def test_standard_input(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_named_pipe(suffix: str, tmp_path: Path) -> None:
-    path, pipe = tmp_path / f"x.{suffix}", tmp_path / "pipe"
-    expected = write(path, 4801)
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_bytes, args=(path.read_bytes(),))
-    writer.start()
-    with open_input(pipe) as source:
-        assert np.array_equal(joined(source), expected)
-    writer.join()
+def test_named_pipe(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for suffix in FORMATS:
+        with subtests.test(suffix=suffix):
+            path, pipe = tmp_path / f"x.{suffix}", tmp_path / "pipe"
+            expected = write(path, 4801)
+            os.mkfifo(pipe)
+            writer = threading.Thread(target=pipe.write_bytes, args=(path.read_bytes(),))
+            writer.start()
+            with open_input(pipe) as source:
+                assert np.array_equal(joined(source), expected)
+            writer.join()
+            pipe.unlink()
 
 
 def test_raw_pcm_from_file_and_pipe(tmp_path: Path) -> None:
@@ -136,15 +140,16 @@ def test_raw_pcm_from_file_and_pipe(tmp_path: Path) -> None:
         assert source.channels == 1
 
 
-@pytest.mark.parametrize("form", ["wav", "flac", "ogg", "aiff"])
-def test_a_file_with_a_header_is_not_raw_pcm(tmp_path: Path, form: str) -> None:
-    path = tmp_path / f"x.{form}"
-    soundfile.write(path, np.zeros((4800, 2)), 48_000)
-    with pytest.raises(InputError, match="a header; expected headerless PCM"):
-        open_input(path, raw_rate=48_000)
-    (tmp_path / "short.raw").write_bytes(b"RI")
-    with open_input(tmp_path / "short.raw", raw_rate=48_000) as source:
-        assert sum(block.shape[1] for block in source.blocks(100)) == 1
+def test_a_file_with_a_header_is_not_raw_pcm(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for form in ["wav", "flac", "ogg", "aiff"]:
+        with subtests.test(form=form):
+            path = tmp_path / f"x.{form}"
+            soundfile.write(path, np.zeros((4800, 2)), 48_000)
+            with pytest.raises(InputError, match="a header; expected headerless PCM"):
+                open_input(path, raw_rate=48_000)
+            (tmp_path / "short.raw").write_bytes(b"RI")
+            with open_input(tmp_path / "short.raw", raw_rate=48_000) as source:
+                assert sum(block.shape[1] for block in source.blocks(100)) == 1
 
 
 def test_raw_pcm_that_ends_inside_a_sample(tmp_path: Path) -> None:
@@ -172,21 +177,21 @@ def test_flac_of_unknown_length(tmp_path: Path) -> None:
             assert np.array_equal(joined(source, size), expected)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
-@pytest.mark.parametrize("suffix", ["wav", "aiff"])
 def test_what_is_no_number_is_refused_with_its_place(
-    value: float, suffix: str, tmp_path: Path
+    tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    signal = np.zeros((5000, 2), np.float32)
-    signal[4321, 1] = value
-    path = tmp_path / f"x.{suffix}"
-    soundfile.write(path, signal, 8000, subtype="FLOAT")
-    place = r"at sample 4321 \(0\.540 s\) of channel 2"
-    with (
-        open_input(path) as source,
-        pytest.raises(InputError, match=rf"x\.{suffix}: holds .* {place}"),
-    ):
-        joined(source)
+    for value, suffix in itertools.product([np.nan, np.inf, -np.inf, 1e30], ["wav", "aiff"]):
+        with subtests.test(value=value, suffix=suffix):
+            signal = np.zeros((5000, 2), np.float32)
+            signal[4321, 1] = value
+            path = tmp_path / f"x.{suffix}"
+            soundfile.write(path, signal, 8000, subtype="FLOAT")
+            place = r"at sample 4321 \(0\.540 s\) of channel 2"
+            with (
+                open_input(path) as source,
+                pytest.raises(InputError, match=rf"x\.{suffix}: holds .* {place}"),
+            ):
+                joined(source)
 
 
 def test_more_than_two_channels_are_refused(tmp_path: Path) -> None:
@@ -206,9 +211,8 @@ def test_absurd_rate_is_refused(tmp_path: Path) -> None:
 M4A = bytes.fromhex("0000001c667479704d344120000000004d344120") + b"mp42isom" + bytes(200)
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
+def test_what_is_not_audio(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for content, sentence in [
         (b"", r"is empty \(0 bytes\)"),
         (
             b"hello, this is text\n" * 20,
@@ -216,13 +220,12 @@ M4A = bytes.fromhex("0000001c667479704d344120000000004d344120") + b"mp42isom" + 
         ),
         (M4A, "cannot be read as audio .*WAV, FLAC, Ogg"),
         (b"RIFF\0\0\0\0WAVEfmt ", "cannot be read as audio"),
-    ],
-)
-def test_what_is_not_audio(content: bytes, sentence: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.m4a"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.m4a: " + sentence):
-        open_input(path)
+    ]:
+        with subtests.test(content=content, sentence=sentence):
+            path = tmp_path / "x.m4a"
+            path.write_bytes(content)
+            with pytest.raises(InputError, match=r"x\.m4a: " + sentence):
+                open_input(path)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

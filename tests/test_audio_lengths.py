@@ -81,22 +81,25 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_wav_that_lies_is_refused_and_can_be_taken(name: str, tmp_path: Path) -> None:
-    data, sentence = LIES[name]
-    path = tmp_path / "x.wav"
-    path.write_bytes(data)
-    with pytest.raises(
-        InputError, match=rf"x\.wav: {sentence}.*; --ignore-length takes what is there"
-    ):
-        counted(path)
-    samples, remarks = counted(path, ignore_length=True)
-    assert samples == RATE
-    assert len(remarks) == 1
-    assert sentence in remarks[0]
-    out, error = through_pipe(data)
-    assert error.startswith("3 standard input: "), (out, error)
-    assert through_pipe(data, "ignore")[0].startswith(str(RATE))
+def test_wav_that_lies_is_refused_and_can_be_taken(
+    tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for name in LIES:
+        with subtests.test(name=name):
+            data, sentence = LIES[name]
+            path = tmp_path / "x.wav"
+            path.write_bytes(data)
+            with pytest.raises(
+                InputError, match=rf"x\.wav: {sentence}.*; --ignore-length takes what is there"
+            ):
+                counted(path)
+            samples, remarks = counted(path, ignore_length=True)
+            assert samples == RATE
+            assert len(remarks) == 1
+            assert sentence in remarks[0]
+            out, error = through_pipe(data)
+            assert error.startswith("3 standard input: "), (out, error)
+            assert through_pipe(data, "ignore")[0].startswith(str(RATE))
 
 
 OPEN = {
@@ -107,13 +110,14 @@ OPEN = {
 }
 
 
-@pytest.mark.parametrize("name", OPEN)
-def test_a_length_left_open_is_no_lie(name: str, tmp_path: Path) -> None:
-    size, riff = OPEN[name]
-    path = tmp_path / "x.wav"
-    path.write_bytes(wav(size, PCM, riff))
-    assert counted(path) == (RATE, [])
-    assert through_pipe(wav(size, PCM, riff)) == (str(RATE), "")
+def test_a_length_left_open_is_no_lie(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for name in OPEN:
+        with subtests.test(name=name):
+            size, riff = OPEN[name]
+            path = tmp_path / "x.wav"
+            path.write_bytes(wav(size, PCM, riff))
+            assert counted(path) == (RATE, [])
+            assert through_pipe(wav(size, PCM, riff)) == (str(RATE), "")
 
 
 def test_more_than_2_gib_from_sox_on_a_pipe(tmp_path: Path) -> None:
@@ -152,14 +156,19 @@ def test_more_than_4_gib_with_a_size_modulo_2_to_the_32(tmp_path: Path) -> None:
         assert source.frames == (2**32 + 10_000_000) // 2
 
 
-@pytest.mark.parametrize(
-    "tail", [b"", b"\0", bytes(500), b"TAG" + bytes(125), b"LIST" + struct.pack("<I", 4) + b"INFO"]
-)
-def test_what_rightly_follows_the_samples(tail: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "x.wav"
-    path.write_bytes(wav(len(PCM), PCM + tail))
-    assert counted(path) == (RATE, [])
-    assert through_pipe(path.read_bytes()) == (str(RATE), "")
+def test_what_rightly_follows_the_samples(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for tail in [
+        b"",
+        b"\0",
+        bytes(500),
+        b"TAG" + bytes(125),
+        b"LIST" + struct.pack("<I", 4) + b"INFO",
+    ]:
+        with subtests.test(tail=tail):
+            path = tmp_path / "x.wav"
+            path.write_bytes(wav(len(PCM), PCM + tail))
+            assert counted(path) == (RATE, [])
+            assert through_pipe(path.read_bytes()) == (str(RATE), "")
 
 
 def test_header_only_is_remarked(tmp_path: Path) -> None:
@@ -169,39 +178,44 @@ def test_header_only_is_remarked(tmp_path: Path) -> None:
     assert (samples, remarks) == (0, [f"{path}: holds no sound (0 samples)"])
 
 
-@pytest.mark.parametrize("form", ["AIFF", "W64", "CAF", "AU", "RF64"])
-def test_other_containers_that_lie(form: str, tmp_path: Path) -> None:
+def test_other_containers_that_lie(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """The size field of the samples is halved, doubled, or the file is cut: refused, and all is
     read if asked for.
     """
-    good, path = tmp_path / "good", tmp_path / "x"
-    soundfile.write(good, np.frombuffer(PCM, "<i2"), RATE, format=form, subtype="PCM_16")
-    data = bytearray(good.read_bytes())
-    with good.open("rb") as file:
-        from ravecodec.audio.iff import find_sound
+    for form in ["AIFF", "W64", "CAF", "AU", "RF64"]:
+        with subtests.test(form=form):
+            good, path = tmp_path / "good", tmp_path / "x"
+            soundfile.write(good, np.frombuffer(PCM, "<i2"), RATE, format=form, subtype="PCM_16")
+            data = bytearray(good.read_bytes())
+            with good.open("rb") as file:
+                from ravecodec.audio.iff import find_sound
 
-        sound = find_sound(Bytes(file))
-    assert sound is not None
-    total = sound.there
-    # AIFF and CAF have some bytes before the samples.
-    assert sound.announced == total == pytest.approx(len(PCM), abs=8)
-    at, width, order = {
-        "AIFF": (sound.size_at, 4, "big"),
-        "W64": (sound.size_at, 8, "little"),
-        "CAF": (sound.size_at, 8, "big"),
-        "AU": (8, 4, "big"),
-        "RF64": (28, 8, "little"),
-    }[form]
-    size = int.from_bytes(data[at : at + width], order)  # type: ignore[arg-type]
-    half = bytes(data[:at]) + (size - total // 2).to_bytes(width, order) + bytes(data[at + width :])  # type: ignore[arg-type]
-    for changed, sentence in (
-        (half, "followed by"),
-        (bytes(data[: -total // 2]), "is truncated after"),
-    ):
-        path.write_bytes(changed)
-        with pytest.raises(InputError, match=sentence):
-            counted(path)
-    assert counted(path, ignore_length=True)[0] == pytest.approx(RATE / 2, abs=20)
+                sound = find_sound(Bytes(file))
+            assert sound is not None
+            total = sound.there
+            # AIFF and CAF have some bytes before the samples.
+            assert sound.announced == total == pytest.approx(len(PCM), abs=8)
+            at, width, order = {
+                "AIFF": (sound.size_at, 4, "big"),
+                "W64": (sound.size_at, 8, "little"),
+                "CAF": (sound.size_at, 8, "big"),
+                "AU": (8, 4, "big"),
+                "RF64": (28, 8, "little"),
+            }[form]
+            size = int.from_bytes(data[at : at + width], order)  # type: ignore[arg-type]
+            half = (
+                bytes(data[:at])
+                + (size - total // 2).to_bytes(width, order)
+                + bytes(data[at + width :])
+            )  # type: ignore[arg-type]
+            for changed, sentence in (
+                (half, "followed by"),
+                (bytes(data[: -total // 2]), "is truncated after"),
+            ):
+                path.write_bytes(changed)
+                with pytest.raises(InputError, match=sentence):
+                    counted(path)
+            assert counted(path, ignore_length=True)[0] == pytest.approx(RATE / 2, abs=20)
 
 
 def test_flac_of_wrong_length(tmp_path: Path) -> None:
@@ -307,13 +321,12 @@ def test_a_temporary_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     assert error.startswith(f"8 TMPDIR: is {tmp_path / 'none'}, expected a folder")
 
 
-@pytest.mark.parametrize(
-    ("rate", "channels"), [(0, 1), (44_100, 0), (44_100, 3), (10**12, 1), (-1, 1)]
-)
-def test_impossible_raw_values(rate: int, channels: int, tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(PCM)
-    with pytest.raises(UsageError, match="raw"):
-        open_input(tmp_path / "x", raw_rate=rate, raw_channels=channels)
+def test_impossible_raw_values(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for rate, channels in [(0, 1), (44_100, 0), (44_100, 3), (10**12, 1), (-1, 1)]:
+        with subtests.test(rate=rate, channels=channels):
+            (tmp_path / "x").write_bytes(PCM)
+            with pytest.raises(UsageError, match="raw"):
+                open_input(tmp_path / "x", raw_rate=rate, raw_channels=channels)
 
 
 def test_training_leaves_out_what_is_truncated_unless_told(tmp_path: Path) -> None:

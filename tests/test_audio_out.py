@@ -2,6 +2,7 @@
 none.
 """
 
+import itertools
 import subprocess
 import sys
 import tracemalloc
@@ -41,47 +42,45 @@ def read(path: Path) -> NDArray[np.float32]:
         )
 
 
-@pytest.mark.parametrize(("suffix", "subtype"), CASES)
-@pytest.mark.parametrize("samples", [0, 1, 777, 40_001])
-@pytest.mark.parametrize("channels", [1, 2])
-def test_formats(
-    suffix: str, subtype: str | None, samples: int, channels: int, tmp_path: Path
-) -> None:
-    path, signal = tmp_path / f"x.{suffix}", noise(samples, channels)
-    target = write(path, signal, subtype=subtype)
-    assert (target.frames, target.clipped) == (samples, 0)
-    back = read(path)
-    assert back.shape == signal.shape
-    steps = {"PCM_16": 2.0**-15, "PCM_24": 2.0**-23, "FLOAT": 0.0}
-    if subtype is not None and samples:
-        assert np.abs(back - signal).max() <= steps[subtype] / 2
-        assert soundfile.info(path).subtype == subtype
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+def test_formats(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    sizes = [(0, 2), (1, 1), (777, 1), (40_001, 2)]
+    for (suffix, subtype), (samples, channels) in itertools.product(CASES, sizes):
+        with subtests.test(suffix=suffix, subtype=subtype, samples=samples, channels=channels):
+            path, signal = tmp_path / f"x.{suffix}", noise(samples, channels)
+            target = write(path, signal, subtype=subtype)
+            assert (target.frames, target.clipped) == (samples, 0)
+            back = read(path)
+            assert back.shape == signal.shape
+            steps = {"PCM_16": 2.0**-15, "PCM_24": 2.0**-23, "FLOAT": 0.0}
+            if subtype is not None and samples:
+                assert np.abs(back - signal).max() <= steps[subtype] / 2
+                assert soundfile.info(path).subtype == subtype
+            assert [p.name for p in tmp_path.iterdir()] == [path.name]
+            path.unlink()
 
 
-@pytest.mark.parametrize(
-    ("suffix", "subtype"), [("wav", "PCM_16"), ("wav", "PCM_24"), ("flac", "PCM_24")]
-)
-def test_integers_survive_reading_and_writing(suffix: str, subtype: str, tmp_path: Path) -> None:
+def test_integers_survive_reading_and_writing(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """Every 16-bit value, extremes included, comes back as itself."""
-    signal = (np.arange(-32768, 32768).reshape(2, -1) / 32768).astype(np.float32)
-    write(tmp_path / f"x.{suffix}", signal, subtype=subtype)
-    assert np.array_equal(read(tmp_path / f"x.{suffix}"), signal)
+    for suffix, subtype in [("wav", "PCM_16"), ("wav", "PCM_24"), ("flac", "PCM_24")]:
+        with subtests.test(suffix=suffix, subtype=subtype):
+            signal = (np.arange(-32768, 32768).reshape(2, -1) / 32768).astype(np.float32)
+            write(tmp_path / f"x.{suffix}", signal, subtype=subtype, force=True)
+            assert np.array_equal(read(tmp_path / f"x.{suffix}"), signal)
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff"])
-@pytest.mark.parametrize("soft", [False, True])
-def test_any_cutting_gives_the_same_file(suffix: str, soft: bool, tmp_path: Path) -> None:
-    signal = noise(40_001, peak=1.3)
-    files = []
-    for size in (1, 999, 16_384, 50_000):
-        path = tmp_path / f"{size}.{suffix}"
-        short = signal[:, :3000] if size == 1 else signal
-        write(path, short, size, soft_clip=soft)
-        files.append(read(path)[:, :3000])
-        if size > 1:
-            assert path.read_bytes() == (tmp_path / f"999.{suffix}").read_bytes()
-    assert all(np.array_equal(file, files[0]) for file in files)
+def test_any_cutting_gives_the_same_file(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for suffix, soft in itertools.product(["wav", "flac", "aiff"], [False, True]):
+        with subtests.test(suffix=suffix, soft=soft):
+            signal = noise(40_001, peak=1.3)
+            files = []
+            for size in (1, 999, 16_384, 50_000):
+                path = tmp_path / f"{size}.{suffix}"
+                short = signal[:, :3000] if size == 1 else signal
+                write(path, short, size, soft_clip=soft, force=True)
+                files.append(read(path)[:, :3000])
+                if size > 1:
+                    assert path.read_bytes() == (tmp_path / f"999.{suffix}").read_bytes()
+            assert all(np.array_equal(file, files[0]) for file in files)
 
 
 def test_default_subtype_is_16_bit(tmp_path: Path) -> None:
@@ -142,18 +141,17 @@ def test_wrong_shape_is_refused(tmp_path: Path) -> None:
         target.write(noise(10, channels=1))
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_failure_leaves_the_old_file(
-    suffix: str, error: type[BaseException], tmp_path: Path
-) -> None:
-    path = tmp_path / f"x.{suffix}"
-    path.write_bytes(b"old")
-    with pytest.raises(error), open_output(path, 48000, 2, force=True) as target:
-        target.write(noise(10_000))
-        raise error
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+def test_failure_leaves_the_old_file(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for suffix, error in itertools.product(["wav", "flac", "ogg"], [KeyboardInterrupt, ValueError]):
+        with subtests.test(suffix=suffix, error=error):
+            path = tmp_path / f"x.{suffix}"
+            path.write_bytes(b"old")
+            with pytest.raises(error), open_output(path, 48000, 2, force=True) as target:
+                target.write(noise(10_000))
+                raise error
+            assert path.read_bytes() == b"old"
+            assert [p.name for p in tmp_path.iterdir()] == [path.name]
+            path.unlink()
 
 
 def test_existing_file_is_refused_before_anything_happens(tmp_path: Path) -> None:
@@ -163,18 +161,18 @@ def test_existing_file_is_refused_before_anything_happens(tmp_path: Path) -> Non
         open_output(path, 48000, 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "subtype", "sentence"),
-    [
+def test_unknown_forms(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for name, subtype, sentence in [
         ("x.m4a", None, "extension '.m4a', expected one of .wav, .flac, .ogg"),
         ("x", None, "extension '', expected"),
         ("x.flac", "FLOAT", "FLAC cannot hold FLOAT, expected PCM_16 or PCM_24"),
         ("x.ogg", "PCM_16", "OGG cannot hold PCM_16, expected VORBIS"),
-    ],
-)
-def test_unknown_forms(name: str, subtype: str | None, sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=sentence):
-        open_output(tmp_path / name, 48000, 2, subtype=subtype)
+    ]:
+        with (
+            subtests.test(name=name, subtype=subtype, sentence=sentence),
+            pytest.raises(UsageError, match=sentence),
+        ):
+            open_output(tmp_path / name, 48000, 2, subtype=subtype)
 
 
 def test_rate_that_the_container_cannot_hold(tmp_path: Path) -> None:
@@ -234,18 +232,25 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file size limits")
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "aiff"])
-def test_full_disk_is_one_sentence_and_leaves_the_old_file(suffix: str, tmp_path: Path) -> None:
-    name = f"x.{suffix}"
-    (tmp_path / name).write_bytes(b"old")
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, name], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.stdout.startswith(f"{name}: cannot be written"), done
-    assert done.stdout.count("\n") == 1
-    assert done.stderr == ""
-    assert (tmp_path / name).read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == [name]
+def test_full_disk_is_one_sentence_and_leaves_the_old_file(
+    tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for suffix in ["wav", "flac", "ogg", "aiff"]:
+        with subtests.test(suffix=suffix):
+            name = f"x.{suffix}"
+            (tmp_path / name).write_bytes(b"old")
+            done = subprocess.run(
+                [sys.executable, "-c", FULL_DISK, name],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+            )
+            assert done.stdout.startswith(f"{name}: cannot be written"), done
+            assert done.stdout.count("\n") == 1
+            assert done.stderr == ""
+            assert (tmp_path / name).read_bytes() == b"old"
+            assert [p.name for p in tmp_path.iterdir()] == [name]
+            (tmp_path / name).unlink()
 
 
 def test_empty_flac_is_what_the_flac_format_says() -> None:

@@ -1,6 +1,7 @@
 """WAV headers from files and pipes: every layout gives the samples that libsndfile gives."""
 
 import io
+import itertools
 import struct
 import sys
 from pathlib import Path
@@ -128,12 +129,13 @@ HEADERS = {
 HEADERS["bw64"] = b"BW64" + HEADERS["rf64"][4:]
 
 
-@pytest.mark.parametrize("name", HEADERS)
 def test_every_header_from_file_and_pipe(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    assert np.array_equal(from_file(HEADERS[name], tmp_path), EXPECTED)
-    assert np.array_equal(from_pipe(HEADERS[name], monkeypatch), EXPECTED)
+    for name in HEADERS:
+        with subtests.test(name=name):
+            assert np.array_equal(from_file(HEADERS[name], tmp_path), EXPECTED)
+            assert np.array_equal(from_pipe(HEADERS[name], monkeypatch), EXPECTED)
 
 
 def test_empty_data_with_a_chunk_behind_is_empty(
@@ -157,25 +159,30 @@ def test_truncated_wav_is_refused(
         from_pipe(data, monkeypatch)
 
 
-@pytest.mark.parametrize(
-    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "MS_ADPCM"]
-)
-@pytest.mark.parametrize("container", ["WAV", "WAVEX", "RF64"])
-@pytest.mark.parametrize("channels", [1, 2])
 def test_same_samples_as_libsndfile(
-    subtype: str, container: str, channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    if not soundfile.check_format(container, subtype):
-        pytest.skip("no such file")
-    path = tmp_path / "y.wav"
-    signal = np.random.default_rng(1).uniform(-1, 1, (1013, channels))
-    signal[:2] = [[1.0], [-1.0]]
-    soundfile.write(path, signal, 22050, subtype=subtype, format=container)
-    expected = soundfile.read(path, dtype="float32", always_2d=True)[0].T
-    with open_input(path) as source:
-        assert (source.sample_rate, source.channels, source.subtype) == (22050, channels, subtype)
-    assert np.array_equal(from_file(path.read_bytes(), tmp_path), expected)
-    assert np.array_equal(from_pipe(path.read_bytes(), monkeypatch), expected)
+    for subtype, container, channels in itertools.product(
+        ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "MS_ADPCM"],
+        ["WAV", "WAVEX", "RF64"],
+        [1, 2],
+    ):
+        with subtests.test(subtype=subtype, container=container, channels=channels):
+            if not soundfile.check_format(container, subtype):
+                pytest.skip("no such file")
+            path = tmp_path / "y.wav"
+            signal = np.random.default_rng(1).uniform(-1, 1, (1013, channels))
+            signal[:2] = [[1.0], [-1.0]]
+            soundfile.write(path, signal, 22050, subtype=subtype, format=container)
+            expected = soundfile.read(path, dtype="float32", always_2d=True)[0].T
+            with open_input(path) as source:
+                assert (source.sample_rate, source.channels, source.subtype) == (
+                    22050,
+                    channels,
+                    subtype,
+                )
+            assert np.array_equal(from_file(path.read_bytes(), tmp_path), expected)
+            assert np.array_equal(from_pipe(path.read_bytes(), monkeypatch), expected)
 
 
 @given(st.binary(max_size=200))
@@ -197,25 +204,30 @@ def test_huge_chunk_is_not_believed() -> None:
     assert len(reader.seen) < 100
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
-@pytest.mark.parametrize("frames", [0, 1, 777])
-@pytest.mark.parametrize("total", [True, False])
-def test_writer_and_reader_agree(subtype: str, frames: int, total: bool) -> None:
-    kind = {"PCM_16": np.int16, "PCM_24": np.int32, "FLOAT": np.float32}[subtype]
-    values = (np.arange(frames).reshape(-1, 1) << (8 if subtype == "PCM_24" else 0)).astype(kind)
-    stream = io.BytesIO()
-    writer = WavWriter(stream, 48000, 1, subtype, total=frames if total else None)
-    writer.write(values)
-    writer.close()
-    assert len(stream.getvalue()) % 2 == 0
-    stream.seek(0)
-    layout = HeaderReader(stream).layout()
-    assert isinstance(layout, PcmLayout)
-    expected = frames if total and frames else None  # a size of 0 may be a stream that did not know
-    assert (layout.frames, layout.subtype, layout.channels) == (expected, subtype, 1)
-    floats = layout.to_float(read_exactly(stream, frames * layout.frame_bytes))
-    scale = {"PCM_16": 2**15, "PCM_24": 2**31, "FLOAT": 1}[subtype]
-    assert np.array_equal(floats, (values / scale).astype(np.float32))
+def test_writer_and_reader_agree(subtests: pytest.Subtests) -> None:
+    for subtype, frames, total in itertools.product(
+        ["PCM_16", "PCM_24", "FLOAT"], [0, 1, 777], [True, False]
+    ):
+        with subtests.test(subtype=subtype, frames=frames, total=total):
+            kind = {"PCM_16": np.int16, "PCM_24": np.int32, "FLOAT": np.float32}[subtype]
+            values = (np.arange(frames).reshape(-1, 1) << (8 if subtype == "PCM_24" else 0)).astype(
+                kind
+            )
+            stream = io.BytesIO()
+            writer = WavWriter(stream, 48000, 1, subtype, total=frames if total else None)
+            writer.write(values)
+            writer.close()
+            assert len(stream.getvalue()) % 2 == 0
+            stream.seek(0)
+            layout = HeaderReader(stream).layout()
+            assert isinstance(layout, PcmLayout)
+            expected = (
+                frames if total and frames else None
+            )  # a size of 0 may be a stream that did not know
+            assert (layout.frames, layout.subtype, layout.channels) == (expected, subtype, 1)
+            floats = layout.to_float(read_exactly(stream, frames * layout.frame_bytes))
+            scale = {"PCM_16": 2**15, "PCM_24": 2**31, "FLOAT": 1}[subtype]
+            assert np.array_equal(floats, (values / scale).astype(np.float32))
 
 
 def test_a_stream_that_breaks_its_promise_is_an_error() -> None:

@@ -39,7 +39,7 @@ LENGTH = RECIPE.crop_frames * RECIPE.model.hop
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyPatch) -> Path:
     """A finished run on two tracks, validated at steps 4, 8 and 12 of stage 1 and at step 3 of
     stage 2.
     """
@@ -48,10 +48,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for hertz in (220, 330):
         sound = 0.3 * np.sin(2 * np.pi * hertz * time) * (1 + np.sin(9 * time))
         soundfile.write(music / f"{hertz}.flac", np.stack([sound, 0.5 * sound], 1), RATE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
-        patch.setattr(loop, "write_report", lambda run: run / "report.html")
-        loop.train(music, RECIPE, out, device="cpu")
+    quick_training.setattr(loop, "write_report", lambda run: run / "report.html")
+    loop.train(music, RECIPE, out, device="cpu")
     return out
 
 

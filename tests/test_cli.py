@@ -71,19 +71,20 @@ def test_encode_decode_info_verify(folder: Path) -> None:
     done = call("encode", "tune.wav", "new.rvc", "--verify")
     assert done.exit_code == 0
     assert done.stdout == ""
-    assert re.fullmatch(
-        r"ravecodec: new\.rvc: 3\.000 s of 44100 Hz stereo in \d+ bytes, [\d.]+ kbit/s \(payload "
-        r"[\d.]+ %, "
-        r"container [\d.]+ %\); 14 dims, step 0, model default \([0-9a-f]{16}\); [\d.]+ s, [\d.]+x "
-        r"real time; "
-        r"symbols read back and equal\n",
-        done.stderr,
-    )
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("ravecodec: new.rvc: 3.000 s")
+    for words in (
+        "44100 Hz stereo",
+        r"in \d+ bytes, [\d.]+ kbit/s",
+        r"payload [\d.]+ %, container [\d.]+ %",
+        "14 dims, step 0",
+        r"model default \([0-9a-f]{16}\)",
+        r"[\d.]+x real time",
+        "read back",
+    ):
+        assert re.search(words, done.stderr), (words, done.stderr)
     assert Path("new.rvc").read_bytes() == Path("tune.rvc").read_bytes()
     done = call("decode", "new.rvc")
-    assert re.match(
-        r"ravecodec: new\.wav: 3\.000 s of 44100 Hz stereo, WAV PCM_16, from \d+ bytes", done.stderr
-    )
+    assert re.search(r"new\.wav: 3\.000 s .*WAV PCM_16.* \d+ bytes", done.stderr)
     assert soundfile.info("new.wav").frames == 132_300
     done = call("info", "new.rvc")
     assert "44100 Hz stereo, 3.000 s, 132300 samples" in done.stdout
@@ -192,9 +193,10 @@ def test_default_names_stay_beside_the_input(folder: Path) -> None:
 # ---- exit codes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
+def test_usage_is_2(folder: Path, model_folder: Path, subtests: pytest.Subtests) -> None:
+    (folder / "default.safetensors").symlink_to(model_folder / "default.safetensors")
+    before = files(folder)
+    for args in [
         ["encode"],
         ["nonsense"],
         ["encode", "tune.wav", "--nonsense"],
@@ -223,14 +225,10 @@ def test_default_names_stay_beside_the_input(folder: Path) -> None:
         ["verify"],
         ["train", ".", "--out", "run", "--recipe", "nonsense"],
         ["model", "add", "default.safetensors", "--name", "a/b"],
-    ],
-    ids=" ".join,
-)
-def test_usage_is_2(folder: Path, model_folder: Path, args: list[str]) -> None:
-    before = files(folder)
-    (folder / "default.safetensors").symlink_to(model_folder / "default.safetensors")
-    sentence(call(*args), 2)
-    assert files(folder) == before | {"default.safetensors"}
+    ]:
+        with subtests.test(args=args):
+            sentence(call(*args), 2)
+            assert files(folder) == before
 
 
 def test_no_command_is_help_and_2() -> None:
@@ -337,9 +335,8 @@ def test_anything_else_is_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("ravecodec.cli.examining.inspect_file", fail)
     monkeypatch.delenv("RAVECODEC_DEBUG", raising=False)
-    assert "RuntimeError: out of luck (a bug? -v or RAVECODEC_DEBUG=1 shows where)" in sentence(
-        call("info", "tune.rvc"), 1
-    )
+    said = sentence(call("info", "tune.rvc"), 1)
+    assert "RuntimeError: out of luck" in said and "RAVECODEC_DEBUG=1" in said
     assert "Traceback" in call("info", "tune.rvc", "-v").stderr
     monkeypatch.setenv("RAVECODEC_DEBUG", "1")
     assert "Traceback" in call("info", "tune.rvc").stderr
@@ -358,8 +355,7 @@ def test_verify_of_several_files(folder: Path) -> None:
 
 def test_pipes_both_ways(folder: Path) -> None:
     wav, stream = Path("tune.wav").read_bytes(), Path("tune.rvc").read_bytes()
-    assert process("encode", "-", input=wav).stdout == stream
-    assert process("encode", "-", "--verify", input=wav).stdout == stream
+    assert call("encode", "-", "--verify", stdin=wav).stdout_bytes == stream
     raw = wav[44:]
     piped = process(
         "encode", "-", "-", "--raw-rate", 44_100, "--raw-channels", 2, "--quiet", input=raw
@@ -368,17 +364,18 @@ def test_pipes_both_ways(folder: Path) -> None:
     decoded = process("decode", "-", input=stream)
     Path("out.wav").write_bytes(decoded.stdout)
     assert decoded.stderr.startswith(b"ravecodec: standard output: 3.000 s")
-    assert process("decode", "tune.rvc", "again.wav").returncode == 0
+    assert call("decode", "tune.rvc", "again.wav").exit_code == 0
     first, second = (soundfile.read(name, dtype="int16")[0] for name in ("out.wav", "again.wav"))
     assert np.array_equal(first, second)
-    assert process("info", "-", input=stream).stdout.startswith(b"standard input\n")
-    assert process("verify", "-", input=stream[:-1]).returncode == 6
+    assert decoded.stdout[:8] == b"RIFF" + b"\xff" * 4  # of no known length
+    assert call("info", "-", stdin=stream).stdout.startswith("standard input\n")
+    assert call("verify", "-", stdin=stream[:-1]).exit_code == 6
 
 
 def test_nothing_but_data_on_standard_output(folder: Path) -> None:
-    done = process("decode", "tune.rvc", "-")
-    assert done.stdout[:4] == b"RIFF"
-    assert int.from_bytes(done.stdout[4:8], "little") == len(done.stdout) - 8 == 132_300 * 4 + 36
+    data = call("decode", "tune.rvc", "-").stdout_bytes
+    assert data[:4] == b"RIFF"
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8 == 132_300 * 4 + 36
 
 
 @pytest.mark.parametrize(

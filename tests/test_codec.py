@@ -5,6 +5,7 @@ flat in length.
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,36 +66,37 @@ def decode(
     return np.concatenate([*blocks, *decoder.flush(samples)], axis=1)
 
 
-SIZES = [
-    pytest.param([1, 2, 0, 3], id="tiny"),
-    pytest.param([2047, 1, 2048, 2049] * 9, id="around-a-hop"),
-    pytest.param([77_777] * 12, id="odd"),
-    pytest.param([1 << 18] * 4, id="the-block"),
-]
+SIZES = {
+    "tiny": [1, 2, 0, 3],
+    "around a hop": [2047, 1, 2048, 2049] * 9,
+    "odd": [77_777] * 12,
+    "the block": [1 << 18] * 4,
+}
 
 
-@pytest.mark.parametrize("sizes", SIZES)
 def test_symbols_do_not_depend_on_how_audio_is_cut(
-    any_model: Model, music: Music, sizes: list[int]
+    any_model: Model, music: Music, subtests: pytest.Subtests
 ) -> None:
     info, audio = make_info(any_model), music(44_100 * 14 + 77)
     whole = encode(any_model, info, audio)
     assert len(np.unique(whole)) > 5, "the model of this test codes nothing"
-    assert np.array_equal(encode(any_model, info, audio, sizes), whole)
+    for name, sizes in SIZES.items():
+        with subtests.test(name):
+            assert np.array_equal(encode(any_model, info, audio, sizes), whole)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("sizes", [[1] * 20, [17] * 10, [127, 1, 128, 129], [0, 300]])
 def test_samples_do_not_depend_on_how_symbols_are_cut(
-    any_model: Model, music: Music, sizes: list[int], precision: str
+    any_model: Model, music: Music, subtests: pytest.Subtests
 ) -> None:
     info, audio = make_info(any_model, seed=5), music(44_100 * 14 + 77)
     symbols = encode(any_model, info, audio)
-    whole = decode(any_model, info, symbols, audio.shape[1], precision=precision)
-    assert whole.std() > 1e-3, "the model of this test decodes to silence"
-    assert np.array_equal(
-        decode(any_model, info, symbols, audio.shape[1], sizes, precision=precision), whole
-    )
+    for precision in PRECISIONS:
+        decoded = partial(decode, any_model, info, symbols, audio.shape[1], precision=precision)
+        whole = decoded()
+        assert whole.std() > 1e-3, "the model of this test decodes to silence"
+        for sizes in ([1] * 20, [17] * 10, [127, 1, 128, 129], [0, 300]):
+            with subtests.test(precision=precision, sizes=sizes):
+                assert np.array_equal(decoded(sizes), whole)
 
 
 def test_bfloat16_is_float32_within_two_percent(any_model: Model, music: Music) -> None:
@@ -159,26 +161,26 @@ def test_symbols_depend_only_on_audio_within_reach(any_model: Model, music: Musi
     assert not np.array_equal(a[: same.start], b[: same.start])
 
 
-@pytest.mark.parametrize("frames", [0, 1, 127, 128, 129, 255, 256, 257])
-def test_frames_cover_the_audio(any_model: Model, music: Music, frames: int) -> None:
-    rate, hop = any_model.config.sample_rate, any_model.config.hop
-    info = make_info(any_model, rate)
-    for samples in {max(0, frames * hop - 1), frames * hop, frames * hop + 1}:
-        symbols = encode(any_model, info, music(samples))
-        assert len(symbols) == -(-samples // hop)
-        assert decode(any_model, info, symbols, samples).shape == (2, samples)
+def test_frames_cover_the_audio(any_model: Model, music: Music, subtests: pytest.Subtests) -> None:
+    for frames in [0, 1, 127, 128, 129, 256]:
+        with subtests.test(frames=frames):
+            rate, hop = any_model.config.sample_rate, any_model.config.hop
+            info = make_info(any_model, rate)
+            for samples in {max(0, frames * hop - 1), frames * hop, frames * hop + 1}:
+                symbols = encode(any_model, info, music(samples))
+                assert len(symbols) == -(-samples // hop)
+                assert decode(any_model, info, symbols, samples).shape == (2, samples)
 
 
-@pytest.mark.parametrize(
-    "rate", [1_000, 8_000, 11_025, 22_050, 44_100, 48_000, 88_200, 96_000, 192_000]
-)
 def test_every_rate_gives_back_the_exact_count(
-    stereo_model: Model, music: Music, rate: int
+    stereo_model: Model, music: Music, subtests: pytest.Subtests
 ) -> None:
-    info = make_info(stereo_model, rate)
-    for samples in (0, 1, 2, rate // 2 + 1, 3 * rate - 1):
-        symbols = encode(stereo_model, info, music(samples, rate=rate))
-        assert decode(stereo_model, info, symbols, samples).shape == (2, samples)
+    for rate in [1_000, 8_000, 22_050, 44_100, 48_000, 192_000]:
+        with subtests.test(rate=rate):
+            info = make_info(stereo_model, rate)
+            for samples in (0, 1, 2, rate // 2 + 1, 3 * rate - 1):
+                symbols = encode(stereo_model, info, music(samples, rate=rate))
+                assert decode(stereo_model, info, symbols, samples).shape == (2, samples)
 
 
 SIGNALS = {
@@ -190,13 +192,14 @@ SIGNALS = {
 }
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-def test_extreme_signals_stay_finite(any_model: Model, name: str) -> None:
-    info, audio = make_info(any_model), SIGNALS[name]
-    symbols = encode(any_model, info, audio)
-    output = decode(any_model, info, symbols, audio.shape[1])
-    assert np.isfinite(output).all()
-    assert np.array_equal(encode(any_model, info, audio), symbols)
+def test_extreme_signals_stay_finite(any_model: Model, subtests: pytest.Subtests) -> None:
+    for name in SIGNALS:
+        with subtests.test(name=name):
+            info, audio = make_info(any_model), SIGNALS[name]
+            symbols = encode(any_model, info, audio)
+            output = decode(any_model, info, symbols, audio.shape[1])
+            assert np.isfinite(output).all()
+            assert np.array_equal(encode(any_model, info, audio), symbols)
 
 
 def test_mono_is_stereo_of_equal_sides(stereo_model: Model, music: Music) -> None:

@@ -14,6 +14,8 @@ from ravecodec.train.collapse import PATIENCE, Collapse, fewest_active
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
 from ravecodec.train.trainer import BETA_WARMUP
 
+pytestmark = pytest.mark.usefixtures("quick_training")
+
 RATE = 48_000
 TINY = load_recipe("tiny")
 
@@ -22,9 +24,7 @@ def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list
     """What a stage 1 says that reports after every step, the first thirty of them as beta's
     warm-up.
     """
-    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(loop, "write_report", lambda run: run / "report.html")
-    monkeypatch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
     monkeypatch.setattr(collapse, "BETA_WARMUP", 30)
     (folder / "music").mkdir()
     time = np.arange(2 * RATE) / RATE
@@ -53,17 +53,12 @@ def test_a_beta_that_is_far_too_high_is_told_once(
     assert advice[0].endswith(logged[0]["advice"])
 
 
-def test_a_healthy_run_gets_no_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = train(tmp_path, TINY.replace(stage1=Stage(36, 5e-3), validate_every=0), monkeypatch)
-    assert not [line for line in said if "collapsed" in line]
-    assert any("step 36/36" in line for line in said)
-
-
-def test_progress_tells_how_much_audio_a_second_takes(
+def test_a_healthy_run_gets_no_advice_and_is_told_how_much_audio_a_second_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = train(tmp_path, TINY.replace(stage1=Stage(5, 5e-3), validate_every=0), monkeypatch)
-    words = next(line for line in said if "step 5/5" in line).split("  ")[-3:]
+    said = train(tmp_path, TINY.replace(stage1=Stage(36, 5e-3), validate_every=0), monkeypatch)
+    assert not [line for line in said if "collapsed" in line]
+    words = next(line for line in said if "step 36/36" in line).split("  ")[-3:]
     speed, audio = (float(word.split()[0]) for word in words[:2])
     assert (
         words[0].endswith("steps/s")
@@ -73,9 +68,10 @@ def test_progress_tells_how_much_audio_a_second_takes(
     assert audio == pytest.approx(speed * 2 * 14 * 4096 / RATE, rel=0.02)  # batch, frames, hop
 
 
-@pytest.mark.parametrize(("latent", "fewest"), [(4, 1), (8, 2), (16, 4), (128, 4), (512, 5.12)])
-def test_how_few_are_too_few(latent: int, fewest: float) -> None:
-    assert fewest_active(latent) == fewest
+def test_how_few_are_too_few(subtests: pytest.Subtests) -> None:
+    for latent, fewest in [(4, 1), (8, 2), (16, 4), (128, 4), (512, 5.12)]:
+        with subtests.test(latent=latent, fewest=fewest):
+            assert fewest_active(latent) == fewest
 
 
 def test_advice_waits_for_the_warm_up_and_is_repeated_rarely() -> None:

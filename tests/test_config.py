@@ -19,12 +19,13 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-def test_json_round_trip(config: ModelConfig) -> None:
-    again = ModelConfig.from_json(config.to_json())
-    assert again == config
-    assert hash(again) == hash(config)  # lists of the JSON became tuples
-    assert again.to_json() == config.to_json()
+def test_json_round_trip(subtests: pytest.Subtests) -> None:
+    for config in CONFIGS:
+        with subtests.test(config=config):
+            again = ModelConfig.from_json(config.to_json())
+            assert again == config
+            assert hash(again) == hash(config)  # lists of the JSON became tuples
+            assert again.to_json() == config.to_json()
 
 
 def test_only_causal_configs_have_the_fields_of_causal_ones() -> None:
@@ -34,9 +35,8 @@ def test_only_causal_configs_have_the_fields_of_causal_ones() -> None:
         assert config.causal == ("causal" in fields) == ("lookahead" in fields)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
+def test_what_a_causal_network_cannot_be(subtests: pytest.Subtests) -> None:
+    for changes, said in [
         ({"lookahead": 1}, "lookahead is 1, expected 0 unless causal"),
         ({"causal": 1}, "causal is 1, expected true or false"),
         ({"causal": True, "lookahead": -1}, "lookahead is -1, expected 0 to 3584"),
@@ -47,11 +47,9 @@ def test_only_causal_configs_have_the_fields_of_causal_ones() -> None:
         ({"causal": True, "generator": "conv"}, "causal is True, expected false unless"),
         ({"causal": True, "ratios": (4, 4, 4, 4)}, "expected a hop of 2048 samples, where causal"),
         ({"causal": True, "refiner": 8}, "refiner is 8, expected 0 where causal"),
-    ],
-)
-def test_what_a_causal_network_cannot_be(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ModelError, match=said):
-        ModelConfig(**(SPECTRAL | changes))
+    ]:
+        with subtests.test(changes=changes, said=said), pytest.raises(ModelError, match=said):
+            ModelConfig(**(SPECTRAL | changes))
 
 
 @pytest.mark.parametrize(
@@ -79,18 +77,23 @@ def test_unknown_keys_are_rejected_by_name() -> None:
         ModelConfig.from_dict({"zoom": 1, "capacity": 8, "atoms": 2})
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "3", '"capacity"', '{"ratios": 4}', '{"ratios": "44"}', '{"capacity": null}'],
-)
-def test_what_is_no_config_is_a_model_error(text: str) -> None:
-    with pytest.raises(ModelError, match="model config"):
-        ModelConfig.from_json(text)
+def test_what_is_no_config_is_a_model_error(subtests: pytest.Subtests) -> None:
+    for text in [
+        "",
+        "{",
+        "[]",
+        "3",
+        '"capacity"',
+        '{"ratios": 4}',
+        '{"ratios": "44"}',
+        '{"capacity": null}',
+    ]:
+        with subtests.test(text=text), pytest.raises(ModelError, match="model config"):
+            ModelConfig.from_json(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_bad_values_are_named(subtests: pytest.Subtests) -> None:
+    for name, value in [
         ("channels", 0),
         ("channels", 3),
         ("channels", True),
@@ -112,16 +115,16 @@ def test_what_is_no_config_is_a_model_error(text: str) -> None:
         ("ratios", (4, 0)),
         ("ratios", (4, 4, 2)),  # 32 band samples a frame: the noise head's filters last 64
         ("dilations", (1, -3)),
-    ],
-)
-def test_bad_values_are_named(name: str, value: object) -> None:
-    with pytest.raises(ModelError, match=rf"model config: {name} is .*expected"):
-        ModelConfig.from_dict({name: value})
+    ]:
+        with (
+            subtests.test(name=name, value=value),
+            pytest.raises(ModelError, match=rf"model config: {name} is .*expected"),
+        ):
+            ModelConfig.from_dict({name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
+def test_bad_values_of_the_spectral_families_are_named(subtests: pytest.Subtests) -> None:
+    for name, values in [
         ("ratios", {"ratios": (4, 4, 4)}),  # hop 1024
         ("ratios", {"ratios": (4, 4, 4, 2, 6)}),  # no power of two
         # Three halvings of four levels reach the noise head.
@@ -134,13 +137,12 @@ def test_bad_values_are_named(name: str, value: object) -> None:
         ("latent", {"latent": 100}),
         ("blocks", {"blocks": (1, 1, 1)}),
         ("frequency_ratios", {"frequency_ratios": (4,), "blocks": (1,)}),
-    ],
-)
-def test_bad_values_of_the_spectral_families_are_named(
-    name: str, values: dict[str, object]
-) -> None:
-    with pytest.raises(ModelError, match=rf"model config: {name} is .*expected"):
-        ModelConfig.from_dict({**SPECTRAL, **values})
+    ]:
+        with (
+            subtests.test(name=name, values=values),
+            pytest.raises(ModelError, match=rf"model config: {name} is .*expected"),
+        ):
+            ModelConfig.from_dict({**SPECTRAL, **values})
 
 
 def test_every_field_travels() -> None:

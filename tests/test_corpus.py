@@ -60,9 +60,8 @@ YAML = """- Eve (http://example.org/):
 """
 
 
-@pytest.mark.parametrize(
-    ("licence", "free"),
-    [
+def test_only_free_content_licences_pass(subtests: pytest.Subtests) -> None:
+    for licence, free in [
         ("CC0", True),
         ("CC0-1.0", True),
         ("public-domain", True),
@@ -80,25 +79,22 @@ YAML = """- Eve (http://example.org/):
         ("GPL-3 or CC-BY-NC-3.0", False),
         ("unknown", False),
         ("", False),
-    ],
-)
-def test_only_free_content_licences_pass(licence, free):
-    assert corpus.is_free(licence) is free
+    ]:
+        with subtests.test(licence=licence, free=free):
+            assert corpus.is_free(licence) is free
 
 
-@pytest.mark.parametrize(
-    ("path", "licence", "author"),
-    [
+def test_the_last_matching_paragraph_of_the_copyright_file_wins(subtests: pytest.Subtests) -> None:
+    for path, licence, author in [
         ("dat/music/a.ogg", "CC-BY-SA-3.0", "Ann Author; Bob Other"),
         ("dat/music/b1.ogg", "CC-BY-SA-3.0", "Ann Author; Bob Other"),
         ("dat/music/b2.ogg", "GPL-3 or CC-BY-3.0", "Eve"),
         ("dat/music/z.ogg", "GPL-2+", "2010, The Team"),
         ("dat/picture.png", "unknown", "Nobody"),
-    ],
-)
-def test_the_last_matching_paragraph_of_the_copyright_file_wins(path, licence, author):
-    package = corpus.Package("game", "train", "usr/", r"\.ogg$")
-    assert corpus.licence_of(package, path, {"copyright": DEP5}) == (licence, author)
+    ]:
+        with subtests.test(path=path, licence=licence, author=author):
+            package = corpus.Package("game", "train", "usr/", r"\.ogg$")
+            assert corpus.licence_of(package, path, {"copyright": DEP5}) == (licence, author)
 
 
 def test_the_packages_own_list_wins_over_the_copyright_file():
@@ -129,9 +125,8 @@ def test_a_track_that_no_paragraph_covers_stops_the_build():
         corpus.licence_of(package, "x.ogg", {"copyright": "Files: y.ogg\nLicense: MIT\n"})
 
 
-@pytest.mark.parametrize(
-    ("folder", "licence", "seconds", "rate", "channels", "kept"),
-    [
+def test_what_each_list_keeps(subtests: pytest.Subtests) -> None:
+    for folder, licence, seconds, rate, channels, kept in [
         ("train", "CC0", 30.0, 44100, 2, True),
         ("train", "GPL-2+", 100.0, 44100, 2, False),
         ("train", "CC0", 29.9, 44100, 2, False),
@@ -140,10 +135,11 @@ def test_a_track_that_no_paragraph_covers_stops_the_build():
         ("eval", "GPL-2+", 100.0, 44100, 2, True),
         ("eval", "CC0", 10.0, 44100, 2, False),
         ("small", "CC0", 0.5, 44100, 1, True),
-    ],
-)
-def test_what_each_list_keeps(folder, licence, seconds, rate, channels, kept):
-    assert (corpus.objection(folder, licence, seconds, rate, channels) == "") is kept
+    ]:
+        with subtests.test(
+            folder=folder, licence=licence, seconds=seconds, rate=rate, channels=channels, kept=kept
+        ):
+            assert (corpus.objection(folder, licence, seconds, rate, channels) == "") is kept
 
 
 def test_stems_and_variants_share_a_piece():

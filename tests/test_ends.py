@@ -79,27 +79,35 @@ def mirror_by_walking(audio: Audio, before: int, after: int) -> Audio:
     return audio[:, places]
 
 
-@pytest.mark.parametrize(
-    "sizes", [[], [1] * 40, [3, 0, 50], [7] * 9], ids=["whole", "ones", "odd", "sevens"]
-)
-def test_windows_are_those_of_the_mirrored_stream(sizes: list[int]) -> None:
-    for step, past, future, unit in [(8, 3, 2, 1), (8, 20, 11, 4), (4, 0, 0, 4), (16, 1, 40, 8)]:
-        for samples in [0, 1, 2, 3, 4, 5, 8, 9, 31, 32, 33, 64, 90]:
-            audio = np.random.default_rng(samples).standard_normal((2, samples)).astype(np.float32)
-            windows = MirroredWindows(2, step, past, future, unit)
-            found = [pair for piece in cut(audio, sizes) for pair in windows.process(piece)] + list(
-                windows.flush()
-            )
-            assert [count for _, count in found] == [
-                min(step, samples - i) for i in range(0, samples, step)
-            ]
-            endless = mirror_by_walking(audio, past, step + future) if samples else audio
-            for i, (window, count) in enumerate(found):
-                assert window.shape == (2, past + step + future)
-                defined = past + -(-count // unit) * unit + future
-                assert np.array_equal(
-                    window[:, :defined], endless[:, i * step : i * step + defined]
-                )
+def test_windows_are_those_of_the_mirrored_stream(subtests: pytest.Subtests) -> None:
+    for sizes in [[], [1] * 40, [3, 0, 50], [7] * 9]:
+        with subtests.test(sizes=sizes):
+            for step, past, future, unit in [
+                (8, 3, 2, 1),
+                (8, 20, 11, 4),
+                (4, 0, 0, 4),
+                (16, 1, 40, 8),
+            ]:
+                for samples in [0, 1, 2, 3, 4, 5, 8, 9, 31, 32, 33, 64, 90]:
+                    audio = (
+                        np.random.default_rng(samples)
+                        .standard_normal((2, samples))
+                        .astype(np.float32)
+                    )
+                    windows = MirroredWindows(2, step, past, future, unit)
+                    found = [
+                        pair for piece in cut(audio, sizes) for pair in windows.process(piece)
+                    ] + list(windows.flush())
+                    assert [count for _, count in found] == [
+                        min(step, samples - i) for i in range(0, samples, step)
+                    ]
+                    endless = mirror_by_walking(audio, past, step + future) if samples else audio
+                    for i, (window, count) in enumerate(found):
+                        assert window.shape == (2, past + step + future)
+                        defined = past + -(-count // unit) * unit + future
+                        assert np.array_equal(
+                            window[:, :defined], endless[:, i * step : i * step + defined]
+                        )
 
 
 # ---- high-pass -----------------------------------------------------------------------------------

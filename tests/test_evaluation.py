@@ -4,6 +4,7 @@ line's errors.
 
 import dataclasses
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,30 +108,33 @@ def test_anchors_are_chosen_by_name_and_controls_are_always_there() -> None:
         list(anchor_conditions(["opus", "wax"]))
 
 
-@pytest.mark.parametrize("condition", list(anchor_conditions(ANCHORS)), ids=lambda c: c.id)
 def test_every_anchor_gives_back_audio_of_the_same_shape(
-    condition: Condition, music: Callable[..., Audio]
+    music: Callable[..., Audio], subtests: pytest.Subtests
 ) -> None:
-    audio, other = sound(music), sound(music, 1.0, 1, seed=3)
-    if condition.settings["do"] == "av":
-        pytest.importorskip("av")
-    done = apply(condition.settings, audio, other, {})
-    assert (
-        done.audio.shape == audio.shape
-        and done.audio.dtype == np.float32
-        and np.isfinite(done.audio).all()
-    )
-    if condition.kind == "codec":
-        assert (
-            done.bytes is not None and done.payload is not None and 0 < done.payload <= done.bytes
-        )
-        kbps, nominal = done.payload * 8 / 1000 / 1.5, condition.settings["kbps"]
-        assert 0.3 * nominal < kbps < 1.5 * nominal
-        values, delay = score(audio, done.audio, RATE, skip=PERCEPTUAL)
-        assert abs(delay) <= 8 and values["si_sdr"] > 0  # in time with the original
-    else:
-        assert done.bytes is None
-    assert np.array_equal(done.audio, audio) == (condition.id == "identity")
+    for condition in list(anchor_conditions(ANCHORS)):
+        with subtests.test(condition=condition):
+            audio, other = sound(music), sound(music, 1.0, 1, seed=3)
+            if condition.settings["do"] == "av":
+                pytest.importorskip("av")
+            done = apply(condition.settings, audio, other, {})
+            assert (
+                done.audio.shape == audio.shape
+                and done.audio.dtype == np.float32
+                and np.isfinite(done.audio).all()
+            )
+            if condition.kind == "codec":
+                assert (
+                    done.bytes is not None
+                    and done.payload is not None
+                    and 0 < done.payload <= done.bytes
+                )
+                kbps, nominal = done.payload * 8 / 1000 / 1.5, condition.settings["kbps"]
+                assert 0.3 * nominal < kbps < 1.5 * nominal
+                values, delay = score(audio, done.audio, RATE, skip=PERCEPTUAL)
+                assert abs(delay) <= 8 and values["si_sdr"] > 0  # in time with the original
+            else:
+                assert done.bytes is None
+            assert np.array_equal(done.audio, audio) == (condition.id == "identity")
 
 
 def test_noise_vocoding_keeps_the_envelope_and_no_tone(music: Callable[..., Audio]) -> None:
@@ -317,9 +321,17 @@ def test_an_evaluation_has_everything(
 # ---- command line --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
-    [
+def test_bad_calls_say_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
+) -> None:
+    pytest.importorskip("jinja2")
+    monkeypatch.chdir(tmp_path)
+    for name in ("music", "empty", "full"):
+        Path(name).mkdir()
+    soundfile.write("music/x.wav", np.zeros((RATE * 2, 1)), RATE)
+    Path("full/precious.txt").write_text("mine")
+    Path("notes.txt").write_text("no JSON")
+    for arguments, code, sentence in [
         ([], 2, "expected AUDIO"),
         (["music"], 2, "expected --out"),
         (["music", "--out", "x", "--anchors", "wax"], 2, "anchor 'wax'"),
@@ -331,22 +343,16 @@ def test_an_evaluation_has_everything(
         (["music", "--out", "x", "--mushra", "full"], 8, "exists already"),
         (["music", "--out", "x", "--mushra", "kit", "--seconds", "15"], 2, "at most 12"),
         (["--plot", "notes.txt", "--out", "x"], 4, "notes.txt"),
-    ],
-)
-def test_bad_calls_say_what_is_wrong(
-    arguments: list[str], code: int, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("jinja2")
-    monkeypatch.chdir(tmp_path)
-    for name in ("music", "empty", "full"):
-        Path(name).mkdir()
-    soundfile.write("music/x.wav", np.zeros((RATE * 2, 1)), RATE)
-    Path("full/precious.txt").write_text("mine")
-    Path("notes.txt").write_text("no JSON")
-    done = CliRunner().invoke(main, ["eval", *arguments])
-    assert done.exit_code == code and sentence in done.stderr, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("ravecodec: error: ")
-    assert Path("full/precious.txt").read_text() == "mine" and not Path("x/index.html").exists()
+    ]:
+        with subtests.test(arguments=arguments, code=code, sentence=sentence):
+            shutil.rmtree("x", ignore_errors=True)  # the mark of a call that had begun
+            done = CliRunner().invoke(main, ["eval", *arguments])
+            assert done.exit_code == code and sentence in done.stderr, done.stderr
+            assert done.stderr.strip().splitlines()[-1].startswith("ravecodec: error: ")
+            assert (
+                Path("full/precious.txt").read_text() == "mine"
+                and not Path("x/index.html").exists()
+            )
 
 
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:

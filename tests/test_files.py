@@ -28,15 +28,16 @@ def test_file_appears_only_when_complete(tmp_path: Path) -> None:
     assert names(tmp_path) == ["x.bin"]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, OutputError])
-def test_existing_target_survives_any_exception(tmp_path: Path, error: type[BaseException]) -> None:
-    target = tmp_path / "x.bin"
-    target.write_bytes(b"old")
-    with pytest.raises(error), AtomicFile(target, force=True) as file:
-        file.write(b"new" * 100_000)
-        raise error
-    assert target.read_bytes() == b"old"
-    assert names(tmp_path) == ["x.bin"]
+def test_existing_target_survives_any_exception(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for error in [ValueError, KeyboardInterrupt, SystemExit, OutputError]:
+        with subtests.test(error=error):
+            target = tmp_path / "x.bin"
+            target.write_bytes(b"old")
+            with pytest.raises(error), AtomicFile(target, force=True) as file:
+                file.write(b"new" * 100_000)
+                raise error
+            assert target.read_bytes() == b"old"
+            assert names(tmp_path) == ["x.bin"]
 
 
 def test_no_overwriting_without_force(tmp_path: Path) -> None:
@@ -116,13 +117,13 @@ def test_permissions_follow_umask_and_the_replaced_file(tmp_path: Path) -> None:
         os.umask(old)
 
 
-@pytest.mark.parametrize(
-    "name", ["\N{EIGHTH NOTE}" * 80 + ".bin", "a" * 250, "with space.rvc", "-x"]
-)
-def test_any_legal_name(tmp_path: Path, name: str) -> None:
-    with AtomicFile(tmp_path / name) as file:
-        file.write(b"x")
-    assert names(tmp_path) == [name]
+def test_any_legal_name(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for name in ["\N{EIGHTH NOTE}" * 80 + ".bin", "a" * 250, "with space.rvc", "-x"]:
+        with subtests.test(name=name):
+            with AtomicFile(tmp_path / name) as file:
+                file.write(b"x")
+            assert names(tmp_path) == [name]
+            (tmp_path / name).unlink()
 
 
 def test_only_the_bare_dash_is_stdio() -> None:

@@ -2,6 +2,8 @@
 of nonsense.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,23 +43,30 @@ def test_r_f_at_zero_and_one(convention: str) -> None:
     assert latent.fidelity(0, convention) == 0
 
 
-@pytest.mark.parametrize(
-    ("fidelity", "singular", "variance"),
-    [(0.5, 1, 1), (0.6, 2, 1), (0.75, 2, 1), (0.9, 3, 2), (0.99, 4, 4), (1, 4, 4)],
-)
-def test_r_f_by_hand(fidelity: float, singular: int, variance: int) -> None:
-    latent = space([4, 2, 1, 0.5])  # shares 0.533 0.8 0.933 1, of squares 0.753 0.941 0.988 1
-    assert latent.dims_for(fidelity, "singular") == singular
-    assert latent.dims_for(fidelity, "variance") == variance
+def test_r_f_by_hand(subtests: pytest.Subtests) -> None:
+    for fidelity, singular, variance in [
+        (0.5, 1, 1),
+        (0.6, 2, 1),
+        (0.75, 2, 1),
+        (0.9, 3, 2),
+        (0.99, 4, 4),
+        (1, 4, 4),
+    ]:
+        with subtests.test(fidelity=fidelity, singular=singular, variance=variance):
+            latent = space(
+                [4, 2, 1, 0.5]
+            )  # shares 0.533 0.8 0.933 1, of squares 0.753 0.941 0.988 1
+            assert latent.dims_for(fidelity, "singular") == singular
+            assert latent.dims_for(fidelity, "variance") == variance
 
 
-@pytest.mark.parametrize("size", [4, 7, 10, 100, 128])
-@pytest.mark.parametrize("convention", CONVENTIONS)
-def test_ties_need_no_further_axis(size: int, convention: str) -> None:
+def test_ties_need_no_further_axis(subtests: pytest.Subtests) -> None:
     """r of n equal axes are a fidelity of exactly r / n, whatever floating point makes of it."""
-    latent = space([0.3] * size)
-    for r in range(1, size + 1):
-        assert latent.dims_for(r / size, convention) == r
+    for size, convention in itertools.product([4, 7, 10, 100, 128], CONVENTIONS):
+        with subtests.test(size=size, convention=convention):
+            latent = space([0.3] * size)
+            for r in range(1, size + 1):
+                assert latent.dims_for(r / size, convention) == r
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,10 +97,10 @@ def test_collapsed_axes_are_never_counted() -> None:
     assert nothing.fidelity(1) == 1
 
 
-@pytest.mark.parametrize("fidelity", [-0.1, 1.0001, float("nan"), float("inf")])
-def test_fidelity_out_of_range_is_refused(fidelity: float) -> None:
-    with pytest.raises(ModelError, match="expected 0 to 1"):
-        space([1.0]).dims_for(fidelity)
+def test_fidelity_out_of_range_is_refused(subtests: pytest.Subtests) -> None:
+    for fidelity in [-0.1, 1.0001, float("nan"), float("inf")]:
+        with subtests.test(fidelity=fidelity), pytest.raises(ModelError, match="expected 0 to 1"):
+            space([1.0]).dims_for(fidelity)
 
 
 def test_unknown_convention_is_refused() -> None:
@@ -99,15 +108,15 @@ def test_unknown_convention_is_refused() -> None:
         space([1.0]).dims_for(0.5, "energy")
 
 
-@pytest.mark.parametrize("whiten", [True, False])
-@pytest.mark.parametrize("frames", [1, 2, 3, 6, 500])
-def test_coordinates_come_back(whiten: bool, frames: int) -> None:
-    latent = analyse(*data(frames), whiten)
-    z = np.random.default_rng(1).normal(size=(4, 9, 6)) * 10
-    assert np.allclose(latent.unproject(latent.project(z)), z, atol=1e-9)
-    assert np.allclose(latent.project(latent.unproject(z)), z, atol=1e-9)
-    assert np.allclose(latent.project(latent.mean), 0, atol=1e-12)
-    assert latent.frames == frames
+def test_coordinates_come_back(subtests: pytest.Subtests) -> None:
+    for whiten, frames in itertools.product([True, False], [1, 2, 3, 6, 500]):
+        with subtests.test(whiten=whiten, frames=frames):
+            latent = analyse(*data(frames), whiten)
+            z = np.random.default_rng(1).normal(size=(4, 9, 6)) * 10
+            assert np.allclose(latent.unproject(latent.project(z)), z, atol=1e-9)
+            assert np.allclose(latent.project(latent.unproject(z)), z, atol=1e-9)
+            assert np.allclose(latent.project(latent.mean), 0, atol=1e-12)
+            assert latent.frames == frames
 
 
 @pytest.mark.parametrize("whiten", [True, False])
@@ -189,13 +198,13 @@ def test_collapsed_dimensions() -> None:
     assert np.abs(y[:-1]).max() < 1e-7 and abs(y[-1]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("where", [0, 1])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_is_refused(where: int, value: float) -> None:
-    pair = data(10)
-    pair[where][3, 2] = value
-    with pytest.raises(ModelError, match="diverged"):
-        analyse(*pair)
+def test_nan_is_refused(subtests: pytest.Subtests) -> None:
+    for where, value in itertools.product([0, 1], [np.nan, np.inf]):
+        with subtests.test(where=where, value=value):
+            pair = data(10)
+            pair[where][3, 2] = value
+            with pytest.raises(ModelError, match="diverged"):
+                analyse(*pair)
 
 
 def test_spreads_that_are_not_positive_are_refused() -> None:
@@ -205,9 +214,7 @@ def test_spreads_that_are_not_positive_are_refused() -> None:
         analyse(means, spreads)
 
 
-@pytest.mark.parametrize(
-    ("a", "b"), [((0, 6), (0, 6)), ((5, 6), (4, 6)), ((6,), (6,)), ((2, 3, 4), (2, 3, 4))]
-)
-def test_shapes_that_do_not_fit_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
-    with pytest.raises(ModelError, match="expected equal"):
-        analyse(np.ones(a), np.ones(b))
+def test_shapes_that_do_not_fit_are_refused(subtests: pytest.Subtests) -> None:
+    for a, b in [((0, 6), (0, 6)), ((5, 6), (4, 6)), ((6,), (6,)), ((2, 3, 4), (2, 3, 4))]:
+        with subtests.test(a=a, b=b), pytest.raises(ModelError, match="expected equal"):
+            analyse(np.ones(a), np.ones(b))

@@ -105,9 +105,8 @@ def test_the_tool_imports_absolutely_and_by_name() -> None:
         assert not [n for n in names if n.split(".")[0] in ("", "models", "bitstream")], path
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_the_proof_sees_a_breach(subtests: pytest.Subtests) -> None:
+    for line in [
         "import torch",
         "import torch.nn as nn",
         "def f():\n    from torch import nn",
@@ -122,17 +121,15 @@ def test_the_tool_imports_absolutely_and_by_name() -> None:
         "import importlib\nimportlib.import_module(name)",
         "if TYPE_CHECKING:\n    import ravecodec.models",
         "import ravecodec.bitstreamer",
-    ],
-)
-def test_the_proof_sees_a_breach(line: str) -> None:
-    assert strangers(line, BITSTREAM)
+    ]:
+        with subtests.test(line=line):
+            assert strangers(line, BITSTREAM)
 
 
-@pytest.mark.parametrize(
-    "line", ["import json", "import numpy as np", "from ravecodec import errors, bitstream"]
-)
-def test_the_proof_lets_the_rest_pass(line: str) -> None:
-    assert not strangers(line, BITSTREAM)
+def test_the_proof_lets_the_rest_pass(subtests: pytest.Subtests) -> None:
+    for line in ["import json", "import numpy as np", "from ravecodec import errors, bitstream"]:
+        with subtests.test(line=line):
+            assert not strangers(line, BITSTREAM)
 
 
 def run(code: str, *args: str) -> None:
@@ -143,9 +140,8 @@ def run(code: str, *args: str) -> None:
 LOADS_NO_TORCH = "import {}, sys; assert 'torch' not in sys.modules, 'torch was imported'"
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
+def test_import_is_cheap(subtests: pytest.Subtests) -> None:
+    for module in [
         f"ravecodec{name}"
         for name in (
             "",
@@ -157,10 +153,9 @@ LOADS_NO_TORCH = "import {}, sys; assert 'torch' not in sys.modules, 'torch was 
             ".transcode",
             ".zoo",
         )
-    ],
-)
-def test_import_is_cheap(module: str) -> None:
-    run(LOADS_NO_TORCH.format(module))
+    ]:
+        with subtests.test(module=module):
+            run(LOADS_NO_TORCH.format(module))
 
 
 ALL_OF_BITSTREAM = """

@@ -193,19 +193,19 @@ def test_the_same_call_writes_the_same_bytes_and_the_seed_other_names(tmp_path: 
     assert not codes[0] & codes[1]
 
 
-@pytest.mark.parametrize(
-    ("conditions", "match"),
-    [
+def test_conditions_must_make_a_test(
+    tmp_path: Path, audio: Path, subtests: pytest.Subtests
+) -> None:
+    for conditions, match in [
         (["unknown"], "codec-q3, codec-q9, other"),
         (["codec-q3", "codec-q3"], "each once"),
         ([], "0 conditions for a listening test, expected 1 to 9"),
-    ],
-)
-def test_conditions_must_make_a_test(
-    tmp_path: Path, audio: Path, conditions: list[str], match: str
-):
-    with pytest.raises(UsageError, match=match):
-        write_kit(make_results(), audio, tmp_path / "kit", conditions)
+    ]:
+        with (
+            subtests.test(conditions=conditions, match=match),
+            pytest.raises(UsageError, match=match),
+        ):
+            write_kit(make_results(), audio, tmp_path / "kit", conditions)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, audio: Path):
@@ -362,9 +362,8 @@ def test_without_listeners_there_are_no_scores(tmp_path: Path):
         score_kit(key, tmp_path / "missing.csv")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "match"),
-    [
+def test_answers_must_fit_the_key(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for old, new, match in [
         ("test-1,Ann", "test-2,Ann", "test 'test-2', expected 'test-1'"),
         ("trial02,reference", "trial99,reference", "trial 'trial99'"),
         ("code3x", "code4x", "'code4x' is not in the key"),
@@ -374,14 +373,13 @@ def test_without_listeners_there_are_no_scores(tmp_path: Path):
         ("rating_score", "score", "no column rating_score"),
         ("trial02,code2x", "trial02,code2anchor35", "has rated trial02 before"),
         ("1005,", "1005,,,", "more fields than columns"),
-    ],
-)
-def test_answers_must_fit_the_key(tmp_path: Path, old: str, new: str, match: str):
-    path = answers(tmp_path, {"Ann": steady(60)})
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(InputError, match=match):
-        score_kit(make_key(tmp_path), path)
+    ]:
+        with subtests.test(old=old, new=new, match=match):
+            path = answers(tmp_path, {"Ann": steady(60)})
+            assert old in path.read_text()
+            path.write_text(path.read_text().replace(old, new, 1))
+            with pytest.raises(InputError, match=match):
+                score_kit(make_key(tmp_path), path)
 
 
 def test_a_signal_without_a_score_is_named(tmp_path: Path):
@@ -391,13 +389,12 @@ def test_a_signal_without_a_score_is_named(tmp_path: Path):
         score_kit(make_key(tmp_path), path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", '{"format": "ravecodec-evaluation", "version": 1}', "[1]"]
-)
-def test_only_a_key_is_a_key(tmp_path: Path, text: str):
-    (tmp_path / "key.json").write_text(text)
-    with pytest.raises(FormatError):
-        score_kit(tmp_path / "key.json", answers(tmp_path, {"Ann": steady(60)}))
+def test_only_a_key_is_a_key(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for text in ["", "{}", '{"format": "ravecodec-evaluation", "version": 1}', "[1]"]:
+        with subtests.test(text=text):
+            (tmp_path / "key.json").write_text(text)
+            with pytest.raises(FormatError):
+                score_kit(tmp_path / "key.json", answers(tmp_path, {"Ann": steady(60)}))
 
 
 def test_answers_to_a_written_kit_are_scored(tmp_path: Path, audio: Path):

@@ -2,6 +2,7 @@
 by hand.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -79,21 +80,21 @@ def test_equal_signals_are_at_distance_zero(distance: Distance) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("target", HARD)
-@pytest.mark.parametrize("output", HARD)
 def test_hard_signals_give_finite_losses_and_gradients(
-    distance: Distance, target: str, output: str
+    distance: Distance, subtests: pytest.Subtests
 ) -> None:
-    heard = HARD[output].clone().requires_grad_()
-    loss = distance(HARD[target], heard)
-    loss.backward()
-    value = float(loss.detach())
-    assert np.isfinite(value) and value >= 0
-    assert heard.grad is not None and heard.grad.isfinite().all()
-    if target == output:
-        assert value < len(WINDOWS)  # silence: the floors compared with themselves
-    elif output != "silence":  # where a magnitude has its minimum, and gradient 0
-        assert float(heard.grad.abs().max()) > 0
+    for target, output in itertools.product(HARD, HARD):
+        with subtests.test(target=target, output=output):
+            heard = HARD[output].clone().requires_grad_()
+            loss = distance(HARD[target], heard)
+            loss.backward()
+            value = float(loss.detach())
+            assert np.isfinite(value) and value >= 0
+            assert heard.grad is not None and heard.grad.isfinite().all()
+            if target == output:
+                assert value < len(WINDOWS)  # silence: the floors compared with themselves
+            elif output != "silence":  # where a magnitude has its minimum, and gradient 0
+                assert float(heard.grad.abs().max()) > 0
 
 
 @BOTH
@@ -112,31 +113,30 @@ def test_distance_is_blind_to_polarity_and_feels_level(distance: Distance) -> No
     assert louder == pytest.approx(scales * (1 + np.log(2)), rel=0.02)
 
 
-@pytest.mark.parametrize("sides", [False, True])
-@pytest.mark.parametrize("window", WINDOWS)
-@pytest.mark.parametrize("chunk", [1, 1000, 1 << 30])
 def test_the_written_gradient_is_the_one_of_the_definition(
-    monkeypatch: pytest.MonkeyPatch, sides: bool, window: int, chunk: int
+    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
     """In float64, for two items that differ and that no number of windows fills, cut into chunks of
     any size.
     """
-    monkeypatch.setattr(losses, "CHUNK", chunk)
-    samples = SAMPLES - 100 if chunk > 1 else 2 * window + 7
-    target, output = (
-        noise(seed).double()[..., :samples] * torch.tensor([1.0, 0.01])[:, None, None]
-        for seed in (0, 1)
-    )
-    weights = losses.mel_weights(window, 48000, target.device).double()
-    results = []
-    for distance in (plain_scale, losses.spectral_distance):
-        heard = output.clone().requires_grad_()
-        value = distance(target, heard, window, 3e-5, weights, sides)
-        (gradient,) = torch.autograd.grad(3 * value, heard)
-        results.append((value.detach(), gradient))
-    (wanted, slope), (value, gradient) = results
-    assert torch.allclose(value, wanted, rtol=1e-9)
-    assert torch.allclose(gradient, slope, rtol=1e-6, atol=1e-9 * float(slope.abs().max()))
+    for sides, window, chunk in itertools.product([False, True], WINDOWS, [1, 1000, 1 << 30]):
+        with subtests.test(sides=sides, window=window, chunk=chunk):
+            monkeypatch.setattr(losses, "CHUNK", chunk)
+            samples = SAMPLES - 100 if chunk > 1 else 2 * window + 7
+            target, output = (
+                noise(seed).double()[..., :samples] * torch.tensor([1.0, 0.01])[:, None, None]
+                for seed in (0, 1)
+            )
+            weights = losses.mel_weights(window, 48000, target.device).double()
+            results = []
+            for distance in (plain_scale, losses.spectral_distance):
+                heard = output.clone().requires_grad_()
+                value = distance(target, heard, window, 3e-5, weights, sides)
+                (gradient,) = torch.autograd.grad(3 * value, heard)
+                results.append((value.detach(), gradient))
+            (wanted, slope), (value, gradient) = results
+            assert torch.allclose(value, wanted, rtol=1e-9)
+            assert torch.allclose(gradient, slope, rtol=1e-6, atol=1e-9 * float(slope.abs().max()))
 
 
 def test_scales_that_do_not_fit_are_left_out() -> None:
@@ -228,17 +228,17 @@ DISCRIMINATORS = {
 }
 
 
-@pytest.mark.parametrize("kind", DISCRIMINATORS)
-@pytest.mark.parametrize("name", HARD)
-def test_discriminators_are_finite_on_hard_signals(kind: str, name: str) -> None:
-    torch.manual_seed(0)
-    discriminator = DISCRIMINATORS[kind]()
-    audio = HARD[name].clone().requires_grad_()
-    scales = discriminator(audio)
-    assert len(scales) == {"waveform": 3, "spectrum": 2}[kind]
-    losses.generator_hinge([features[-1] for features in scales]).backward()
-    assert all(map.isfinite().all() for features in scales for map in features)
-    assert audio.grad is not None and audio.grad.isfinite().all()
+def test_discriminators_are_finite_on_hard_signals(subtests: pytest.Subtests) -> None:
+    for kind, name in itertools.product(DISCRIMINATORS, HARD):
+        with subtests.test(kind=kind, name=name):
+            torch.manual_seed(0)
+            discriminator = DISCRIMINATORS[kind]()
+            audio = HARD[name].clone().requires_grad_()
+            scales = discriminator(audio)
+            assert len(scales) == {"waveform": 3, "spectrum": 2}[kind]
+            losses.generator_hinge([features[-1] for features in scales]).backward()
+            assert all(map.isfinite().all() for features in scales for map in features)
+            assert audio.grad is not None and audio.grad.isfinite().all()
 
 
 def test_the_waveform_discriminator_has_the_size_of_the_paper() -> None:

@@ -110,35 +110,40 @@ def test_the_script_takes_over_options_that_were_added_and_keeps_what_was_writte
     assert "Something else." not in manual.cli_page(drifted)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_in_the_manual_and_no_other(name: str, page: str) -> None:
+def test_every_command_and_option_is_in_the_manual_and_no_other(
+    page: str, subtests: pytest.Subtests
+) -> None:
     """Independent of the script: rows of the command's own table and its list of common ones."""
-    _, heading, rest = page.partition(f"\n## {name}\n")
-    assert heading, f"no section '{name}'"
-    section, command = rest.split("\n## ")[0], COMMANDS[name]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    rows += [line for line in section.splitlines() if "(#common-options)" in line]
-    found = set(re.findall(r"`(-[^ `]+)", " ".join(rows))) - {"-h", "--help"}
-    for parameter in command.params:
-        if isinstance(parameter, click.Argument):
-            assert f"`{(parameter.metavar or '').strip('[]')}`" in section
-        elif isinstance(parameter, click.Option):
-            assert set(all_words(parameter)) & found
-    assert found <= words(command)
+    for name in COMMANDS:
+        with subtests.test(name=name):
+            _, heading, rest = page.partition(f"\n## {name}\n")
+            assert heading, f"no section '{name}'"
+            section, command = rest.split("\n## ")[0], COMMANDS[name]
+            rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+            rows += [line for line in section.splitlines() if "(#common-options)" in line]
+            found = set(re.findall(r"`(-[^ `]+)", " ".join(rows))) - {"-h", "--help"}
+            for parameter in command.params:
+                if isinstance(parameter, click.Argument):
+                    assert f"`{(parameter.metavar or '').strip('[]')}`" in section
+                elif isinstance(parameter, click.Option):
+                    assert set(all_words(parameter)) & found
+            assert found <= words(command)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_explains_every_option_and_has_examples(name: str) -> None:
-    done = call(*name.split()[1:], "--help")
-    assert done.exit_code == 0
-    assert words(COMMANDS[name]) <= set(re.findall(r"(?<!\w)--?\w[\w-]*", done.stdout))
-    for parameter in COMMANDS[name].params:
-        assert isinstance(parameter, click.Argument) or parameter.help, (
-            f"{parameter.name} has no help"
-        )
-    assert ("Examples:" in done.stdout) == (name not in WITHOUT_EXAMPLES)
+def test_help_explains_every_option_and_has_examples(subtests: pytest.Subtests) -> None:
+    for name in COMMANDS:
+        with subtests.test(name=name):
+            done = call(*name.split()[1:], "--help")
+            assert done.exit_code == 0
+            assert words(COMMANDS[name]) <= set(re.findall(r"(?<!\w)--?\w[\w-]*", done.stdout))
+            for parameter in COMMANDS[name].params:
+                assert isinstance(parameter, click.Argument) or parameter.help, (
+                    f"{parameter.name} has no help"
+                )
+            assert ("Examples:" in done.stdout) == (name not in WITHOUT_EXAMPLES)
 
 
-@pytest.mark.parametrize("code", [*range(9), 129, 130, 143])
-def test_every_exit_code_is_in_the_manual(code: int, page: str) -> None:
-    assert re.search(rf"^\| {code} \| ", page, re.MULTILINE)
+def test_every_exit_code_is_in_the_manual(page: str, subtests: pytest.Subtests) -> None:
+    for code in [*range(9), 129, 130, 143]:
+        with subtests.test(code=code):
+            assert re.search(rf"^\| {code} \| ", page, re.MULTILINE)

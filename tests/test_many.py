@@ -572,7 +572,7 @@ def test_several_processes_make_the_same_and_ctrl_c_leaves_no_half_file(
     folder: Path, music: Music
 ) -> None:
     for number in range(4):
-        soundfile.write(f"music/long{number}.wav", music(30 * RATE, 2, RATE, number).T, RATE)
+        soundfile.write(f"music/long{number}.wav", music(12 * RATE, 2, RATE, number).T, RATE)
     command = [
         sys.executable,
         "-m",

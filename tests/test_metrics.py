@@ -1,5 +1,6 @@
 """The numpy measures of ravecodec.evaluate: ends of the scale, order, invariances, refusals."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -92,18 +93,20 @@ def test_gain_and_polarity_do_not_matter_to_peaks():
     assert peak_f1(music(), -0.1 * music(), RATE) > 0.999
 
 
-@pytest.mark.parametrize("rate", [16000, 32000, 44100, 96000])
-def test_peaks_at_other_rates(rate):
-    signal = music(rate=rate)
-    assert peak_f1(signal, signal, rate) == 1.0
-    assert peak_f1(signal, noise_like(signal), rate) < 0.1
+def test_peaks_at_other_rates(subtests: pytest.Subtests) -> None:
+    for rate in [16000, 32000, 44100, 96000]:
+        with subtests.test(rate=rate):
+            signal = music(rate=rate)
+            assert peak_f1(signal, signal, rate) == 1.0
+            assert peak_f1(signal, noise_like(signal), rate) < 0.1
 
 
-@pytest.mark.parametrize("samples", [1, 100, 8191, 8193])
-def test_short_and_silent_signals(samples):
-    silence = np.zeros(samples, dtype=np.float32)
-    assert peak_f1(silence, silence, RATE) == 1.0
-    assert log_mel_distance(silence, silence, RATE) == 0.0
+def test_short_and_silent_signals(subtests: pytest.Subtests) -> None:
+    for samples in [1, 100, 8191, 8193]:
+        with subtests.test(samples=samples):
+            silence = np.zeros(samples, dtype=np.float32)
+            assert peak_f1(silence, silence, RATE) == 1.0
+            assert log_mel_distance(silence, silence, RATE) == 0.0
 
 
 def test_silence_for_music_finds_nothing():
@@ -122,20 +125,22 @@ def test_log_mel_distance_stops_at_the_floor():
     assert log_mel_distance(quiet, np.zeros(RATE), RATE) == 0.0
 
 
-@pytest.mark.parametrize("measure", [peak_f1, log_mel_distance, visqol_audio])
-@pytest.mark.parametrize(
-    ("reference", "decoded"),
-    [
-        (np.zeros(10), np.zeros(9)),
-        (np.zeros((10, 2)), np.zeros((10, 2))),
-        (np.zeros(10), np.full(10, np.nan)),
-        (np.full(10, np.inf), np.zeros(10)),
-        (np.zeros(0), np.zeros(0)),
-    ],
-)
-def test_what_cannot_be_scored_is_refused(measure, reference, decoded):
-    with pytest.raises(InputError):
-        measure(reference, decoded, RATE)
+def test_what_cannot_be_scored_is_refused(subtests: pytest.Subtests) -> None:
+    for measure, (reference, decoded) in itertools.product(
+        [peak_f1, log_mel_distance, visqol_audio],
+        [
+            (np.zeros(10), np.zeros(9)),
+            (np.zeros((10, 2)), np.zeros((10, 2))),
+            (np.zeros(10), np.full(10, np.nan)),
+            (np.full(10, np.inf), np.zeros(10)),
+            (np.zeros(0), np.zeros(0)),
+        ],
+    ):
+        with (
+            subtests.test(measure=measure, reference=reference, decoded=decoded),
+            pytest.raises(InputError),
+        ):
+            measure(reference, decoded, RATE)
 
 
 def test_a_missing_extra_is_named(monkeypatch):

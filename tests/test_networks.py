@@ -265,22 +265,26 @@ def test_encoding_in_windows_is_encoding_the_whole(network: Rave) -> None:
             assert close(part, whole[..., start : start + BLOCK])
 
 
-@pytest.mark.parametrize("origin", [0, 123_456])
-def test_decoding_in_windows_is_decoding_the_whole(network: Rave, origin: int) -> None:
+def test_decoding_in_windows_is_decoding_the_whole(
+    network: Rave, subtests: pytest.Subtests
+) -> None:
     """Noise and phases included: they depend on the absolute frame, not on where a window
     begins.
     """
-    reach, hop = network.decoder_reach, network.config.hop
-    z = noise_latents(network, reach.past + 2 * BLOCK + reach.future)
-    with torch.no_grad():
-        whole = network.decode(z, Clock.at(origin, seed=9))
-        for start in (reach.past, reach.past + BLOCK):
-            begin = start - reach.past
-            part = network.decode(
-                z[..., begin : start + BLOCK + reach.future], Clock.at(origin + begin, seed=9)
-            )
-            part = part[..., reach.past * hop : (reach.past + BLOCK) * hop]
-            assert close(part, whole[..., start * hop : (start + BLOCK) * hop])
+    for origin in [0, 123_456]:
+        with subtests.test(origin=origin):
+            reach, hop = network.decoder_reach, network.config.hop
+            z = noise_latents(network, reach.past + 2 * BLOCK + reach.future)
+            with torch.no_grad():
+                whole = network.decode(z, Clock.at(origin, seed=9))
+                for start in (reach.past, reach.past + BLOCK):
+                    begin = start - reach.past
+                    part = network.decode(
+                        z[..., begin : start + BLOCK + reach.future],
+                        Clock.at(origin + begin, seed=9),
+                    )
+                    part = part[..., reach.past * hop : (reach.past + BLOCK) * hop]
+                    assert close(part, whole[..., start * hop : (start + BLOCK) * hop])
 
 
 def test_noise_depends_on_seed_and_place(network: Rave) -> None:

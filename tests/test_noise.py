@@ -2,6 +2,8 @@
 rely on these.
 """
 
+import itertools
+
 import pytest
 import torch
 
@@ -50,16 +52,17 @@ def reference(seed: int, stream: int, position: int, lane: int) -> int:
     return mix(placed + lane * 0x85EBCA77 & mask)
 
 
-@pytest.mark.parametrize("key", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
-@pytest.mark.parametrize(
-    "position", [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000, -1, -4096]
-)
-def test_int64_overflow_is_harmless(key: int, position: int) -> None:
-    for stream in (LATENT_STREAM, NOISE_STREAM, LINE_STREAM):
-        for lane in (0, 1, 543, 1 << 20):
-            drawn = noise.bits(seed(key), stream, seed(position), seed(lane))
-            assert int(drawn) == reference(key, stream, position, lane)
-            assert 0 <= int(drawn) < 2**32
+def test_int64_overflow_is_harmless(subtests: pytest.Subtests) -> None:
+    for key, position in itertools.product(
+        [0, 1, 0x7FFFFFFF, 0xFFFFFFFF],
+        [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000, -1, -4096],
+    ):
+        with subtests.test(key=key, position=position):
+            for stream in (LATENT_STREAM, NOISE_STREAM, LINE_STREAM):
+                for lane in (0, 1, 543, 1 << 20):
+                    drawn = noise.bits(seed(key), stream, seed(position), seed(lane))
+                    assert int(drawn) == reference(key, stream, position, lane)
+                    assert 0 <= int(drawn) < 2**32
 
 
 def test_uniform_statistics() -> None:

@@ -39,32 +39,39 @@ def test_white_noise_comes_back(bank: PQMF) -> None:
     assert snr(audio, round_trip(bank, audio)) >= 100
 
 
-@pytest.mark.parametrize("edge", range(BANDS + 1))
-def test_sines_at_and_around_every_band_edge_come_back(bank: PQMF, edge: int) -> None:
-    for offset in (-40.0, 0.0, 40.0):
-        hertz = edge * BAND_HZ + offset
-        if 0 <= hertz <= RATE / 2:
-            audio = tone(hertz)
-            assert snr(audio, round_trip(bank, audio)) >= 100, hertz
+def test_sines_at_and_around_every_band_edge_come_back(
+    bank: PQMF, subtests: pytest.Subtests
+) -> None:
+    for edge in range(BANDS + 1):
+        with subtests.test(edge=edge):
+            for offset in (-40.0, 0.0, 40.0):
+                hertz = edge * BAND_HZ + offset
+                if 0 <= hertz <= RATE / 2:
+                    audio = tone(hertz)
+                    assert snr(audio, round_trip(bank, audio)) >= 100, hertz
 
 
-@pytest.mark.parametrize("phase", range(BANDS))
-def test_impulses_at_all_phases_come_back_in_place(bank: PQMF, phase: int) -> None:
-    audio = torch.zeros(1, 1, 1024)
-    audio[..., 512 + phase] = 1
-    output = round_trip(bank, audio)
-    assert snr(audio, output) >= 100
-    assert int(output.abs().argmax()) == 512 + phase  # zero delay
+def test_impulses_at_all_phases_come_back_in_place(bank: PQMF, subtests: pytest.Subtests) -> None:
+    for phase in range(BANDS):
+        with subtests.test(phase=phase):
+            audio = torch.zeros(1, 1, 1024)
+            audio[..., 512 + phase] = 1
+            output = round_trip(bank, audio)
+            assert snr(audio, output) >= 100
+            assert int(output.abs().argmax()) == 512 + phase  # zero delay
 
 
-@pytest.mark.parametrize("samples", [0, 1, 2, 15, 16, 17, 31, 32, 33, 385, 1000, 4097])
-def test_any_length_comes_back_exactly_as_long(bank: PQMF, samples: int) -> None:
-    audio = torch.randn(1, 2, samples, generator=torch.Generator().manual_seed(samples))
-    assert bank.analysis(audio).shape == (1, 2 * BANDS, -(-samples // BANDS))
-    assert bank.synthesis(bank.analysis(audio), samples).shape == audio.shape
-    output = round_trip(bank, audio)
-    assert output.shape == audio.shape
-    assert samples == 0 or snr(audio, output) >= 100  # up to the very ends, thanks to the margin
+def test_any_length_comes_back_exactly_as_long(bank: PQMF, subtests: pytest.Subtests) -> None:
+    for samples in [0, 1, 2, 15, 16, 17, 31, 32, 33, 385, 1000, 4097]:
+        with subtests.test(samples=samples):
+            audio = torch.randn(1, 2, samples, generator=torch.Generator().manual_seed(samples))
+            assert bank.analysis(audio).shape == (1, 2 * BANDS, -(-samples // BANDS))
+            assert bank.synthesis(bank.analysis(audio), samples).shape == audio.shape
+            output = round_trip(bank, audio)
+            assert output.shape == audio.shape
+            assert (
+                samples == 0 or snr(audio, output) >= 100
+            )  # up to the very ends, thanks to the margin
 
 
 def test_without_margin_only_the_ends_differ(bank: PQMF) -> None:
@@ -73,21 +80,24 @@ def test_without_margin_only_the_ends_differ(bank: PQMF) -> None:
     assert snr(audio[..., 400:-400], output[..., 400:-400]) >= 100
 
 
-@pytest.mark.parametrize("band", range(BANDS))
-def test_a_tone_lands_in_its_band_and_rises_with_frequency(bank: PQMF, band: int) -> None:
-    peaks = []
-    for share in (0.25, 0.5, 0.75):
-        # Away from the clicks at the ends.
-        bands = bank.analysis(tone((band + share) * BAND_HZ))[0, :, 20:-20]
-        energy = bands.square().sum(-1)
-        assert int(energy.argmax()) == band
-        others = energy.sum() - energy[max(0, band - 1) : band + 2].sum()
-        assert others < 1e-6 * energy.sum()
-        window = torch.hann_window(bands.shape[-1])
-        spectrum = torch.fft.rfft(bands[band] * window).abs()
-        peaks.append(int(spectrum.argmax()) / (len(spectrum) - 1))
-    # Also in odd bands: they are not mirrored.
-    assert peaks == pytest.approx([0.25, 0.5, 0.75], abs=0.01)
+def test_a_tone_lands_in_its_band_and_rises_with_frequency(
+    bank: PQMF, subtests: pytest.Subtests
+) -> None:
+    for band in range(BANDS):
+        with subtests.test(band=band):
+            peaks = []
+            for share in (0.25, 0.5, 0.75):
+                # Away from the clicks at the ends.
+                bands = bank.analysis(tone((band + share) * BAND_HZ))[0, :, 20:-20]
+                energy = bands.square().sum(-1)
+                assert int(energy.argmax()) == band
+                others = energy.sum() - energy[max(0, band - 1) : band + 2].sum()
+                assert others < 1e-6 * energy.sum()
+                window = torch.hann_window(bands.shape[-1])
+                spectrum = torch.fft.rfft(bands[band] * window).abs()
+                peaks.append(int(spectrum.argmax()) / (len(spectrum) - 1))
+            # Also in odd bands: they are not mirrored.
+            assert peaks == pytest.approx([0.25, 0.5, 0.75], abs=0.01)
 
 
 def test_gain_is_one_in_energy(bank: PQMF) -> None:

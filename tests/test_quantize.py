@@ -50,38 +50,41 @@ def test_base_step_makes_the_noise_of_training(made: tuple[LatentSpace, Coding])
     assert np.std(back - y) == pytest.approx(fine.step[0] / np.sqrt(12), rel=0.05)
 
 
-@pytest.mark.parametrize("step_index", [-127, -8, -1, 0, 1, 8, 33, 127])
 def test_eight_step_indices_are_an_octave(
-    made: tuple[LatentSpace, Coding], step_index: int
+    made: tuple[LatentSpace, Coding], subtests: pytest.Subtests
 ) -> None:
-    assert np.allclose(
-        quantizer(made, step_index=step_index).step,
-        made[1].base * 2 ** (step_index / 8),
-        rtol=1e-15,
-    )
-    if step_index % 8 == 0:
-        assert np.array_equal(
-            quantizer(made, step_index=step_index).step, made[1].base * 2.0 ** (step_index // 8)
-        )
+    for step_index in [-127, -8, -1, 0, 1, 8, 33, 127]:
+        with subtests.test(step_index=step_index):
+            assert np.allclose(
+                quantizer(made, step_index=step_index).step,
+                made[1].base * 2 ** (step_index / 8),
+                rtol=1e-15,
+            )
+            if step_index % 8 == 0:
+                assert np.array_equal(
+                    quantizer(made, step_index=step_index).step,
+                    made[1].base * 2.0 ** (step_index // 8),
+                )
 
 
-@pytest.mark.parametrize("step_index", [-16, -3, 0, 5, 16])
 def test_symbols_are_the_nearest_cells_and_come_back_within_them(
-    made: tuple[LatentSpace, Coding], step_index: int
+    made: tuple[LatentSpace, Coding], subtests: pytest.Subtests
 ) -> None:
-    coder = quantizer(made, step_index=step_index)
-    z = latents(500, seed=1)
-    symbols = coder.symbols(z)
-    assert symbols.dtype == np.int32 and symbols.shape == (500, LATENT)
-    y = made[0].project(z) / coder.step
-    assert np.abs(y - symbols).max() <= 0.5 + 1e-9
-    back = made[0].project(coder.latents(symbols).astype(float)) / coder.step
-    assert np.abs(back - symbols).max() <= 0.5 + 1e-3  # float32 latents
-    assert np.abs(back - y).max() <= 1 + 1e-3
-    assert (
-        np.array_equal(coder.symbols(coder.latents(symbols).astype(float)), symbols)
-        or step_index < 0
-    )
+    for step_index in [-16, -3, 0, 5, 16]:
+        with subtests.test(step_index=step_index):
+            coder = quantizer(made, step_index=step_index)
+            z = latents(500, seed=1)
+            symbols = coder.symbols(z)
+            assert symbols.dtype == np.int32 and symbols.shape == (500, LATENT)
+            y = made[0].project(z) / coder.step
+            assert np.abs(y - symbols).max() <= 0.5 + 1e-9
+            back = made[0].project(coder.latents(symbols).astype(float)) / coder.step
+            assert np.abs(back - symbols).max() <= 0.5 + 1e-3  # float32 latents
+            assert np.abs(back - y).max() <= 1 + 1e-3
+            assert (
+                np.array_equal(coder.symbols(coder.latents(symbols).astype(float)), symbols)
+                or step_index < 0
+            )
 
 
 def test_centroids_beat_the_middles_of_cells(made: tuple[LatentSpace, Coding]) -> None:
@@ -93,22 +96,24 @@ def test_centroids_beat_the_middles_of_cells(made: tuple[LatentSpace, Coding]) -
     assert with_centroids < with_middles
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_centroids_lie_in_their_cells_on_the_side_of_zero(shape: str) -> None:
-    q = np.arange(1, CENTROIDS + 1)
-    for sigma in SIGMAS:
-        values = centroids(shape, float(sigma))
-        assert values.shape == (CENTROIDS + 1,)
-        assert values[0] == 0
-        assert (values[1:] >= q - 0.5).all() and (values[1:] <= q).all(), (shape, sigma)
-        assert (np.diff(values) > 0).all()
+def test_centroids_lie_in_their_cells_on_the_side_of_zero(subtests: pytest.Subtests) -> None:
+    for shape in SHAPES:
+        with subtests.test(shape=shape):
+            q = np.arange(1, CENTROIDS + 1)
+            for sigma in SIGMAS:
+                values = centroids(shape, float(sigma))
+                assert values.shape == (CENTROIDS + 1,)
+                assert values[0] == 0
+                assert (values[1:] >= q - 0.5).all() and (values[1:] <= q).all(), (shape, sigma)
+                assert (np.diff(values) > 0).all()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_centroids_shrink_more_where_the_density_falls_faster(shape: str) -> None:
-    firsts = [centroids(shape, float(sigma))[1] for sigma in SIGMAS]
-    assert (np.diff(firsts) >= -1e-12).all()
-    assert firsts[-1] == pytest.approx(1, abs=0.03)
+def test_centroids_shrink_more_where_the_density_falls_faster(subtests: pytest.Subtests) -> None:
+    for shape in SHAPES:
+        with subtests.test(shape=shape):
+            firsts = [centroids(shape, float(sigma))[1] for sigma in SIGMAS]
+            assert (np.diff(firsts) >= -1e-12).all()
+            assert firsts[-1] == pytest.approx(1, abs=0.03)
 
 
 def test_centroids_are_conditional_means() -> None:
@@ -144,12 +149,15 @@ def test_far_symbols_come_back_at_the_middle_and_are_limited(
     ]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_are_refused(made: tuple[LatentSpace, Coding], value: float) -> None:
-    z = latents(5)
-    z[2, 3] = value
-    with pytest.raises(ModelError, match="NaN or infinity"):
-        quantizer(made).symbols(z)
+def test_nan_and_infinity_are_refused(
+    made: tuple[LatentSpace, Coding], subtests: pytest.Subtests
+) -> None:
+    for value in [np.nan, np.inf, -np.inf]:
+        with subtests.test(value=value):
+            z = latents(5)
+            z[2, 3] = value
+            with pytest.raises(ModelError, match="NaN or infinity"):
+                quantizer(made).symbols(z)
 
 
 @pytest.mark.parametrize("dims", [-1, LATENT + 1])

@@ -21,12 +21,13 @@ def test_what_ships_is_listed() -> None:
     assert {"default", "live", "paper", "tiny"} <= set(recipe_names())
 
 
-@pytest.mark.parametrize("name", ["default", "live", "paper", "tiny"])
-def test_shipped_recipes_can_be_built(name: str) -> None:
-    recipe = load_recipe(name)
-    assert recipe.name == name
-    network = Rave(recipe.model)
-    check_crop(recipe, Valid.of(network, recipe.crop_frames), build_discriminator(recipe))
+def test_shipped_recipes_can_be_built(subtests: pytest.Subtests) -> None:
+    for name in ["default", "live", "paper", "tiny"]:
+        with subtests.test(name=name):
+            recipe = load_recipe(name)
+            assert recipe.name == name
+            network = Rave(recipe.model)
+            check_crop(recipe, Valid.of(network, recipe.crop_frames), build_discriminator(recipe))
 
 
 def test_the_paper_recipe_is_the_paper() -> None:
@@ -42,10 +43,11 @@ def test_the_paper_recipe_is_the_paper() -> None:
     assert recipe.allpass == 0.8
 
 
-@pytest.mark.parametrize("name", ["default", "live", "paper", "tiny"])
-def test_json_round_trip(name: str) -> None:
-    recipe = load_recipe(name)
-    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+def test_json_round_trip(subtests: pytest.Subtests) -> None:
+    for name in ["default", "live", "paper", "tiny"]:
+        with subtests.test(name=name):
+            recipe = load_recipe(name)
+            assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
 
 
 def test_a_file_is_read_like_a_shipped_one(tmp_path: Path) -> None:
@@ -69,14 +71,19 @@ def test_unknown_recipe_names_the_known_ones() -> None:
             load_recipe(name)
 
 
-@pytest.mark.parametrize(
-    "text", [b"batch = ", b"\xff\xfe", b"stage1 = 5", b"windows = 7", b"stage1 = { steps = 3 }"]
-)
-def test_what_cannot_be_read_is_a_usage_error(tmp_path: Path, text: bytes) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_bytes(text)
-    with pytest.raises(UsageError, match=r"bad\.toml"):
-        load_recipe(str(path))
+def test_what_cannot_be_read_is_a_usage_error(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for text in [
+        b"batch = ",
+        b"\xff\xfe",
+        b"stage1 = 5",
+        b"windows = 7",
+        b"stage1 = { steps = 3 }",
+    ]:
+        with subtests.test(text=text):
+            path = tmp_path / "bad.toml"
+            path.write_bytes(text)
+            with pytest.raises(UsageError, match=r"bad\.toml"):
+                load_recipe(str(path))
 
 
 def test_unknown_keys_are_refused() -> None:
@@ -137,9 +144,8 @@ def test_a_run_of_before_goes_on_unless_it_needs_what_was_removed(tmp_path: Path
             Run(tmp_path, recipe)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
+def test_bad_values_are_named(subtests: pytest.Subtests) -> None:
+    for key, value in [
         ("batch", 0),
         ("batch", 2.5),
         ("batch", True),
@@ -163,19 +169,18 @@ def test_a_run_of_before_goes_on_unless_it_needs_what_was_removed(tmp_path: Path
         ("warmup", -1),
         ("name", "../up"),
         ("name", ""),
-    ],
-)
-def test_bad_values_are_named(key: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=rf"recipe: {key} is .*expected"):
-        Recipe.from_dict({key: value})
+    ]:
+        with (
+            subtests.test(key=key, value=value),
+            pytest.raises(UsageError, match=rf"recipe: {key} is .*expected"),
+        ):
+            Recipe.from_dict({key: value})
 
 
-@pytest.mark.parametrize(
-    ("steps", "rate"), [(-1, 1e-3), (1, 0), (1, -1e-3), (1.5, 1e-3), (1, float("nan"))]
-)
-def test_bad_stages_are_refused(steps: Any, rate: float) -> None:
-    with pytest.raises(UsageError, match="stage of"):
-        Stage(steps, rate)
+def test_bad_stages_are_refused(subtests: pytest.Subtests) -> None:
+    for steps, rate in [(-1, 1e-3), (1, 0), (1, -1e-3), (1.5, 1e-3), (1, float("nan"))]:
+        with subtests.test(steps=steps, rate=rate), pytest.raises(UsageError, match="stage of"):
+            Stage(steps, rate)
 
 
 def test_crops_too_short_for_the_losses_are_refused() -> None:

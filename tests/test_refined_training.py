@@ -69,10 +69,10 @@ def test_the_number_of_corrections_is_drawn_from_the_list() -> None:
     assert stages.pick_refinement(recipe(), torch.Generator()) == 1
 
 
-@pytest.mark.parametrize("refine", [[], [-1], [1.5], ["1"]])
-def test_bad_lists_of_corrections_are_refused(refine: list[object]) -> None:
-    with pytest.raises(UsageError, match="refine"):
-        Recipe.from_dict({"refine": refine})
+def test_bad_lists_of_corrections_are_refused(subtests: pytest.Subtests) -> None:
+    for refine in [[], [-1], [1.5], ["1"]]:
+        with subtests.test(refine=refine), pytest.raises(UsageError, match="refine"):
+            Recipe.from_dict({"refine": refine})
 
 
 def test_lift_brings_quiet_items_to_one_level() -> None:

@@ -7,13 +7,13 @@ import io
 import json
 import re
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 from click.testing import CliRunner
 
 from ravecodec.cli import main
@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyPatch) -> Path:
     """A finished run of a few steps on two tracks, one of them with a name that HTML would trip
     over.
     """
@@ -62,13 +62,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = load_recipe("tiny").replace(
         stage1=Stage(4, 5e-3), stage2=Stage(4, 5e-4), warmup=1, validate_every=2
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "REPORT_SECONDS", 0.0)
-        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
-        loop.train(music, recipe, out, device="cpu", licence="CC0-1.0")
-    torch.set_num_threads(threads)
+    quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
+    loop.train(music, recipe, out, device="cpu", licence="CC0-1.0")
     return out
 
 
@@ -91,6 +86,12 @@ def test_training_ends_with_a_page_that_needs_nothing_else(run: Path) -> None:
     assert "CC0-1.0" in page.words
     assert re.search(r"(<b>a & b|c)\.flac: [\d.]+ kbit/s, peak F1 \d\.\d\d", page.words)
     assert '"crop_frames": 14' in page.words
+
+
+def test_the_page_fits_every_window_and_both_colour_schemes(
+    run: Path, check_page: Callable[[Path], None]
+) -> None:
+    check_page(run / "report.html")
 
 
 def test_excerpts_can_be_heard_as_the_codec_leaves_them(run: Path) -> None:

@@ -182,15 +182,16 @@ def test_pesq_knows_the_original_and_refuses_silence() -> None:
 # ---- alignment -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay", [-4800, -7, 0, 7, 480, 20_000])
-def test_a_delay_is_found_and_undone(delay: int) -> None:
-    audio = noise(2.0)
-    moved = np.roll(audio, delay, axis=1)
-    assert find_delay(audio.mean(0), moved.mean(0)) == delay
-    x, y, found = prepare(audio, moved, RATE)
-    assert found == delay
-    inside = slice(abs(delay), x.shape[1] - abs(delay) or None)
-    assert np.abs(x[:, inside] - y[:, inside]).max() < 1e-4
+def test_a_delay_is_found_and_undone(subtests: pytest.Subtests) -> None:
+    for delay in [-4800, -7, 0, 7, 480, 20_000]:
+        with subtests.test(delay=delay):
+            audio = noise(2.0)
+            moved = np.roll(audio, delay, axis=1)
+            assert find_delay(audio.mean(0), moved.mean(0)) == delay
+            x, y, found = prepare(audio, moved, RATE)
+            assert found == delay
+            inside = slice(abs(delay), x.shape[1] - abs(delay) or None)
+            assert np.abs(x[:, inside] - y[:, inside]).max() < 1e-4
 
 
 def test_the_end_of_a_late_output_is_kept() -> None:
@@ -200,13 +201,14 @@ def test_the_end_of_a_late_output_is_kept() -> None:
     assert delay == 1105 and np.abs(x - y).max() < 1e-4
 
 
-@pytest.mark.parametrize("samples", [1, 2, 480, 4800, 12_000, 16_320])
-def test_audio_shorter_than_the_longest_delay_is_aligned(samples: int) -> None:
-    audio = noise(samples / RATE, 1)
-    assert prepare(audio, audio, RATE)[2] == 0
-    if samples > 400:
-        assert find_delay(audio[0], np.pad(audio[0], (100, 0))) == 100
-        assert find_delay(audio[0], audio[0, 100:]) == -100
+def test_audio_shorter_than_the_longest_delay_is_aligned(subtests: pytest.Subtests) -> None:
+    for samples in [1, 2, 480, 4800, 12_000, 16_320]:
+        with subtests.test(samples=samples):
+            audio = noise(samples / RATE, 1)
+            assert prepare(audio, audio, RATE)[2] == 0
+            if samples > 400:
+                assert find_delay(audio[0], np.pad(audio[0], (100, 0))) == 100
+                assert find_delay(audio[0], audio[0, 100:]) == -100
 
 
 def test_no_delay_is_believed_where_waveforms_differ() -> None:

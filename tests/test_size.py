@@ -104,10 +104,13 @@ TOO_LARGE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", TOO_LARGE)
-def test_a_network_beyond_all_bounds_is_refused_from_its_config(name: str) -> None:
-    with pytest.raises(ModelError, match=r"model config: .*expected at most"):
-        ModelConfig.from_dict(TOO_LARGE[name])
+def test_a_network_beyond_all_bounds_is_refused_from_its_config(subtests: pytest.Subtests) -> None:
+    for name in TOO_LARGE:
+        with (
+            subtests.test(name=name),
+            pytest.raises(ModelError, match=r"model config: .*expected at most"),
+        ):
+            ModelConfig.from_dict(TOO_LARGE[name])
 
 
 def test_twice_the_shipped_networks_would_do() -> None:

@@ -225,17 +225,15 @@ def test_bd_of_a_distance_has_the_sign_of_the_distance():
     assert bd_quality(better, distance, better="lower").value == pytest.approx(-0.25)
 
 
-@pytest.mark.parametrize(
-    ("function", "a"),
-    [
+def test_without_overlap_there_is_a_reason_and_no_number(subtests: pytest.Subtests) -> None:
+    for function, a in [
         (bd_rate, scaled(RISING, quality=10)),
         (bd_rate, scaled(RISING, quality=4)),
         (bd_quality, scaled(RISING, rate=17)),
-    ],
-)
-def test_without_overlap_there_is_a_reason_and_no_number(function, a: list[tuple[float, float]]):
-    found = function(a, RISING)
-    assert (found.value, found.overlap, found.reason) == (None, 0.0, "no overlap")
+    ]:
+        with subtests.test(function=function, a=a):
+            found = function(a, RISING)
+            assert (found.value, found.overlap, found.reason) == (None, 0.0, "no overlap")
 
 
 def test_a_sliver_of_overlap_is_not_enough():

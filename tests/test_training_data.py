@@ -172,9 +172,16 @@ def test_a_full_disk_is_an_output_error_and_the_cache_goes_on(folder: Path, tmp_
     )
 
 
-@pytest.mark.parametrize(
-    ("index_bytes", "audio_bytes"),
-    [
+def test_what_a_kill_leaves_behind_is_repaired(
+    folder: Path, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """A torn last line, audio without its line, lines without their audio: the cache comes out the
+    same.
+    """
+    cache = tmp_path / "cache"
+    tracks = build_cache(folder, cache, RATE, 2).tracks
+    wanted, index = audio_of(cache), (cache / "tracks.jsonl").read_text()
+    for index_bytes, audio_bytes in [
         (-1, 0),
         (-30, 0),
         (0, 100),
@@ -184,23 +191,19 @@ def test_a_full_disk_is_an_output_error_and_the_cache_goes_on(folder: Path, tmp_
         (0, -90_000),
         (0, -(10**9)),
         (-30, -90_000),
-    ],
-)
-def test_what_a_kill_leaves_behind_is_repaired(
-    folder: Path, tmp_path: Path, index_bytes: int, audio_bytes: int
-) -> None:
-    """A torn last line, audio without its line, lines without their audio: the cache comes out the
-    same.
-    """
-    cache = tmp_path / "cache"
-    tracks = build_cache(folder, cache, RATE, 2).tracks
-    wanted, index = audio_of(cache), (cache / "tracks.jsonl").read_text()
-    for path, change in ((cache / "tracks.jsonl", index_bytes), (cache / "audio.i16", audio_bytes)):
-        data = path.read_bytes()
-        path.write_bytes(data + bytes(change) if change > 0 else data[: max(0, len(data) + change)])
-    assert build_cache(folder, cache, RATE, 2).tracks == tracks
-    assert np.array_equal(audio_of(cache), wanted)
-    assert (cache / "tracks.jsonl").read_text() == index
+    ]:
+        with subtests.test(index_bytes=index_bytes, audio_bytes=audio_bytes):
+            for path, change in (
+                (cache / "tracks.jsonl", index_bytes),
+                (cache / "audio.i16", audio_bytes),
+            ):
+                data = path.read_bytes()
+                path.write_bytes(
+                    data + bytes(change) if change > 0 else data[: max(0, len(data) + change)]
+                )
+            assert build_cache(folder, cache, RATE, 2).tracks == tracks
+            assert np.array_equal(audio_of(cache), wanted)
+            assert (cache / "tracks.jsonl").read_text() == index
 
 
 def test_a_cache_of_other_settings_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -58,12 +58,16 @@ def test_a_path_is_a_path_even_without_the_extension(model_folder: Path, tmp_pat
     assert zoo.find_model(tmp_path / "default").digest == zoo.find_model("paper").digest
 
 
-@pytest.mark.parametrize("wanted", ["nothing", "abcd", "0123456789abcdef", "Default", "*"])
-def test_unknown_name_lists_the_known_ones(wanted: str) -> None:
-    with pytest.raises(
-        ModelError, match=r"no model called .*; known are default \([0-9a-f]{16}\), paper \("
-    ):
-        zoo.find_model(wanted)
+def test_unknown_name_lists_the_known_ones(subtests: pytest.Subtests) -> None:
+    for wanted in ["nothing", "abcd", "0123456789abcdef", "Default", "*"]:
+        with (
+            subtests.test(wanted=wanted),
+            pytest.raises(
+                ModelError,
+                match=r"no model called .*; known are default \([0-9a-f]{16}\), paper \(",
+            ),
+        ):
+            zoo.find_model(wanted)
 
 
 def test_missing_path() -> None:
@@ -148,24 +152,24 @@ def damaged_files(good: bytes) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("damage", damaged_files(bytes(100)))
 def test_a_damaged_file_is_named_and_does_not_hide_the_others(
-    damage: str, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    good = (model_folder / "paper.safetensors").read_bytes()
-    (tmp_path / "bad.safetensors").write_bytes(damaged_files(good)[damage])
-    (tmp_path / "good.safetensors").write_bytes(good)
-    monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path))
-    entries, problems = zoo.list_models()
-    assert [entry.name for entry in entries] == ["good"]
-    assert [type(problem) for problem in problems] == [ModelError]
-    with pytest.raises(ModelError, match=r"bad\.safetensors: "):
-        zoo.find_model("bad")
+    for damage in damaged_files(bytes(100)):
+        with subtests.test(damage=damage):
+            good = (model_folder / "paper.safetensors").read_bytes()
+            (tmp_path / "bad.safetensors").write_bytes(damaged_files(good)[damage])
+            (tmp_path / "good.safetensors").write_bytes(good)
+            monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path))
+            entries, problems = zoo.list_models()
+            assert [entry.name for entry in entries] == ["good"]
+            assert [type(problem) for problem in problems] == [ModelError]
+            with pytest.raises(ModelError, match=r"bad\.safetensors: "):
+                zoo.find_model("bad")
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_any_header_is_an_entry_or_a_model_error(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for header in [
         [],
         {},
         {"__metadata__": None},
@@ -178,11 +182,9 @@ def test_a_damaged_file_is_named_and_does_not_hide_the_others(
         {"w": 1},
         {"w": {"data_offsets": []}},
         {"w": {"data_offsets": [0, "x"]}},
-    ],
-)
-def test_any_header_is_an_entry_or_a_model_error(header: object, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"x\.safetensors: "):
-        zoo.read_entry(write_header(tmp_path / "x.safetensors", header))
+    ]:
+        with subtests.test(header=header), pytest.raises(ModelError, match=r"x\.safetensors: "):
+            zoo.read_entry(write_header(tmp_path / "x.safetensors", header))
 
 
 def test_weights_of_another_program_are_no_model(tmp_path: Path, stereo_model: Model) -> None:
@@ -211,10 +213,10 @@ def test_adding_never_replaces_another_model_without_force(model_folder: Path) -
     )
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b"])
-def test_impossible_names(model_folder: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="model name"):
-        zoo.add_model(model_folder / "paper.safetensors", name)
+def test_impossible_names(model_folder: Path, subtests: pytest.Subtests) -> None:
+    for name in ["", "../x", "a/b", ".hidden", "a b"]:
+        with subtests.test(name=name), pytest.raises(UsageError, match="model name"):
+            zoo.add_model(model_folder / "paper.safetensors", name)
 
 
 def test_only_models_are_added(tmp_path: Path) -> None:

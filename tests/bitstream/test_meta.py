@@ -40,17 +40,14 @@ def test_key_order_does_not_change_the_bytes() -> None:
     assert encode_meta({"a": 1, "b": 2}) == encode_meta({"b": 2, "a": 1})
 
 
-@pytest.mark.parametrize(
-    "meta", [{"x": float("nan")}, {"x": {1, 2}}, {"x": "\ud800"}, {"x": "y" * MAX_META}]
-)
-def test_what_is_not_json_is_not_written(meta: dict[str, object]) -> None:
-    with pytest.raises(UsageError):
-        encode_meta(meta)
+def test_what_is_not_json_is_not_written(subtests: pytest.Subtests) -> None:
+    for meta in [{"x": float("nan")}, {"x": {1, 2}}, {"x": "\ud800"}, {"x": "y" * MAX_META}]:
+        with subtests.test(meta=meta), pytest.raises(UsageError):
+            encode_meta(meta)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_what_is_not_a_json_object_is_corrupt(subtests: pytest.Subtests) -> None:
+    for text in [
         b"[1]",
         b"7",
         b"",
@@ -66,11 +63,9 @@ def test_what_is_not_json_is_not_written(meta: dict[str, object]) -> None:
         b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
         b"[" * 200_000,
         b'{"a":' + b"9" * 5000 + b"}",
-    ],
-)
-def test_what_is_not_a_json_object_is_corrupt(text: bytes) -> None:
-    with pytest.raises(CorruptError, match="at byte 33"):
-        decode_meta(body_of(text), 33, "s")
+    ]:
+        with subtests.test(text=text), pytest.raises(CorruptError, match="at byte 33"):
+            decode_meta(body_of(text), 33, "s")
 
 
 def test_sizes_must_agree() -> None:

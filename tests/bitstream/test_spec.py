@@ -274,12 +274,15 @@ def read_stream(data: bytes, static: dict[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(VECTORS.glob("*/*.rvc")), ids=lambda path: path.stem)
-def test_a_reader_written_from_the_specification_reads_the_vectors(path: Path) -> None:
-    expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    found = read_stream(path.read_bytes(), expected["static"])
-    assert found == {name: expected.get(name) for name in found}
-    assert {"info", "meta", "chunks", "model", "total_samples"} == set(found)
+def test_a_reader_written_from_the_specification_reads_the_vectors(
+    subtests: pytest.Subtests,
+) -> None:
+    for path in sorted(VECTORS.glob("*/*.rvc")):
+        with subtests.test(path=path):
+            expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            found = read_stream(path.read_bytes(), expected["static"])
+            assert found == {name: expected.get(name) for name in found}
+            assert {"info", "meta", "chunks", "model", "total_samples"} == set(found)
 
 
 @given(st.data())

@@ -206,19 +206,22 @@ def test_framing_of_ten_minutes_is_at_most_2_percent_of_1500_bits_a_second(
 # ---- index ----
 
 
-@pytest.mark.parametrize("chunks", [0, 1, 8, 9, 40])
-def test_only_many_chunks_get_an_index(chunks: int, make_stream: Callable[..., Made]) -> None:
-    data, _ = make_stream(*range(1, chunks + 1))
-    index = find_index(io.BytesIO(data))
-    if chunks <= 8:
-        assert index is None
-        assert b"RVCE" not in data
-    else:
-        read = [
-            IndexEntry(c.offset, c.first_frame, c.frames)
-            for c in StreamReader(io.BytesIO(data)).chunks()
-        ]
-        assert index == read
+def test_only_many_chunks_get_an_index(
+    make_stream: Callable[..., Made], subtests: pytest.Subtests
+) -> None:
+    for chunks in [0, 1, 8, 9, 40]:
+        with subtests.test(chunks=chunks):
+            data, _ = make_stream(*range(1, chunks + 1))
+            index = find_index(io.BytesIO(data))
+            if chunks <= 8:
+                assert index is None
+                assert b"RVCE" not in data
+            else:
+                read = [
+                    IndexEntry(c.offset, c.first_frame, c.frames)
+                    for c in StreamReader(io.BytesIO(data)).chunks()
+                ]
+                assert index == read
 
 
 def test_seeking_gives_the_chunks_from_there(
@@ -289,12 +292,15 @@ def test_a_second_stream_is_not_ignored(make_stream: Callable[..., Made]) -> Non
         list(streams(io.BytesIO(data + data)))
 
 
-@pytest.mark.parametrize("tail", [b"\0", b"\x89", b"\x89RV", b"garbage", bytes(5000)])
-def test_bytes_behind_the_end_are_an_error(tail: bytes, make_stream: Callable[..., Made]) -> None:
-    for frames in ((4,), (2,) * 9):
-        data, _ = make_stream(*frames)
-        with pytest.raises(CorruptError, match=f"at byte {len(data)}"):
-            list(StreamReader(io.BytesIO(data + tail)).chunks())
+def test_bytes_behind_the_end_are_an_error(
+    make_stream: Callable[..., Made], subtests: pytest.Subtests
+) -> None:
+    for tail in [b"\0", b"\x89", b"\x89RV", b"garbage", bytes(5000)]:
+        with subtests.test(tail=tail):
+            for frames in ((4,), (2,) * 9):
+                data, _ = make_stream(*frames)
+                with pytest.raises(CorruptError, match=f"at byte {len(data)}"):
+                    list(StreamReader(io.BytesIO(data + tail)).chunks())
 
 
 # ---- calls that make no sense ----
@@ -338,9 +344,10 @@ def test_bad_chunks_write_nothing(
     assert out.getvalue() == header
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
+def test_info_that_the_header_cannot_hold(
+    stream_info: Callable[..., StreamInfo], subtests: pytest.Subtests
+) -> None:
+    for fields in [
         {"sample_rate": 0},
         {"sample_rate": 768_001},
         {"channels": 0},
@@ -353,15 +360,12 @@ def test_bad_chunks_write_nothing(
         {"seed": 2**32},
         {"model_rate": 0},
         {"minor": 3},
-    ],
-)
-def test_info_that_the_header_cannot_hold(
-    fields: dict[str, int], stream_info: Callable[..., StreamInfo]
-) -> None:
-    with pytest.raises(UsageError, match=next(iter(fields))):
-        StreamWriter(io.BytesIO(), stream_info(**fields))
-    with pytest.raises(UsageError, match="model_id"):
-        StreamWriter(io.BytesIO(), StreamInfo(b"short", 48_000, 2, 2048, 8))
+    ]:
+        with subtests.test(fields=fields):
+            with pytest.raises(UsageError, match=next(iter(fields))):
+                StreamWriter(io.BytesIO(), stream_info(**fields))
+            with pytest.raises(UsageError, match="model_id"):
+                StreamWriter(io.BytesIO(), StreamInfo(b"short", 48_000, 2, 2048, 8))
 
 
 def test_tables_must_cover_the_dims(
@@ -414,9 +418,8 @@ def test_text_and_non_blocking_files_are_refused() -> None:
         StreamReader(Empty())
 
 
-@pytest.mark.parametrize(
-    ("data", "error"),
-    [
+def test_what_is_no_stream(subtests: pytest.Subtests) -> None:
+    for data, error in [
         (b"", TruncatedError),
         (b"\x89RV", TruncatedError),
         (b"RIFF1234WAVE", FormatError),
@@ -424,9 +427,8 @@ def test_text_and_non_blocking_files_are_refused() -> None:
         (b"\x89RVC\x02\x00\x20" + bytes(40), FormatError),
         (b"\x89RVC\x01\x00\x00" + bytes(40), CorruptError),
         (b"\x89RVC\x01\x00\xff" + bytes(40), TruncatedError),
-    ],
-)
-def test_what_is_no_stream(data: bytes, error: type[Exception]) -> None:
-    with pytest.raises(error) as caught:
-        StreamReader(io.BytesIO(data))
-    assert type(caught.value) is error
+    ]:
+        with subtests.test(data=data, error=error):
+            with pytest.raises(error) as caught:
+                StreamReader(io.BytesIO(data))
+            assert type(caught.value) is error

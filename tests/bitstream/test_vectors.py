@@ -5,6 +5,7 @@ them.
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 from pathlib import Path
 from types import ModuleType
@@ -59,43 +60,44 @@ def test_all_kinds_are_there(maker: ModuleType) -> None:
     assert len(NAMES) >= 10
 
 
-@pytest.mark.parametrize("coder", ["best", "python"])
-@pytest.mark.parametrize("name", NAMES)
 def test_golden_stream_reads_to_its_integers(
-    name: str, coder: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, subtests: pytest.Subtests
 ) -> None:
-    if coder == "python":
-        monkeypatch.setattr(
-            reader_module, "decode_symbols", lambda *args: decode_symbols(*args, PYTHON)
-        )
-        monkeypatch.setattr(
-            reader_module, "decode_predicted", lambda *args: decode_predicted(*args, PYTHON)
-        )
-    data, expected, static = load(name)
-    reader = StreamReader(io.BytesIO(data))
-    assert {**vars(reader.info), "model_id": reader.info.model_id.hex()} == expected["info"]
-    assert reader.meta == expected["meta"]
-    brought = reader.model
-    assert (brought.sha256.hex() if brought else None) == expected.get("model")
-    assert brought is None or hashlib.sha256(brought.unpack("x")).digest() == brought.sha256
-    chunks = list(reader.chunks())
-    for chunk, wanted in zip(chunks, expected["chunks"], strict=True):
-        assert (chunk.profile.name, chunk.step_index, chunk.offset) == (
-            wanted["profile"],
-            wanted["step_index"],
-            wanted["offset"],
-        )
-        assert reader.decode_chunk(chunk, static).tolist() == wanted["symbols"]
-    assert reader.total_samples == expected["total_samples"]
-    assert reader.bytes.total == expected["bytes"] == len(data)
+    for coder, name in itertools.product(["best", "python"], NAMES):
+        with subtests.test(coder=coder, name=name):
+            if coder == "python":
+                monkeypatch.setattr(
+                    reader_module, "decode_symbols", lambda *args: decode_symbols(*args, PYTHON)
+                )
+                monkeypatch.setattr(
+                    reader_module, "decode_predicted", lambda *args: decode_predicted(*args, PYTHON)
+                )
+            data, expected, static = load(name)
+            reader = StreamReader(io.BytesIO(data))
+            assert {**vars(reader.info), "model_id": reader.info.model_id.hex()} == expected["info"]
+            assert reader.meta == expected["meta"]
+            brought = reader.model
+            assert (brought.sha256.hex() if brought else None) == expected.get("model")
+            assert brought is None or hashlib.sha256(brought.unpack("x")).digest() == brought.sha256
+            chunks = list(reader.chunks())
+            for chunk, wanted in zip(chunks, expected["chunks"], strict=True):
+                assert (chunk.profile.name, chunk.step_index, chunk.offset) == (
+                    wanted["profile"],
+                    wanted["step_index"],
+                    wanted["offset"],
+                )
+                assert reader.decode_chunk(chunk, static).tolist() == wanted["symbols"]
+            assert reader.total_samples == expected["total_samples"]
+            assert reader.bytes.total == expected["bytes"] == len(data)
 
 
 ZSTD = {"1.0/with_meta", "1.2/with_model"}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ZSTD])
-def test_golden_stream_is_still_written(name: str, maker: ModuleType) -> None:
+def test_golden_stream_is_still_written(maker: ModuleType, subtests: pytest.Subtests) -> None:
     """META and MODEL are compressed by zstd, whose bytes may change with its version; everything
     else is ours.
     """
-    assert maker.encode(getattr(maker, Path(name).name)()) == load(name)[0]
+    for name in [name for name in NAMES if name not in ZSTD]:
+        with subtests.test(name=name):
+            assert maker.encode(getattr(maker, Path(name).name)()) == load(name)[0]

@@ -30,17 +30,24 @@ def fuzz() -> Iterator[ModuleType]:
         yield module
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_case_ends_in_an_error_of_ours_or_in_data(fuzz: ModuleType, name: str) -> None:
-    ends, findings = fuzz.run(name, CASES[name], seed=1)
-    assert not findings, findings[0][0]
-    assert ends["read"] and ends["ModelError" if name in ("model", "embedded") else "CorruptError"]
+def test_every_case_ends_in_an_error_of_ours_or_in_data(
+    fuzz: ModuleType, subtests: pytest.Subtests
+) -> None:
+    for name in CASES:
+        with subtests.test(name=name):
+            ends, findings = fuzz.run(name, CASES[name], seed=1)
+            assert not findings, findings[0][0]
+            assert (
+                ends["read"]
+                and ends["ModelError" if name in ("model", "embedded") else "CorruptError"]
+            )
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_what_once_failed_does_so_no_more(fuzz: ModuleType, name: str) -> None:
-    for path in sorted((HERE / "corpus" / name).glob("*")):
-        fuzz.check(fuzz.TARGETS[name][0], path.read_bytes())
+def test_what_once_failed_does_so_no_more(fuzz: ModuleType, subtests: pytest.Subtests) -> None:
+    for name in CASES:
+        with subtests.test(name=name):
+            for path in sorted((HERE / "corpus" / name).glob("*")):
+                fuzz.check(fuzz.TARGETS[name][0], path.read_bytes())
 
 
 def test_mending_gives_streams_right_checksums(fuzz: ModuleType) -> None:
