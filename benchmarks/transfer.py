@@ -2,14 +2,14 @@
 """What timbre transfer keeps of the input and what it takes from the model: docs/latents.md's table
 and picture.
 
-    python benchmarks/transfer.py --corpus CORPUS [--model MODEL] [--sounds DIR]
+    python benchmarks/transfer.py --corpus CORPUS [--model MODEL] [--training DIR] [--sounds DIR]
     python benchmarks/transfer.py              # the table from docs/evaluation/transfer.json
     python benchmarks/transfer.py --check      # exit 1 if the page says something else
 
 The first measures anew, draws the picture, and goes on as the second.
-CORPUS is what scripts/corpus.py makes, with its lists train, eval and small. Each input is played
-by
-`transfer` with fewer and fewer axes, and measured at 48 kHz on the mid channel:
+CORPUS is what scripts/corpus.py makes, with its lists train, eval and small; DIR is the audio that
+the model was trained on, CORPUS/train if it is not named. Each input is played by `transfer` with
+fewer and fewer axes, and measured at 48 kHz on the mid channel:
 
 chroma    correlation of the input's 12 pitch classes with the output's, mean over frames: 1 is
 equal, 0 chance. training  how far the mean timbre (12 cepstral coefficients of mel levels) lies
@@ -125,13 +125,18 @@ def voice() -> Audio:
     return np.repeat((0.3 * sung / np.abs(sung).max())[None], 2, axis=0).astype(np.float32)
 
 
-def training_excerpts(corpus: Path) -> Iterator[Audio]:
-    """Of the training list, chosen by a hash of their names."""
-    files = sorted(
-        (corpus / "train").rglob("*.ogg"), key=lambda p: hashlib.sha256(p.name.encode()).digest()
-    )
+def training_excerpts(folder: Path) -> Iterator[Audio]:
+    """Of the training audio: one of each file, chosen by a hash of their names, or as many of every
+    file, if there are few.
+    """
+    found = [path for path in folder.rglob("*") if path.suffix in (".ogg", ".flac")]
+    files = sorted(found, key=lambda p: hashlib.sha256(p.name.encode()).digest())
+    each = -(-TRAINING_EXCERPTS // len(files))
+    places = (np.arange(each) + 0.5) / each if each > 1 else np.array([0.4])
     for path in files[:TRAINING_EXCERPTS]:
-        yield excerpt(path, 0.4 * max(0.0, soundfile.info(path).duration - SECONDS))
+        length = soundfile.info(path).duration
+        for place in places.tolist():
+            yield excerpt(path, place * max(0.0, length - SECONDS))
 
 
 # ---- measures ------------------------------------------------------------------------------------
@@ -213,10 +218,12 @@ def row(ruler: Ruler, name: str, source: Audio, output: Audio, dims: int, outsid
 # ---- the measurement -----------------------------------------------------------------------------
 
 
-def measure(corpus: Path, model_name: str, sounds: Path | None) -> dict[str, object]:
+def measure(
+    corpus: Path, training: Path, model_name: str, sounds: Path | None
+) -> dict[str, object]:
     """All rows, with the model; writes the picture, and the sounds where they are wanted."""
     known = np.stack(
-        [timbre(audio.mean(axis=0).astype(np.float64)) for audio in training_excerpts(corpus)]
+        [timbre(audio.mean(axis=0).astype(np.float64)) for audio in training_excerpts(training)]
     )
     ruler = Ruler(known.mean(axis=0), known.std(axis=0))
     model = load_model(model_name)
@@ -323,13 +330,14 @@ def main() -> int:
     )
     parser.add_argument("--corpus", type=Path, help="measure anew, with this corpus")
     parser.add_argument("--model", default="default", help="name, file or id")
+    parser.add_argument("--training", type=Path, help="folder of what the model was trained on")
     parser.add_argument("--sounds", type=Path, help="folder for what was played")
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()
     if args.corpus:
-        RESULTS.write_text(
-            json.dumps(measure(args.corpus, args.model, args.sounds), indent=1) + "\n"
-        )
+        training = args.training or args.corpus / "train"
+        found = measure(args.corpus, training, args.model, args.sounds)
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     results = json.loads(RESULTS.read_text())
     text = PAGE.read_text()
     if args.check:
