@@ -24,64 +24,30 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ravecodec.arrays import Audio, as_audio, as_numpy
 from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, open_input, resampled_length
 from ravecodec.bitstream import EmbeddedModel, StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
 from ravecodec.bitstream.source import ByteSource
+from ravecodec.encoding import BLOCK, header_for
 from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, is_stdio, open_binary_output
+from ravecodec.loading import model_of, model_to_encode
+from ravecodec.point import Point, whole
 from ravecodec.tables import tables_for
-from ravecodec.transcode import (
-    BLOCK,
-    Point,
-    as_audio,
-    header_for,
-    load_for,
-    load_model,
-    whole,
-)
-from ravecodec.zoo import model_for_stream, model_in
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.codec import Coded
     from ravecodec.models.package import Model
     from ravecodec.quantize import Quantizer
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Values = NDArray[np.float32]  # [frames, dims]
 
 NPZ, NPY, CSV = ".npz", ".npy", ".csv"
 VERSION = 1  # of the layout of an npz
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    OSError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-)
 MOST_BYTES = 2**31  # of the arrays of an npz; an hour of the default model's latents takes 30 MB
-
-
-def as_numpy(array: Any) -> Any:
-    """A torch tensor, on any device and with or without a gradient, as an array; anything else as
-    it is.
-
-    InputError for a tensor that no array can hold: sparse, quantised, without data.
-    """
-    if not hasattr(array, "detach"):
-        return array
-    try:
-        array = array.detach().cpu()
-        return (array.float() if array.is_floating_point() else array).numpy()
-    except (TypeError, RuntimeError) as error:  # NotImplementedError is one
-        found = f"{array.dtype} tensor ({array.layout}) on {array.device}"
-        raise InputError(
-            f"a {found} cannot become an array, expected a dense one with data"
-        ) from error
 
 
 def _as_array(value: Any, what: str) -> NDArray[Any]:
@@ -152,7 +118,7 @@ class Latents:
         played = resampled_length(self.samples, info.sample_rate, info.model_rate)
         most = info.max_samples(frames) if frames else 0
         if not (0 <= self.samples <= most and (frames - 1) * info.hop < max(played, 1)):
-            lasts = f"{frames} frames last {samples_of(info, frames)} samples"
+            lasts = f"{frames} frames last {info.samples(frames)} samples"
             raise InputError(
                 f"latents: {lasts}, but samples is {self.samples}; expected them to agree"
             )
@@ -472,47 +438,9 @@ def _finite(block: Audio) -> Audio:
     return block
 
 
-def samples_of(info: StreamInfo, frames: int) -> int:
-    """Samples, at the original's rate, that so many frames last."""
-    return frames * info.hop * info.sample_rate // info.model_rate
-
-
 def frames_of(info: StreamInfo, samples: int) -> int:
     """Frames that so many samples, at the original's rate, need."""
     return -(-resampled_length(samples, info.sample_rate, info.model_rate) // info.hop)
-
-
-def model_of(
-    info: StreamInfo,
-    name: str,
-    model: str | Path | Model | None = None,
-    *,
-    reader: StreamReader | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-) -> Model:
-    """The loaded model of a stream or latents called `name`; ModelError if `model` is another
-    one. reader: of the stream, which may bring its decoder along.
-    """
-    if isinstance(model, str | Path | None):
-        entry = model_in(reader, model) if reader else model_for_stream(info, name, model)
-        model = load_for(entry, device=device, threads=threads)
-    check_loaded(model)
-    from ravecodec.codec import check_model
-
-    check_model(model, info, name)
-    return model
-
-
-def check_loaded(model: Any) -> None:
-    """UsageError for what is no model that `load_model` made."""
-    from ravecodec.models.package import Model
-
-    if not isinstance(model, Model):
-        found = type(model).__name__
-        raise UsageError(
-            f"model is of type {found}, expected a name, a path, an id or a loaded model"
-        )
 
 
 # ---- from audio ----------------------------------------------------------------------------------
@@ -544,7 +472,7 @@ def analyse(
     sample_rate = whole(sample_rate, "the rate")
     samples = as_audio(as_numpy(audio), sample_rate, full_scale)
     point = Point(fidelity, dims, step_index, None, effort)
-    loaded = _model_for(model, point, device, None)
+    loaded = model_to_encode(model, point, device, None)
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
     return _analysed(loaded, info, blocks, effort)
@@ -562,19 +490,9 @@ def analyse_file(
     """The same for an audio file, or `-`."""
     point = Point(None, dims, None, None, effort)
     with open_input(source) as audio:
-        loaded = _model_for(model, point, device, threads)
+        loaded = model_to_encode(model, point, device, threads)
         info = header_for(loaded, audio.sample_rate, audio.channels, point, 0)
         return _analysed(loaded, info, audio.blocks(BLOCK), effort)
-
-
-def _model_for(
-    model: str | Path | Model | None, point: Point, device: str, threads: int | None
-) -> Model:
-    if isinstance(model, str | Path | None):
-        model = load_model(model, device=device, threads=threads)
-    check_loaded(model)
-    point.check(model.name, model.config.latent)
-    return model
 
 
 def _analysed(

@@ -154,7 +154,8 @@ LOADS_NO_TORCH = "import {}, sys; assert 'torch' not in sys.modules, 'torch was 
             ".bitstream",
             ".cli",
             ".examine",
-            ".transcode",
+            ".decoding",
+            ".encoding",
             ".zoo",
         )
     ],

@@ -42,7 +42,7 @@ from ravecodec.audio.tag_reading import read_metadata, read_tags
 from ravecodec.audio.tag_set import TagSet
 from ravecodec.audio.wav import HeaderReader, PcmLayout, raw_16_bit, read_exactly
 from ravecodec.errors import InputError, UsageError
-from ravecodec.files import STDIN_NAME, binary_stdin, is_stdio, temporary_file
+from ravecodec.files import binary_stdin, is_stdio, source_name, temporary_file
 from ravecodec.views import Bytes, View
 
 Block = NDArray[np.float32]
@@ -295,7 +295,7 @@ def open_input(
     """
     check_full_scale(full_scale)
     _check_raw(raw_rate, raw_channels, mix or Mix())
-    name = STDIN_NAME if is_stdio(source) else str(source)
+    name = source_name(source)
     resources = ExitStack()
     try:
         stream = binary_stdin() if is_stdio(source) else resources.enter_context(_open_file(source))
