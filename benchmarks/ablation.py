@@ -34,7 +34,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ravecodec.decoding import decode
+from ravecodec.encoding import encode
 from ravecodec.evaluate.measures import peaks, perceptual, spectral
+from ravecodec.loading import load_model
 from ravecodec.models.package import load_package
 from ravecodec.train.cache import build_cache
 from ravecodec.train.data import Crops, split
@@ -43,7 +46,6 @@ from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
 from ravecodec.train.stages import Sender
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
-from ravecodec.transcode import decode, encode, load_model
 
 EXCERPTS, SECONDS, RATE = 10, 10, 48_000
 TRIAL_STEPS, UNTIMED = 24, 4

@@ -15,9 +15,10 @@ from ravecodec.bitstream.entropy import (
     encode_symbols,
     ideal_code_length,
 )
+from ravecodec.bitstream.index import find_index
 from ravecodec.bitstream.limits import Limits
 from ravecodec.bitstream.predict import Predictor, fit_predictor
-from ravecodec.bitstream.reader import Damage, StreamReader, find_index, streams
+from ravecodec.bitstream.reader import Damage, StreamReader, streams
 from ravecodec.bitstream.retag import replace_meta
 from ravecodec.bitstream.static import StaticModel, fit_static, static_rows
 from ravecodec.bitstream.tables import SCALES, SHAPES, SIGMAS, TABLES_SHA256

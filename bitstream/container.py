@@ -128,11 +128,15 @@ class StreamInfo:
         """Latent frames per second."""
         return self.model_rate / self.hop
 
+    def samples(self, frames: int) -> int:
+        """Whole samples at sample_rate that so many frames last."""
+        return frames * self.hop * self.sample_rate // self.model_rate
+
     def max_samples(self, frames: int) -> int:
         """Most samples at sample_rate that a stream of `frames` frames may claim: one frame more
         than it holds.
         """
-        return (frames + 1) * self.hop * self.sample_rate // self.model_rate
+        return self.samples(frames + 1)
 
 
 def check_info(info: StreamInfo) -> None:

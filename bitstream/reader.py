@@ -9,7 +9,7 @@ the byte.
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +34,13 @@ from ravecodec.bitstream.container import (
     decode_audio,
     decode_chunk_header,
     decode_header,
-    decode_index,
     decode_trailer,
-    encode_index,
-    encode_index_entry,
     header_size,
     symbol_crc,
 )
 from ravecodec.bitstream.embedded import EmbeddedModel, ModelPart, ModelParts, decode_part
 from ravecodec.bitstream.entropy import Profile, decode_raw, decode_symbols
+from ravecodec.bitstream.index import ListedChunks
 from ravecodec.bitstream.limits import Limits
 from ravecodec.bitstream.meta import decode_meta
 from ravecodec.bitstream.predict import decode_predicted
@@ -53,7 +51,6 @@ from ravecodec.errors import (
     CorruptError,
     FormatError,
     ModelError,
-    RavecodecError,
     TruncatedError,
     UsageError,
 )
@@ -106,12 +103,12 @@ class StreamReader:
         self.bytes = ByteCount()
         self._source = fileobj if isinstance(fileobj, ByteSource) else ByteSource(fileobj)
         self._chained = chained
-        self._start = self._last_audio = self._source.offset
+        self._start = self._source.offset
+        self._listed = ListedChunks(self._start)
         self._meta: dict[str, Any] | None = None
         self._chain = 0  # CRC-32 over the CRCs of header and chunks so far
         self._complete = True  # nothing was skipped: chain and index can be checked
         self._index_at: int | None = None
-        self._entries_crc = self._audio_chunks = 0
         self._silent = False  # the chunk before was SILENCE
         self._parts = ModelParts()
         self.lead_in: Chunk | None = None
@@ -312,7 +309,11 @@ class StreamReader:
                 )
             return decode_meta(body, offset, self.name, self.limits.meta)
         if head.kind == ChunkType.INDEX:
-            self._check_index(head, body)
+            if self._complete and not self._listed.agrees(body, head.offset):
+                raise CorruptError(
+                    f"{self.name}: the index at byte {head.offset} does not list the chunks before "
+                    "it"
+                )
         elif head.kind == ChunkType.END:
             return self._decode_end(head, Cursor(body, offset, self.name))
         elif head.critical:
@@ -349,15 +350,6 @@ class StreamReader:
             )
         return total
 
-    def _check_index(self, head: ChunkHeader, body: bytes) -> None:
-        """INDEX must list exactly the chunks that came; only its CRC is kept while reading."""
-        opening = encode_index(head.offset - self._start, self._audio_chunks, b"")
-        listed = zlib.crc32(body[len(opening) :])
-        if self._complete and (body[: len(opening)] != opening or listed != self._entries_crc):
-            raise CorruptError(
-                f"{self.name}: the index at byte {head.offset} does not list the chunks before it"
-            )
-
     def _accept(self, head: ChunkHeader, content: Content) -> None:
         """Account for a chunk that was taken."""
         coded = content.chunk if isinstance(content, LeadIn) else content
@@ -367,7 +359,8 @@ class StreamReader:
         self.bytes.add(head.total, payload, meta, model)
         if isinstance(content, Chunk):
             self.frames += content.frames
-            self._expect_in_index(content)
+            if self._complete:
+                self._listed.add(content)
         elif isinstance(content, LeadIn):
             self.lead_in = content.chunk
         elif isinstance(content, ModelPart):
@@ -378,14 +371,6 @@ class StreamReader:
             self.total_samples = content
         elif head.kind == ChunkType.INDEX:
             self._index_at = head.offset
-
-    def _expect_in_index(self, chunk: Chunk) -> None:
-        """Add a chunk to what INDEX must list, if all before it were seen."""
-        if self._complete:
-            entry = encode_index_entry(chunk.offset - self._last_audio, chunk.frames)
-            self._entries_crc = zlib.crc32(entry, self._entries_crc)
-            self._last_audio = chunk.offset
-            self._audio_chunks += 1
 
     # ---- tail and damage ----
 
@@ -485,42 +470,3 @@ def streams(
             )
         if not source.peek(1):
             return
-
-
-def find_index(
-    fileobj: BinaryIO, limits: Limits | None = None, start: int | None = None
-) -> list[IndexEntry] | None:
-    """The index at the end of a seekable file, or None if there is none that holds; the file's
-    position is kept.
-
-    start: the byte at which its stream must begin, if that is known: a file may hold several.
-
-    It is only a hint: whatever is read through it is checked again, and a reader without it reads
-    front to back.
-    """
-    here = fileobj.tell()
-    try:
-        return _read_index(fileobj, limits or Limits(), start)
-    except RavecodecError:
-        return None
-    finally:
-        fileobj.seek(here)
-
-
-def _read_index(fileobj: BinaryIO, limits: Limits, start: int | None) -> list[IndexEntry]:
-    name = str(getattr(fileobj, "name", "stream"))
-    end = fileobj.seek(0, 2)
-    at = fileobj.seek(max(0, end - TRAILER_BYTES))
-    at = fileobj.seek(max(0, at - decode_trailer(fileobj.read(TRAILER_BYTES), at, name)))
-    source = ByteSource(fileobj, at)
-    head = decode_chunk_header(source.peek(MAX_CHUNK_HEADER_BYTES), at, name, limits)
-    data = source.peek(head.total)
-    if head.kind != ChunkType.INDEX or crc32_bytes(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
-        raise CorruptError(f"{name}: no index at byte {at}")
-    body = data[head.size : -CRC_BYTES]
-    begins = at - Cursor(body, at + head.size, name).uvarint(at, "the index's distance")
-    if start is not None and begins != start:
-        raise CorruptError(
-            f"{name}: the index at byte {at} is that of a stream at byte {begins}, expected {start}"
-        )
-    return decode_index(head, body, limits, name)

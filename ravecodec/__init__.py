@@ -31,15 +31,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ravecodec.decoding import decode, decode_file
+    from ravecodec.encoding import encode, encode_file
     from ravecodec.examine import inspect_file, verify_file
     from ravecodec.generating import generate, generate_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.live import Live
+    from ravecodec.loading import load_model
     from ravecodec.point import Point
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.tagging import tag_file
     from ravecodec.timbre import transfer, transfer_file
-    from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 __version__ = "0.1.0"
 __all__ = [
@@ -63,6 +65,11 @@ __all__ = [
     "verify_file",
 ]
 _HOMES = {
+    "decode": "ravecodec.decoding",
+    "decode_file": "ravecodec.decoding",
+    "encode": "ravecodec.encoding",
+    "encode_file": "ravecodec.encoding",
+    "load_model": "ravecodec.loading",
     "concat_files": "ravecodec.splice",
     "cut_file": "ravecodec.splice",
     "generate": "ravecodec.generating",
@@ -88,7 +95,7 @@ def __getattr__(name: str) -> Any:
     """The functions above, each imported when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module 'ravecodec' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "ravecodec.transcode")), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

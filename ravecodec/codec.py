@@ -1,7 +1,7 @@
 """Samples <-> symbols, as streams: `Encoder` (an `Analysis`, perhaps a `Search`, and a `Coder`) and
 `Decoder`.
 
-Here models and bitstream meet; files are `transcode.py`'s.
+Here models and bitstream meet; files are those of `encoding.py` and `decoding.py`.
 
 Both run the network on blocks of 2^18 samples at one fixed shape, with as much real context on both
 sides as the network can see. So a frame's symbols and a frame's samples do not depend on how the

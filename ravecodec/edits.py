@@ -21,8 +21,9 @@ from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
 from ravecodec.files import check_output, open_binary_output
-from ravecodec.latents import Latents, Values, frames_of, model_of, samples_of
-from ravecodec.transcode import real, whole
+from ravecodec.latents import Latents, Values, frames_of
+from ravecodec.loading import model_of
+from ravecodec.point import real, whole
 
 ALL = "all"  # axes
 NEAR = 1e-6  # frames or samples: a time so close to the next one is that one's
@@ -139,7 +140,7 @@ def crop(latents: Latents, start: float = 0.0, end: float | None = None) -> Late
     )
     last = min(last, latents.samples)
     first = math.floor(start * latents.frame_rate + NEAR)
-    dropped = samples_of(info, first)
+    dropped = info.samples(first)
     if first < 0 or last <= dropped:
         found = f"{start:g} s to {'the end' if end is None else f'{end:g} s'}"
         raise UsageError(f"nothing lies between {found}; the latents last {latents.duration:g} s")
@@ -190,7 +191,7 @@ def concat(latents: Latents, other: Latents) -> Latents:
     info = latents.info
     added = -(-other.samples * info.sample_rate // other.sample_rate)
     lead = latents.lead if len(latents) else _fitted(latents, other, other.lead)
-    return _timed(latents, values, silent, samples_of(info, len(latents)) + added, lead)
+    return _timed(latents, values, silent, info.samples(len(latents)) + added, lead)
 
 
 def _timed(
@@ -204,8 +205,8 @@ def _timed(
     by a sample.
     """
     info, frames = latents.info, len(values)
-    least = samples_of(info, frames - 1) + 1 if frames else 0
-    samples = min(max(samples, least), max(least, samples_of(info, frames)))
+    least = info.samples(frames - 1) + 1 if frames else 0
+    samples = min(max(samples, least), max(least, info.samples(frames)))
     return replace(latents, values=values, silent=silent, samples=samples, lead=lead, chunks=None)
 
 

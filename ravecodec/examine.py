@@ -2,7 +2,7 @@
 torch.
 
 Verifying decodes every symbol where the model's tables are at hand, so what passes here decodes;
-only the network is left out. `transcode.py` opens and sums up streams through here as well.
+only the network is left out. `decoding.py` and others open and sum up streams through here as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ravecodec import zoo
 from ravecodec.bitstream import MAJOR, ByteCount, Chunk, StaticModel, StreamInfo, StreamReader
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.errors import InputError, ModelError, RavecodecError
-from ravecodec.files import STDIN_NAME, binary_stdin, check_source, is_stdio
+from ravecodec.files import binary_stdin, check_source, is_stdio, source_name
 
 EMBEDDED = "embedded"  # in place of a model's name: the one that the stream brings along
 
@@ -160,7 +160,7 @@ def open_stream(source: str | Path) -> Iterator[ByteSource]:
     """
     with ExitStack() as resources:
         check_source(source)
-        name = STDIN_NAME if is_stdio(source) else str(source)
+        name = source_name(source)
         try:
             if not is_stdio(source) and Path(source).is_dir():
                 raise InputError(f"{name}: is a folder, expected an .rvc file")
@@ -330,7 +330,7 @@ class _Check:
     def result(
         self, source: str | Path, error: str, code: int, stream: StreamSummary | None
     ) -> Verification:
-        name = STDIN_NAME if is_stdio(source) else str(source)
+        name = source_name(source)
         offset, seconds = self._place() if error else (None, None)
         return Verification(name, not error, error, code, offset, seconds, self._model, stream)
 

@@ -46,6 +46,16 @@ def is_stdio(target: str | Path) -> bool:
     return str(target) == STDIO
 
 
+def source_name(source: str | Path) -> str:
+    """What an input is called: its name, or "standard input"."""
+    return STDIN_NAME if is_stdio(source) else str(source)
+
+
+def target_name(target: str | Path) -> str:
+    """What an output is called: its name, or "standard output"."""
+    return STDOUT_NAME if is_stdio(target) else str(target)
+
+
 def check_source(source: str | Path) -> None:
     """InputError for what cannot be the name of an input file: nothing at all, or an address on the
     net.

@@ -21,19 +21,13 @@ from numpy.typing import NDArray
 from ravecodec.audio import open_output
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
+from ravecodec.encoding import header_for
 from ravecodec.errors import ModelError, UsageError
-from ravecodec.files import STDOUT_NAME, check_output, check_source, is_stdio, open_binary_output
-from ravecodec.latents import (
-    Latents,
-    Values,
-    analyse_file,
-    check_loaded,
-    frames_of,
-    model_of,
-    samples_of,
-)
+from ravecodec.files import check_output, check_source, open_binary_output, target_name
+from ravecodec.latents import Latents, Values, analyse_file, frames_of
+from ravecodec.loading import load_model, model_of, model_to_encode
+from ravecodec.point import Point, real
 from ravecodec.tables import plays
-from ravecodec.transcode import Point, header_for, load_model, real
 from ravecodec.zoo import ModelEntry, find_model, find_prior, installed
 
 if TYPE_CHECKING:  # these import torch
@@ -90,7 +84,7 @@ def generate(
         InputError, FormatError, CorruptError, TruncatedError: of what is to be heard.
     """
     seconds, temperature = _checked(seconds, temperature, continue_from, like)
-    loaded = _loaded(model, device)
+    loaded = model_to_encode(model, Point(), device, None)
     speaker = _prior_of(loaded, model, prior)
     return _Generator(loaded, speaker).make(seconds, seed, temperature, continue_from, like)
 
@@ -138,7 +132,7 @@ def generate_file(
         with open_binary_output(target, force=force) as file:
             found.write(file, loaded)
     return GenerateSummary(
-        target=STDOUT_NAME if is_stdio(target) else str(target),
+        target=target_name(target),
         model=loaded.name,
         prior=str(header.path),
         duration=found.duration,
@@ -163,13 +157,6 @@ def _checked(
     if continue_from is not None and like is not None:
         raise UsageError("continue-from and like are both given; expected one of them")
     return seconds, temperature
-
-
-def _loaded(model: str | Path | Model | None, device: str) -> Model:
-    if isinstance(model, str | Path | None):
-        return load_model(model, device=device)
-    check_loaded(model)
-    return model
 
 
 def _prior_of(loaded: Model, model: Any, wanted: str | Path | None) -> LoadedPrior:
@@ -256,10 +243,10 @@ class _Generator:
         frames = max(1, frames_of(info, round(seconds * info.sample_rate)))
         drawn = self._drawn(heard, frames, seed, temperature)
         fitted = np.pad(drawn, ((0, 0), (0, max(0, info.dims - drawn.shape[1]))))[:, : info.dims]
-        self.kept = samples_of(info, len(heard)) / info.sample_rate
+        self.kept = info.samples(len(heard)) / info.sample_rate
         return Latents(
             values=np.concatenate([heard.values, fitted]),
-            samples=samples_of(info, len(heard) + frames),
+            samples=info.samples(len(heard) + frames),
             info=info,
             silent=np.concatenate([heard.silent, np.zeros(frames, np.bool_)]),
             lead=heard.lead,

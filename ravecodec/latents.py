@@ -12,10 +12,7 @@ need a model.
 from __future__ import annotations
 
 import io
-import json
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,64 +21,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ravecodec.arrays import Audio, as_audio, as_numpy
 from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, open_input, resampled_length
 from ravecodec.bitstream import EmbeddedModel, StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
-from ravecodec.bitstream.source import ByteSource
+from ravecodec.encoding import BLOCK, header_for
 from ravecodec.errors import InputError, UsageError
 from ravecodec.examine import StreamSummary, open_stream
-from ravecodec.files import check_output, is_stdio, open_binary_output
+from ravecodec.loading import model_of, model_to_encode
+from ravecodec.point import Point, whole
 from ravecodec.tables import tables_for
-from ravecodec.transcode import (
-    BLOCK,
-    Point,
-    as_audio,
-    header_for,
-    load_for,
-    load_model,
-    whole,
-)
-from ravecodec.zoo import model_for_stream, model_in
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.codec import Coded
     from ravecodec.models.package import Model
     from ravecodec.quantize import Quantizer
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Values = NDArray[np.float32]  # [frames, dims]
-
-NPZ, NPY, CSV = ".npz", ".npy", ".csv"
-VERSION = 1  # of the layout of an npz
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    ValueError,
-    OSError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-)
-MOST_BYTES = 2**31  # of the arrays of an npz; an hour of the default model's latents takes 30 MB
-
-
-def as_numpy(array: Any) -> Any:
-    """A torch tensor, on any device and with or without a gradient, as an array; anything else as
-    it is.
-
-    InputError for a tensor that no array can hold: sparse, quantised, without data.
-    """
-    if not hasattr(array, "detach"):
-        return array
-    try:
-        array = array.detach().cpu()
-        return (array.float() if array.is_floating_point() else array).numpy()
-    except (TypeError, RuntimeError) as error:  # NotImplementedError is one
-        found = f"{array.dtype} tensor ({array.layout}) on {array.device}"
-        raise InputError(
-            f"a {found} cannot become an array, expected a dense one with data"
-        ) from error
 
 
 def _as_array(value: Any, what: str) -> NDArray[Any]:
@@ -152,7 +109,7 @@ class Latents:
         played = resampled_length(self.samples, info.sample_rate, info.model_rate)
         most = info.max_samples(frames) if frames else 0
         if not (0 <= self.samples <= most and (frames - 1) * info.hop < max(played, 1)):
-            lasts = f"{frames} frames last {samples_of(info, frames)} samples"
+            lasts = f"{frames} frames last {info.samples(frames)} samples"
             raise InputError(
                 f"latents: {lasts}, but samples is {self.samples}; expected them to agree"
             )
@@ -409,9 +366,9 @@ class Latents:
         """Into a file: .npz is everything; .npy (values) and .csv (seconds, silent, one column per
         axis) are for people and other programs. `-` is an npz on standard output. OutputError,
         UsageError."""
-        write = _writer_for(target)
-        with open_binary_output(target, force=force) as file:
-            write(self, file)
+        from ravecodec.latents_file import save
+
+        save(self, target, force=force)
 
     @classmethod
     def load(cls, source: str | Path) -> Latents:
@@ -419,31 +376,9 @@ class Latents:
 
         InputError if it is none, or what it holds does not fit together.
         """
-        with open_stream(source) as file:
-            data, name = _whole_file(file), file.name
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                size = sum(member.file_size for member in archive.infolist())
-            if size > MOST_BYTES:
-                raise InputError(
-                    f"{name}: holds {size} bytes of arrays, expected at most {MOST_BYTES}"
-                )
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                found = {key: np.asarray(arrays[key]) for key in arrays.files}
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            ValueError,
-            OSError,
-            EOFError,
-            MemoryError,
-            NotImplementedError,
-        ) as error:
-            raise InputError(f"{name}: is no npz file of latents ({error})") from error
-        try:
-            return _from_arrays(found)
-        except (InputError, UsageError) as error:
-            raise InputError(f"{name}: {error}") from error
+        from ravecodec.latents_file import load
+
+        return load(source)
 
 
 def checked_values(values: Any, what: str, dims: int) -> Values:
@@ -472,47 +407,9 @@ def _finite(block: Audio) -> Audio:
     return block
 
 
-def samples_of(info: StreamInfo, frames: int) -> int:
-    """Samples, at the original's rate, that so many frames last."""
-    return frames * info.hop * info.sample_rate // info.model_rate
-
-
 def frames_of(info: StreamInfo, samples: int) -> int:
     """Frames that so many samples, at the original's rate, need."""
     return -(-resampled_length(samples, info.sample_rate, info.model_rate) // info.hop)
-
-
-def model_of(
-    info: StreamInfo,
-    name: str,
-    model: str | Path | Model | None = None,
-    *,
-    reader: StreamReader | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-) -> Model:
-    """The loaded model of a stream or latents called `name`; ModelError if `model` is another
-    one. reader: of the stream, which may bring its decoder along.
-    """
-    if isinstance(model, str | Path | None):
-        entry = model_in(reader, model) if reader else model_for_stream(info, name, model)
-        model = load_for(entry, device=device, threads=threads)
-    check_loaded(model)
-    from ravecodec.codec import check_model
-
-    check_model(model, info, name)
-    return model
-
-
-def check_loaded(model: Any) -> None:
-    """UsageError for what is no model that `load_model` made."""
-    from ravecodec.models.package import Model
-
-    if not isinstance(model, Model):
-        found = type(model).__name__
-        raise UsageError(
-            f"model is of type {found}, expected a name, a path, an id or a loaded model"
-        )
 
 
 # ---- from audio ----------------------------------------------------------------------------------
@@ -544,7 +441,7 @@ def analyse(
     sample_rate = whole(sample_rate, "the rate")
     samples = as_audio(as_numpy(audio), sample_rate, full_scale)
     point = Point(fidelity, dims, step_index, None, effort)
-    loaded = _model_for(model, point, device, None)
+    loaded = model_to_encode(model, point, device, None)
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
     return _analysed(loaded, info, blocks, effort)
@@ -562,19 +459,9 @@ def analyse_file(
     """The same for an audio file, or `-`."""
     point = Point(None, dims, None, None, effort)
     with open_input(source) as audio:
-        loaded = _model_for(model, point, device, threads)
+        loaded = model_to_encode(model, point, device, threads)
         info = header_for(loaded, audio.sample_rate, audio.channels, point, 0)
         return _analysed(loaded, info, audio.blocks(BLOCK), effort)
-
-
-def _model_for(
-    model: str | Path | Model | None, point: Point, device: str, threads: int | None
-) -> Model:
-    if isinstance(model, str | Path | None):
-        model = load_model(model, device=device, threads=threads)
-    check_loaded(model)
-    point.check(model.name, model.config.latent)
-    return model
 
 
 def _analysed(
@@ -595,129 +482,3 @@ def _analysed(
     )
     silent = np.concatenate([np.zeros(0, np.bool_), *(part.silent for part in frames)])
     return Latents(values[leads:], analysis.samples, info, silent[leads:], values[:leads])
-
-
-# ---- files ---------------------------------------------------------------------------------------
-
-
-def _writer_for(target: str | Path) -> Callable[[Latents, BinaryIO], None]:
-    suffix = NPZ if is_stdio(target) else Path(target).suffix.lower()
-    if suffix not in _WRITERS:
-        expected = ", ".join(_WRITERS)
-        raise UsageError(f"{target}: has the extension {suffix!r}, expected one of {expected}")
-    return _WRITERS[suffix]
-
-
-def check_latents_output(target: str | Path, *, force: bool, source: str | Path) -> None:
-    """Raises now what would make `save` fail later."""
-    _writer_for(target)
-    check_output(target, force=force, source=source)
-
-
-def _whole_file(source: ByteSource) -> bytes:
-    """All bytes that are left; InputError if they are more than a file of latents can have."""
-    parts, size = [], 0
-    while part := source.fileobj.read(1 << 20):
-        parts.append(part)
-        size += len(part)
-        if size > MOST_BYTES:
-            raise InputError(
-                f"{source.name}: has more than {MOST_BYTES} bytes, expected a file of latents"
-            )
-    return b"".join(parts)
-
-
-def _write_npz(latents: Latents, file: BinaryIO) -> None:
-    buffer, info = io.BytesIO(), latents.info
-    chunks: dict[str, Any] = {} if latents.chunks is None else {"chunks": latents.chunks}
-    np.savez(
-        buffer,
-        version=VERSION,
-        values=latents.values,
-        silent=latents.silent,
-        lead=latents.lead,
-        **chunks,
-        frame_rate=latents.frame_rate,
-        samples=latents.samples,
-        model_id=info.model_id.hex(),
-        sample_rate=info.sample_rate,
-        channels=info.channels,
-        hop=info.hop,
-        step_index=info.step_index,
-        noise_fill=info.noise_fill,
-        seed=info.seed,
-        model_rate=info.model_rate,
-        meta=json.dumps(dict(latents.meta)),
-    )
-    file.write(buffer.getvalue())
-
-
-def _write_npy(latents: Latents, file: BinaryIO) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, latents.values)
-    file.write(buffer.getvalue())
-
-
-def _write_csv(latents: Latents, file: BinaryIO) -> None:
-    seconds = np.arange(len(latents)) / latents.frame_rate
-    table = np.column_stack([seconds, latents.silent, latents.values])
-    names = ["seconds", "silent", *(f"axis {d}" for d in range(latents.info.dims))]
-    formats = ["%.6f", "%d", *["%.9g"] * latents.info.dims]
-    np.savetxt(file, table, formats, delimiter=",", header=",".join(names), comments="")
-
-
-_WRITERS = {NPZ: _write_npz, NPY: _write_npy, CSV: _write_csv}
-
-
-def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Latents:
-    """From what `_write_npz` wrote; `frame_rate` is for people and not read."""
-    if (version := _number(arrays, "version")) != VERSION:
-        raise InputError(f"is version {version} of latents, this ravecodec reads version {VERSION}")
-    if missing := {"values", "silent", "lead"} - set(arrays):
-        raise InputError(f"has no array {sorted(missing)[0]!r}, expected one of latents")
-    values = arrays["values"]
-    info = StreamInfo(
-        model_id=_model_id(_text(arrays, "model_id")),
-        sample_rate=_number(arrays, "sample_rate"),
-        channels=_number(arrays, "channels"),
-        hop=_number(arrays, "hop"),
-        dims=values.shape[1] if values.ndim == 2 else 0,
-        step_index=_number(arrays, "step_index"),
-        noise_fill=bool(_number(arrays, "noise_fill")),
-        seed=_number(arrays, "seed"),
-        model_rate=_number(arrays, "model_rate"),
-    )
-    fixed = (values, _number(arrays, "samples"), info, arrays["silent"], arrays["lead"])
-    return Latents(*fixed, arrays.get("chunks"), _meta(_text(arrays, "meta")))
-
-
-def _number(arrays: Mapping[str, NDArray[Any]], key: str) -> int:
-    """A whole number, also one that was kept as a float."""
-    array = arrays.get(key, np.array(""))
-    if array.shape == () and array.dtype.kind in "iubf" and float(array).is_integer():
-        return int(array)
-    raise InputError(f"{key} is {array if key in arrays else 'missing'}, expected a whole number")
-
-
-def _text(arrays: Mapping[str, NDArray[Any]], key: str) -> str:
-    array = arrays.get(key, np.array(0))
-    if array.shape == () and array.dtype.kind == "U":
-        return str(array)
-    raise InputError(f"{key} is {array if key in arrays else 'missing'}, expected text")
-
-
-def _model_id(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError as error:
-        raise InputError(f"model_id is {text!r}, expected hex digits") from error
-
-
-def _meta(text: str) -> dict[str, Any]:
-    try:
-        meta = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"meta is no JSON ({error})") from error
-    if not isinstance(meta, dict):
-        raise InputError("meta is no JSON object, expected one")
-    return meta

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ravecodec.arrays import Audio, as_audio, as_numpy
 from ravecodec.audio import MAX_CHANNELS, match_channels
+from ravecodec.encoding import header_for
 from ravecodec.errors import InputError, UsageError
-from ravecodec.latents import Values, as_numpy, check_loaded, checked_values
-from ravecodec.transcode import Point, as_audio, header_for, model_to_encode, whole
+from ravecodec.latents import Values, checked_values
+from ravecodec.loading import model_to_encode
+from ravecodec.point import Point, whole
 
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Flags = NDArray[np.bool_]  # [frames]
 
 # An offset is taken off by a high-pass of first order: one of finite length without phase, as
@@ -81,8 +83,6 @@ class Live:
         from ravecodec.models.live import LiveDecoder, LiveEncoder
         from ravecodec.quantize import Quantizer
 
-        if not isinstance(model, str | Path | None):
-            check_loaded(model)
         point = Point(fidelity, dims)
         self.model = model_to_encode(model, point, device, threads)
         config = self.model.config

@@ -2,8 +2,8 @@
 `DecodePipeline`.
 
 They join `codec.py` (samples <-> symbols) and the bitstream (symbols <-> bytes), keep the books,
-and deal with damage. `transcode.py` puts files and models around them. Memory does not grow with
-length.
+and deal with damage. `encoding.py` and `decoding.py` put files and models around them. Memory does
+not grow with length.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from ravecodec.bitstream import (
 )
 from ravecodec.errors import FormatError, ModelError, UsageError
 from ravecodec.examine import StreamSummary, open_stream, summarise
-from ravecodec.files import STDOUT_NAME, check_output, check_source, is_stdio, open_binary_output
+from ravecodec.files import check_output, check_source, is_stdio, open_binary_output, target_name
 from ravecodec.times import Part, Time
 
 
@@ -109,11 +109,6 @@ class _Splice:
         return summarise(self._writer.info, samples, self.frames, self._chunks, self._writer.bytes)
 
 
-def _samples_of(info: StreamInfo, frames: int) -> int:
-    """Whole samples of the original that so many frames last."""
-    return frames * info.hop * info.sample_rate // info.model_rate
-
-
 def cut_file(
     source: str | Path,
     target: str | Path,
@@ -152,7 +147,7 @@ def cut_file(
                     f"{reader.name}: has {total} samples, expected more up to the start at sample "
                     f"{begin}"
                 )
-            origin = _samples_of(info, first)
+            origin = info.samples(first)
             stream = splice.close(min(total if stop is None else stop, total) - origin)
     return SpliceSummary(_name(target), origin, stream)
 
@@ -205,7 +200,7 @@ def _append_all(splice: _Splice, info: StreamInfo, source: str | Path) -> int:
     samples = 0
     with open_stream(source) as file:
         for reader in streams(file):
-            before = _samples_of(info, splice.frames)
+            before = info.samples(splice.frames)
             samples = before + _append(splice, reader)
     return samples
 
@@ -298,4 +293,4 @@ def _tables(info: StreamInfo, reader: StreamReader | None = None) -> StaticModel
 
 
 def _name(target: str | Path) -> str:
-    return STDOUT_NAME if is_stdio(target) else str(target)
+    return target_name(target)

@@ -20,12 +20,12 @@ from ravecodec.bitstream import replace_meta
 from ravecodec.errors import UsageError
 from ravecodec.examine import StreamSummary, open_stream, summarise
 from ravecodec.files import (
-    STDOUT_NAME,
     check_output,
     check_source,
     is_stdio,
     keep_time_of,
     open_binary_output,
+    target_name,
 )
 
 TAGS = "tags"
@@ -153,7 +153,7 @@ def tag_file(
         file = stack.enter_context(open_stream(source))
         out = stack.enter_context(open_binary_output(target, force=force or in_place))
         copied = replace_meta(file, out, change)
-    name = STDOUT_NAME if is_stdio(target) else str(target)
+    name = target_name(target)
     reader = copied.reader
     samples = reader.total_samples or 0
     stream = summarise(reader.info, samples, reader.frames, copied.chunks, copied.bytes)

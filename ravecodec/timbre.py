@@ -21,38 +21,25 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ravecodec.arrays import Audio, as_audio, as_numpy
 from ravecodec.audio import open_input, open_output
 from ravecodec.bitstream import StreamInfo
 from ravecodec.bitstream.container import MAGIC
+from ravecodec.encoding import BLOCK, Report, header_for, no_report
 from ravecodec.errors import InputError
 from ravecodec.examine import is_regular
-from ravecodec.files import STDIN_NAME, STDOUT_NAME, check_output, check_source, is_stdio
-from ravecodec.latents import as_numpy, check_loaded
+from ravecodec.files import check_output, check_source, source_name, target_name
+from ravecodec.loading import model_to_encode
 from ravecodec.loudness import Follower
 from ravecodec.pitch import PitchShift, check_pitch
-from ravecodec.transcode import (
-    BLOCK,
-    Point,
-    Report,
-    as_audio,
-    header_for,
-    model_to_encode,
-    real,
-    whole,
-)
+from ravecodec.point import Point, real, whole
 
 if TYPE_CHECKING:  # these import torch
     from ravecodec.analysis import Analysed
     from ravecodec.models.package import Model
 
-Audio = NDArray[np.float32]  # [channels, samples]
-
 FAR = 0.2  # share of frames outside from which on a warning is due
 ENOUGH = 10  # frames that a share can be told of
-
-
-def _silent(progress: object) -> None:
-    """Ignore progress."""
 
 
 @dataclass(frozen=True)
@@ -201,15 +188,6 @@ class Transfer:
                 yield block
 
 
-def _loaded(
-    model: str | Path | Model | None, point: Point, device: str, threads: int | None
-) -> Model:
-    """The loaded model, once `point` makes sense with it; UsageError for what is no model."""
-    if not isinstance(model, str | Path | None):
-        check_loaded(model)
-    return model_to_encode(model, point, device, threads)
-
-
 def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """First and last + 1 of every stretch of equal flags."""
     borders = np.flatnonzero(flags[1:] != flags[:-1]) + 1
@@ -248,7 +226,7 @@ def transfer(
     point = Point(fidelity, dims)
     pitch = real(pitch, "pitch")
     check_pitch(pitch)
-    loaded = _loaded(model, point, device, None)
+    loaded = model_to_encode(model, point, device, None)
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     running = Transfer(loaded, info, pitch=pitch, loudness=loudness)
     blocks = [np.zeros((len(samples), 0), np.float32)]
@@ -276,7 +254,7 @@ def transfer_file(
     force: bool = False,
     device: str = "auto",
     threads: int | None = None,
-    progress: Report = _silent,
+    progress: Report = no_report,
 ) -> TransferSummary:
     """Audio file (or `-`) -> audio file by its extension (or WAV to `-`), which appears when it is
     complete.
@@ -297,7 +275,7 @@ def transfer_file(
         opening = open_output(
             target, rate, channels, subtype=subtype, force=force, soft_clip=soft_clip
         )
-        loaded = _loaded(model, point, device, threads)
+        loaded = model_to_encode(model, point, device, threads)
         from ravecodec.pipeline import progress_at
 
         info = header_for(loaded, rate, channels, point, seed)
@@ -309,8 +287,8 @@ def transfer_file(
     seconds = time.perf_counter() - began
     known = running.known
     return TransferSummary(
-        source=STDIN_NAME if is_stdio(source) else str(source),
-        target=STDOUT_NAME if is_stdio(target) else str(target),
+        source=source_name(source),
+        target=target_name(target),
         model=loaded.name,
         sample_rate=rate,
         channels=channels,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ from typing import Any
 from platformdirs import user_data_path
 
 from ravecodec.bitstream import EmbeddedModel, StaticModel, StreamInfo, StreamReader
-from ravecodec.errors import CorruptError, ModelError, OutputError, UsageError
-from ravecodec.files import AtomicFile, check_output
+from ravecodec.errors import CorruptError, ModelError, OutputError
 from ravecodec.models.coding import Prediction
 from ravecodec.models.config import ModelConfig, brief
 from ravecodec.models.header import Header, decoder_part, read_decoder, read_header
@@ -37,7 +35,6 @@ ENVIRONMENT = "RAVECODEC_MODELS"
 DEFAULT = "default"
 MODEL_KEY = "model"  # of META: the name of the model that made the stream
 SUFFIX = ".safetensors"
-_NAME = re.compile(r"\w[\w.+-]*")
 _ID = re.compile(r"[0-9a-f]{8,64}")
 DIGEST_DIGITS = 64
 _LISTED = 8  # models that an error message names at most
@@ -95,10 +92,8 @@ def user_folder() -> Path:
     """Where `model add` puts models. OutputError for a user without a home."""
     try:
         folder = user_data_path("ravecodec") / "models"
-    except (RuntimeError, KeyError) as error:  # no HOME, and no entry in passwd
-        raise OutputError(
-            "this user has no folder for models (no HOME); name one in RAVECODEC_MODELS"
-        ) from error
+    except (RuntimeError, KeyError):  # no HOME, and no entry in passwd
+        folder = Path("~")
     if not folder.is_absolute():  # what platformdirs made of "~"
         raise OutputError(
             "this user has no folder for models (no HOME); name one in RAVECODEC_MODELS"
@@ -218,7 +213,7 @@ def find_model(wanted: str | Path | None = None) -> ModelEntry:
     for path in model_files():
         if path.name == text + SUFFIX:
             return read_entry(path)
-    return _find_id(text)
+    return find_id(text)
 
 
 def _find_default() -> ModelEntry:
@@ -236,7 +231,7 @@ def _find_default() -> ModelEntry:
     )
 
 
-def _find_id(text: str) -> ModelEntry:
+def find_id(text: str) -> ModelEntry:
     """The model whose id begins like this.
 
     All 64 digits name one file, so the first that has them is enough.
@@ -368,81 +363,6 @@ def _called(reader: StreamReader) -> str:
     return ""
 
 
-def add_model(path: Path, name: str | None = None, *, force: bool = False) -> ModelEntry:
-    """Copies a model file into the user's folder, as `name` (default: the file's own), and the
-    prior that lies beside it if there is one; returns the entry there.
-
-    Adding what is there already is no error. ModelError if it is no model, UsageError for an
-    impossible name, OutputError if another model has the name and `force` is not set.
-    """
-    source = read_entry(path)
-    name = source.name if name is None else name
-    if not _NAME.fullmatch(name) or (name + SUFFIX).endswith(PRIOR_SUFFIX):
-        raise UsageError(
-            f"model name {name!r}: expected letters, digits and . + - _, and not .prior at its end"
-        )
-    beside = prior_beside(source)
-    target = user_folder() / f"{name}{SUFFIX}"
-    if not _is_there(target, source):
-        check_output(target, force=force, source=path)
-        _copy(path, target, force)
-    entry = read_entry(target)
-    if beside is not None:
-        add_prior(beside.path, entry, force=force)
-    return entry
-
-
-def _is_there(target: Path, source: ModelEntry) -> bool:
-    """Whether `target` holds the model already; its folder is made if need be."""
-    try:
-        if target.is_file() and _same(target, source):
-            return True
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{target.parent}: cannot be created ({error.strerror})") from error
-    return False
-
-
-def _copy(path: Path, target: Path, force: bool) -> None:
-    with path.open("rb") as original, AtomicFile(target, force=force) as copy:
-        shutil.copyfileobj(original, copy)
-
-
-def export_model(wanted: str | Path | None, target: Path, *, force: bool = False) -> ModelEntry:
-    """Copies an installed model to a file; returns the entry there. ModelError, OutputError."""
-    source = find_model(wanted)
-    check_output(target, force=force, source=source.path)
-    with source.path.open("rb") as original, AtomicFile(target, force=force) as copy:
-        shutil.copyfileobj(original, copy)
-    return read_entry(target)
-
-
-def remove_model(name: str) -> Path:
-    """Removes the installed model of this name or id, the first in the order of lookup, be it
-    damaged; returns where it was.
-
-    UsageError for a model that came with ravecodec, ModelError if there is none, OutputError if it
-    cannot be removed.
-    """
-    named = (path for path in model_files() if path.name == name + SUFFIX)
-    path = next(named, None) or _find_id(name).path
-    if path.resolve().is_relative_to(shipped_folder().resolve()):
-        raise UsageError(f"{path}: came with ravecodec, expected a model that was added")
-    try:
-        path.unlink()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be removed ({error.strerror})") from error
-    return path
-
-
-def _same(target: Path, source: ModelEntry) -> bool:
-    """Whether `target` holds the same model; a damaged file does not."""
-    try:
-        return target.stat().st_size == source.size and read_entry(target).digest == source.digest
-    except (ModelError, OSError):
-        return False
-
-
 # ---- priors --------------------------------------------------------------------------------------
 
 
@@ -452,7 +372,7 @@ def prior_beside(entry: ModelEntry) -> PriorHeader | None:
     path = entry.path.with_name(entry.name + PRIOR_SUFFIX)
     if not path.exists():
         return None
-    return _fitting(read_prior_header(path), entry)
+    return fitting(read_prior_header(path), entry)
 
 
 def find_prior(entry: ModelEntry, wanted: Path | None = None) -> PriorHeader:
@@ -460,7 +380,7 @@ def find_prior(entry: ModelEntry, wanted: Path | None = None) -> PriorHeader:
     the folders of lookup that is for it. ModelError if there is none, or it is for another
     model."""
     if wanted is not None:
-        return _fitting(read_prior_header(wanted), entry)
+        return fitting(read_prior_header(wanted), entry)
     beside = prior_beside(entry)
     found = beside if beside is not None else next(_priors(entry), None)
     if found is None:
@@ -477,12 +397,12 @@ def _priors(entry: ModelEntry) -> Iterator[PriorHeader]:
         for path in _packages(folder):
             if path.name.endswith(PRIOR_SUFFIX):
                 try:
-                    yield _fitting(read_prior_header(path), entry)
+                    yield fitting(read_prior_header(path), entry)
                 except ModelError:
                     continue
 
 
-def _fitting(prior: PriorHeader, entry: ModelEntry) -> PriorHeader:
+def fitting(prior: PriorHeader, entry: ModelEntry) -> PriorHeader:
     """The prior, if it speaks a model's latents: of its id, or of one that it was refit of."""
     if not entry.plays(prior.model_id):
         raise ModelError(
@@ -494,30 +414,3 @@ def _fitting(prior: PriorHeader, entry: ModelEntry) -> PriorHeader:
             f"{entry.config.latent}"
         )
     return prior
-
-
-def add_prior(path: Path, entry: ModelEntry | None = None, *, force: bool = False) -> Path:
-    """Copies a prior into the user's folder, named after the installed model that it is for (or
-    `entry`, which is there); returns the path there.
-
-    Adding what is there already is no error. ModelError if it is no prior or no model of its id is
-    installed, OutputError if another prior has the name and `force` is not set.
-    """
-    header = read_prior_header(path)
-    header.arrays()  # refuses values that no prior can have
-    if entry is None and (entry := installed(header.model_id)) is None:
-        raise ModelError(
-            f"{path}: is a prior for model {header.model_id.hex()}, which is not installed; add "
-            "that first"
-        )
-    _fitting(header, entry)
-    target = user_folder() / f"{entry.name}{PRIOR_SUFFIX}"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_file() and target.read_bytes() == path.read_bytes():
-            return target
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror})") from error
-    check_output(target, force=force, source=path)
-    _copy(path, target, force)
-    return target

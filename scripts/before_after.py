@@ -18,8 +18,10 @@ import numpy as np
 import soundfile
 
 from ravecodec.audio import match_channels
+from ravecodec.decoding import decode
+from ravecodec.encoding import encode
 from ravecodec.evaluate.page.charts import spectrograms
-from ravecodec.transcode import decode, encode, load_model
+from ravecodec.loading import load_model
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def test_what_pyav_reads(folder: Path) -> None:
 def test_without_pyav_the_sentence_names_the_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ravecodec.audio.input.has_av", lambda: False)
+    monkeypatch.setattr("ravecodec.audio.opening.has_av", lambda: False)
     for name, (command, _) in BY_AV.items():
         path = make(folder, name, command)
         assert path is not None

@@ -294,7 +294,7 @@ def test_a_page_of_ogg_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_what_needs_the_extra_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ravecodec.audio.input.has_av", lambda: False)
+    monkeypatch.setattr("ravecodec.audio.opening.has_av", lambda: False)
     for start, what in (
         (b"\0\0\0\x20ftypM4A ", "MPEG-4"),
         (b"\x1aE\xdf\xa3", "Matroska"),

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from ravecodec.cli import main
 from ravecodec.cli.options import threads_or_default
 from ravecodec.cli.progress import Meter
+from ravecodec.encoding import encode
 from ravecodec.models.package import Model
-from ravecodec.transcode import encode
 
 pytestmark = pytest.mark.usefixtures("installed")
 

@@ -16,11 +16,12 @@ from ravecodec import edits
 from ravecodec.bitstream import StreamReader
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
+from ravecodec.decoding import decode
+from ravecodec.encoding import encode
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.examine import verify_file
 from ravecodec.latents import Latents, frames_of
 from ravecodec.models.package import Model
-from ravecodec.transcode import decode, encode
 
 pytestmark = pytest.mark.usefixtures("installed")
 

@@ -24,7 +24,7 @@ import soundfile
 import torch
 from click.testing import CliRunner, Result
 
-from ravecodec import transcode, zoo
+from ravecodec import decoding, zoo
 from ravecodec.audio import input as audio_in
 from ravecodec.cli import main
 from ravecodec.errors import InputError, OutputError
@@ -447,13 +447,13 @@ def test_a_stream_that_shrinks_while_it_is_decoded_is_an_error(
     stream = tmp_path / "song.rvc"
     long = "note=" + random.Random(0).randbytes(200_000).hex()
     assert call("encode", song, stream, "--tag", long).exit_code == 0
-    load = transcode._model_to_decode
+    load = decoding.model_of
 
-    def shrink(*args: object) -> object:
+    def shrink(*args: object, **options: object) -> object:
         os.truncate(stream, stream.stat().st_size // 2)  # after it was checked to its end
-        return load(*args)  # type: ignore[arg-type]
+        return load(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(transcode, "_model_to_decode", shrink)
+    monkeypatch.setattr(decoding, "model_of", shrink)
     done = call("decode", stream, tmp_path / "out.wav", "--no-tags")  # which are read before
     assert done.exit_code in (5, 6), done.stderr
     assert not list(tmp_path.glob("out.wav")) and not list(tmp_path.glob(".*.part"))

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from ravecodec.bitstream import StaticModel, StreamReader, StreamWriter
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
+from ravecodec.decoding import decode
+from ravecodec.encoding import encode
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.latents import Latents, analyse
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.quantize import Quantizer
-from ravecodec.transcode import decode, encode
 
 pytestmark = pytest.mark.usefixtures("installed")
 

@@ -150,7 +150,8 @@ def test_import_is_cheap(subtests: pytest.Subtests) -> None:
             ".bitstream",
             ".cli",
             ".examine",
-            ".transcode",
+            ".decoding",
+            ".encoding",
             ".zoo",
         )
     ]:

@@ -14,7 +14,7 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from ravecodec import zoo
+from ravecodec import installing, zoo
 from ravecodec.cli import main
 from ravecodec.errors import InputError, ModelError, OutputError, UsageError
 from ravecodec.models.package import Model, load_package
@@ -288,24 +288,24 @@ def test_add_takes_the_prior_along(
     path, prior = run / "mine.safetensors", run / "mine.prior.safetensors"
     path.write_bytes((model_folder / "default.safetensors").read_bytes())
     write_prior(prior, stereo_model)
-    entry = zoo.add_model(path, "ours")
+    entry = installing.add_model(path, "ours")
     target = entry.path.with_name("ours.prior.safetensors")
     assert target.read_bytes() == prior.read_bytes()
-    assert zoo.add_model(path, "ours").path == entry.path  # what is there is no error
+    assert installing.add_model(path, "ours").path == entry.path  # what is there is no error
 
     write_prior(prior, stereo_model, seed=1)
     with pytest.raises(OutputError):
-        zoo.add_prior(prior, entry)
+        installing.add_prior(prior, entry)
     done = CliRunner().invoke(main, ["model", "add", str(prior), "-f"])
     assert done.exit_code == 0, done.stderr
     with pytest.raises(UsageError, match="prior at its end"):
-        zoo.add_model(path, "a.prior")
+        installing.add_model(path, "a.prior")
     done = CliRunner().invoke(main, ["model", "add", str(prior), "--name", "x"])
     assert done.exit_code == 2 and "named after its model" in done.stderr
     stranger = tmp_path / "x.prior.safetensors"
     stranger.write_bytes(prior_package(make_prior(), "x", b"12345678", {}))
     with pytest.raises(ModelError, match="not installed"):
-        zoo.add_prior(stranger)
+        installing.add_prior(stranger)
 
 
 # ---- training ------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from ravecodec.evaluate.results import Results
+from ravecodec.models.prior import load_prior
+from ravecodec.models.prior_file import SUFFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 SAVED = ROOT / "docs" / "evaluation" / "results.json"
@@ -82,10 +84,22 @@ def test_every_card_is_of_the_model_beside_it(tables: ModuleType) -> None:
     from ravecodec import zoo
 
     paths = sorted(zoo.shipped_folder().glob("*.safetensors"))
-    assert "default.safetensors" in [path.name for path in paths]
-    for path in paths:
+    models = [path for path in paths if not path.name.endswith(SUFFIX)]
+    assert [path.stem for path in models] == ["default", "strings"]
+    for path in models:
         shipped, card = zoo.read_entry(path), (tables.CARDS / f"{path.stem}.md").read_text()
         assert f"`{shipped.id.hex()}`" in card and f"{shipped.size / 1e6:.1f} MB" in card
+    for path in set(paths) - set(models):
+        card = (tables.CARDS / f"{path.name.removesuffix(SUFFIX)}.md").read_text()
+        assert f"`{path.name}`, {path.stat().st_size / 1e6:.1f} MB" in card
+
+
+def test_every_prior_is_of_the_model_beside_it() -> None:
+    from ravecodec import zoo
+
+    for path in zoo.shipped_folder().glob(f"*{SUFFIX}"):
+        model = zoo.read_entry(path.with_name(path.name.replace(SUFFIX, ".safetensors")))
+        assert zoo.find_prior(model).path == path and load_prior(path)
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 import ravecodec
 from ravecodec.bitstream import SIGMAS, StaticModel, StreamReader, StreamWriter
 from ravecodec.codec import Decoder, stream_info
+from ravecodec.decoding import decode, decode_file
+from ravecodec.encoding import encode, encode_file
 from ravecodec.errors import (
     CorruptError,
     FormatError,
@@ -30,12 +32,12 @@ from ravecodec.errors import (
     UsageError,
 )
 from ravecodec.examine import inspect_file, verify_file
+from ravecodec.loading import load_model
 from ravecodec.models.coding import Rung
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress
 from ravecodec.point import Point
 from ravecodec.precision import PRECISIONS
-from ravecodec.transcode import decode, decode_file, encode, encode_file, load_model
 
 pytestmark = pytest.mark.usefixtures("installed")
 
@@ -536,7 +538,9 @@ def test_nothing_slow_before_the_checks(
     """Whatever can be known without the network is found before a model is loaded."""
     (tmp_path / "good.rvc").write_bytes(encode(np.zeros((1, 9)), 44_100, load_model()))
     (tmp_path / "cut.rvc").write_bytes((tmp_path / "good.rvc").read_bytes()[:-1])
-    monkeypatch.setattr("ravecodec.transcode._load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(
+        "ravecodec.loading.load_entry", lambda *_: pytest.fail("a model was loaded")
+    )
     good, new = tmp_path / "good.rvc", tmp_path / "new"
     cases: list[tuple[type[RavecodecError], Callable[[], object]]] = [
         (OutputError, lambda: encode_file(tune, good)),

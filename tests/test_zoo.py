@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import save_file
 
-from ravecodec import encode, zoo
+from ravecodec import encode, installing, zoo
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
 from ravecodec.errors import ModelError, OutputError, UsageError
@@ -195,20 +195,20 @@ def test_weights_of_another_program_are_no_model(tmp_path: Path, stereo_model: M
 
 def test_adding_a_model(model_folder: Path) -> None:
     source = model_folder / "paper.safetensors"
-    entry = zoo.add_model(source, "speech")
+    entry = installing.add_model(source, "speech")
     assert entry.path == zoo.user_folder() / "speech.safetensors"
     assert entry.path.read_bytes() == source.read_bytes()
     assert zoo.find_model("speech").digest == zoo.find_model("paper").digest
-    assert zoo.add_model(source, "speech") == entry  # again: nothing to do
+    assert installing.add_model(source, "speech") == entry  # again: nothing to do
 
 
 def test_adding_never_replaces_another_model_without_force(model_folder: Path) -> None:
-    entry = zoo.add_model(model_folder / "paper.safetensors", "mine")
+    entry = installing.add_model(model_folder / "paper.safetensors", "mine")
     with pytest.raises(OutputError, match="exists already"):
-        zoo.add_model(model_folder / "default.safetensors", "mine")
+        installing.add_model(model_folder / "default.safetensors", "mine")
     assert zoo.read_entry(entry.path).digest == entry.digest
     assert (
-        zoo.add_model(model_folder / "default.safetensors", "mine", force=True).digest
+        installing.add_model(model_folder / "default.safetensors", "mine", force=True).digest
         != entry.digest
     )
 
@@ -216,13 +216,13 @@ def test_adding_never_replaces_another_model_without_force(model_folder: Path) -
 def test_impossible_names(model_folder: Path, subtests: pytest.Subtests) -> None:
     for name in ["", "../x", "a/b", ".hidden", "a b"]:
         with subtests.test(name=name), pytest.raises(UsageError, match="model name"):
-            zoo.add_model(model_folder / "paper.safetensors", name)
+            installing.add_model(model_folder / "paper.safetensors", name)
 
 
 def test_only_models_are_added(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"x")
     with pytest.raises(ModelError, match="not a model package"):
-        zoo.add_model(tmp_path / "x.safetensors")
+        installing.add_model(tmp_path / "x.safetensors")
     assert not zoo.user_folder().exists()
 
 
@@ -248,7 +248,7 @@ def test_removing_a_model(
 ) -> None:
     path = model_folder / "paper.safetensors"
     for name in ("one", "two"):
-        zoo.add_model(path, name)
+        installing.add_model(path, name)
     damaged = zoo.user_folder() / "damaged.safetensors"
     damaged.write_bytes(b"x")
     for name in ("one", "damaged"):

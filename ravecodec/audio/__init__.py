@@ -5,29 +5,28 @@
         source.channels):
             ...                                             # float32 [channels, n]
 
-The work is done in `input.py`, `resample.py`, `output.py` and `wav.py`, of tags in `tag_reading.py`
-and `tag_writing.py`. None of them knows a model,
-a bitstream or torch.
+The work is done in `input.py` with `opening.py`, which knows the formats, `resample.py`,
+`output.py` and `wav.py`, of tags in `tag_reading.py` and `tag_writing.py`. None of them knows a
+model, a bitstream or torch.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.audio.channels import Mix
-from ravecodec.audio.decoders import has_av
+from ravecodec.audio.decoders import READABLE, has_av
 from ravecodec.audio.input import (
     AUDIO_SUFFIXES,
-    HEADERS,
     MAX_AMPLITUDE,
-    MAX_CHANNELS,
     MAX_RATE,
     MIN_RATE,
-    READABLE,
     AudioInput,
     check_full_scale,
     expected_amplitude,
     open_input,
 )
+from ravecodec.audio.magic import HEADERS
+from ravecodec.audio.opening import MAX_CHANNELS
 from ravecodec.audio.output import WRITABLE, WRITABLE_SUBTYPES, AudioOutput, open_output
 from ravecodec.audio.resample import Resampler, resample_blocks, resampled_length
 from ravecodec.audio.riff_tags import TIME_REFERENCE

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ravecodec.audio.tag_writing import Tags, wav_chunks, why_not, write_tags
 from ravecodec.audio.wav import WavWriter
 from ravecodec.errors import OutputError, UsageError
-from ravecodec.files import STDOUT_NAME, check_output, is_stdio, open_binary_output
+from ravecodec.files import check_output, is_stdio, open_binary_output, target_name
 
 Block = NDArray[np.float32]
 
@@ -197,7 +197,7 @@ def open_output(
         expected = " or ".join(container.subtypes)
         raise UsageError(f"{target}: {container.name} cannot hold {subtype}, expected {expected}")
     _check_rate(target, container, rate)
-    name = STDOUT_NAME if is_stdio(target) else str(target)
+    name = target_name(target)
     subtype = subtype or container.subtypes[0]
     plan = _Plan(name, rate, channels, container, subtype, soft_clip, total, tags or {})
     plan.check_length(total or 0)

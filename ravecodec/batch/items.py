@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ravecodec.decoding import DecodeSummary
+from ravecodec.encoding import EncodeSummary
 from ravecodec.errors import InputError, OutputError, UsageError
 from ravecodec.examine import Inspection, Verification
 from ravecodec.files import check_source, is_stdio
 from ravecodec.tagging import TagSummary
 from ravecodec.timbre import TransferSummary
-from ravecodec.transcode import DecodeSummary, EncodeSummary
 
 DONE, SKIPPED, FAILED, STARTED = "done", "skipped", "failed", "started"
 

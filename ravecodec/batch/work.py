@@ -17,13 +17,15 @@ from ravecodec.audio import HEADERS
 from ravecodec.batch.items import DONE, FAILED, Item, Outcome, digest_of
 from ravecodec.bitstream import StreamReader
 from ravecodec.bitstream.container import MAGIC
+from ravecodec.decoding import decode_file
+from ravecodec.encoding import encode_file
 from ravecodec.errors import CorruptError, FormatError, InputError, OutputError, RavecodecError
 from ravecodec.examine import inspect_file, open_stream, verify_file
 from ravecodec.files import check_output, check_source, is_stdio
+from ravecodec.loading import load_entry, load_model
 from ravecodec.pool import Hear
 from ravecodec.tagging import tag_file
 from ravecodec.timbre import transfer_file
-from ravecodec.transcode import decode_file, encode_file, load_for, load_model
 from ravecodec.zoo import Embedded, model_in
 
 if TYPE_CHECKING:  # these import torch
@@ -204,7 +206,7 @@ class DecodeWork(ModelWork):
         if key not in loaded:
             while len(loaded) >= LOADED:
                 del loaded[next(iter(loaded))]
-            loaded[key] = load_for(entry, device=self.device, threads=self.threads)
+            loaded[key] = load_entry(entry, self.device, self.threads)
         return loaded[key]
 
 

@@ -1,4 +1,4 @@
-"""The commands of `ravecodec`: thin wrappers of transcode, examine, zoo and train. docs/cli.md is
+"""The commands of `ravecodec`: thin wrappers of the modules beside this package. docs/cli.md is
 their manual.
 
 How they talk is in `console.py`, what they exit with in `exits.py`. Nothing here imports torch

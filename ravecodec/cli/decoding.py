@@ -21,9 +21,9 @@ from ravecodec.cli.options import (
     soft_clip_option,
     transcode_options,
 )
+from ravecodec.decoding import decode_file
 from ravecodec.errors import CorruptError
 from ravecodec.precision import AUTO, PRECISIONS
-from ravecodec.transcode import decode_file
 
 CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")
 

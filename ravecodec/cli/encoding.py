@@ -35,12 +35,12 @@ from ravecodec.cli.options import (
     seed_option,
 )
 from ravecodec.effort import LEVELS
+from ravecodec.encoding import encode_file
 from ravecodec.errors import UsageError
 from ravecodec.files import is_stdio
 from ravecodec.ladder import quality_of
 from ravecodec.point import STEP_LIMIT, Point
 from ravecodec.tagging import as_meta, parse_tags
-from ravecodec.transcode import encode_file
 
 
 @click.command()

@@ -42,7 +42,9 @@ from ravecodec.edits import (
 )
 from ravecodec.errors import UsageError
 from ravecodec.files import check_output, check_source, is_stdio, open_binary_output
-from ravecodec.latents import Latents, analyse_file, check_latents_output, model_of
+from ravecodec.latents import Latents, analyse_file
+from ravecodec.latents_file import check_latents_output
+from ravecodec.loading import model_of
 
 Asked = list[tuple[str, Any]]  # edits with their values, in the order of the command line
 ORDER = "edits"  # where they are in the context

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ravecodec import zoo
+from ravecodec import installing, zoo
 from ravecodec.batch.items import collect
 from ravecodec.cli import console, sentences
 from ravecodec.cli.exits import expect_command
@@ -155,7 +155,7 @@ def add_command(file: Path, name: str | None, force: bool, quiet: bool, as_json:
     from ravecodec.models.package import load_package
 
     load_package(file)
-    entry = zoo.add_model(file, name, force=force)
+    entry = installing.add_model(file, name, force=force)
     if as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:
@@ -170,7 +170,7 @@ def _add_prior(file: Path, name: str | None, force: bool, quiet: bool, as_json: 
     from ravecodec.models.prior import load_prior
 
     load_prior(file)
-    target = zoo.add_prior(file, force=force)
+    target = installing.add_prior(file, force=force)
     if as_json:
         console.emit_json(_prior_dict(read_prior_header(target)))
     elif not quiet:
@@ -235,7 +235,7 @@ def export_command(name: str, file: Path, force: bool, quiet: bool, as_json: boo
       ravecodec model export default default.safetensors
       ravecodec model export 317bf32fc2c3fb9d archive/model.safetensors
     """
-    entry = zoo.export_model(name, file, force=force)
+    entry = installing.export_model(name, file, force=force)
     if as_json:
         console.emit_json(_model_dict(entry))
     elif not quiet:
@@ -255,7 +255,7 @@ def remove_command(name: str, quiet: bool, as_json: bool) -> None:
     Examples:
       ravecodec model remove piano
     """
-    path = zoo.remove_model(name)
+    path = installing.remove_model(name)
     if as_json:
         console.emit_json({"removed": str(path)})
     elif not quiet:

@@ -11,10 +11,11 @@ from ravecodec.tagging import shown
 if TYPE_CHECKING:
     from ravecodec.batch.items import Totals
     from ravecodec.bitstream import Damage
+    from ravecodec.decoding import DecodeSummary
+    from ravecodec.encoding import EncodeSummary
     from ravecodec.examine import ChunkSummary, Inspection, StreamSummary, Verification
     from ravecodec.splice import SpliceSummary
     from ravecodec.tagging import TagSummary
-    from ravecodec.transcode import DecodeSummary, EncodeSummary
 
 
 def sound(rate: int, channels: int) -> str:

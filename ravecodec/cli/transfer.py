@@ -27,8 +27,8 @@ from ravecodec.cli.options import (
 from ravecodec.errors import UsageError
 from ravecodec.files import check_source
 from ravecodec.pitch import MOST_SEMITONES, check_pitch
+from ravecodec.point import Point
 from ravecodec.timbre import TransferSummary, transfer_file
-from ravecodec.transcode import Point
 
 
 @click.command()

@@ -132,7 +132,7 @@ def _decoded(
     source: str | Path, model: str | Path | Model | None, device: str, threads: int | None
 ) -> tuple[Audio, Side]:
     """A stream, by way of a temporary file."""
-    from ravecodec.transcode import decode_file
+    from ravecodec.decoding import decode_file
 
     options: dict[str, Any] = {"model": model, "device": device, "threads": threads, "tags": False}
     with tempfile.TemporaryDirectory(prefix="ravecodec-") as folder:

@@ -203,7 +203,7 @@ def _fitted(audio: Audio, samples: int) -> Audio:
 
 @lru_cache(maxsize=2)
 def _model(path: Path) -> Model:
-    from ravecodec.transcode import load_model
+    from ravecodec.loading import load_model
 
     return load_model(path, device="cpu")
 
@@ -213,7 +213,8 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     import io
 
     from ravecodec.bitstream import StreamReader
-    from ravecodec.transcode import decode, encode
+    from ravecodec.decoding import decode
+    from ravecodec.encoding import encode
 
     point = {key: settings[key] for key in ("dims", "step_index", "effort")}
     sent = []

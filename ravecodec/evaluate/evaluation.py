@@ -169,7 +169,7 @@ def _named(models: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
 
 
 def _load(models: Sequence[ModelEntry]) -> dict[str, Model]:
-    from ravecodec.transcode import load_model
+    from ravecodec.loading import load_model
 
     return {name: load_model(entry.path, device="cpu") for name, entry in _named(models).items()}
 

@@ -177,8 +177,9 @@ def _excerpts(data: dict[str, Any], model: Model) -> Iterator[Excerpt]:
 
 
 def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> Excerpt:
+    from ravecodec.decoding import decode
+    from ravecodec.encoding import encode
     from ravecodec.evaluate.measures.peaks import peak_f1
-    from ravecodec.transcode import decode, encode
 
     rate = model.config.sample_rate
     frames = min(track.frames, round(EXCERPT_SECONDS * rate))

@@ -147,8 +147,8 @@ def write_tiny_model(path: Path, sample_rate: int = 48_000) -> None:
 def model(data: bytes) -> None:
     """Reads a model file's entry, loads it, and codes a moment of sound with it."""
     from ravecodec import zoo
+    from ravecodec.encoding import encode
     from ravecodec.models.package import load_package
-    from ravecodec.transcode import encode
 
     path = _Loaded.path().with_name("x.safetensors")
     path.unlink(missing_ok=True)
@@ -158,7 +158,7 @@ def model(data: bytes) -> None:
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            from ravecodec.transcode import decode as decode_stream
+            from ravecodec.decoding import decode as decode_stream
 
             decode_stream(encode(np.full(1000, 0.1), loaded.config.sample_rate, loaded), loaded)
     except RavecodecError:
@@ -167,7 +167,7 @@ def model(data: bytes) -> None:
 
 def decode(data: bytes) -> None:
     """Decodes a whole stream with the tiny model."""
-    from ravecodec.transcode import decode as decode_stream
+    from ravecodec.decoding import decode as decode_stream
 
     audio, _ = decode_stream(data, _Loaded.model())
     assert np.isfinite(audio).all()
@@ -175,7 +175,7 @@ def decode(data: bytes) -> None:
 
 def embedded(data: bytes) -> None:
     """Decodes a stream that brings a file along as its decoder."""
-    from ravecodec.transcode import decode as decode_stream
+    from ravecodec.decoding import decode as decode_stream
 
     out = io.BytesIO()
     writer = StreamWriter(out, replace(StreamReader(io.BytesIO(_BRINGS)).info, minor=1))
@@ -212,7 +212,7 @@ def seeds(target: str) -> list[bytes]:
 
 
 def _tiny_streams() -> Iterator[bytes]:
-    from ravecodec.transcode import encode
+    from ravecodec.encoding import encode
 
     loaded, draws = _Loaded.model(), np.random.default_rng(1)
     for samples, channels, rate in ((0, 1, 8000), (3000, 1, 48000), (30_000, 2, 44_100)):

@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["ravecodec"]):
         ["model"],
         ["decode"],
     ):  # what these targets import when they run, torch's own code left out
-        from ravecodec import analysis, codec, transcode, zoo  # noqa: F401
+        from ravecodec import analysis, codec, decoding, encoding, zoo  # noqa: F401
         from ravecodec.models import header, package, size  # noqa: F401
 
 SIZE = f"-max_len={fuzz.LARGEST}"
