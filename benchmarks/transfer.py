@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What timbre transfer keeps of the input and what it takes from the model: docs/latents.md's table
-and picture.
+and picture, a part of it in docs/evaluation.md.
 
     python benchmarks/transfer.py --corpus CORPUS [--model MODEL] [--training DIR] [--sounds DIR]
     python benchmarks/transfer.py              # the table from docs/evaluation/transfer.json
@@ -43,7 +43,7 @@ from ravecodec.evaluate.measures.spectral import magnitudes, slaney_filters
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "evaluation" / "transfer.json"
-PAGE = ROOT / "docs" / "latents.md"
+PAGES = (ROOT / "docs" / "latents.md", ROOT / "docs" / "evaluation.md")
 PICTURE = ROOT / "docs" / "pictures" / "transfer.png"
 
 RATE = 48_000
@@ -275,8 +275,10 @@ def rounded(value: float, digits: int, sign: str = "") -> str:
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
-def table(results: dict[str, object]) -> list[str]:
+def table(results: dict[str, object], excerpt: str | None = None) -> list[str]:
+    """Markdown, of all inputs or of one."""
     rows = [Row(**values) for values in results["rows"]]  # type: ignore[attr-defined]
+    rows = [found for found in rows if excerpt in (None, found.excerpt)]
     head = [
         "input",
         "axes",
@@ -317,10 +319,11 @@ def renewed(text: str, results: dict[str, object]) -> str:
             f"<!-- number: {name} -->{say(results)}<!-- end -->",
             text,
         )
-    block = "<!-- table: transfer -->\n" + "\n".join(table(results)) + "\n<!-- end -->"
-    return re.sub(
-        r"<!-- table: transfer -->\n.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL
-    )
+    for mark, excerpts in {"table: transfer": None, "transfer-row": PICTURED}.items():
+        block = f"<!-- {mark} -->\n" + "\n".join(table(results, excerpts)) + "\n<!-- end -->"
+        pattern = rf"<!-- {mark} -->\n.*?<!-- end -->"
+        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
 
 
 def main() -> int:
@@ -339,10 +342,11 @@ def main() -> int:
         found = measure(args.corpus, training, args.model, args.sounds)
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
     results = json.loads(RESULTS.read_text())
-    text = PAGE.read_text()
+    fresh = {page: renewed(page.read_text(), results) for page in PAGES}
     if args.check:
-        return int(renewed(text, results) != text)
-    PAGE.write_text(renewed(text, results))
+        return int(any(page.read_text() != text for page, text in fresh.items()))
+    for page, text in fresh.items():
+        page.write_text(text)
     return 0
 
 
