@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ravecodec.evaluate.evaluation import folder_above, without_folders
-from ravecodec.evaluate.page import tables
+from ravecodec.evaluate.page import cells, tables
+from ravecodec.evaluate.page.cells import Cell, Row, Table
 from ravecodec.evaluate.page.series import headlines, interval, leads
-from ravecodec.evaluate.page.tables import Cell, Row, Table
 from ravecodec.evaluate.results import Condition, Metric, Results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,8 +111,8 @@ def short_table(results: Results) -> Table:
 
 
 def _means(results: Results, condition: Condition, metrics: list[Metric]) -> list[Cell]:
-    means = [tables.mean_cell(interval(results, condition, metric), metric) for metric in metrics]
-    return [tables.rate_cell(results, condition), *(Cell(cell.text) for cell in means)]
+    means = [cells.mean_cell(interval(results, condition, metric), metric) for metric in metrics]
+    return [cells.rate_cell(results, condition), *(Cell(cell.text) for cell in means)]
 
 
 def full_table(results: Results) -> Table:
@@ -181,7 +181,7 @@ def renewed(text: str, results: Results) -> str:
     def block(found: re.Match[str]) -> str:
         if found[1] not in TABLES:
             sys.exit(f"no table is called {found[1]!r}; expected {', '.join(TABLES)}")
-        table = tables.markdown(TABLES[found[1]](results))
+        table = cells.markdown(TABLES[found[1]](results))
         return f"<!-- table: {found[1]} -->\n{table}\n<!-- end -->"
 
     text = re.sub(r"<!-- number: (\S+) -->.*?<!-- end -->", number, text)

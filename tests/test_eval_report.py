@@ -31,7 +31,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 pytest.importorskip("bjontegaard")
 
-from ravecodec.evaluate.page import charts, figures, report, series, tables
+from ravecodec.evaluate.page import cells, charts, figures, report, series, tables, verdict
 
 RATE, SECONDS = 48_000, 1.0
 METRICS = [
@@ -343,7 +343,7 @@ def test_everything_that_was_measured_is_on_the_page(results: Results, outline: 
 
 
 def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
-    first, second, limits = tables.verdict(results)
+    first, second, limits = verdict.verdict(results)
     lead = series.leads(results)[0]
     assert lead.id == "default-g0"
     assert first.startswith(f"At {results.kbps(lead.id):.2f} kbit/s, model default scores ViSQOL ")
@@ -359,7 +359,7 @@ def test_verdict_says_rate_scores_and_limits(results: Results) -> None:
         and "Peak F1 0.01" in limits
     )
     assert "too narrow, as they are of fewer than 20 files" in limits
-    assert "too narrow" not in tables.verdict(make_results(20))[-1]
+    assert "too narrow" not in verdict.verdict(make_results(20))[-1]
 
 
 def test_verdict_names_the_rate_of_an_anchor_that_is_mostly_container(results: Results) -> None:
@@ -371,7 +371,7 @@ def test_verdict_names_the_rate_of_an_anchor_that_is_mostly_container(results: R
     rates = [heavy.kbps("opus-6", payload=payload) for payload in (False, True)]
     assert (
         "Opus (mid) 6 at {:.2f} kbit/s ({:.2f} without the container)".format(*rates)
-        in tables.verdict(heavy)[0]
+        in verdict.verdict(heavy)[0]
     )
 
 
@@ -408,7 +408,7 @@ def test_too_few_points_have_a_reason_and_no_overlap(results: Results) -> None:
     groups = dict(next(iter(tables.delta_tables(few))).groups)
     rate, overlap, score, span = groups["against Opus (mid)"][0].cells
     assert rate.note == score.note == "too few points: default has 3 of 4"
-    assert rate.text == overlap.text == score.text == span.text == tables.NONE
+    assert rate.text == overlap.text == score.text == span.text == cells.NONE
 
 
 def test_glance_bars_run_from_worst_to_best(results: Results) -> None:
@@ -559,7 +559,7 @@ def test_a_picture_has_no_click_at_its_ends() -> None:
 
 
 def test_tables_print_as_markdown(results: Results) -> None:
-    lines = tables.markdown(next(tables.score_tables(results))).splitlines()
+    lines = cells.markdown(next(tables.score_tables(results))).splitlines()
     assert lines[0].startswith(
         "| Condition | kbit/s, whole file | kbit/s, payload | ViSQOL, MOS-LQO, "
     )

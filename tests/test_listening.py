@@ -20,8 +20,8 @@ from ravecodec.evaluate.listening import (
     Stimulus,
     Trial,
     score_kit,
-    write_kit,
 )
+from ravecodec.evaluate.listening_kit import write_kit
 from ravecodec.evaluate.results import Condition, Item, Results
 
 pyloudnorm = pytest.importorskip("pyloudnorm")

@@ -185,7 +185,7 @@ def evaluate(
         results = _measured(paths, out, models, quiet=quiet, **options)
     _write(results, out, 0 if plot else embed)
     if mushra is not None:
-        from ravecodec.evaluate.listening import write_kit
+        from ravecodec.evaluate.listening_kit import write_kit
         from ravecodec.evaluate.page.series import for_listeners
 
         write_kit(results, out / "audio", mushra, for_listeners(results), seed=options["seed"])
@@ -236,7 +236,7 @@ def _measured(
 
 def _check_listening(folder: Path, seconds: float) -> None:
     """Before hours of work, what would end the listening test."""
-    from ravecodec.evaluate.listening import MOST_SECONDS, check_empty
+    from ravecodec.evaluate.listening_kit import MOST_SECONDS, check_empty
 
     if seconds > MOST_SECONDS:
         raise UsageError(

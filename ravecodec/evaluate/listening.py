@@ -1,50 +1,33 @@
-"""A listening test of an evaluation's audio by ITU-R BS.1534-3 (MUSHRA): the kit that is given
-away, and its scores.
+"""A listening test of an evaluation's audio by ITU-R BS.1534-3 (MUSHRA): its key and its scores.
 
-`write_kit` makes what webMUSHRA plays, with names that tell nothing, and a key that stays at home;
-`score_kit` reads what webMUSHRA wrote, leaves out listeners by the recommendation's post-screening
-and gives means with intervals. Only what people answered ever comes out of here: no objective score
-passes through.
+`listening_kit.write_kit` makes what webMUSHRA plays, with names that tell nothing, and the key that
+stays at home; `score_kit` reads what webMUSHRA wrote, leaves out listeners by the recommendation's
+post-screening and gives means with intervals. Only what people answered ever comes out of here: no
+objective score passes through.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import soundfile
 
-from ravecodec.errors import FormatError, InputError, OutputError, UsageError
-from ravecodec.evaluate.excerpts import RATE, Audio
-from ravecodec.evaluate.extras import extra
-from ravecodec.evaluate.filters import low_pass
-from ravecodec.evaluate.results import Results
-from ravecodec.evaluate.runner import write_sound
+from ravecodec.errors import FormatError, InputError
 from ravecodec.evaluate.statistics import Interval, t_interval
 
 FORMAT, VERSION = "ravecodec-listening-test", 1
-MOST_SIGNALS = (
-    12  # in a trial, hidden reference and anchors among them (BS.1534-3); webMUSHRA checks it
-)
-MOST_SECONDS = 12.0  # of a signal (BS.1534-3); webMUSHRA checks it
 REFERENCE, LOW, MID = "reference", "anchor35", "anchor70"  # as webMUSHRA calls them in its answers
 LABELS = {
     REFERENCE: "hidden reference",
     MID: "anchor: 7 kHz low-pass",
     LOW: "anchor: 3.5 kHz low-pass",
 }
-CUTOFFS = {LOW: 3500.0, MID: 7000.0}  # Hz
-CODE_LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels: no words
-CODE_LENGTH = 6
-HEADROOM = 1 - 2**-15  # largest 16-bit sample
 SCREEN_SCORE = 90.0  # BS.1534-3: the hidden reference is below it, the mid anchor above it,
 SCREEN_PERCENT = 15  # in more than this share of trials: the listener's answers are left out
 # Of webMUSHRA's mushra.csv that we read.
@@ -58,50 +41,6 @@ COLUMNS = (
 NOT_LISTENER = frozenset({*COLUMNS, "rating_time", "rating_comment"})
 
 Ratings = dict[str, dict[str, dict[str, float]]]  # score by listener, trial, condition
-README = """A listening test by ITU-R BS.1534-3 (MUSHRA): {trials} trials of {signals} signals each.
-
-1. Get webMUSHRA (https://github.com/audiolabs/webMUSHRA) and copy what is in listeners/ into its
-   folder configs/.
-2. Open http://HOST/webMUSHRA/?config={test}.yaml in a browser, on a sound card that runs at 48 kHz.
-3. webMUSHRA's server writes all answers to results/{test}/mushra.csv; score them with this folder's
-   key.json.
-
-key.json says which file is what. Keep it away from the listeners. The recommendation asks for
-experienced listeners, about 20 of them, good headphones or loudspeakers in a quiet room, and for
-training with the same signals before the test.
-"""
-
-
-WELCOME = (
-    "You will hear short recordings. Each comes with several versions; compare every version "
-    "with the reference, and rate its quality from 0 (bad) to 100 (excellent: no difference "
-    "from the reference can be heard). One version is the reference itself: please give 100 to "
-    "the version that you believe it is. Use headphones in a quiet room."
-)
-VOLUME = "Please set a comfortable volume, and leave it as it is from now on."
-QUESTION = "How good is each version, compared with the reference? Any difference from it counts."
-TEST_OPTIONS = {
-    "bufferSize": 2048,
-    "stopOnErrors": True,
-    "showButtonPreviousPage": True,
-    "remoteService": "service/write.php",
-}
-TRIAL_OPTIONS: dict[str, Any] = {
-    "showWaveform": True,
-    "enableLooping": True,
-    "randomize": True,
-    "showConditionNames": False,
-    "createAnchor35": False,  # both are among the stimuli, as loud as the reference
-    "createAnchor70": False,
-}
-FINISH = {
-    "type": "finish",
-    "name": "Thank you",
-    "content": "Please say who you are, and send your answers.",
-    "showResults": False,
-    "writeResults": True,
-    "questionnaire": [{"type": "text", "label": "Name or number", "name": "listener"}],
-}
 
 
 @dataclass(frozen=True)
@@ -194,37 +133,6 @@ class MushraScores:
         return "\n".join(lines) + "\n"
 
 
-def write_kit(
-    results: Results, audio: Path, out: Path, conditions: list[str], seed: int = 0
-) -> None:
-    """Make the folder `out` (new or empty): README.txt, key.json, and listeners/ with webMUSHRA's
-    config and the audio.
-
-    Every trial has an item's reference, the same once more under a code (for other players:
-    webMUSHRA hides the reference by itself), the 3.5 and 7 kHz low-pass anchors made of it, and
-    `conditions` of audio/ITEM/CONDITION.flac. All are 16-bit 48 kHz WAV of one length and one
-    channel count, brought to the loudness of their reference (BS.1770, integrated); a trial that
-    would clip is turned down as a whole. The key has every gain. Codes depend on `seed` only, and
-    the same call writes the same bytes. Needs `ravecodec[eval]`.
-
-    Raises UsageError for conditions that are unknown, twice or too many, InputError for audio that
-    is missing, not at 48 kHz or longer than 12 s, OutputError if `out` is not empty or cannot be
-    written; nothing is left there then.
-    """
-    _check_conditions(results, conditions)
-    check_empty(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
-            folder = Path(temporary) / "kit"
-            _fill(folder, results, audio, conditions, seed)
-            if out.exists():
-                out.rmdir()
-            folder.rename(out)
-    except OSError as error:
-        raise OutputError(f"{out}: the listening test cannot be written ({error})") from error
-
-
 def score_kit(key: Path, answers: Path) -> MushraScores:
     """Scores of the listeners in webMUSHRA's mushra.csv, by the key that `write_kit` made.
 
@@ -249,179 +157,6 @@ def score_kit(key: Path, answers: Path) -> MushraScores:
         )
     conditions = {name: _over_trials(kept, name) for name in found.labels}
     return MushraScores(conditions, dict(_by_item(kept, found)), list(kept), dropped, found.labels)
-
-
-def _check_conditions(results: Results, conditions: list[str]) -> None:
-    """UsageError unless the conditions are some of the results', each once, and leave room for the
-    anchors."""
-    known = [condition.id for condition in results.conditions]
-    for name in conditions:
-        if name not in known or name in LABELS:
-            raise UsageError(
-                f"condition {name} is not in the results, expected some of {', '.join(known)}"
-            )
-    if len(set(conditions)) < len(conditions):
-        raise UsageError(f"conditions {', '.join(conditions)}: expected each once")
-    most = MOST_SIGNALS - len(LABELS)
-    if not 1 <= len(conditions) <= most:
-        raise UsageError(f"{len(conditions)} conditions for a listening test, expected 1 to {most}")
-
-
-def check_empty(out: Path) -> None:
-    """OutputError unless the listening test may be written there."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OutputError(
-            f"{out}: exists already, expected a new or empty folder for the listening test"
-        )
-
-
-def _fill(folder: Path, results: Results, audio: Path, conditions: list[str], seed: int) -> None:
-    """Write the whole kit into a folder that is not there yet."""
-    labels = LABELS | {c.id: c.label for c in results.conditions if c.id in conditions}
-    facts = json.dumps([seed, conditions, [item.sha256 for item in results.items]])
-    test = f"ravecodec-{hashlib.sha256(facts.encode()).hexdigest()[:6]}"
-    rng = np.random.default_rng(seed)
-    trials = {}
-    for number, item in enumerate(results.items, 1):
-        place = folder / "listeners" / test / f"trial{number:02d}"
-        place.mkdir(parents=True)
-        trials[place.name] = Trial(
-            item.id, _write_trial(place, _signals(audio / item.id, conditions), rng)
-        )
-    key = Key(test, seed, labels, trials)
-    readme = README.format(test=test, trials=len(trials), signals=len(labels))
-    texts = {
-        "key.json": key.to_json(),
-        f"listeners/{test}.yaml": _config(key),
-        "README.txt": readme,
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, "utf-8")
-
-
-def _signals(folder: Path, conditions: list[str]) -> dict[str, Audio]:
-    """By condition, audio of one shape: the reference, its anchors, and the conditions as they are
-    in the folder."""
-    reference = _read(folder / f"{REFERENCE}.flac")
-    if reference.shape[1] > MOST_SECONDS * RATE:
-        seconds = reference.shape[1] / RATE
-        raise InputError(
-            f"{folder}: lasts {seconds:g} s, "
-            f"expected at most {MOST_SECONDS:g} s for a listening test"
-        )
-    signals = {REFERENCE: reference} | {
-        name: low_pass(reference, hertz) for name, hertz in CUTOFFS.items()
-    }
-    return signals | {
-        name: _fit(_read(folder / f"{name}.flac"), reference.shape) for name in conditions
-    }
-
-
-def _read(path: Path) -> Audio:
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{path}: cannot be read for the listening test ({error})") from error
-    if rate != RATE or not len(samples):
-        raise InputError(
-            f"{path}: has {len(samples)} samples at {rate} Hz, expected some at {RATE} Hz"
-        )
-    return np.ascontiguousarray(samples.T)
-
-
-def _fit(audio: Audio, shape: tuple[int, ...]) -> Audio:
-    """Cut or padded with silence at the end, and the mean of its channels, or one of them twice, if
-    need be."""
-    channels, samples = shape
-    if len(audio) != channels:
-        audio = np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
-    return np.pad(audio[:, :samples], ((0, 0), (0, max(0, samples - audio.shape[1]))))
-
-
-def _write_trial(
-    folder: Path, signals: dict[str, Audio], rng: np.random.Generator
-) -> dict[str, Stimulus]:
-    """Write reference.wav and CODE.wav of every signal, all as loud as the reference; stimuli by
-    code, sorted."""
-    loudness = {name: _loudness(audio) for name, audio in signals.items()}
-    gains = _gains(signals, loudness)
-    codes = dict(zip(_codes(len(signals), rng), signals, strict=True))
-    stimuli = {
-        code: Stimulus(name, loudness[name], gains[name]) for code, name in sorted(codes.items())
-    }
-    write_sound(folder / f"{REFERENCE}.wav", _louder(signals[REFERENCE], gains[REFERENCE]))
-    for code, stimulus in stimuli.items():
-        write_sound(folder / f"{code}.wav", _louder(signals[stimulus.condition], stimulus.gain_db))
-    return stimuli
-
-
-def _loudness(audio: Audio) -> float | None:
-    """Integrated loudness by BS.1770 in LUFS; None if it is shorter than a block or silent
-    throughout."""
-    module = extra("pyloudnorm")
-    if audio.shape[1] < 0.4 * RATE:
-        return None
-    value = float(module.Meter(RATE).integrated_loudness(audio.T.astype(np.float64)))
-    return round(value, 4) if math.isfinite(value) else None
-
-
-def _gains(signals: Mapping[str, Audio], loudness: Mapping[str, float | None]) -> dict[str, float]:
-    """Gain in dB that makes each signal as loud as the reference, less what would clip any of
-    them."""
-    wanted = loudness[REFERENCE]
-    gains = {
-        name: 0.0 if wanted is None or own is None else wanted - own
-        for name, own in loudness.items()
-    }
-    peak = max(
-        float(np.abs(audio).max()) * 10 ** (gains[name] / 20) for name, audio in signals.items()
-    )
-    down = max(0.0, 20 * math.log10(peak / HEADROOM)) if peak else 0.0
-    return {name: round(gain - down, 4) for name, gain in gains.items()}
-
-
-def _louder(audio: Audio, gain_db: float) -> Audio:
-    return audio * np.float32(10 ** (gain_db / 20))
-
-
-def _codes(count: int, rng: np.random.Generator) -> list[str]:
-    """Different random names that tell nothing."""
-    codes: dict[str, None] = {}
-    while len(codes) < count:
-        codes["".join(rng.choice(list(CODE_LETTERS), CODE_LENGTH))] = None
-    return list(codes)
-
-
-def _config(key: Key) -> str:
-    """webMUSHRA's YAML. The trials come in random order; it adds the hidden reference by itself."""
-    folder = f"configs/{key.test}"
-    trials = []
-    for name, trial in key.trials.items():
-        others = [
-            code for code, stimulus in trial.stimuli.items() if stimulus.condition != REFERENCE
-        ]
-        page = {
-            "type": "mushra",
-            "id": name,
-            "name": "Listening test",
-            "content": QUESTION,
-            **TRIAL_OPTIONS,
-        }
-        page["reference"] = f"{folder}/{name}/{REFERENCE}.wav"
-        page["stimuli"] = {code: f"{folder}/{name}/{code}.wav" for code in others}
-        trials.append(page)
-    welcome = {"type": "generic", "id": "welcome", "name": "Welcome", "content": WELCOME}
-    volume = {
-        "type": "volume",
-        "id": "volume",
-        "name": "Volume",
-        "content": VOLUME,
-        "defaultVolume": 0.5,
-    }
-    volume["stimulus"] = trials[0]["reference"]
-    config = {"testname": "Listening test", "testId": key.test, **TEST_OPTIONS}
-    config["pages"] = [welcome, volume, ["random", *trials], FINISH]
-    return str(extra("yaml").safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def _trial(values: dict[str, Any]) -> Trial:

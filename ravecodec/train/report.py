@@ -20,9 +20,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from ravecodec.errors import InputError
+from ravecodec.evaluate.page.cells import facts
 from ravecodec.evaluate.page.charts import Chart, Line, spectrograms_svg
 from ravecodec.evaluate.page.html import Player, Sound, flac_url, write_html
-from ravecodec.evaluate.page.tables import facts
 from ravecodec.train import figures
 from ravecodec.train.cache import Track, describe
 

@@ -3,8 +3,8 @@ the same bytes.
 
 Everything is inside the page (figures, scripts, the audio of some excerpts), or beside it (the
 other audio, linked by relative paths); a content security policy forbids any other request. What it
-says is in tables.py, what it draws in figures.py, how it looks and plays in templates/. Needs
-jinja2 and matplotlib (extra `eval`).
+says is in verdict.py and tables.py, what it draws in figures.py, how it looks and plays in
+templates/. Needs jinja2 and matplotlib (extra `eval`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate.page import figures, series, tables
+from ravecodec.evaluate.page import cells, figures, series, tables, verdict
 from ravecodec.evaluate.page.charts import Chart, spectrograms_svg
 from ravecodec.evaluate.page.html import Player, Sound, flac_url, write_html
 from ravecodec.evaluate.results import Item, Results
@@ -62,7 +62,7 @@ def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
     return {
         "title": f"{results.name}: evaluation of ravecodec",
         "results": results,
-        "verdict": tables.verdict(results),
+        "verdict": verdict.verdict(results),
         "glance": tables.glance(results),
         "curves": [chart.svg() for chart in curves],
         "dims": [chart.svg() for chart in _over_dims(results)],
@@ -74,9 +74,9 @@ def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
         "prediction": list(tables.prediction_tables(results)),
         "worst": _worst(results, folder),
         "speed": tables.speed_table(results),
-        "models": [(name, tables.facts(values)) for name, values in results.models.items()],
-        "manifest": tables.facts(results.manifest),
-        "direction": tables.direction,
+        "models": [(name, cells.facts(values)) for name, values in results.models.items()],
+        "manifest": cells.facts(results.manifest),
+        "direction": cells.direction,
         "compact_json": lambda value: json.dumps(value, ensure_ascii=False),
     }
 
@@ -114,7 +114,7 @@ def _players(results: Results, folder: Path, embed: int) -> Iterator[Player]:
         sounds = [Sound("original", "", "ink", _source(folder, item, REFERENCE, inside))]
         for condition in [c for c in chosen if c in there]:
             rate = results.kbps(condition.id)
-            text = f"{tables.number(rate)} kbit/s" if rate is not None else ""
+            text = f"{cells.number(rate)} kbit/s" if rate is not None else ""
             source = _source(folder, item, condition.id, inside)
             sounds.append(Sound(condition.label, text, series.colour(results, condition), source))
         more = [(c.label, _url(item, c.id)) for c in there if c not in chosen]

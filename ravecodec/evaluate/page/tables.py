@@ -1,19 +1,30 @@
-"""What a page says in words and tables: the verdict, scores, differences, worst items, speed.
-
-A `Table` is plain data whose numbers are already text; the templates print it as HTML, `markdown`
-as Markdown.
+"""The tables of a page: scores, differences, worst items, speed. `cells.py` has what they are made
+of, `verdict.py` what is said in words.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ravecodec.evaluate import statistics
 from ravecodec.evaluate.page import series
+from ravecodec.evaluate.page.cells import (
+    NONE,
+    TIMES,
+    Cell,
+    Row,
+    Table,
+    brackets,
+    compared,
+    digits_of,
+    mean_cell,
+    metric_columns,
+    number,
+    rate_cell,
+    tone_of,
+)
 from ravecodec.evaluate.page.series import headlines, interval, leads, of_kind
 from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Metric, Results
 from ravecodec.evaluate.statistics import Delta, Interval, Paired, clusters_of
@@ -27,204 +38,7 @@ SINGLE = {  # over series of one condition
     "control": "Controls",
 }
 WORST = 5
-CONTAINER = 0.15  # share of a file above which the verdict names the rate without it
-FILES = 20  # below which the percentile intervals of statistics.py are too narrow
 MIB = 2**20
-NONE, MINUS, TIMES = "\u2013", "\u2212", "\u00d7"  # an en dash, the true minus and times signs
-
-
-@dataclass(frozen=True)
-class Cell:
-    """`text` with a smaller `note` below it; `tone`: "good", "bad" or ""; `share`: 0..1, length of
-    a bar, or None."""
-
-    text: str
-    note: str = ""
-    tone: str = ""
-    share: float | None = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """`colour`: a name of charts.COLOURS."""
-
-    label: str
-    cells: list[Cell]
-    colour: str = "control"
-
-
-@dataclass(frozen=True)
-class Table:
-    """`groups`: (name, rows); the name is "" where rows are not grouped. `columns`: (name, a
-    smaller line below). `look`: a class of style.css."""
-
-    caption: str
-    head: str
-    columns: list[tuple[str, str]]
-    groups: list[tuple[str, list[Row]]]
-    look: str = ""
-
-
-def markdown(table: Table) -> str:
-    """The table as GitHub's Markdown: without caption and names of groups, notes behind their
-    numbers."""
-    heads = [table.head]
-    heads += [f"{name}, {below}" if below else name for name, below in table.columns]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for _, rows in table.groups:
-        for row in rows:
-            texts = [row.label, *(f"{cell.text} {cell.note}".strip() for cell in row.cells)]
-            lines.append(f"| {' | '.join(texts)} |")
-    return "\n".join(lines)
-
-
-# ---- numbers as text -----------------------------------------------------------------------------
-
-
-def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """With a true minus; an en dash for none."""
-    if value is None or math.isnan(value):
-        return NONE
-    if float(f"{value:.{digits}f}") == 0:
-        return f"{0:.{digits}f}"  # neither -0.00 nor +0.00
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    return text.replace("-", MINUS)
-
-
-def digits_of(metric: Metric) -> int:
-    return 1 if metric.diagnostic else 2
-
-
-def brackets(mean: Interval, digits: int = 2, sign: bool = False) -> str:
-    """`[low, high]`, empty where there is no interval."""
-    return (
-        f"[{number(mean.low, digits, sign)}, {number(mean.high, digits, sign)}]"
-        if mean.bounded
-        else ""
-    )
-
-
-def mean_cell(mean: Interval | None, metric: Metric, share: float | None = None) -> Cell:
-    """A mean with its interval below it."""
-    if mean is None:
-        return Cell(NONE)
-    digits = digits_of(metric)
-    return Cell(number(mean.mean, digits), brackets(mean, digits), share=share)
-
-
-def rate_cell(results: Results, condition: Condition, *, payload: bool = False) -> Cell:
-    return Cell(number(results.kbps(condition.id, payload=payload)))
-
-
-def direction(metric: Metric) -> str:
-    """What a column's head says below its name."""
-    arrow = {"higher": "↑ higher is better", "lower": "↓ lower is better"}.get(
-        metric.better, "0 is right"
-    )
-    return f"{metric.unit}, {arrow}" if metric.unit else arrow
-
-
-def metric_columns(metrics: Sequence[Metric]) -> list[tuple[str, str]]:
-    return [(metric.label, direction(metric)) for metric in metrics]
-
-
-# ---- differences ---------------------------------------------------------------------------------
-
-
-def compared(results: Results, metric: Metric, a: Condition, b: Condition) -> Paired | None:
-    """a minus b; None where they share no item."""
-    mine, theirs = (results.values(condition.id, metric.id) for condition in (a, b))
-    if not mine.keys() & theirs.keys():
-        return None
-    return statistics.paired(mine, theirs, statistics.clusters_of(results), metric.better)
-
-
-def tone_of(difference: Interval, metric: Metric) -> str:
-    """Whether a difference is good or bad, where its interval leaves no doubt."""
-    if metric.better == "" or not difference.bounded or difference.low <= 0 <= difference.high:
-        return ""
-    return "good" if (difference.mean > 0) == (metric.better == "higher") else "bad"
-
-
-# ---- verdict -------------------------------------------------------------------------------------
-
-
-def verdict(results: Results) -> list[str]:
-    """A sentence for every model, and one about what none of this says."""
-    return [_model_sentence(results, condition) for condition in leads(results)] + [
-        _limits_sentence(results)
-    ]
-
-
-def _model_sentence(results: Results, lead: Condition) -> str:
-    name, rate = series.model_name(results, lead), _rate(results, lead)
-    scores = [_score(results, lead, metric) for metric in headlines(results)]
-    sentence = f"At {rate}, model {name} scores {_listed([score for score in scores if score])}"
-    anchor = series.nearest(results, lead, of_kind(results, "codec"))
-    return f"{sentence}; {_against(results, lead, anchor)}." if anchor else f"{sentence}."
-
-
-def _score(results: Results, condition: Condition, metric: Metric) -> str:
-    """`ViSQOL 3.85 [3.75, 3.95]`; "" where there is none."""
-    mean = interval(results, condition, metric)
-    if mean is None:
-        return ""
-    digits = digits_of(metric)
-    unit = f" {metric.unit}" if metric.unit in ("dB", "LU") else ""
-    return f"{metric.label} {number(mean.mean, digits)}{unit} {brackets(mean, digits)}".strip()
-
-
-def _against(results: Results, lead: Condition, anchor: Condition) -> str:
-    """How the model stands against an anchor: only sure differences are called better or worse."""
-    labels: dict[str, list[str]] = {"good": [], "bad": [], "": []}
-    for metric in headlines(results):
-        pair = compared(results, metric, lead, anchor)
-        other = interval(results, anchor, metric)
-        if pair is not None and other is not None:
-            tone = tone_of(pair.difference, metric)
-            labels[tone].append(f"{metric.label} (anchor: {number(other.mean)})")
-    words = {"good": "better on", "bad": "worse on", "": "not told apart from it on"}
-    parts = [f"{words[tone]} {_listed(names)}" for tone, names in labels.items() if names]
-    place = f"the anchor nearest in rate is {anchor.label} at {_rate(results, anchor)}"
-    return f"{place}, and beside it the model is {'; '.join(parts)}" if parts else place
-
-
-def _rate(results: Results, condition: Condition) -> str:
-    """`8.08 kbit/s`, and what it is without the container where that is a good part of it."""
-    rate, payload = (results.kbps(condition.id, payload=payload) for payload in (False, True))
-    text = f"{number(rate)} kbit/s"
-    if rate and payload is not None and payload < (1 - CONTAINER) * rate:
-        text += f" ({number(payload)} without the container)"
-    return text
-
-
-def _limits_sentence(results: Results) -> str:
-    files = len({item.source for item in results.items})
-    basis = f"{_count(len(results.items), 'excerpt')} from {_count(files, 'file')}"
-    narrow = f" (too narrow, as they are of fewer than {FILES} files)" if files < FILES else ""
-    return (
-        f"These are computed scores of {basis}, with 95 % intervals over files{narrow}: "
-        f"no listener was asked, no single score is sound quality{_scores_of_noise(results)}, "
-        "and nothing here speaks of other kinds of audio."
-    )
-
-
-def _scores_of_noise(results: Results) -> str:
-    noise = series.control(results, "noise-vocoded")
-    if noise is None:
-        return ""
-    means = [(metric.label, interval(results, noise, metric)) for metric in headlines(results)]
-    scores = [f"{label} {number(mean.mean)}" for label, mean in means if mean is not None]
-    return f" (mere noise with the excerpts' envelopes gets {_listed(scores)})" if scores else ""
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _listed(words: Sequence[str]) -> str:
-    """a, b and c."""
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def glance(results: Results) -> Table:
@@ -516,18 +330,3 @@ def speed_table(results: Results) -> Table | None:
         ]
         groups.setdefault(speed.model, []).append(Row(speed.what, [Cell(text) for text in cells]))
     return Table("Speed of the command line", "Command", columns, list(groups.items()))
-
-
-def facts(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """A mapping as (name, text), nested values as `name: value` lists."""
-    return [(key.replace("_", " "), _fact(value)) for key, value in values.items()]
-
-
-def _fact(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_fact(v)}" for key, v in value.items()) or NONE
-    if isinstance(value, list):
-        return ", ".join(_fact(v) for v in value) or NONE
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
-        return f"{value:,}".replace(",", "\u202f")  # narrow no-break space
-    return NONE if value in (None, "") else str(value)
