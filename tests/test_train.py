@@ -6,6 +6,7 @@ The recipe is `tiny` with few steps; everything runs on one thread, where result
 
 import copy
 import dataclasses
+import io
 import json
 import os
 import resource
@@ -14,10 +15,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from ravecodec.models.config import ModelConfig
 from ravecodec.models.discriminator import WaveformDiscriminator
 from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
+from ravecodec.train import cache as audio_cache
 from ravecodec.train import loop, stages, validation
 from ravecodec.train.cache import _finished, build_cache
 from ravecodec.train.data import Crops
@@ -59,21 +61,12 @@ PAPER = SHORT.replace(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    """One thread, no looking at the clock, a small waveform discriminator and little latent
-    analysis.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "REPORT_SECONDS", 0.0)
-        patch.setattr(stages, "WaveformDiscriminator", partial(WaveformDiscriminator, capacity=4))
-        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
-        patch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
-        patch.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
-        patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
-        yield
-    torch.set_num_threads(threads)
+def quick(quick_training: pytest.MonkeyPatch) -> None:
+    """A small waveform discriminator, and no pictures."""
+    small = partial(WaveformDiscriminator, capacity=4)
+    quick_training.setattr(stages, "WaveformDiscriminator", small)
+    quick_training.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
+    quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
 
 
 @pytest.fixture(scope="module")
@@ -97,17 +90,32 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture(scope="module", params=[SHORT, PAPER], ids=["default", "paper"])
-def uninterrupted(
-    request: pytest.FixtureRequest,
-    music: Path,
-    cache: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+def undisturbed(recipe: Recipe, music: Path, cache: Path, folder: Path) -> tuple[Recipe, Path]:
+    loop.train(music, recipe, folder, cache=cache, device="cpu")
+    return recipe, folder
+
+
+@pytest.fixture(scope="module")
+def default_run(
+    music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Recipe, Path]:
-    """(recipe, run folder) of a run that nothing disturbed."""
-    run = tmp_path_factory.mktemp("uninterrupted")
-    loop.train(music, request.param, run, cache=cache, device="cpu")
-    return request.param, run
+    """(recipe, run folder) of a run of the default family that nothing disturbed."""
+    return undisturbed(SHORT, music, cache, tmp_path_factory.mktemp("default"))
+
+
+@pytest.fixture(scope="module")
+def paper_run(
+    music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Recipe, Path]:
+    """The same of the paper's family."""
+    return undisturbed(PAPER, music, cache, tmp_path_factory.mktemp("paper"))
+
+
+@pytest.fixture(params=["default_run", "paper_run"])
+def uninterrupted(request: pytest.FixtureRequest) -> tuple[Recipe, Path]:
+    """Both of them, for what differs between the families."""
+    run: tuple[Recipe, Path] = request.getfixturevalue(request.param)
+    return run
 
 
 def tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -239,52 +247,37 @@ def test_stage_two_leaves_the_encoder_alone(
         assert int(model["encoder.network.1.num_batches_tracked"]) == recipe.stage1.steps
 
 
-# Run in a process of its own, which kills itself with SIGKILL at a chosen moment.
-KILLED = """
-import io, json, os, signal, sys
-from functools import partial
-from pathlib import Path
-import torch
-from ravecodec.models.discriminator import WaveformDiscriminator
-from ravecodec.train import board, cache, finish, loop, stages
-from ravecodec.train.interrupts import deferred
-from ravecodec.train.recipe import Recipe
-
-torch.set_num_threads(1)
-moment, recipe, music, out = sys.argv[1:]
-stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
-finish.ANALYSIS_FRAMES = 300
-loop.write_report = lambda run: None
-board._has_matplotlib = lambda: False
-loop.CHECKPOINT_SECONDS = 0.0
-
-def die():
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-def in_cache():
-    append, count = cache._append, cache._silent_frames
-    def dying(data, path, *rest):
-        cache._silent_frames = (lambda block: die()) if path.name == "2.flac" else count
-        return append(data, path, *rest)
-    cache._append = dying
 
-def in_step(stage, step):
+def die_in_cache() -> None:
+    append, count = audio_cache._append, audio_cache._silent_frames
+
+    def dying(data: Path, path: Path, *rest: Any) -> Any:
+        audio_cache._silent_frames = (lambda _: die()) if path.name == "2.flac" else count
+        return append(data, path, *rest)
+
+    audio_cache._append = dying
+
+
+def end_in_step(stage: int, step: int, end: Callable[[], None] = die) -> None:
     name = f"stage{stage}_step"
     whole = getattr(loop, name)
-    def dying(trainer, *rest):
+
+    def ending(trainer: Trainer, *rest: Any) -> Any:
         log = whole(trainer, *rest)
         if trainer.step == step:
-            die()
+            end()
         return log
-    setattr(loop, name, dying)
 
-def interrupted(stage, step):
-    in_step(stage, step)
-    globals()["die"] = lambda: os.kill(os.getpid(), signal.SIGINT)
+    setattr(loop, name, ending)
 
-def in_checkpoint(stage, step):
+
+def die_in_checkpoint(stage: int, step: int) -> None:
     whole = torch.save
-    def dying(state, file):
+
+    def dying(state: dict[str, Any], file: IO[bytes]) -> None:
         memory = io.BytesIO()
         whole(state, memory)
         if (state["stage"], state["step"]) == (stage, step):
@@ -292,33 +285,37 @@ def in_checkpoint(stage, step):
             file.flush()
             die()
         file.write(memory.getvalue())
+
     torch.save = dying
 
-MOMENTS = {
-    "cache": in_cache,
-    "step of stage 1": lambda: in_step(1, 3),
-    "checkpoint": lambda: in_checkpoint(1, 5),
-    "step of stage 2": lambda: in_step(2, 3),
-    "Ctrl-C": lambda: interrupted(1, 2),
+
+MOMENTS: dict[str, Callable[[], None]] = {
+    "cache": die_in_cache,
+    "step of stage 1": lambda: end_in_step(1, 3),
+    "checkpoint": lambda: die_in_checkpoint(1, 5),
+    "step of stage 2": lambda: end_in_step(2, 3),
+    "Ctrl-C": lambda: end_in_step(1, 2, lambda: os.kill(os.getpid(), signal.SIGINT)),
 }
-MOMENTS[moment]()
-loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), device="cpu")
-"""
 
 
 def killed(moment: str, recipe: Recipe, music: Path, out: Path) -> int:
-    """Exit code of a run that kills itself at this moment."""
-    command = [
-        sys.executable,
-        "-c",
-        KILLED,
-        moment,
-        json.dumps(recipe.to_dict()),
-        str(music),
-        str(out),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, check=False, timeout=120).returncode
+    """Exit code of a child process whose training is ended at this moment, with a checkpoint after
+    every step; negative if by a signal.
+    """
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.alarm(300)  # ends what hangs
+        loop.CHECKPOINT_SECONDS = 0.0
+        MOMENTS[moment]()
+        loop.train(music, recipe, out, device="cpu")
+        os._exit(0)
+    except KeyboardInterrupt:
+        os._exit(130)
+    finally:
+        os._exit(1)
 
 
 def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
@@ -348,10 +345,10 @@ def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
 
 
 def test_ctrl_c_is_obeyed_after_the_step_with_nothing_lost(
-    uninterrupted: tuple[Recipe, Path], music: Path, tmp_path: Path
+    default_run: tuple[Recipe, Path], music: Path, tmp_path: Path
 ) -> None:
-    recipe, whole = uninterrupted
-    assert killed("Ctrl-C", recipe, music, tmp_path) in (-2, 130)
+    recipe, whole = default_run
+    assert killed("Ctrl-C", recipe, music, tmp_path) == 130
     assert (checkpoint(tmp_path)["stage"], checkpoint(tmp_path)["step"]) == (1, 3)
     loop.train(music, recipe, tmp_path, device="cpu")
     assert_same_end(tmp_path, whole)
@@ -420,13 +417,13 @@ def test_out_of_memory_says_what_to_try(
 
 
 def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
-    uninterrupted: tuple[Recipe, Path],
+    default_run: tuple[Recipe, Path],
     music: Path,
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe, run = uninterrupted
+    recipe, run = default_run
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     lines = [line for line in lines if "validation" in line]
     told = [(line["stage"], line["step"]) for line in lines]
@@ -482,12 +479,12 @@ def test_validation_hears_the_same_every_time(cache: Path) -> None:
 
 
 def test_a_finished_run_is_left_alone(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    default_run: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
 ) -> None:
     """Whatever became of the data; the licence of the first call stays, and another one is
     refused.
     """
-    recipe, run = uninterrupted
+    recipe, run = default_run
     package = next(run.glob("*.safetensors"))
     before = package.read_bytes(), package.stat().st_mtime_ns, (run / "checkpoint.pt").read_bytes()
     changed = tmp_path / "changed"
@@ -518,14 +515,14 @@ def test_a_finished_run_is_left_alone(
 
 
 def test_equal_trainings_give_equal_models(
-    uninterrupted: tuple[Recipe, Path],
+    default_run: tuple[Recipe, Path],
     music: Path,
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On another machine, at another speed, with a licence that is said only once."""
-    recipe, run = uninterrupted
+    recipe, run = default_run
     monkeypatch.setattr("ravecodec.train.outcome.platform.machine", lambda: "abacus")
     monkeypatch.setattr(
         Trainer, "seconds", property(lambda self: 1e6, lambda self, value: None), raising=False
@@ -581,12 +578,12 @@ def test_two_calls_on_one_folder_are_kept_apart(music: Path, cache: Path, tmp_pa
 
 
 def test_a_model_that_cannot_be_good_says_so(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    default_run: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
 ) -> None:
     """Seconds of audio, a rate far from what was asked for, weights that were not taken over: in
     the model for good.
     """
-    recipe, run = uninterrupted
+    recipe, run = default_run
     info = load_package(next(run.glob("*.safetensors"))).info
     assert info["warnings"][:1] == ["trained on 6 s of audio only; an hour is a start"]
     wider = recipe.replace(
@@ -903,12 +900,12 @@ def test_without_an_average_the_last_weights_count() -> None:
 
 
 def test_what_the_sender_sends_is_what_a_decoder_receives(
-    uninterrupted: tuple[Recipe, Path],
+    default_run: tuple[Recipe, Path],
 ) -> None:
     """A function of (seed, step); quantised with the codec's own steps, so close to the means it
     was given.
     """
-    _, run = uninterrupted
+    _, run = default_run
     model = load_package(next(run.glob("*.safetensors")))
     latent = model.latent
     axes = np.random.default_rng(0).normal(size=(2, 9, len(latent.mean))) * latent.prior

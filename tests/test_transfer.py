@@ -200,7 +200,7 @@ def test_without_loudness_it_is_the_latents_played(any_model: Model, music: Musi
 def test_pieces_change_nothing_and_nothing_is_held_for_long(
     stereo_model: Model, music: Music, small_blocks: Callable[[int], None]
 ) -> None:
-    small_blocks(stereo_model.config.hop * 4)
+    small_blocks(stereo_model.config.hop * 8)
     audio, info = music(44_100 * 9), stream_info(stereo_model, 44_100, 2, 6, 0)
     results, most = [], 0
     for sizes in ([65_536], [5_000, 17, 30_000]):
