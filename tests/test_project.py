@@ -10,11 +10,13 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import ravecodec
+from ravecodec import zoo
 from ravecodec.audio import open_input
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,6 +115,19 @@ def test_example_is_what_its_page_says() -> None:
         assert (source.sample_rate, source.channels, source.frames) == (44100, 2, 555_660)
         assert max(abs(block).max() for block in source.blocks(65536)) < 0.9
     assert existing("examples/feelings.flac").stat().st_size < 2_000_000
+
+
+def test_example_streams_are_played_by_the_models_that_ship() -> None:
+    for name, samples in {
+        "feelings": 555_660,
+        "generated-default": 960_000,
+        "generated-strings": 960_000,
+    }.items():
+        path = existing(f"examples/{name}.rvc")
+        entry = zoo.find_id(ravecodec.inspect_file(path).model_id)
+        assert entry.path.parent == zoo.shipped_folder(), name
+        audio, _ = ravecodec.decode(path.read_bytes())
+        assert audio.shape[1] == pytest.approx(samples, rel=0.01) and np.abs(audio).max() > 0.1
 
 
 def test_python_works_in_a_checkout_that_was_installed_elsewhere() -> None:
