@@ -124,7 +124,7 @@ def test_example_streams_are_played_by_the_models_that_ship() -> None:
         "generated-strings": 960_000,
     }.items():
         path = existing(f"examples/{name}.rvc")
-        entry = zoo.find_id(ravecodec.inspect_file(path).streams[0].model_id)
+        entry = zoo.find_id(ravecodec.inspect_file(path).stream.model_id)
         assert entry.path.parent == zoo.shipped_folder(), name
         audio, _ = ravecodec.decode(path.read_bytes())
         assert audio.shape[1] == pytest.approx(samples, rel=0.01) and np.abs(audio).max() > 0.1
