@@ -20,7 +20,7 @@ from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.device import device_of
 from ravecodec.effort import Analysis, effort_of
 from ravecodec.ladder import ladder_from
-from ravecodec.models.clock import Clock
+from ravecodec.level import decoded
 from ravecodec.models.coding import Rung
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
@@ -118,18 +118,14 @@ def _distance(
     model: Model, quantizer: Quantizer, symbols: NDArray[np.int32], piece: Piece
 ) -> float:
     """S of what the generator makes of symbols [frames, dims], over all windows that a search draws
-    from. Beyond both ends it sees the outermost frames held, as in a decoder.
+    from.
     """
-    network, hop = model.network, model.config.hop
-    device = device_of(network)
-    reach, frames = network.decoder_reach, len(symbols)
-    places = np.arange(-reach.past, frames + reach.future).clip(0, frames - 1)
-    latents = torch.from_numpy(quantizer.latents(symbols)[places].T[None].copy()).to(device)
+    device, samples = device_of(model.network), len(symbols) * model.config.hop
+    latents = torch.from_numpy(quantizer.latents(symbols).T[None].copy()).to(device)
     target = torch.from_numpy(np.ascontiguousarray(piece.audio))[None].to(device)
     with torch.inference_mode():
-        output = network.decode(latents, Clock.at(-reach.past, 0, device))
-        output = output[..., reach.past * hop : (reach.past + frames) * hop]
-        windows = [window for window in dict.fromkeys(WINDOWS) if window <= frames * hop]
+        output = decoded(model, latents)
+        windows = [window for window in dict.fromkeys(WINDOWS) if window <= samples]
         gain = lift(target)
         found = stereo_distance(gain * target, gain * output, windows, model.config.sample_rate)
     return float(found)

@@ -19,6 +19,7 @@ from ravecodec.audio import (
     MAX_RATE,
     MIN_RATE,
     TIME_REFERENCE,
+    AudioOutput,
     open_output,
     resampled_length,
 )
@@ -33,8 +34,9 @@ from ravecodec.precision import AUTO, PRECISIONS
 from ravecodec.tagging import tags_in
 from ravecodec.times import Part, Time
 
-if TYPE_CHECKING:  # imports torch
+if TYPE_CHECKING:  # these import torch
     from ravecodec.models.package import Model
+    from ravecodec.pipeline import DecodePipeline
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,24 @@ def decode_file(
                 output.write(block)
                 progress(progress_at(output.frames, length, rate, reader.bytes.total))
     seconds = time.perf_counter() - began
+    return _summary(source, target, loaded, output, pipeline, rate=rate, seconds=seconds)
+
+
+def _summary(
+    source: str | Path,
+    target: str | Path,
+    model: Model,
+    output: AudioOutput,
+    pipeline: DecodePipeline,
+    *,
+    rate: int,
+    seconds: float,
+) -> DecodeSummary:
+    """What was done, to an output of this rate, in so many seconds."""
     return DecodeSummary(
         source=source_name(source),
         target=target_name(target),
-        model=loaded.name,
+        model=model.name,
         sample_rate=rate,
         samples=output.frames,
         container=output.container,

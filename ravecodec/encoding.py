@@ -111,6 +111,9 @@ def encode_file(
 ) -> EncodeSummary:
     """Audio file (or `-`) -> .rvc file (or `-`), which appears when it is complete.
 
+    Every option is named here, as in `encode`, so that help and editors show them; what remains is
+    one path: checks that cost nothing, the input, the model, the stream.
+
     model: name, path, id or a loaded one. fidelity, dims, step_index, bitrate, effort, quality,
     cbr: see `Point`, which `point` is in place of them. seed: of the decoder's noise. verify:
     decode the symbols from the written bytes and compare, before the file is put in place. meta:

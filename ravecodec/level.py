@@ -2,9 +2,9 @@
 play them too quiet.
 
 A network that was trained on music plays a steady tone at -76 dBFS 5 dB too quiet, and noise at -70
-dBFS 8 dB. How much is lost shows when the latents of a block are decoded; the block is then encoded
-once more with that gain. Only the encoder knows of it. It costs time, so it is done in faint
-passages alone.
+dBFS 10 dB. How much is lost shows when the latents of a block are decoded; the block is then
+encoded once more with that gain. Only the encoder knows of it. It costs time, so it is done in
+faint passages alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def encoded(model: Model, window: Audio) -> tuple[Tensor, Tensor]:
         return posterior
     gain = np.zeros(len(wanted))
     for _ in range(ROUNDS):
-        lost = wanted - _levels(_decoded(model, posterior[0]), model.config.hop)
+        heard = decoded(model, posterior[0])[0].float().cpu().numpy()
+        lost = wanted - _levels(heard, model.config.hop)
         lost = np.sign(lost) * np.maximum(np.abs(lost) - TOLERANCE, 0)
         gain = np.clip(gain + STEP * weight * lost, LEAST, MOST)
         posterior = _encoded(model, window * _curve(gain, model.config.hop))
@@ -54,20 +55,16 @@ def _encoded(model: Model, window: Audio) -> tuple[Tensor, Tensor]:
     return means, spreads
 
 
-def _decoded(model: Model, means: Tensor) -> Audio:
-    """What the generator makes of the latents of a window. Beyond both ends it sees the outermost
-    ones held.
+def decoded(model: Model, latents: Tensor) -> Tensor:
+    """What the generator makes of latents [1, latent, frames], [1, channels, frames * hop]. Beyond
+    both ends it sees the outermost ones held, as in a decoder.
     """
-    reach, frames, hop = model.network.decoder_reach, means.shape[-1], model.config.hop
-    places = torch.arange(-reach.past, frames + reach.future).clamp(0, frames - 1)
+    reach, frames, hop = model.network.decoder_reach, latents.shape[-1], model.config.hop
+    device = latents.device
+    places = torch.arange(-reach.past, frames + reach.future, device=device).clamp(0, frames - 1)
     with torch.inference_mode():
-        output = model.network.decode(
-            means[..., places.to(means.device)], Clock.at(-reach.past, 0, means.device)
-        )
-    audio: Audio = (
-        output[0, :, reach.past * hop : (reach.past + frames) * hop].float().cpu().numpy()
-    )
-    return audio
+        output = model.network.decode(latents[..., places], Clock.at(-reach.past, 0, device))
+    return output[..., reach.past * hop : (reach.past + frames) * hop]
 
 
 def _levels(audio: Audio, hop: int) -> Levels:

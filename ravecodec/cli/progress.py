@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 
-if TYPE_CHECKING:  # the first imports torch
+if TYPE_CHECKING:  # the last imports torch
     from tqdm import tqdm
 
     from ravecodec.batch.items import Item, Totals

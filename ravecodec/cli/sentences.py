@@ -78,7 +78,8 @@ def decoded(done: DecodeSummary) -> str:
 
 def limited(clipped: int) -> list[str]:
     """That so many samples were limited, if any were."""
-    what = f"{clipped} samples beyond full scale were limited"
+    were = "1 sample {} was" if clipped == 1 else f"{clipped} samples {{}} were"
+    what = f"{were.format('beyond full scale')} limited"
     return [f"{what} (--soft-clip bends, --bits float keeps them)"] * (clipped > 0)
 
 
@@ -160,7 +161,8 @@ def _values(value: Any) -> list[Any]:
 def retagged(done: TagSummary) -> str:
     """The last line of `tag`."""
     count = sum(len(_values(value)) for value in done.tags.values())
-    return printable(f"{done.target}: {count} tags, {cost(done.stream)}")
+    tags = "1 tag" if count == 1 else f"{count} tags"
+    return printable(f"{done.target}: {tags}, {cost(done.stream)}")
 
 
 def inspected_in_one_line(found: Inspection) -> str:
