@@ -2,18 +2,20 @@
 """Whole-process speed and memory of `ravecodec encode` and `ravecodec decode`.
 
     python benchmarks/speed.py [--model default] [--preset paper] [--minutes 3 10 60] [--audio FILE]
-        [--work DIR] [--precision float32]
-    python benchmarks/speed.py --page README.md        # the table of README.md: default, and
-        paper's network
+        [--work DIR] [--precision float32] [--runs 1]
+
+    # the table of README.md: default, and paper's network
+    python benchmarks/speed.py --minutes 3 10 --runs 3 --page README.md
 
 Every figure is one process from start to exit: interpreter, torch import, model load, audio
 decoding, resampling, network, range coder, files. Real-time factor = seconds of audio / wall
-seconds; memory = peak resident set, both by `ravecodec.evaluate.speed.time_command`. `--preset`
-times a recipe's network with random weights (speed does not depend on their values), so no trained
-model is needed. The input is `--audio` (default: the excerpt that ships) repeated to each length as
-stereo 44.1 kHz FLAC. Prints a Markdown table below a line that names the processor; with `--page`
-writes both there instead, between `<!-- speed -->` and `<!-- end -->`, and the measurements into
-docs/evaluation/speed.json, which a test compares with the page. Run it on a quiet machine.
+seconds of the fastest of `--runs`; memory = largest peak resident set of them, both by
+`ravecodec.evaluate.speed.time_command`. `--preset` times a recipe's network with random weights
+(speed does not depend on their values), so no trained model is needed. The input is `--audio`
+(default: the excerpt that ships) repeated to each length as stereo 44.1 kHz FLAC. Prints a Markdown
+table below a line that names the processor; with `--page` writes both there instead, between
+`<!-- speed -->` and `<!-- end -->`, and the measurements into docs/evaluation/speed.json, which a
+test compares with the page. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -99,22 +101,27 @@ def random_model(preset: str, target: Path) -> None:
     )
 
 
-def measured(
-    name: str, model: str, minutes: list[float], audio: Path, work: Path, precision: str
-) -> Iterator[Row]:
-    """One row per length. precision: of decoding."""
-    from ravecodec.evaluate.speed import time_command
-
-    for length in minutes:
+def measured(name: str, model: str, options: argparse.Namespace, work: Path) -> Iterator[Row]:
+    """One row per length."""
+    for length in options.minutes:
         flac, rvc, wav = work / "in.flac", work / "out.rvc", work / "out.wav"
-        repeat_audio(audio, length * 60, flac)
-        encode = time_command(["encode", "--quiet", "-f", "--model", model, str(flac), str(rvc)])
-        choices = ["--model", model, "--precision", precision]
-        decode = time_command(["decode", "-q", "-f", *choices, str(rvc), str(wav)])
+        repeat_audio(options.audio, length * 60, flac)
+        call = ["encode", "--quiet", "-f", "--model", model, str(flac), str(rvc)]
+        encode = fastest(call, options.runs)
+        choices = ["--model", model, "--precision", options.precision]
+        decode = fastest(["decode", "-q", "-f", *choices, str(rvc), str(wav)], options.runs)
         kbps = rvc.stat().st_size * 8 / (length * 60) / 1000
         yield Row(name, length * 60, encode[0], decode[0], encode[1], decode[1], kbps)
         for path in (flac, rvc, wav):
             path.unlink()
+
+
+def fastest(call: list[str], runs: int) -> tuple[float, int]:
+    """Wall-clock seconds of the fastest of several runs of a command, bytes of the largest."""
+    from ravecodec.evaluate.speed import time_command
+
+    seconds, sizes = zip(*(time_command(call) for _ in range(runs)), strict=True)
+    return min(seconds), max(sizes)
 
 
 def machine() -> dict[str, Any]:
@@ -131,7 +138,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     """What is measured, as Markdown: the machine, then a row per network and length."""
     head = (
         f"{found['processor']}, {found['cores']} cores, torch {found['torch']}, "
-        f"{found['precision']}:"
+        f"{found['precision']}, the fastest of {found['runs']} runs:"
     )
     columns = "network | audio | encode | decode | peak memory, encode | decode | file"
     table = [head, "", f"| {columns} |", "|---" * 7 + "|"]
@@ -174,6 +181,7 @@ def arguments() -> argparse.Namespace:
         "--preset", help="a recipe name (paper, default, ...): its network with random weights"
     )
     parser.add_argument("--minutes", type=float, nargs="+", default=[3, 10, 60])
+    parser.add_argument("--runs", type=int, default=1, help="of which the fastest counts")
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of decoding"
@@ -207,12 +215,14 @@ def main() -> None:
             if preset:
                 model = str(work / f"{preset}.safetensors")
                 random_model(preset, Path(model))
-            for row in measured(
-                name, model, options.minutes, options.audio, work, options.precision
-            ):
+            for row in measured(name, model, options, work):
                 rows.append(asdict(row))
                 print(f"{name}, {row.audio_seconds / 60:g} min: done", file=sys.stderr)
-        found = machine() | {"precision": options.precision, "rows": rows}
+        found = machine() | {
+            "precision": options.precision,
+            "runs": options.runs,
+            "rows": rows,
+        }
     finally:
         shutil.rmtree(work)
     if options.page:

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,6 +34,17 @@ PASSED_ON = ("RAVECODEC_MODELS",)  # of the environment
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster. jobs: workers at most, None for as many as it has room for; gpu: each has
+    one.
+    """
+
+    address: str
+    jobs: int | None = None
+    gpu: bool = False
 
 
 def check_address(address: str) -> None:
@@ -123,27 +135,25 @@ class _Worker:
 def run_on_cluster(
     work: Work[T, R],
     tasks: Iterable[T],
+    cluster: Cluster,
     *,
-    address: str,
-    jobs: int | None,
     threads: int = 1,
-    gpu: bool = False,
     begin: Callable[[T], None] = lambda task: None,
     again: Callable[[T], T] = lambda task: task,
 ) -> Generator[tuple[T, R | Died], None, None]:
     """Does all tasks on a cluster and yields each with its result, in the order in which they end.
 
-    jobs: workers at most, each with so many threads, and a GPU of its own where `gpu` is set; None:
-    as many as the cluster has room for, also where it grows meanwhile. begin: called here before a
-    task is handed out. again: what is given to the next worker where one has died of a task. Close
-    the iterator if it is left early; tasks in hand are then given up.
+    threads: of the numerical libraries in each worker. begin: called here before a task is handed
+    out. again: what is given to the next worker where one has died of a task. Workers are added
+    where the cluster grows meanwhile. Close the iterator if it is left early; tasks in hand are
+    then given up.
 
     Raises:
         What `work.start` raises on any machine. UsageError: there is no cluster, or no ray.
         RavecodecError: workers die before they begin, or have another version of ravecodec.
     """
-    with connected(address) as ray:
-        crew = _Crew(ray, work, deque(tasks), jobs, threads, gpu, begin, again)
+    with connected(cluster.address) as ray:
+        crew = _Crew(ray, work, deque(tasks), cluster, threads, begin, again)
         try:
             yield from crew.run()
         finally:
@@ -156,17 +166,16 @@ class _Crew(Generic[T, R]):
         ray: Any,
         work: Work[T, R],
         tasks: deque[T],
-        jobs: int | None,
+        cluster: Cluster,
         threads: int,
-        gpu: bool,
         begin: Callable[[T], None],
         again: Callable[[T], T],
     ) -> None:
         self._ray = ray
         self._tasks = tasks
-        self._jobs = jobs
+        self._jobs = cluster.jobs
         self._threads = threads
-        self._gpu = gpu
+        self._gpu = cluster.gpu
         self._begin = begin
         self._again = again
         self._work = ray.put(work)

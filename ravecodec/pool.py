@@ -16,14 +16,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 from types import FrameType
 from typing import Any, Generic, Protocol, TypeVar
 
 from ravecodec.errors import RavecodecError
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 GRACE = 10.0  # seconds that a process has to remove its temporary file before it is killed
 PROGRESS_EVERY = 0.5  # seconds
 
@@ -282,8 +283,9 @@ def _threads_of_children(count: int) -> Iterator[None]:
 
 def _serve(pipe: Connection, work: Work[Any, Any], heard: bool) -> None:
     """What a process does from its beginning to its end."""
-    with suppress(_Stop, EOFError, OSError):  # OSError: the calling process is gone
-        _stop_on_signals()
+    # OSError: the calling process is gone.
+    with suppress(_Stop, EOFError, OSError), _stopped_by_signals():
+        Thread(target=_end_with_parent, daemon=True).start()
         try:
             do = work.start()
         except Exception as error:
@@ -295,9 +297,10 @@ def _serve(pipe: Connection, work: Work[Any, Any], heard: bool) -> None:
             pipe.send(("done", do(pipe.recv(), tell)))
 
 
-def _stop_on_signals() -> None:
-    """The first SIGTERM or SIGHUP raises _Stop; a SIGHUP that is ignored, as `nohup` does, stays
-    so.
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Within the block the first SIGTERM or SIGHUP raises _Stop; a SIGHUP that is ignored, as
+    `nohup` does, stays so. Behind it both are ignored, because the process ends anyway.
     """
     numbers = [signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
@@ -311,3 +314,16 @@ def _stop_on_signals() -> None:
 
     for each in numbers:
         signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """Stops this process when the one that started it has ended, be it by kill -9."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

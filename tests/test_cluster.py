@@ -118,3 +118,25 @@ def test_calls_that_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_task_that_kills_its_workers_is_told() -> None:
     assert str(Died(None, TRIES)) == "3 workers died of it, one after the other"
     assert "exit status" in str(Died(1))
+
+
+@needs_ray
+def test_an_evaluation_scores_there_what_it_scores_here(
+    tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for needed in ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard"):
+        pytest.importorskip(needed)
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        soundfile.write(f"{number}.wav", music(2 * RATE, 2, RATE, number).T, RATE)
+    line = "eval 0.wav 1.wav --items 2 --seconds 1 --steps 0 --model tiny --anchors lowpass"
+    scores = []
+    for where in ("--ray=local --jobs 2", "--jobs 1"):
+        command = f"{line} --no-speed -q {where} --out".split()
+        out = f"out{len(scores)}"
+        run = subprocess.run(
+            [sys.executable, "-m", "ravecodec", *command, out], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        scores.append(json.loads(Path(out, "results.json").read_text())["scores"])
+    assert scores[0] == scores[1] and len(scores[0]) >= 2 * 8

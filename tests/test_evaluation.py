@@ -262,7 +262,8 @@ def test_runs_go_on_where_they_stopped(
     def never(*args: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(runner, "_run", lambda tasks, jobs: [never() for _ in tasks])
+    monkeypatch.setattr(runner, "run_task", never)
+    monkeypatch.setattr(runner, "run_tasks", never)
     assert run_all(wanted, 1, lambda done, total: None) == first
 
 

@@ -127,7 +127,6 @@ def quick_eval(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("ravecodec.evaluate.measures.scores.score", level)
     monkeypatch.setattr("ravecodec.evaluate.page.report.write_page", page)
-    monkeypatch.setattr(runner, "_run", lambda tasks, jobs: map(runner.run_task, tasks))
 
 
 def many(records: Path, out: Path) -> tuple[object, ...]:

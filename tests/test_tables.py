@@ -162,11 +162,13 @@ def test_a_table_of_speeds_names_its_processor_and_is_put_in_its_place() -> None
         "cores": 2,
         "torch": "9.9",
         "precision": "float32",
+        "runs": 3,
         "rows": [vars(row)],
     }
     page = speed.renewed("before\n<!-- speed -->\nold\n<!-- end -->\nafter", found)
     assert page.startswith(
-        "before\n<!-- speed -->\nAbacus 3, 2 cores, torch 9.9, float32:\n\n| network"
+        "before\n<!-- speed -->\nAbacus 3, 2 cores, torch 9.9, float32, the fastest of 3 runs:\n\n"
+        "| network"
     )
     assert (
         "| paper | 3 min | 30x | 20x | 400 MB | 500 MB | 2.50 kbit/s |\n<!-- end -->\nafter" in page

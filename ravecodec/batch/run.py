@@ -13,7 +13,7 @@ from functools import partial
 from ravecodec.batch.items import DONE, FAILED, SKIPPED, Item, Outcome
 from ravecodec.batch.manifest import Manifest
 from ravecodec.batch.work import check_kind, outcome_of
-from ravecodec.cluster import run_on_cluster
+from ravecodec.cluster import Cluster, run_on_cluster
 from ravecodec.errors import CorruptError, InputError
 from ravecodec.files import check_output
 from ravecodec.pool import Died, Work, run_tasks
@@ -121,17 +121,6 @@ def run_batch(
             yield outcome
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A Ray cluster. jobs: workers at most, None for as many as it has room for; gpu: each has
-    one.
-    """
-
-    address: str
-    jobs: int | None = None
-    gpu: bool = False
-
-
 def _on_cluster(
     cluster: Cluster,
     work: Work[Item, Outcome],
@@ -155,10 +144,8 @@ def _on_cluster(
     return run_on_cluster(
         work,
         items,
-        address=cluster.address,
-        jobs=cluster.jobs,
+        cluster,
         threads=threads,
-        gpu=cluster.gpu,
         begin=begun,
         again=again,
     )

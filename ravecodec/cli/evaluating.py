@@ -20,11 +20,13 @@ from ravecodec.cli.options import (
     model_option,
     one_per_core,
     quiet_option,
+    ray_option,
     threads_option,
     threads_or_default,
     verbose_option,
 )
 from ravecodec.cli.progress import is_terminal
+from ravecodec.cluster import Cluster, check_address
 from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
@@ -103,8 +105,9 @@ ENOUGH = 20  # scores from which on the time that is left is told
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes of one thread; default one per core.",
+    help="Processes of one thread; default one per core, or all the room of a cluster.",
 )
+@ray_option
 @click.option(
     "--embed-audio",
     "embed",
@@ -167,6 +170,8 @@ def evaluate(
     _check_extra()
     if not paths:
         raise UsageError("eval: expected AUDIO, files or folders")
+    if options["ray"] is not None:
+        check_address(options["ray"])
     if mushra_key is not None:
         return _score_listeners(mushra_key, paths, as_json=as_json)
     if out is None:
@@ -211,6 +216,7 @@ def _measured(
     quiet: bool,
     anchors: str,
     jobs: int | None,
+    ray: str | None,
     **options: Any,
 ) -> Results:
     if "aac" in anchors or "60ms" in anchors:
@@ -226,9 +232,20 @@ def _measured(
     entries = {entry.digest: entry for entry in map(zoo.find_model, models)}
     names = tuple(name.strip() for name in anchors.split(",") if name.strip())
     command = shlex.join(["ravecodec", *without_folders(sys.argv[1:])])
-    count = usable_cores() if jobs is None else one_per_core(jobs, "processes")
+    cluster, count = None, 1
+    if ray is not None:
+        cluster = Cluster(ray, jobs)
+    else:
+        count = usable_cores() if jobs is None else one_per_core(jobs, "processes")
     request = Request(
-        tuple(paths), tuple(entries.values()), out, names, jobs=count, command=command, **options
+        paths,
+        tuple(entries.values()),
+        out,
+        names,
+        jobs=count,
+        cluster=cluster,
+        command=command,
+        **options,
     )
     with Counter(quiet=quiet) as counter:
         return evaluate(request, counter, console.say)

@@ -23,11 +23,12 @@ from ravecodec.batch.items import (
     common_folder,
 )
 from ravecodec.batch.manifest import MANIFEST, Manifest
-from ravecodec.batch.run import Cluster, Wish, rehearse, run_batch, sort_out
+from ravecodec.batch.run import Wish, rehearse, run_batch, sort_out
 from ravecodec.cli import console, sentences
 from ravecodec.cli.arguments import Choices, Kind, items_of
 from ravecodec.cli.options import jobs_or_default, threads_or_default
 from ravecodec.cli.progress import Meter, Overview
+from ravecodec.cluster import Cluster
 from ravecodec.errors import UsageError
 from ravecodec.examine import Verification
 from ravecodec.files import held_folder, is_stdio

@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 
 from ravecodec import __version__
+from ravecodec.cluster import Cluster
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
 from ravecodec.evaluate.excerpts import Audio, find_sources, prepare
 from ravecodec.evaluate.folder import Clock, held, timed
@@ -49,8 +50,8 @@ class Request:
 
     paths: audio files and folders. models: installed ones. anchors: names of `conditions.ANCHORS`.
     steps, fidelities, efforts: see `model_conditions`. items, seconds, seed: excerpts. speech:
-    score as speech too. speed: measure it. jobs: processes. command: how it was called, for the
-    manifest.
+    score as speech too. speed: measure it, on this machine. jobs: processes. cluster: where to
+    code and score instead. command: how it was called, for the manifest.
     """
 
     paths: tuple[Path, ...]
@@ -66,6 +67,7 @@ class Request:
     speech: bool = False
     speed: bool = True
     jobs: int = 1
+    cluster: Cluster | None = None
     command: str = ""
 
 
@@ -112,7 +114,7 @@ def _scored(
         )
     loaded = _load(request.models)
     conditions = list(_conditions(request, loaded))
-    scores = run_all(_tasks(request, items, conditions), request.jobs, report)
+    scores = run_all(_tasks(request, items, conditions), request.jobs, report, request.cluster)
     speed = list(_speed(request, items)) if request.speed else []
     from ravecodec.evaluate.measures.scores import METRICS
 

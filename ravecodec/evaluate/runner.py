@@ -11,28 +11,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import active_children, get_context, parent_process
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ravecodec.errors import InputError, OutputError
+from ravecodec.cluster import Cluster, run_on_cluster
+from ravecodec.errors import InputError, OutputError, RavecodecError
 from ravecodec.evaluate.conditions import apply
 from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Score
 from ravecodec.files import AtomicFile
+from ravecodec.pool import Died, Hear, run_tasks
+from ravecodec.zoo import find_model
 
 SCORES_VERSION = 1  # of what apply() and the metrics compute: raise it when they change
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -137,8 +135,42 @@ def run_task(task: Task) -> Score:
     return found
 
 
-def run_all(tasks: Sequence[Task], jobs: int, report: Callable[[int, int], None]) -> list[Score]:
-    """All scores, in the order of the tasks; `report` hears how many of how many are done."""
+@dataclass(frozen=True)
+class Scoring:
+    """The work of a process. ids: of models that are to be found on the machine that scores, and
+    not where the tasks say.
+    """
+
+    ids: tuple[str, ...] = ()
+
+    def start(self) -> Callable[[Task, Hear], Score | Exception]:
+        """Models stay loaded from task to task, so neighbours are tasks of one model."""
+        import torch
+
+        torch.set_num_threads(1)
+        models = {each: find_model(each).path for each in self.ids}
+        return partial(_attempt, models)
+
+
+def _attempt(models: dict[str, Path], task: Task, hear: Hear) -> Score | Exception:
+    """`run_task`, with what goes wrong as a value."""
+    try:
+        return run_task(replace(task, models={**task.models, **models}))
+    except Exception as error:
+        return error
+
+
+def run_all(
+    tasks: Sequence[Task],
+    jobs: int,
+    report: Callable[[int, int], None],
+    cluster: Cluster | None = None,
+) -> list[Score]:
+    """All scores, in the order of the tasks; `report` hears how many of how many are done.
+
+    jobs: processes of one thread. cluster: do it there instead; the folder of the report is then
+    on storage that all machines share.
+    """
     found: dict[tuple[str, str], Score] = {}
     waiting = []
     for task in tasks:
@@ -147,70 +179,28 @@ def run_all(tasks: Sequence[Task], jobs: int, report: Callable[[int, int], None]
         else:
             waiting.append(task)
     report(len(found), len(tasks))
-    for score in _run(waiting, jobs):
-        found[score.item, score.condition] = score
-        report(len(found), len(tasks))
+    with closing(_run(waiting, jobs, cluster)) as scores:
+        for score in scores:
+            found[score.item, score.condition] = score
+            report(len(found), len(tasks))
     return [found[task.item.id, task.condition.id] for task in tasks]
 
 
-def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Score]:
-    """Scores as they are ready. Models of a worker stay loaded, so neighbours are tasks of one
-    model."""
+def _run(
+    tasks: Sequence[Task], jobs: int, cluster: Cluster | None = None
+) -> Generator[Score, None, None]:
+    """Scores as they are ready."""
     if not tasks:
         return
-    before, others = {name: os.environ.get(name) for name in THREADS}, set(active_children())
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries when a worker loads them
-    try:
-        with _undisturbed():
-            workers, context = min(jobs, len(tasks)), get_context("spawn")
-            pool = ProcessPoolExecutor(workers, context, initializer=_begin)
-            futures = [pool.submit(run_task, task) for task in tasks]
-        with pool:
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for child in set(active_children()) - others:
-                    child.terminate()  # files are whole or not there at any moment
-                raise
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Processes that are started within the block get neither Ctrl-C nor the signal of a terminal
-    that is closed: the one that started them does, and ends them. Windows has no such masks."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        resource_tracker.ensure_running()  # first, because starting it lets SIGINT through again
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin() -> None:
-    """What a worker does first."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it has ended, be it by kill -9."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    if cluster is None:
+        results = run_tasks(Scoring(), tasks, jobs=min(jobs, len(tasks)))
+    else:
+        results = run_on_cluster(Scoring(tuple(tasks[0].models)), tasks, cluster)
+    with closing(results):
+        for task, result in results:
+            if isinstance(result, Died):
+                what = f"{task.item.source}, {task.condition.label or task.condition.id}"
+                raise RavecodecError(f"{what}: {result}")
+            if isinstance(result, Exception):
+                raise result
+            yield result
