@@ -129,7 +129,7 @@ def test_an_evaluation_scores_there_what_it_scores_here(
     monkeypatch.chdir(tmp_path)
     for number in range(2):
         soundfile.write(f"{number}.wav", music(2 * RATE, 2, RATE, number).T, RATE)
-    line = "eval 0.wav 1.wav --items 2 --seconds 1 --steps 0 --model tiny --anchors lowpass"
+    line = "eval 0.wav 1.wav --items 2 --seconds 1 --steps 0 --model paper --anchors lowpass"
     scores = []
     for where in ("--ray=local --jobs 2", "--jobs 1"):
         command = f"{line} --no-speed -q {where} --out".split()

@@ -262,7 +262,7 @@ def test_runs_go_on_where_they_stopped(
     def never(*args: object) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(runner, "run_task", never)
+    monkeypatch.setattr(runner, "apply", never)
     monkeypatch.setattr(runner, "run_tasks", never)
     assert run_all(wanted, 1, lambda done, total: None) == first
 
@@ -403,7 +403,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def scored(tasks: list[Task], jobs: int, report: object) -> list[Score]:
+def scored(tasks: list[Task], *_: object) -> list[Score]:
     """Scores without work: what is tested here is where results go."""
     return [
         Score(task.item.id, task.condition.id, None, None, 0, {"peak_f1": 0.5}) for task in tasks
