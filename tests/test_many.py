@@ -567,6 +567,41 @@ def test_the_death_of_a_process_costs_its_task_and_no_other(tmp_path: Path) -> N
     assert done.stderr == ""
 
 
+ENDING = """
+import os, signal
+from multiprocessing import get_context
+from ravecodec import pool
+
+class Work:
+    def start(self):
+        return None
+
+def serve(pipe, answers):
+    pool._serve(pipe, Work(), False)
+    os.kill(os.getpid(), signal.SIGTERM)  # as a calling process does that ends meanwhile
+    answers.send("still here")
+
+if __name__ == "__main__":
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    answers, sender = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, sender))
+    process.start()
+    theirs.close()
+    assert ours.recv() == ("started", None)
+    ours.close()
+    process.join()
+    assert process.exitcode == 0 and answers.recv() == "still here"
+"""
+
+
+def test_a_process_that_is_ending_hears_no_signal(tmp_path: Path) -> None:
+    script = tmp_path / "ending.py"
+    script.write_text(ENDING)
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and not run.stderr, run.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_several_processes_make_the_same_and_ctrl_c_leaves_no_half_file(
     folder: Path, music: Music
