@@ -63,6 +63,13 @@ def test_a_file_is_read_like_a_shipped_one(tmp_path: Path) -> None:
         16,
     )
     assert recipe.crop_frames == 32  # a default
+    of_a_run = tmp_path / "recipe.json"
+    of_a_run.write_text(json.dumps(recipe.to_dict() | {"mel": 0.0}))  # as an older version wrote it
+    assert load_recipe(str(of_a_run)) == recipe
+    for damaged in ("[]", "{", '{"windows": 7}'):
+        of_a_run.write_text(damaged)
+        with pytest.raises(UsageError, match="recipe.json"):
+            load_recipe(str(of_a_run))
 
 
 def test_unknown_recipe_names_the_known_ones() -> None:

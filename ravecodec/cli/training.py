@@ -30,7 +30,7 @@ PRIOR = "prior"  # the stage that is no part of training a model
     "recipe_name",
     default="default",
     metavar="RECIPE",
-    help="Name or .toml file; default: default.",
+    help="Name, .toml file or a run's recipe.json; default: default.",
 )
 @click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(

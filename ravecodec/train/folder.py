@@ -148,8 +148,8 @@ class Run:
         stages = {"stage1": recipe.stage1, "stage2": recipe.stage2}
         if old.replace(**stages) != recipe or _rates(old) != _rates(recipe):
             raise UsageError(
-                f"{path}: this run was started with another recipe; use that one, or another --out "
-                "folder"
+                f"{path}: this run was started with another recipe; use that one (--recipe "
+                f"{path}), or another --out folder"
             )
         for name, stage in stages.items():
             if stage.steps < (steps := getattr(old, name).steps):

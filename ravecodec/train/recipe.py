@@ -10,6 +10,7 @@ stands above. `Recipe` has all keys side by side; `from_dict` and `to_dict` tran
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
@@ -339,22 +340,26 @@ def without_removed_defaults(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """A recipe by path, or by the name of one that ships with ravecodec (`recipe_names`)."""
+    """A recipe by path (.toml, or a run's recipe.json), or by the name of one that ships with
+    ravecodec (`recipe_names`). UsageError.
+    """
     path = Path(name_or_path)
     shipped = resources.files("ravecodec.models.recipes") / f"{name_or_path}.toml"
-    if path.suffix == ".toml" and path.is_file():
+    if path.suffix in (".toml", ".json") and path.is_file():
         data = path.read_bytes()
     elif shipped.is_file():
         data = shipped.read_bytes()
     else:
         names = ", ".join(recipe_names())
         raise UsageError(
-            f"recipe {name_or_path!r}: no such .toml file or shipped recipe; expected one of "
-            f"{names}"
+            f"recipe {name_or_path!r}: no such .toml or .json file or shipped recipe; expected one "
+            f"of {names}"
         )
     try:
+        if path.suffix == ".json":
+            return Recipe.from_dict(without_removed_defaults(json.loads(data)))
         return Recipe.from_dict(tomllib.loads(data.decode()))
-    except (ValueError, TypeError, UsageError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, UsageError) as error:
         found = str(error).removeprefix("recipe: ")
         raise UsageError(f"recipe {name_or_path}: {found}") from error
 
