@@ -548,7 +548,7 @@ def test_a_run_can_be_lengthened_but_not_shortened(
     music: Path, cache: Path, tmp_path: Path
 ) -> None:
     run = partial(loop.train, music, out=tmp_path, cache=cache, device="cpu")
-    short = SHORT.replace(stage1=Stage(1, 5e-3), stage2=Stage(1, 5e-4))
+    short = SHORT.replace(stage1=Stage(1, 5e-3), stage2=Stage(1, 5e-4), bfloat16="auto")
     run(short, stage="1", licence="CC0-1.0")
     first = short.replace(stage1=Stage(3, 5e-3))
     assert load_package(run(first, stage="1")).info["steps"] == {"stage 1": 3}

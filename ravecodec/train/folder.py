@@ -124,6 +124,7 @@ class Run:
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         self.folder = folder
+        self.recipe = recipe
         self.checkpoint = folder / "checkpoint.pt"
         self.board = Board(folder)
         self.longer: list[

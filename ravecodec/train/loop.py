@@ -355,7 +355,7 @@ def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report
             f"{run.folder}: stage 1 of this run is over, only stage 2 can be lengthened"
         )
     if run.longer and not trainer.world.rank:
-        run.note("recipe.json", trainer.recipe.to_dict())
+        run.note("recipe.json", run.recipe.to_dict())  # as asked for, with "auto" in it
 
 
 def _start_from(trainer: Trainer, run: Run, package: Path, report: Report) -> None:
