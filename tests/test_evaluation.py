@@ -367,9 +367,9 @@ def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
 def test_speed_is_that_of_the_command_and_not_of_who_started_it(
     model_folder: Path, music: Callable[..., Audio], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With 600 MB in this process, no peak may contain them."""
+    """With 1.5 GB in this process, no peak may contain them (a CUDA build of torch takes 0.8)."""
     monkeypatch.setattr(speed, "LENGTH", 2.0)
-    ballast = np.ones(600_000_000, np.uint8)
+    ballast = np.ones(1_500_000_000, np.uint8)
     rows = list(
         speed.measure("default", model_folder / "default.safetensors", [sound(music, 1.0)], [1])
     )
@@ -379,7 +379,7 @@ def test_speed_is_that_of_the_command_and_not_of_who_started_it(
     ]
     for row in rows:
         assert row.startup_seconds > 0 and row.seconds > 0
-        assert 50e6 < row.peak_bytes < 590e6 < ballast.nbytes
+        assert 50e6 < row.peak_bytes < 1.4e9 < ballast.nbytes
 
 
 def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:
