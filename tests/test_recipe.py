@@ -68,7 +68,7 @@ def test_a_file_is_read_like_a_shipped_one(tmp_path: Path) -> None:
     assert load_recipe(str(of_a_run)) == recipe
     for damaged in ("[]", "{", '{"windows": 7}'):
         of_a_run.write_text(damaged)
-        with pytest.raises(UsageError, match="recipe.json"):
+        with pytest.raises(UsageError, match=r"recipe\.json"):
             load_recipe(str(of_a_run))
 
 
