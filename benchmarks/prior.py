@@ -56,7 +56,6 @@ EVERY = 6  # frames: one of so many is coded with less and less before it
 PAST = (0.0, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before it
 FLOOR_DB = -70.0
 WINDOW, FLUX_WINDOW, BANDS = 8192, 2048, 64
-PICTURE_WINDOW, HIGHEST_HZ = 4096, 8000.0
 SOUND_COLUMNS = ("20 s", "level, dB", "held", "onsets / s", "pulse", "timbre, dB")
 OUT_OF = 1.5  # times the mean flux of the second around it is an onset
 
@@ -183,36 +182,11 @@ def sound_scores(
                 name = f"{kind.replace(' ', '-')}-{number}.wav"
                 soundfile.write(folder / name, one.T.clip(-1, 1), rate)
     if target:
-        picture({kind: found[0] for kind, found in audio.items()}, rate, target)
+        from ravecodec.evaluate.page.charts import spectrograms
+
+        firsts = {kind: found[0].mean(axis=0) for kind, found in audio.items()}
+        spectrograms(firsts, rate).savefig(target, dpi=72)
     return scores
-
-
-def picture(audio: dict[str, NDArray[np.float64]], rate: int, target: Path) -> None:
-    """Spectrograms of one piece of each kind below HIGHEST_HZ, dB below the loudest point of
-    all."""
-    from matplotlib import pyplot as plt
-
-    rows = round(HIGHEST_HZ * PICTURE_WINDOW / rate)
-    images = {}
-    for kind, one in audio.items():
-        spectrum = magnitudes(one.mean(axis=0), PICTURE_WINDOW, PICTURE_WINDOW // 2)
-        images[kind] = 20 * np.log10(spectrum[:, :rows].T + 1e-9)
-    top = max(float(image.max()) for image in images.values())
-    figure, panels = plt.subplots(
-        1, len(images), figsize=(12, 3), sharey=True, layout="constrained"
-    )
-    for axes, (kind, image) in zip(panels, images.items(), strict=True):
-        extent = (0, audio[kind].shape[1] / rate, 0, HIGHEST_HZ / 1000)
-        span = {"vmin": top - 80, "vmax": top}
-        axes.imshow(image, origin="lower", aspect="auto", extent=extent, cmap="magma", **span)
-        axes.set_title(kind, fontsize=9)
-        axes.set_xlabel("s")
-    panels[0].set_ylabel("kHz")
-    figure.savefig(target, dpi=80)
-    plt.close(figure)
-    from PIL import Image
-
-    Image.open(target).convert("RGB").quantize(128).save(target, optimize=True)
 
 
 def blocks(found: Found) -> Blocks:
