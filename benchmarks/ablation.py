@@ -13,15 +13,15 @@ A variant gets as many steps as fit into the minutes, measured on its first ones
 the recipe's learning-rate schedule over them; other work on the machine changes no number. Then ten
 validation excerpts of ten seconds are coded by the command line's own functions and scored on the
 mid channel. A variant that is finished in OUT is not repeated, one that was killed goes on. Needs
-`ravecodec[eval]`; writes OUT/ablation.md and, with `--page`, the same table into a Markdown page,
-between `<!-- ablation: NAME -->` and `<!-- end -->`, NAME being the TOML file's.
+`ravecodec[eval]`; writes OUT/ablation.md; with `--write` docs/experiments.md gets the same table
+(see pages.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pages import Blocks, Found, add_write, show, table
 
 from ravecodec.decoding import decode
 from ravecodec.encoding import encode
@@ -169,22 +170,13 @@ def run(job: Job) -> dict[str, float]:
     return found
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Markdown; a dash where a row has no such number."""
-    lines = ["| variant | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, row in rows.items():
-        cells = [form.format(row[key]) if key in row else "-" for key, form in COLUMNS.items()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def put(page: Path, name: str, text: str) -> None:
-    """Replaces the table of that name in a page."""
-    pattern = rf"(<!-- ablation: {re.escape(name)} -->\n).*?(<!-- end -->)"
-    found, count = re.subn(pattern, lambda m: m[1] + text + m[2], page.read_text(), flags=re.DOTALL)
-    if count != 1:
-        raise SystemExit(f"{page}: has {count} places for the table {name!r}; expected 1")
-    page.write_text(found)
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark; a dash where a row has no such number."""
+    rows = [
+        [name, *(form.format(row[key]) if key in row else "-" for key, form in COLUMNS.items())]
+        for name, row in found["rows"].items()
+    ]
+    return {f"ablation: {found['comparison']}": table(["variant", *COLUMNS], rows)}
 
 
 def arguments() -> argparse.Namespace:
@@ -203,7 +195,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, help="of processor time each, instead of the file's"
     )
-    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    add_write(parser)
     parser.add_argument("--jobs", type=int, default=1, help="variants at a time, one thread each")
     args = parser.parse_args()
     if args.jobs < 1:
@@ -237,10 +229,10 @@ def main() -> None:
         for done in as_completed(waiting):
             rows[waiting[done]] = done.result()
             ordered = {name: rows[name] for name in [AS_IT_IS, *wanted] if name in rows}
-            (args.out / "ablation.md").write_text(table(ordered))
-            print(table(ordered), flush=True)
-    if args.page:
-        put(args.page, args.comparison.stem, table(ordered))
+            found = {"comparison": args.comparison.stem, "rows": ordered}
+            (args.out / "ablation.md").write_text("\n".join(blocks(found).values()) + "\n")
+            print(f"{waiting[done]}: done", file=sys.stderr)
+    show(f"ablation-{args.comparison.stem}", found, blocks, args.write)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,20 @@ brightness centroid of the power spectrum on the model's frequency scale (log(f 
 balance    level of left over right, dB
 width      level of side over mid, dB
 
-Picture: the mean spectra of all shifts. Prints the table; with --write puts it into the page, saves
-the picture, and keeps the numbers in docs/evaluation/axes.json. Needs matplotlib.
+Picture: the mean spectra of all shifts. Prints the table; with --write docs/latents.md gets both
+(see pages.py). Needs matplotlib.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, show, table
 from speed import EXAMPLE
 
 from ravecodec import Latents, load_model
@@ -37,9 +36,7 @@ from ravecodec.models.package import Model
 from ravecodec.models.spectrogram import KNEE_HZ
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "latents.md"
 PICTURE = ROOT / "docs" / "pictures" / "axes.png"
-SAVED = ROOT / "docs" / "evaluation" / "axes.json"
 SHIFTS = (-2, -1, 0, 1, 2)  # standard deviations
 START, END = 5.0, 10.0  # seconds of the example: guitar, then the band
 WINDOW = 4096
@@ -142,19 +139,17 @@ def picture(spectra: list[dict[int, Spectrum]], rate: int) -> None:
     Image.open(PICTURE).convert("RGB").quantize(64).save(PICTURE, optimize=True)
 
 
-def lines(model: Model, effects: list[Effect]) -> list[str]:
-    head = "axis | deviation | share of the mass | level | brightness | balance | width"
-    table = [
-        f"Model {model.name} (`{model.id.hex()}`), for one standard deviation up:",
-        "",
-        f"| {head} |",
-        "|---" * 7 + "|",
-    ]
-    for e in effects:
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    head = ("axis", "deviation", "share of the mass", "level", "brightness", "balance", "width")
+    rows = []
+    for values in found["axes"]:
+        e = Effect(**values)
         cells = [str(e.axis), f"{e.deviation:.1f}", f"{100 * e.share:.1f} %", f"{e.level:+.1f} dB"]
         cells += [f"{e.brightness:+.1f} semitones", f"{e.balance:+.1f} dB", f"{e.width:+.1f} dB"]
-        table.append(f"| {' | '.join(cells)} |")
-    return table
+        rows.append(cells)
+    text = f"Model {found['name']} (`{found['model']}`), for one standard deviation up:"
+    return {"axes": joined(text, table(head, rows))}
 
 
 def main() -> None:
@@ -163,17 +158,15 @@ def main() -> None:
     )
     parser.add_argument("--model", default="default", help="name, file or id")
     parser.add_argument("--axes", type=int, default=8, help="how many, from the first on")
-    parser.add_argument("--write", action="store_true", help="page, picture and numbers")
+    add_write(parser)
     args = parser.parse_args()
     model = load_model(args.model)
     effects, spectra = measured(model, args.axes)
-    if not args.write:
-        print("\n".join(lines(model, effects)))
-        return
     rows = [asdict(effect) for effect in effects]
-    SAVED.write_text(json.dumps({"model": model.id.hex(), "axes": rows}, indent=1) + "\n")
-    picture(spectra, model.config.sample_rate)
-    write_block(PAGE, "axes", lines(model, effects))
+    found = {"name": model.name, "model": model.id.hex(), "axes": rows}
+    show("axes", found, blocks, args.write)
+    if args.write:
+        picture(spectra, model.config.sample_rate)
 
 
 if __name__ == "__main__":

@@ -2,40 +2,48 @@
 """How long a model takes to be played through: docs/latents.md's table of `ravecodec live`.
 
     python benchmarks/live.py [--recipe live] [--model default] [--minutes 10] [--threads 1 2]
-    python benchmarks/live.py --page docs/latents.md --note "on a quiet machine"
+    python benchmarks/live.py --write --note "on a quiet machine"
 
 Plays audio (default: the excerpt that ships, again and again, at the model's rate) through a `Live`
 in blocks of one hop, as fast as it goes. `--recipe` times a recipe's network with random weights,
 on which speed does not depend. Per network and number of threads: the latency; of the time that a
 block takes, the median, the 999th of 1000 and the longest by the wall clock, and the shortest and
 the median of the processor's time, all as shares of what a block lasts; blocks that took longer
-than that. On a busy machine the wall clock tells of the others. Prints a
-Markdown table below a line that names the processor; with `--page` writes both there instead,
-between `<!-- live -->` and `<!-- end -->`, and the measurements into docs/evaluation/live.json.
+than that. On a busy machine the wall clock tells of the others. Prints a Markdown table below a
+line that names the processor; with `--write` docs/latents.md gets both (see pages.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, show, table
 from speed import EXAMPLE, machine, random_model
 
 from ravecodec import Live, load_model
 from ravecodec.audio import open_input, resample_blocks
 from ravecodec.models.package import Model
 
-SAVED = Path(__file__).parent.parent / "docs" / "evaluation" / "live.json"
 WARM_UP = 20  # blocks that do not count
+COLUMNS = (
+    "network",
+    "threads",
+    "latency",
+    "block",
+    "median",
+    "99.9 % within",
+    "longest",
+    "processor: shortest",
+    "median",
+    "too late",
+)
 
 
 @dataclass(frozen=True)
@@ -90,12 +98,10 @@ def measured(model: Model, audio: np.ndarray, minutes: float, threads: int) -> R
     return Row(model.name, threads, live.block, live.latency_ms, seconds, *spread)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """What is measured, as Markdown."""
-    head = f"{found['processor']}, {found['cores']} cores, torch {found['torch']}{found['note']}:"
-    columns = "network | threads | latency | block | median | 99.9 % within | longest"
-    columns += " | processor: shortest | median | too late"
-    table = [head, "", f"| {columns} |", "|---" * 10 + "|"]
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    text = f"{found['processor']}, {found['cores']} cores, torch {found['torch']}{found['note']}:"
+    rows = []
     for values in found["rows"]:
         row = Row(**values)
         lasts = f"{row.block} samples"
@@ -103,8 +109,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         blocks = round(row.seconds * 48_000 / row.block)
         late = f"{row.late} of {blocks}"
         cells = [row.network, str(row.threads), f"{row.latency_ms:.1f} ms", lasts, *shares, late]
-        table.append(f"| {' | '.join(cells)} |")
-    return table
+        rows.append(cells)
+    return {"live": joined(text, table(COLUMNS, rows))}
 
 
 def values_of(row: Row) -> tuple[float, ...]:
@@ -123,7 +129,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)
     parser.add_argument("--note", default="", help="what else there is to say of the machine")
-    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    add_write(parser)
     return parser.parse_args()
 
 
@@ -145,11 +151,7 @@ def main() -> None:
                 print(f"{model.name}, {threads} threads: done", file=sys.stderr)
     note = f", {options.note}" if options.note else ""
     found = machine() | {"note": note, "rows": rows}
-    if options.page:
-        SAVED.write_text(json.dumps(found, indent=1) + "\n")
-        write_block(options.page, "live", lines(found))
-    else:
-        print("\n".join(lines(found)))
+    show("live", found, blocks, options.write)
 
 
 if __name__ == "__main__":

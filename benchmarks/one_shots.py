@@ -2,19 +2,17 @@
 """Short sounds through the codec: their level, whole and at both ends, and what scores say of so
 little sound.
 
-    python benchmarks/one_shots.py --samples FOLDER --music FOLDER [--model default] [--page
-        docs/evaluation.md]
+    python benchmarks/one_shots.py --samples FOLDER --music FOLDER [--model default]
+        [--write]
 
 --samples: one-shots as they are, by length, 20 ms to 3 s. --music: files that clips of 20 ms to 3 s
 are cut out of, at two fifths of their length, so that they begin and end within sound. At most
 --count clips a row, chosen by a hash of their names.
 
 Levels are of all channels together, in dB, decoded minus original, of powers to which -60 dBFS were
-added on both sides: how much quieter
-than that a tail has become is not heard. A row gives the median and, in brackets, the 10th and 90th
-percentile. Scores are of the mid channel. Prints a Markdown table, and with --page writes it there
-between `<!-- one-shots -->` and
-`<!-- end -->`.
+added on both sides: how much quieter than that a tail has become is not heard. A row gives the
+median and, in brackets, the 10th and 90th percentile. Scores are of the mid channel. Prints a
+Markdown table; with --write docs/evaluation.md gets it (see pages.py).
 """
 
 from __future__ import annotations
@@ -23,12 +21,12 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import decode, encode, load_model
 from ravecodec.audio import AUDIO_SUFFIXES, open_input
@@ -97,18 +95,34 @@ def measured(clip: Clip, model: Model) -> list[float]:
     return [len(data), *levels, spectral.log_mel_distance(*mids, rate), peaks.peak_f1(*mids, rate)]
 
 
-def line(name: str, clips: list[Clip], model: Model) -> str:
+def summary(name: str, clips: list[Clip], model: Model) -> Found:
+    """A row of the table: means, and of each level the median, 10th and 90th percentile."""
     values = np.array([measured(clip, model) for clip in clips])
-    spreads = [
-        "{:+.1f} [{:+.1f}, {:+.1f}]".format(*np.percentile(column, [50, 10, 90]))
-        for column in values[:, 1:4].T
+    print(name, file=sys.stderr)
+    return {
+        "clips": name,
+        "number": len(clips),
+        "bytes": values[:, 0].mean(),
+        "levels": np.percentile(values[:, 1:4], [50, 10, 90], axis=0).T.tolist(),
+        "log_mel": values[:, 4].mean(),
+        "peak_f1": values[:, 5].mean(),
+    }
+
+
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    rows = [
+        [
+            row["clips"],
+            str(row["number"]),
+            f"{row['bytes']:.0f}",
+            *("{:+.1f} [{:+.1f}, {:+.1f}]".format(*spread) for spread in row["levels"]),
+            f"{row['log_mel']:.1f}",
+            f"{row['peak_f1']:.2f}",
+        ]
+        for row in found["rows"]
     ]
-    size, mel, peaks = values[:, 0].mean(), values[:, 4].mean(), values[:, 5].mean()
-    return (
-        "| "
-        + " | ".join([name, str(len(clips)), f"{size:.0f}", *spreads, f"{mel:.1f}", f"{peaks:.2f}"])
-        + " |"
-    )
+    return {"one-shots": joined(of_model(found), table(HEAD, rows))}
 
 
 def main() -> int:
@@ -119,17 +133,13 @@ def main() -> int:
     parser.add_argument("--music", type=Path, required=True, help="folder of music to cut from")
     parser.add_argument("--model", default="default")
     parser.add_argument("--count", type=int, default=12, help="clips a row")
-    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    add_write(parser)
     options = parser.parse_args()
     model = load_model(options.model)
-    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    for rows in (one_shots(options.samples, options.count), cuts(options.music, options.count)):
-        for name, clips in rows:
-            if clips:
-                lines.append(line(name, clips, model))
-                print(lines[-1], flush=True)
-    if options.page:
-        write_block(options.page, "one-shots", lines)
+    kinds = chain(one_shots(options.samples, options.count), cuts(options.music, options.count))
+    rows = [summary(name, clips, model) for name, clips in kinds if clips]
+    found = {"model": model.id.hex(), "rows": rows}
+    show("one_shots", found, blocks, options.write)
     return 0
 
 

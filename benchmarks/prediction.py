@@ -2,12 +2,12 @@
 """What the predicted profile saves: the same symbols with static tables and with the model's
 predictor.
 
-    python benchmarks/prediction.py --music FOLDER [--model default] [--page docs/evaluation.md]
+    python benchmarks/prediction.py --music FOLDER [--model default] [--write]
 
 Of every file below --music an excerpt of --seconds is analysed, from two fifths of its length on,
 and coded at steps around the model's own, in chunks as `encode` makes them. Rates are of payloads,
 without framing. Speed is processor time of one thread for an hour of audio, at each step. Prints a
-Markdown table, and with --page writes it there between `<!-- prediction -->` and `<!-- end -->`.
+Markdown table; with --write docs/evaluation.md gets it (see pages.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import load_model
 from ravecodec.analysis import block_frames
@@ -57,8 +57,8 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return work(), time.process_time() - began
 
 
-def row(model: Model, step_index: int, pieces: list[NDArray[np.float32]]) -> str:
-    """A line of the table."""
+def measured(model: Model, step_index: int, pieces: list[NDArray[np.float32]]) -> Found:
+    """Rates in kbit/s, the share that is saved, and seconds for an hour."""
     dims = model.coding.dims
     quantizer = Quantizer(model.latent, model.coding, dims, step_index, model.coding.fill)
     static, predictor = quantizer.static, quantizer.static.predictor
@@ -75,17 +75,31 @@ def row(model: Model, step_index: int, pieces: list[NDArray[np.float32]]) -> str
     )
     assert all(np.array_equal(a, b) for a, b in zip(decoded, chunks, strict=True))
     seconds = sum(map(len, chunks)) / model.config.frame_rate
-    rates = [size * 8 / 1000 / seconds for size in (plain, sum(map(len, coded)))]
-    cells = [
-        str(step_index),
-        *(f"{rate:.2f}" for rate in rates),
-        f"{100 * (1 - rates[1] / rates[0]):.1f} %",
+    size = sum(map(len, coded))
+    return {
+        "step": step_index,
+        "static": plain * 8 / 1000 / seconds,
+        "predicted": size * 8 / 1000 / seconds,
+        "saved": 1 - size / plain,
+        "encode": 3600 * encoding / seconds,
+        "decode": 3600 * decoding / seconds,
+    }
+
+
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    rows = [
+        [
+            str(row["step"]),
+            f"{row['static']:.2f}",
+            f"{row['predicted']:.2f}",
+            f"{100 * row['saved']:.1f} %",
+            f"{row['encode']:.1f}",
+            f"{row['decode']:.1f}",
+        ]
+        for row in found["rows"]
     ]
-    return (
-        "| "
-        + " | ".join([*cells, *(f"{3600 * spent / seconds:.1f}" for spent in (encoding, decoding))])
-        + " |"
-    )
+    return {"prediction": joined(of_model(found), table(HEAD, rows))}
 
 
 def main() -> int:
@@ -95,7 +109,7 @@ def main() -> int:
     parser.add_argument("--music", type=Path, required=True)
     parser.add_argument("--model", default="default")
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    add_write(parser)
     options = parser.parse_args()
     model = load_model(options.model, threads=1)
     if not model.coding.prediction:
@@ -103,11 +117,9 @@ def main() -> int:
             f"{options.model}: has no predictor; `ravecodec model refit` makes a copy with one"
         )
     pieces = list(latents(options.music, model, options.seconds))
-    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    lines += [row(model, model.coding.step_index + offset, pieces) for offset in STEPS]
-    print("\n".join(lines))
-    if options.page:
-        write_block(options.page, "prediction", lines)
+    rows = [measured(model, model.coding.step_index + offset, pieces) for offset in STEPS]
+    found = {"model": model.id.hex(), "rows": rows}
+    show("prediction", found, blocks, options.write)
     return 0
 
 

@@ -7,7 +7,8 @@ picture.
 
 DATA is the folder that the prior was trained on, of which the files that it held out are taken, or
 with --whole one of other files, of which all are. DIR keeps their latents (that of the training,
-RUN/prior/latents, has them already). Printed are, and with --write put into docs/latents.md:
+RUN/prior/latents, has them already). Printed are, and with --write put into docs/latents.md (see
+pages.py):
 
 bits       mean bits of a frame of held-out audio under the model's tables, by its predictor, by the
            prior; and by the prior for the same frames, told only so many seconds before them.
@@ -34,7 +35,7 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, show, table
 
 from ravecodec import Latents, generate, load_model
 from ravecodec.codec import stream_info
@@ -47,7 +48,6 @@ from ravecodec.train.prior import bits_per_frame, grid, on_grid, other_costs
 from ravecodec.zoo import find_model, find_prior
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "latents.md"
 PICTURES = ROOT / "docs" / "pictures"
 
 SECONDS = 20.0
@@ -56,7 +56,7 @@ EVERY = 6  # frames: one of so many is coded with less and less before it
 PAST = (0.0, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)  # seconds before it
 FLOOR_DB = -70.0
 WINDOW, FLUX_WINDOW, BANDS = 8192, 2048, 64
-PICTURE_WINDOW, HIGHEST_HZ = 4096, 8000.0
+SOUND_COLUMNS = ("20 s", "level, dB", "held", "onsets / s", "pulse", "timbre, dB")
 OUT_OF = 1.5  # times the mean flux of the second around it is an onset
 
 Signal = NDArray[np.float64]  # (samples,)
@@ -155,10 +155,10 @@ def sounds(
     }
 
 
-def sound_table(
+def sound_scores(
     kinds: dict[str, list[Latents]], model: Model, folder: Path | None, target: Path | None
-) -> list[str]:
-    """The lines of the table of sounds; writes the sounds and the picture where they are
+) -> dict[str, list[float]]:
+    """The numbers of the table of sounds by kind; writes the sounds and the picture where they are
     wanted."""
     audio = {
         kind: [each.synthesise(model)[0].astype(np.float64) for each in found]
@@ -170,15 +170,11 @@ def sound_table(
         for kind, found in audio.items()
     }
     mean = timbres["held out"].mean(axis=0)
-    lines = [
-        "| 20 s | level, dB | held | onsets / s | pulse | timbre, dB |",
-        "|---|---|---|---|---|---|",
-    ]
+    scores = {}
     for kind, found in audio.items():
         values = np.mean([measures(one.mean(axis=0), rate) for one in found], axis=0)
         apart = np.sqrt(np.mean((timbres[kind] - mean) ** 2, axis=1)).mean()
-        texts = [f"{value:.2f}" for value in (*values, apart)]
-        lines.append(f"| {kind} | {' | '.join(texts)} |")
+        scores[kind] = [*values, apart]
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         for kind, found in audio.items():
@@ -186,36 +182,33 @@ def sound_table(
                 name = f"{kind.replace(' ', '-')}-{number}.wav"
                 soundfile.write(folder / name, one.T.clip(-1, 1), rate)
     if target:
-        picture({kind: found[0] for kind, found in audio.items()}, rate, target)
-    return lines
+        from ravecodec.evaluate.page.charts import spectrograms
+
+        firsts = {kind: found[0].mean(axis=0) for kind, found in audio.items()}
+        spectrograms(firsts, rate).savefig(target, dpi=72)
+    return scores
 
 
-def picture(audio: dict[str, NDArray[np.float64]], rate: int, target: Path) -> None:
-    """Spectrograms of one piece of each kind below HIGHEST_HZ, dB below the loudest point of
-    all."""
-    from matplotlib import pyplot as plt
-
-    rows = round(HIGHEST_HZ * PICTURE_WINDOW / rate)
-    images = {}
-    for kind, one in audio.items():
-        spectrum = magnitudes(one.mean(axis=0), PICTURE_WINDOW, PICTURE_WINDOW // 2)
-        images[kind] = 20 * np.log10(spectrum[:, :rows].T + 1e-9)
-    top = max(float(image.max()) for image in images.values())
-    figure, panels = plt.subplots(
-        1, len(images), figsize=(12, 3), sharey=True, layout="constrained"
-    )
-    for axes, (kind, image) in zip(panels, images.items(), strict=True):
-        extent = (0, audio[kind].shape[1] / rate, 0, HIGHEST_HZ / 1000)
-        span = {"vmin": top - 80, "vmax": top}
-        axes.imshow(image, origin="lower", aspect="auto", extent=extent, cmap="magma", **span)
-        axes.set_title(kind, fontsize=9)
-        axes.set_xlabel("s")
-    panels[0].set_ylabel("kHz")
-    figure.savefig(target, dpi=80)
-    plt.close(figure)
-    from PIL import Image
-
-    Image.open(target).convert("RGB").quantize(128).save(target, optimize=True)
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    coders = ("tables", "predictor", "prior")
+    costs = [f"{found['bits'][name]:.1f}" if name in found["bits"] else "" for name in coders]
+    spans = [f"{float(seconds):g}" for seconds in found["past"]]
+    bits = [
+        table(
+            [f"model `{found['model']}`", *coders],
+            [[f"{found['files']} files, {found['minutes']:.1f} min", *costs]],
+        ),
+        table(
+            ["seconds before", *spans],
+            [["prior", *(f"{value:.0f}" for value in found["past"].values())]],
+        ),
+    ]
+    rows = [[kind, *(f"{x:.2f}" for x in values)] for kind, values in found["sounds"].items()]
+    return {
+        f"prior-bits {found['name']}": joined(*bits),
+        f"prior-sounds {found['name']}": table(SOUND_COLUMNS, rows),
+    }
 
 
 def main() -> int:
@@ -229,40 +222,33 @@ def main() -> int:
     parser.add_argument("--prior", type=Path, help="its file; default: the model's")
     parser.add_argument("--whole", action="store_true", help="all files of DATA were held out")
     parser.add_argument("--sounds", type=Path, help="folder for what is decoded, and the picture")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/latents.md")
+    add_write(parser)
     args = parser.parse_args()
     entry = find_model(args.model)
     model, prior = load_model(entry.path), load_prior(find_prior(entry, args.prior).path)
     config, info = prior.header.config, prior.header.info
     frames = info["recipe"]["frames"]
-    found = collect(model, args.data, args.cache, frames, lambda text: print(text, file=sys.stderr))
-    held = found if args.whole else split_pieces(found)[1]
+    pieces = collect(
+        model, args.data, args.cache, frames, lambda text: print(text, file=sys.stderr)
+    )
+    held = pieces if args.whole else split_pieces(pieces)[1]
     symbols = [on_grid(piece, grid(model, config)) for piece in held]
     costs = other_costs(model, config, symbols) | {"prior": bits_per_frame(prior.network, symbols)}
     rate = model.config.frame_rate
     past = bits_by_past(prior, symbols, rate)
-    spans = [f"{seconds:g}" for seconds in PAST]
-    bits = [
-        f"| model `{entry.id.hex()}` | tables | predictor | prior |",
-        "|---|---|---|---|",
-        f"| {len(held)} files, {sum(map(len, symbols)) / rate / 60:.1f} min | "
-        + " | ".join(
-            f"{costs[name]:.1f}" if name in costs else ""
-            for name in ("tables", "predictor", "prior")
-        )
-        + " |",
-        "",
-        f"| seconds before | {' | '.join(spans)} |",
-        "|---" * (len(spans) + 1) + "|",
-        f"| prior | {' | '.join(f'{value:.0f}' for value in past)} |",
-    ]
     target = args.sounds / "generated.png" if args.sounds else None
     target = PICTURES / f"generated-{entry.name}.png" if args.write else target
-    lines = sound_table(sounds(model, prior, symbols), model, args.sounds, target)
-    print("\n".join([*bits, "", *lines]))
-    if args.write:
-        write_block(PAGE, f"prior-bits {entry.name}", bits)
-        write_block(PAGE, f"prior-sounds {entry.name}", lines)
+    scores = sound_scores(sounds(model, prior, symbols), model, args.sounds, target)
+    found = {
+        "name": entry.name,
+        "model": entry.id.hex(),
+        "files": len(held),
+        "minutes": sum(map(len, symbols)) / rate / 60,
+        "bits": costs,
+        "past": dict(zip(map(str, PAST), past, strict=True)),
+        "sounds": scores,
+    }
+    show(f"prior-{entry.name}", found, blocks, args.write)
     return 0
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How much level quiet passages lose: sounds at falling levels through the codec.
 
-    python benchmarks/quiet.py --music FOLDER [--model default] [--page docs/evaluation.md]
+    python benchmarks/quiet.py --music FOLDER [--model default] [--write]
 
 A chord of four sines, white noise, and --count pieces of music, five seconds of each from two
 fifths of the file on, all at the same RMS. Prints a Markdown table of level, decoded minus
-original, in dB; with --page it is written there between `<!-- quiet -->` and `<!-- end -->`.
+original, in dB; with --write docs/evaluation.md gets it (see pages.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from one_shots import chosen, read
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import decode, encode, load_model
 from ravecodec.models.package import Model
@@ -56,6 +56,13 @@ def change(audio: Audio, rate: int, wanted: float, model: Model) -> float:
     return level(output) - wanted
 
 
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    head = ["sound", *(f"{wanted} dBFS" for wanted in found["levels"])]
+    rows = [[name, *(f"{db:+.1f}" for db in changes)] for name, changes in found["rows"].items()]
+    return {"quiet": joined(of_model(found), table(head, rows))}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -63,17 +70,15 @@ def main() -> int:
     parser.add_argument("--music", type=Path, required=True, help="folder of music")
     parser.add_argument("--count", type=int, default=3)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--page", type=Path)
+    add_write(parser)
     options = parser.parse_args()
     model = load_model(options.model)
-    lines = ["| sound | " + " | ".join(f"{wanted} dBFS" for wanted in LEVELS) + " |"]
-    lines.append("|---" * (len(LEVELS) + 1) + "|")
-    for name, audio, rate in sounds(options.music, options.count):
-        changes = [f"{change(audio, rate, wanted, model):+.1f}" for wanted in LEVELS]
-        lines.append(f"| {name} | " + " | ".join(changes) + " |")
-    print("\n".join(lines))
-    if options.page:
-        write_block(options.page, "quiet", lines)
+    rows = {
+        name: [change(audio, rate, wanted, model) for wanted in LEVELS]
+        for name, audio, rate in sounds(options.music, options.count)
+    }
+    found = {"model": model.id.hex(), "levels": LEVELS, "rows": rows}
+    show("quiet", found, blocks, options.write)
     return 0
 
 

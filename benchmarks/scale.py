@@ -2,14 +2,14 @@
 """What one more file costs the process that hands out the work, and what that means for a million
 hours.
 
-    python benchmarks/scale.py [--files 3000] [--page docs/scale.md]
+    python benchmarks/scale.py [--files 3000] [--write]
 
 Measured, in seconds of the processor, because clocks say little on a busy machine: the calling
 process per file, on a Ray cluster of two workers on this machine (extra `ray`) and with two
 processes of its own, with a manifest, where the work itself is nothing; its bytes of memory per
 file that is waiting, and of manifest per file that is done; and one core's encode and decode of the
-excerpt that ships, with a loaded model. All the rest is arithmetic. `--page` writes the results
-between `<!-- scale -->` and `<!-- end -->`.
+excerpt that ships, with a loaded model. All the rest is arithmetic. With `--write` docs/scale.md
+gets the results (see pages.py).
 """
 
 from __future__ import annotations
@@ -17,25 +17,23 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import platform
-import re
-import sys
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
+
+from pages import Blocks, Found, add_write, joined, show, table
+from speed import EXAMPLE, machine
 
 from ravecodec.batch.items import DONE, Item, Outcome
 from ravecodec.batch.manifest import MANIFEST, Manifest
 from ravecodec.batch.run import Cluster, run_batch
 from ravecodec.pool import Hear
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"
-PLACE = re.compile(r"<!-- scale -->\n.*?<!-- end -->", re.DOTALL)
 HOURS = 1_000_000
 MINUTES = 4  # of each file
 MACHINES, CORES = (1, 10, 100), 64
@@ -50,7 +48,7 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class Found:
+class Costs:
     """What was measured. ray, pool: processor seconds of the calling process per file; waiting,
     record: bytes per file; encode, decode: times real time of one core; kbps: kbit/s.
     """
@@ -110,14 +108,14 @@ def speeds(folder: Path) -> tuple[float, float, float]:
     return found[0], found[1], encoded.stream.kbps
 
 
-def measure(files: int) -> Found:
+def measure(files: int) -> Costs:
     """All of it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ray, record = per_file(folder, files, Cluster("local", jobs=2))
         pool, _ = per_file(folder, files, None)
         encode, decode, kbps = speeds(folder)
-    return Found(ray, pool, waiting_bytes(), record, encode, decode, kbps)
+    return Costs(ray, pool, waiting_bytes(), record, encode, decode, kbps)
 
 
 def days(hours: float) -> str:
@@ -125,66 +123,51 @@ def days(hours: float) -> str:
     return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
-def lines(found: Found) -> list[str]:
-    """Markdown."""
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
     files = HOURS * 60 // MINUTES
-    most = math.floor(1 / found.ray)
-    fastest = most * MINUTES * 60 / max(found.encode, found.decode)
-    result = [
-        f"Measured with `benchmarks/scale.py` on {processor()}, in processor seconds:",
-        "",
-        "| what | cost |",
-        "|---|---|",
-        f"| the calling process, per file, on Ray | {1000 * found.ray:.2f} ms |",
-        f"| the same with processes of its own (`-j`) | {1000 * found.pool:.2f} ms |",
-        f"| memory of the calling process, per file that waits | {found.waiting:.0f} bytes |",
-        f"| manifest, per file | {found.record:.0f} bytes |",
-        f"| encode, one core | {found.encode:.1f} times real time |",
-        f"| decode, one core | {found.decode:.1f} times real time |",
-        "",
-        f"Calculated from that: {HOURS:,} hours in {files:,} files of {MINUTES} minutes, on "
-        f"machines of {CORES} cores as fast as this one's, without what storage adds:",
-        "",
-        "| machines | encode | decode | files/s |",
-        "|---|---|---|---|",
+    costs = Costs(**found["costs"])
+    most = math.floor(1 / costs.ray)
+    fastest = most * MINUTES * 60 / max(costs.encode, costs.decode)
+    measured = [
+        ["the calling process, per file, on Ray", f"{1000 * costs.ray:.2f} ms"],
+        ["the same with processes of its own (`-j`)", f"{1000 * costs.pool:.2f} ms"],
+        ["memory of the calling process, per file that waits", f"{costs.waiting:.0f} bytes"],
+        ["manifest, per file", f"{costs.record:.0f} bytes"],
+        ["encode, one core", f"{costs.encode:.1f} times real time"],
+        ["decode, one core", f"{costs.decode:.1f} times real time"],
     ]
+    calculated = []
     for machines in MACHINES:
         cores = machines * CORES
-        took = [HOURS / (speed * cores) for speed in (found.encode, found.decode)]
+        took = [HOURS / (speed * cores) for speed in (costs.encode, costs.decode)]
         rate = files / took[0] / 3600
-        result.append(f"| {machines} | {days(took[0])} | {days(took[1])} | {rate:.1f} |")
-    size = HOURS * 3600 * found.kbps * 1000 / 8 / 1e9
-    return [
-        *result,
-        "",
+        calculated.append([str(machines), days(took[0]), days(took[1]), f"{rate:.1f}"])
+    size = HOURS * 3600 * costs.kbps * 1000 / 8 / 1e9
+    paragraphs = [
+        f"Measured with `benchmarks/scale.py` on {found['processor']} (load {found['load']:.0f}), "
+        "in processor seconds:",
+        table(["what", "cost"], measured),
+        f"Calculated from that: {HOURS:,} hours in {files:,} files of {MINUTES} minutes, on "
+        f"machines of {CORES} cores as fast as this one's, without what storage adds:",
+        table(["machines", "encode", "decode", "files/s"], calculated),
         f"The calling process hands out up to {most} files a second, enough for {fastest:,.0f} "
-        f"such cores at {MINUTES} minutes a file. It needs {files * found.waiting / 1e9:.1f} GB of "
-        f"memory for {files:,} waiting files, its manifest is {files * found.record / 1e9:.1f} GB, "
-        f"and the streams are {size:,.0f} GB at the excerpt's {found.kbps:.2f} kbit/s.",
+        f"such cores at {MINUTES} minutes a file. It needs {files * costs.waiting / 1e9:.1f} GB of "
+        f"memory for {files:,} waiting files, its manifest is {files * costs.record / 1e9:.1f} GB, "
+        f"and the streams are {size:,.0f} GB at the excerpt's {costs.kbps:.2f} kbit/s.",
     ]
-
-
-def processor() -> str:
-    """Name of the processor, and the load of the machine meanwhile."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    named = re.search(r"model name\s*: (.*)", text)
-    return f"{named[1] if named else platform.processor()} (load {os.getloadavg()[0]:.0f})"
+    return {"scale": joined(*paragraphs)}
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=3000, help="of the longer run")
-    parser.add_argument("--page", type=Path, help="Markdown page to write into")
+    add_write(parser)
     wanted = parser.parse_args()
-    if wanted.page and not PLACE.search(wanted.page.read_text()):
-        sys.exit(f"{wanted.page}: has no place for the results")
-    text = "\n".join(lines(measure(wanted.files)))
-    print(text)
-    if wanted.page:
-        block = f"<!-- scale -->\n{text}\n<!-- end -->"
-        wanted.page.write_text(PLACE.sub(lambda _: block, wanted.page.read_text()))
+    costs = asdict(measure(wanted.files))
+    found = machine() | {"load": os.getloadavg()[0], "costs": costs}
+    show("scale", found, blocks, wanted.write)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
         [--work DIR] [--precision float32] [--runs 1]
 
     # the table of README.md: default, and paper's network
-    python benchmarks/speed.py --minutes 3 10 --runs 3 --page README.md
+    python benchmarks/speed.py --minutes 3 10 --runs 3 --write
 
 Every figure is one process from start to exit: interpreter, torch import, model load, audio
 decoding, resampling, network, range coder, files. Real-time factor = seconds of audio / wall
@@ -13,16 +13,13 @@ seconds of the fastest of `--runs`; memory = largest peak resident set of them, 
 `ravecodec.evaluate.speed.time_command`. `--preset` times a recipe's network with random weights
 (speed does not depend on their values), so no trained model is needed. The input is `--audio`
 (default: the excerpt that ships) repeated to each length as stereo 44.1 kHz FLAC. Prints a Markdown
-table below a line that names the processor; with `--page` writes both there instead, between
-`<!-- speed -->` and `<!-- end -->`, and the measurements into docs/evaluation/speed.json, which a
-test compares with the page. Run it on a quiet machine.
+table below a line that names the processor; with `--write` README.md gets both (see pages.py). Run
+it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import shutil
 import sys
 import tempfile
@@ -33,19 +30,19 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from pages import Blocks, Found, add_write, joined, show, table
 
 from ravecodec.precision import PRECISIONS
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "feelings.flac"
-SAVED = Path(__file__).parent.parent / "docs" / "evaluation" / "speed.json"
 DIMS = 24  # of a random-weight preset: what the paper's strings model keeps at fidelity 0.99
-PLACE = re.compile(r"<!-- speed -->\n.*?<!-- end -->", re.DOTALL)
+COLUMNS = ("network", "audio", "encode", "decode", "peak memory, encode", "decode", "file")
 
 
 @dataclass(frozen=True)
 class Row:
     """Both commands on one file: seconds of audio and of wall clock, peak resident bytes, kbit/s of
-    the stream.
+    the stream, or None for random weights, whose rate means nothing.
     """
 
     network: str
@@ -54,7 +51,7 @@ class Row:
     decode_seconds: float
     encode_bytes: int
     decode_bytes: int
-    kbps: float
+    kbps: float | None
 
 
 def repeat_audio(source: Path, seconds: float, target: Path) -> None:
@@ -101,7 +98,9 @@ def random_model(preset: str, target: Path) -> None:
     )
 
 
-def measured(name: str, model: str, options: argparse.Namespace, work: Path) -> Iterator[Row]:
+def measured(
+    name: str, model: str, trained: bool, options: argparse.Namespace, work: Path
+) -> Iterator[Row]:
     """One row per length."""
     for length in options.minutes:
         flac, rvc, wav = work / "in.flac", work / "out.rvc", work / "out.wav"
@@ -110,7 +109,7 @@ def measured(name: str, model: str, options: argparse.Namespace, work: Path) -> 
         encode = fastest(call, options.runs)
         choices = ["--model", model, "--precision", options.precision]
         decode = fastest(["decode", "-q", "-f", *choices, str(rvc), str(wav)], options.runs)
-        kbps = rvc.stat().st_size * 8 / (length * 60) / 1000
+        kbps = rvc.stat().st_size * 8 / (length * 60) / 1000 if trained else None
         yield Row(name, length * 60, encode[0], decode[0], encode[1], decode[1], kbps)
         for path in (flac, rvc, wav):
             path.unlink()
@@ -134,14 +133,13 @@ def machine() -> dict[str, Any]:
     return {"processor": processor(), "cores": usable_cores(), "torch": version("torch")}
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """What is measured, as Markdown: the machine, then a row per network and length."""
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark: the machine, then a row per network and length."""
     head = (
         f"{found['processor']}, {found['cores']} cores, torch {found['torch']}, "
         f"{found['precision']}, the fastest of {found['runs']} runs:"
     )
-    columns = "network | audio | encode | decode | peak memory, encode | decode | file"
-    table = [head, "", f"| {columns} |", "|---" * 7 + "|"]
+    rows = []
     for values in found["rows"]:
         row = Row(**values)
         speeds = [
@@ -149,24 +147,9 @@ def lines(found: dict[str, Any]) -> list[str]:
             for seconds in (row.encode_seconds, row.decode_seconds)
         ]
         memory = [f"{size / 1e6:.0f} MB" for size in (row.encode_bytes, row.decode_bytes)]
-        cells = [
-            row.network,
-            f"{row.audio_seconds / 60:g} min",
-            *speeds,
-            *memory,
-            f"{row.kbps:.2f} kbit/s",
-        ]
-        table.append(f"| {' | '.join(cells)} |")
-    return table
-
-
-def renewed(text: str, found: dict[str, Any]) -> str:
-    """A page with its table of speeds made anew; SystemExit unless it has one place for it."""
-    block = "\n".join(["<!-- speed -->", *lines(found), "<!-- end -->"])
-    new, count = PLACE.subn(lambda _: block, text)
-    if count != 1:
-        sys.exit(f"the page has {count} places for the table of speeds; expected 1")
-    return new
+        rate = "-" if row.kbps is None else f"{row.kbps:.2f} kbit/s"
+        rows.append([row.network, f"{row.audio_seconds / 60:g} min", *speeds, *memory, rate])
+    return {"speed": joined(head, table(COLUMNS, rows))}
 
 
 def arguments() -> argparse.Namespace:
@@ -189,19 +172,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, help="folder for the files (an hour of WAV is 635 MB); made if missing"
     )
-    parser.add_argument(
-        "--page",
-        type=Path,
-        help="Markdown page that gets the table of the default model and of paper",
-    )
+    add_write(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
-    if options.page:
-        if not PLACE.search(options.page.read_text()):
-            sys.exit(f"{options.page}: has no place for the table of speeds")
+    if options.write:  # README's table
         wanted = [("default", None), ("paper", "paper")]
     else:
         wanted = [(options.preset or options.model or "default", options.preset)]
@@ -215,7 +192,7 @@ def main() -> None:
             if preset:
                 model = str(work / f"{preset}.safetensors")
                 random_model(preset, Path(model))
-            for row in measured(name, model, options, work):
+            for row in measured(name, model, not preset, options, work):
                 rows.append(asdict(row))
                 print(f"{name}, {row.audio_seconds / 60:g} min: done", file=sys.stderr)
         found = machine() | {
@@ -225,11 +202,7 @@ def main() -> None:
         }
     finally:
         shutil.rmtree(work)
-    if options.page:
-        SAVED.write_text(json.dumps(found, indent=1) + "\n")
-        options.page.write_text(renewed(options.page.read_text(), found))
-    else:
-        print("\n".join(lines(found)))
+    show("speed", found, blocks, options.write)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 """What a second channel costs: the bytes of music in mono, of its copy on two channels, and of the
 music as it is, in stereo.
 
-    python benchmarks/stereo.py FILE... [--model default] [--page docs/evaluation.md]
+    python benchmarks/stereo.py FILE... [--model default] [--write]
 
 Of every stereo FILE so many seconds are taken, from two fifths of its length on. Mono is the mid
 channel, half the sum of both. All three are coded at the model's own point; bytes are those of
-whole streams. Prints a Markdown table, and with --page writes it there between `<!-- stereo -->`
-and `<!-- end -->`.
+whole streams. Prints a Markdown table; with --write docs/evaluation.md gets it (see pages.py).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from pages import write_block
+from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import encode, load_model
 from ravecodec.analysis import Audio
@@ -38,14 +37,21 @@ def excerpt(path: Path, seconds: float) -> tuple[Audio, int]:
         return np.concatenate(list(excerpt_blocks(audio, seconds)), axis=1), audio.sample_rate
 
 
-def row(path: Path, model: Model, seconds: float) -> str:
-    """A line of the table."""
+def sizes(path: Path, model: Model, seconds: float) -> list[int]:
+    """Bytes of the three streams."""
     stereo, rate = excerpt(path, seconds)
     mono = stereo.mean(axis=0, keepdims=True)
     forms = (mono, np.repeat(mono, 2, axis=0), stereo)
-    sizes = [len(encode(form, rate, model)) for form in forms]
-    more = f"{100 * (sizes[2] / sizes[0] - 1):+.1f} %"
-    return "| " + " | ".join([path.name, *map(str, sizes), more]) + " |"
+    return [len(encode(form, rate, model)) for form in forms]
+
+
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark."""
+    rows = [
+        [name, str(mono), str(copied), str(stereo), f"{100 * (stereo / mono - 1):+.1f} %"]
+        for name, (mono, copied, stereo) in found["rows"].items()
+    ]
+    return {"stereo": joined(of_model(found), table(HEAD, rows))}
 
 
 def main() -> int:
@@ -55,14 +61,12 @@ def main() -> int:
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path)
     parser.add_argument("--model", default="default")
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--page", type=Path, help="Markdown page that gets the table")
+    add_write(parser)
     options = parser.parse_args()
     model = load_model(options.model, threads=1)
-    lines = ["| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-    lines += [row(path, model, options.seconds) for path in options.files]
-    print("\n".join(lines))
-    if options.page:
-        write_block(options.page, "stereo", lines)
+    rows = {path.name: sizes(path, model, options.seconds) for path in options.files}
+    found = {"model": model.id.hex(), "rows": rows}
+    show("stereo", found, blocks, options.write)
     return 0
 
 

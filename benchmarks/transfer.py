@@ -3,10 +3,9 @@
 and picture, a part of it in docs/evaluation.md.
 
     python benchmarks/transfer.py --corpus CORPUS [--model MODEL] [--training DIR] [--sounds DIR]
-    python benchmarks/transfer.py              # the table from docs/evaluation/transfer.json
-    python benchmarks/transfer.py --check      # exit 1 if the page says something else
+                                  [--write]
 
-The first measures anew, draws the picture, and goes on as the second.
+Prints the table, and draws the picture; with --write the pages get the table (see pages.py).
 CORPUS is what scripts/corpus.py makes, with its lists train, eval and small; DIR is the audio that
 the model was trained on, CORPUS/train if it is not named. Each input is played by `transfer` with
 fewer and fewer axes, and measured at 48 kHz on the mid channel:
@@ -25,16 +24,16 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from pages import Blocks, Found, add_write, show
+from pages import table as markdown
 
 from ravecodec import load_model, transfer
 from ravecodec.audio import resample_blocks
@@ -42,8 +41,6 @@ from ravecodec.evaluate.measures.level import loudness_error
 from ravecodec.evaluate.measures.spectral import magnitudes, slaney_filters
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "evaluation" / "transfer.json"
-PAGES = (ROOT / "docs" / "latents.md", ROOT / "docs" / "evaluation.md")
 PICTURE = ROOT / "docs" / "pictures" / "transfer.png"
 
 RATE = 48_000
@@ -65,6 +62,15 @@ INPUTS = {  # name -> file in the corpus and second where the excerpt starts
     "drum loop": ("small/sonic-pi-samples/loop_amen_full.flac", 0.0),
 }
 PICTURED = "synthetic voice"
+COLUMNS = (
+    "input",
+    "axes",
+    "chroma",
+    "timbre: from the training sound",
+    "from the input",
+    "loudness, LU",
+    "unusual frames",
+)
 
 
 @dataclass(frozen=True)
@@ -218,9 +224,7 @@ def row(ruler: Ruler, name: str, source: Audio, output: Audio, dims: int, outsid
 # ---- the measurement -----------------------------------------------------------------------------
 
 
-def measure(
-    corpus: Path, training: Path, model_name: str, sounds: Path | None
-) -> dict[str, object]:
+def measure(corpus: Path, training: Path, model_name: str, sounds: Path | None) -> Found:
     """All rows, with the model; writes the picture, and the sounds where they are wanted."""
     known = np.stack(
         [timbre(audio.mean(axis=0).astype(np.float64)) for audio in training_excerpts(training)]
@@ -275,20 +279,9 @@ def rounded(value: float, digits: int, sign: str = "") -> str:
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}"
 
 
-def table(results: dict[str, object], excerpt: str | None = None) -> list[str]:
-    """Markdown, of all inputs or of one."""
-    rows = [Row(**values) for values in results["rows"]]  # type: ignore[attr-defined]
-    rows = [found for found in rows if excerpt in (None, found.excerpt)]
-    head = [
-        "input",
-        "axes",
-        "chroma",
-        "timbre: from the training sound",
-        "from the input",
-        "loudness, LU",
-        "unusual frames",
-    ]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = []
     for found in rows:
         axes = {0: "*the input itself*", -1: "*control: another input*"}.get(
             found.dims, str(found.dims)
@@ -298,32 +291,20 @@ def table(results: dict[str, object], excerpt: str | None = None) -> list[str]:
         if found.dims == 0:
             numbers[3] = ""
         unusual = f"{100 * found.outside:.0f} %" if found.dims == 0 else ""
-        lines.append(
-            f"| {' | '.join([found.excerpt if found.dims == 0 else '', axes, *numbers, unusual])} |"
-        )
-    return lines
+        lines.append([found.excerpt if found.dims == 0 else "", axes, *numbers, unusual])
+    return markdown(COLUMNS, lines)
 
 
-NUMBERS: dict[str, Callable[[dict[str, object]], str]] = {
-    "transfer-model": lambda results: f"{results['model']} (`{results['id']}`)",
-    "transfer-spread": lambda results: f"{results['training_distance']:.2f}",
-    "transfer-excerpts": lambda results: f"{results['training_excerpts']}",
-}
-
-
-def renewed(text: str, results: dict[str, object]) -> str:
-    """The page with its table and numbers made anew."""
-    for name, say in NUMBERS.items():
-        text = re.sub(
-            rf"<!-- number: {name} -->.*?<!-- end -->",
-            f"<!-- number: {name} -->{say(results)}<!-- end -->",
-            text,
-        )
-    for mark, excerpts in {"table: transfer": None, "transfer-row": PICTURED}.items():
-        block = f"<!-- {mark} -->\n" + "\n".join(table(results, excerpts)) + "\n<!-- end -->"
-        pattern = rf"<!-- {mark} -->\n.*?<!-- end -->"
-        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
-    return text
+def blocks(found: Found) -> Blocks:
+    """What is measured, as Markdown by mark: the table, its rows of one input, numbers."""
+    rows = [Row(**values) for values in found["rows"]]
+    return {
+        "transfer": table(rows),
+        "transfer-row": table([row for row in rows if row.excerpt == PICTURED]),
+        "transfer-model": f"{found['model']} (`{found['id']}`)",
+        "transfer-spread": f"{found['training_distance']:.2f}",
+        "transfer-excerpts": f"{found['training_excerpts']}",
+    }
 
 
 def main() -> int:
@@ -331,22 +312,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--corpus", type=Path, help="measure anew, with this corpus")
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", default="default", help="name, file or id")
     parser.add_argument("--training", type=Path, help="folder of what the model was trained on")
     parser.add_argument("--sounds", type=Path, help="folder for what was played")
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    add_write(parser)
     args = parser.parse_args()
-    if args.corpus:
-        training = args.training or args.corpus / "train"
-        found = measure(args.corpus, training, args.model, args.sounds)
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    results = json.loads(RESULTS.read_text())
-    fresh = {page: renewed(page.read_text(), results) for page in PAGES}
-    if args.check:
-        return int(any(page.read_text() != text for page, text in fresh.items()))
-    for page, text in fresh.items():
-        page.write_text(text)
+    training = args.training or args.corpus / "train"
+    found = measure(args.corpus, training, args.model, args.sounds)
+    show("transfer", found, blocks, args.write)
     return 0
 
 

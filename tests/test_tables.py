@@ -1,7 +1,6 @@
-"""The numbers in README.md, docs/evaluation.md and the model's card are those of
-docs/evaluation/results.json.
-"""
+"""The numbers in README.md, docs/ and the models' cards are those of docs/evaluation/*.json."""
 
+import importlib
 import importlib.util
 import json
 import re
@@ -29,6 +28,13 @@ def tables() -> ModuleType:
     return loaded(ROOT / "scripts" / "report_tables.py")
 
 
+@pytest.fixture(scope="module")
+def benchmarks(tables: ModuleType) -> ModuleType:
+    """benchmarks/pages.py, with the other benchmarks beside it."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    return importlib.import_module("pages")
+
+
 def loaded(script: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec is not None and spec.loader is not None
@@ -51,9 +57,7 @@ def test_a_wrong_number_is_noticed(tables: ModuleType) -> None:
     for page, results in tables.pages():
         right = page.read_text()
         for place in re.finditer(r"<!-- (?:table|number|mean): .*?<!-- end -->", right, re.DOTALL):
-            digit = max(m.start() for m in re.finditer(r"\d", place[0]))
-            at = place.start() + digit
-            wrong = f"{right[:at]}{(int(right[at]) + 1) % 10}{right[at + 1 :]}"
+            wrong = right[: place.start()] + other_digit(place[0]) + right[place.end() :]
             assert tables.renewed(wrong, results) == right
             seen += 1
     assert seen >= 10
@@ -117,10 +121,11 @@ def strings(value: Any) -> Iterator[str]:
 
 def test_published_results_name_no_folder_of_a_machine(tables: ModuleType) -> None:
     absolute = re.compile(r"(^|[\s='\"])(/\w|[A-Za-z]:\\)")
+    for path in SAVED.parent.glob("*.json"):
+        said = strings(json.loads(path.read_text()))
+        assert [text for text in said if absolute.search(text)] == []
     for path in tables.RESULTS.values():
         if path.exists():
-            said = strings(json.loads(path.read_text()))
-            assert [text for text in said if absolute.search(text)] == []
             results = Results.load(path)
             assert tables.compacted(results) == results
 
@@ -143,39 +148,67 @@ def test_results_are_published_without_folders(tables: ModuleType) -> None:
     )
 
 
-def test_the_table_of_speeds_is_what_was_measured() -> None:
-    """Without measurements there is none."""
-    if not (ROOT / "README.md").exists() or not SAVED.exists():
-        pytest.skip("no docs beside the tests")
-    speed, text = loaded(ROOT / "benchmarks" / "speed.py"), (ROOT / "README.md").read_text()
-    if speed.SAVED.exists():
-        assert speed.renewed(text, json.loads(speed.SAVED.read_text())) == text
-    else:
-        assert "|" not in speed.PLACE.findall(text)[0]
+def test_what_benchmarks_measured_is_what_the_pages_say(
+    benchmarks: ModuleType, subtests: pytest.Subtests
+) -> None:
+    """And a wrong digit in any of their tables is noticed."""
+    texts = [page.read_text() for page in benchmarks.PAGES]
+    for saved, blocks in benchmarks.published():
+        for mark in blocks:
+            with subtests.test(file=saved.name, mark=mark):
+                place = re.compile(f"<!-- {re.escape(mark)} -->.*?<!-- end -->", re.DOTALL)
+                pages = [text for text in texts if place.search(text)]
+                assert pages
+                for text in pages:
+                    assert benchmarks.renewed(text, blocks) == text, "run benchmarks/pages.py"
+                    wrong = place.sub(lambda found: other_digit(found[0]), text)
+                    assert wrong != text and benchmarks.renewed(wrong, blocks) == text
 
 
-def test_a_table_of_speeds_names_its_processor_and_is_put_in_its_place() -> None:
-    speed = loaded(ROOT / "benchmarks" / "speed.py")
-    row = speed.Row("paper", 180.0, 6.0, 9.0, 400_000_000, 500_000_000, 2.5)
+def other_digit(text: str) -> str:
+    """The last digit before the end of a block is another one."""
+    at = max(found.start() for found in re.finditer(r"\d", text))
+    return f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}"
+
+
+def test_every_block_of_the_pages_is_written_by_a_script(benchmarks: ModuleType) -> None:
+    known = {mark for _, blocks in benchmarks.published() for mark in blocks}
+    others = re.compile(r"(table|number|mean|options|command): .*|recipe keys|end")
+    for page in benchmarks.PAGES:
+        marks = set(re.findall(r"<!-- (.*?) -->", page.read_text()))
+        assert {mark for mark in marks - known if not others.fullmatch(mark)} == set(), page.name
+
+
+def test_a_block_without_a_place_is_refused(benchmarks: ModuleType) -> None:
+    with pytest.raises(SystemExit, match="have no place <!-- nowhere -->"):
+        benchmarks.put({"nowhere": "1"})
+
+
+def test_a_table_of_speeds_names_its_processor_and_no_rate_of_random_weights(
+    benchmarks: ModuleType,
+) -> None:
+    speed = importlib.import_module("speed")
+    rows = [
+        speed.Row("default", 180.0, 6.0, 9.0, 400_000_000, 500_000_000, 2.5),
+        speed.Row("paper", 180.0, 6.0, 9.0, 400_000_000, 500_000_000, None),
+    ]
     found = {
         "processor": "Abacus 3",
         "cores": 2,
         "torch": "9.9",
         "precision": "float32",
         "runs": 3,
-        "rows": [vars(row)],
+        "rows": [vars(row) for row in rows],
     }
-    page = speed.renewed("before\n<!-- speed -->\nold\n<!-- end -->\nafter", found)
+    page = benchmarks.renewed(
+        "before\n<!-- speed -->\nold\n<!-- end -->\nafter", speed.blocks(found)
+    )
     assert page.startswith(
         "before\n<!-- speed -->\nAbacus 3, 2 cores, torch 9.9, float32, the fastest of 3 runs:\n\n"
         "| network"
     )
-    assert (
-        "| paper | 3 min | 30x | 20x | 400 MB | 500 MB | 2.50 kbit/s |\n<!-- end -->\nafter" in page
-    )
-    assert speed.renewed(page, found) == page
-    with pytest.raises(SystemExit, match="0 places"):
-        speed.renewed("no place", found)
+    assert "| default | 3 min | 30x | 20x | 400 MB | 500 MB | 2.50 kbit/s |\n" in page
+    assert "| paper | 3 min | 30x | 20x | 400 MB | 500 MB | - |\n<!-- end -->\nafter" in page
 
 
 def test_there_is_one_meter_of_memory() -> None:

@@ -28,13 +28,18 @@ LENGTH, SHORT = 60.0, 0.5  # seconds: what is measured, and what takes as long a
 
 
 def measure(
-    name: str, model: Path, sounds: Sequence[Audio], threads: Sequence[int]
+    name: str,
+    model: Path,
+    sounds: Sequence[Audio],
+    threads: Sequence[int],
+    seconds: float = LENGTH,
 ) -> Iterator[Speed]:
-    """Encoding and decoding of a minute made of the sounds, at each number of threads; nothing else
-    should run."""
+    """Encoding and decoding of so many seconds made of the sounds, at each number of threads;
+    nothing else should run.
+    """
     with tempfile.TemporaryDirectory() as folder:
         long, short = Path(folder) / "long.flac", Path(folder) / "short.flac"
-        audio = _joined(sounds, round(LENGTH * RATE))
+        audio = _joined(sounds, round(seconds * RATE))
         write_sound(long, audio)
         write_sound(short, audio[:, : round(SHORT * RATE)])
         for count in threads:
@@ -49,7 +54,7 @@ def measure(
                     )
                     for path in (short, long)
                 ]
-                yield Speed(what, name, count, LENGTH, costs[1][0], costs[0][0], costs[1][1])
+                yield Speed(what, name, count, seconds, costs[1][0], costs[0][0], costs[1][1])
 
 
 def _joined(sounds: Sequence[Audio], samples: int) -> Audio:
