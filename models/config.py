@@ -1,6 +1,6 @@
 """ModelConfig: everything that defines a network, as one frozen value with a JSON form.
 
-Every class of this room is built from it and from nothing else; it travels in the metadata of a
+Every class of this package is built from it and from nothing else; it travels in the metadata of a
 model package.
 """
 

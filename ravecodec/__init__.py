@@ -21,7 +21,7 @@ Audio is float, [channels, samples] or [samples], full scale +-1. A model is a n
 or what `load_model` returns, which saves loading it again. Whatever is wrong with an input is one
 of `ravecodec.errors`. docs/cli.md and docs/latents.md in the repository have more.
 
-Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
+Three packages: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
 and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
 it, never here.
 """

@@ -227,7 +227,7 @@ class Live:
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """The inverse of `state`. UsageError for what is not the state of such an object."""
+        """Takes back a state that `state` returned. UsageError for the state of another object."""
         import torch
 
         found = {name: np.asarray(state[name]) for name in state}
