@@ -27,7 +27,7 @@ from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.stages import Sender
 from ravecodec.train.trainer import Trainer
-from ravecodec.train.validation import FIRST, Reconstruction
+from ravecodec.train.validation import FIRST_CROP, Reconstruction
 
 reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -72,7 +72,8 @@ def validation_crops(run: Path) -> torch.Tensor:
     held = split(_finished(run / "cache" / "tracks.jsonl"))[1]
     crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
     batches = [
-        crops.batch(FIRST + first, RECIPE.batch) for first in range(0, EXCERPTS + 1, RECIPE.batch)
+        crops.batch(FIRST_CROP + first, RECIPE.batch)
+        for first in range(0, EXCERPTS + 1, RECIPE.batch)
     ]
     return torch.cat(batches)[:EXCERPTS]
 

@@ -20,7 +20,7 @@ import soundfile
 from ravecodec import __version__
 from ravecodec.cluster import Cluster
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
-from ravecodec.evaluate.excerpts import Audio, find_sources, prepare
+from ravecodec.evaluate.excerpts import Audio, choose, find_sources
 from ravecodec.evaluate.folder import Clock, held, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
@@ -83,7 +83,7 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
     """
     began = time.monotonic()
     sources, unreadable = find_sources(list(request.paths))
-    excerpts, damaged = prepare(sources, request.items, request.seconds, request.seed)
+    excerpts, damaged = choose(sources, request.items, request.seconds, request.seed)
     unreadable += damaged
     for sentence in unreadable:
         say(f"left out: {sentence}")

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 EXCERPTS = 3  # the first validation crops
-# of so many validations one has excerpts; of the first ones, those whose number is a power of two
-ALWAYS = 64
+EVERY = 64  # every so many validations one has excerpts, and those whose number is a power of two
 POSTERIOR = "posterior means, not quantised"
 QUANTISED = "quantised at the default point"
 
@@ -109,7 +108,7 @@ def is_shown(number: int) -> bool:
     A network changes fast at first; and a megabyte at each of the paper recipe's 6000 validations
     would fill a disk.
     """
-    return number & (number - 1) == 0 or number % ALWAYS == 0
+    return number & (number - 1) == 0 or number % EVERY == 0
 
 
 def _add_log(writer: SummaryWriter, values: Mapping[str, Any]) -> None:

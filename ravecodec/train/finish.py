@@ -31,7 +31,7 @@ from ravecodec.train.stages import Valid, posterior, random_clock
 ANALYSIS_FRAMES = 20_000
 RATE_FRAMES = 4_000
 FIRST_MEASURED = 1 << 43  # crops that neither stage, no analysis and no validation draws
-FINE = -12  # tables are fitted at a fine step, where the shape of the distribution shows
+FITTING_STEP = -12  # tables are fitted at a fine step, where the shape of the distribution shows
 STEP_INDICES = (-24, 32)
 
 Runs = Sequence[NDArray[np.floating]]  # of successive frames
@@ -82,7 +82,7 @@ def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
     """
     base = base_steps(latent)
     symbols = [_fine_symbols(latent, base, run) for run in runs]
-    static = fit_static(np.concatenate(symbols), FINE)
+    static = fit_static(np.concatenate(symbols), FITTING_STEP)
     return Coding(
         base,
         static.shapes,
@@ -97,14 +97,14 @@ def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
 
 def fit_prediction(latent: LatentSpace, base: NDArray[np.float64], runs: Runs) -> Prediction:
     """The predictor for runs of latents, float32 [frames, latent] each, and these base steps."""
-    found = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FINE)
+    found = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FITTING_STEP)
     return Prediction(found.weights, found.shapes, found.scales)
 
 
 def _fine_symbols(
     latent: LatentSpace, base: NDArray[np.float64], run: NDArray[np.floating]
 ) -> NDArray[np.int32]:
-    symbols = np.rint(latent.project(run.astype(np.float64)) / (base * 2 ** (FINE / 8)))
+    symbols = np.rint(latent.project(run.astype(np.float64)) / (base * 2 ** (FITTING_STEP / 8)))
     return np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
 

@@ -99,7 +99,7 @@ def train_prior(
 ) -> Path:
     """Trains a prior for a model on a folder of audio and returns the path of its file in `out`.
 
-    A call that was stopped is gone on with by the same call; a finished one changes nothing.
+    The same call continues one that was stopped; if that one was finished, it changes nothing.
     licence: of the weights, None: the model's. `ignore_length` takes what is there of truncated
     files. OutputError where `out` holds files and no run,
     unless `force` is set; UsageError where it holds a prior of other settings.
