@@ -34,9 +34,8 @@ from ravecodec.quantize import Quantizer
 from ravecodec.search import Search
 from ravecodec.tables import plays, tables_for
 
-BLOCKS_PER_CHUNK = (
-    2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
-)
+# Blocks of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %.
+BLOCKS_PER_CHUNK = 2
 # Silent frames have a step index that is so much greater than the model's own: with the shipped
 # model a tenth of the bits, and decoders that do not know silence play noise of -73 dBFS. It is
 # relative because models' base steps differ.

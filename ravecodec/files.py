@@ -361,8 +361,7 @@ def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[B
 
     Raises:
         OutputError: as `check_output` and `AtomicFile`; for `-` also when the reader of the pipe
-        has gone
-            (then `__cause__` is a BrokenPipeError).
+            has gone (then `__cause__` is a BrokenPipeError).
     """
     if not is_stdio(target):
         with AtomicFile(target, force=force) as file:

@@ -2,12 +2,12 @@
 enough and no smaller than that takes.
 
 Steps are tried by really coding, framing and metadata included, so the promise holds for the file.
-What the network made of the audio is kept in a temporary file meanwhile (about 50 MB an hour), and
-for a search the audio too (1.4 GB an hour): memory does not grow with length.
+What the network made of the audio is kept in a temporary file meanwhile, and for a search the audio
+too: memory does not grow with length.
 
-From one step to the next a stream changes by 5 to 10 %. To come nearer to a rate than that, as many
-chunks as fit have the next finer step, and where a stream has only a few, one of them is divided.
-At a constant rate every stretch of ten seconds has the finest step that keeps the rate.
+To come nearer to a rate than one step for the whole stream does, as many chunks as fit have the
+next finer step, and where a stream has only a few, one of them is divided. At a constant rate every
+stretch of ten seconds has the finest step that keeps the rate.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ from ravecodec.tables import tables_for
 BLOCK, AUDIO_BLOCK = 512, 32  # frames read back at a time, without and with their audio
 SILENT, LEAD = 1, 2  # flags of frames in a file
 FINER, COARSEST = 24, 64  # steps tried: from three octaves finer than the model's default
-USED = (
-    0.98  # share of the bits that the step leaves over which a search may use: framing is not exact
-)
+# Share of the bits that the step leaves over which a search may use: framing is not exact.
+USED = 0.98
 SPENT = 0.97  # of a target rate: where less is used, a chunk is divided, and if need be it is told
 CONSTANT = 10.0  # seconds over which a constant rate is kept, and somewhat more
 

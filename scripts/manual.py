@@ -8,10 +8,10 @@ docs/training.md: the table between `<!-- recipe keys -->` and `<!-- end -->`, f
 `Recipe`, `Stage` and `ModelConfig`. docs/api.md: all of it, from the docstrings of
 `ravecodec.__all__`. docs/cli.md: in every section `## ravecodec COMMAND` the table of options.
 Its first two columns are those of `--help`; the third, *more*, is written by hand and kept, except
-for sentences that only repeat the second. A table
-that has no marker yet gets one, and the second column of a table of two is taken as *more*; so an
-option that was added on another branch needs nothing but another call of this script. Options that
-are alike in many commands stand once, in the section `## Common options`.
+for sentences that only repeat the second. A table that has no marker yet gets one, and the second
+column of a table of two is taken as *more*; so an option that was added on another branch needs
+nothing but another call of this script. Options that are alike in many commands stand once, in the
+section `## Common options`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ravecodec.models.clock import Clock
 from ravecodec.models.package import load_package
 from ravecodec.train import loop
 from ravecodec.train.board import EXCERPTS, POSTERIOR, QUANTISED, Board, is_shown
-from ravecodec.train.cache import _finished
+from ravecodec.train.cache import read_index
 from ravecodec.train.data import Crops, split
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Stage, load_recipe
@@ -69,7 +69,7 @@ def wave(event: Any) -> np.ndarray:
 
 def validation_crops(run: Path) -> torch.Tensor:
     """The audio of the excerpts [EXCERPTS, channels, samples]."""
-    held = split(_finished(run / "cache" / "tracks.jsonl"))[1]
+    held = split(read_index(run / "cache" / "tracks.jsonl"))[1]
     crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
     batches = [
         crops.batch(FIRST_CROP + first, RECIPE.batch)

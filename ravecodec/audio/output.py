@@ -267,8 +267,15 @@ class _WavSink:
 
     def __init__(self, plan: _Plan, file: BinaryIO, *, seekable: bool) -> None:
         chunks, self.remarks = wav_chunks(plan.tags)
-        form = (plan.rate, plan.channels, plan.subtype)
-        self._wav = WavWriter(file, *form, total=plan.total, patch=seekable, chunks=chunks)
+        self._wav = WavWriter(
+            file,
+            plan.rate,
+            plan.channels,
+            plan.subtype,
+            total=plan.total,
+            patch=seekable,
+            chunks=chunks,
+        )
         self.write = self._wav.write
         self.close = self._wav.close
 
@@ -315,8 +322,14 @@ class _SoundFileSink:
         reason = why_not(plan.container.name, plan.tags)
         self.remarks = [reason] if reason else []
         with self._named():
-            form = (plan.rate, plan.channels, plan.subtype)
-            self._sound = soundfile.SoundFile(self._errors, "w", *form, format=plan.container.name)
+            self._sound = soundfile.SoundFile(
+                self._errors,
+                "w",
+                samplerate=plan.rate,
+                channels=plan.channels,
+                subtype=plan.subtype,
+                format=plan.container.name,
+            )
 
     def write(self, frames: NDArray[np.generic]) -> None:
         with self._named():

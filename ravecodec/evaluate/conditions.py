@@ -192,8 +192,8 @@ def _by_codec(settings: Settings, sent: Audio) -> Outcome:
         case "mp3":
             return anchors.mp3(sent, kbps)
         case _:
-            kind = settings["codec"], settings["container"]
-            return anchors.av_codec(sent, *kind, kbps, settings["options"])
+            codec, container = settings["codec"], settings["container"]
+            return anchors.av_codec(sent, codec, container, kbps, settings["options"])
 
 
 def _fitted(audio: Audio, samples: int) -> Audio:

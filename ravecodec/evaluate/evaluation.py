@@ -227,7 +227,7 @@ def _facts(entry: ModelEntry, model: Model) -> dict[str, Any]:
 
 def _description(items: list[Item], request: Request) -> str:
     count = len({item.source for item in items})
-    files = f"{count} file" + "s" * (count != 1)
+    files = "1 file" if count == 1 else f"{count} files"
     length = f"{np.median([item.seconds for item in items]):g} s"
     models = ", ".join(_named(request.models)) or "none"
     return f"{len(items)} excerpts of {length} from {files}; models: {models}."
@@ -236,6 +236,7 @@ def _description(items: list[Item], request: Request) -> str:
 def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, Any]:
     """What reproducing the evaluation needs; seconds: of all calls that took part."""
     data = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         "ravecodec": __version__,
         "commit": _commit(),
@@ -245,7 +246,7 @@ def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, 
         "speech": request.speech,
         "data_sha256": data,
         "models": {name: entry.digest.hex() for name, entry in _named(request.models).items()},
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name, found in versions.items() if found},
         "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
         "machine": f"{processor()}, {os.cpu_count()} cores",

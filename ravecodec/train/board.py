@@ -1,11 +1,10 @@
 """What TensorBoard shows of a run, if it is installed (extra `tensorboard`); pictures need
 matplotlib as well.
 
-stage N/...                    what the log holds, and the KL per latent
-stage N, HOW/excerpt I         validation audio, before and after: to listen to, and as a picture
-finished, HOW/excerpt I        the same through the network that is packed
-latents/fidelity               how much of the latents the first dims carry; its step is the number
-of dims
+    stage N/...                what the log holds, and the KL per latent
+    stage N, HOW/excerpt I     validation audio, before and after: to listen to, and as a picture
+    finished, HOW/excerpt I    the same through the network that is packed
+    latents/fidelity           how much of the latents the first dims carry, over their number
 
 HOW is `posterior means, not quantised` in stage 1, where there are no tables yet to quantise with,
 and `quantised at the default point` from then on: the latents go through the codec's own quantiser.

@@ -111,8 +111,7 @@ class Crops:
 
     def _crop(self, random: np.random.Generator) -> Tensor:
         """float32 [lead + length, channels] of one track; a shorter one is joined with others until
-        the crop is
-        full."""
+        the crop is full."""
         pieces: list[Tensor] = []
         left = self.lead + self.length
         while left > 0:
