@@ -20,6 +20,7 @@ import argparse
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields
 from functools import partial
@@ -310,7 +311,7 @@ def options_block(name: str, command: click.Command, block: str) -> str:
         lines += table(own, notes)
     if alike:
         words = ", ".join(f"`{option.opts[-1]}`" for option in alike)
-        lines += ["", f"And the [common options](#common-options) {words}."]
+        lines += ["", *textwrap.wrap(f"And the [common options](#common-options) {words}.", 100)]
     return "\n".join([*lines, END])
 
 
