@@ -63,7 +63,6 @@ def quick(quick_training: pytest.MonkeyPatch) -> None:
     """A small waveform discriminator, and no pictures."""
     small = partial(WaveformDiscriminator, capacity=4)
     quick_training.setattr(stages, "WaveformDiscriminator", small)
-    quick_training.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
     quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
 
 
@@ -260,7 +259,6 @@ torch.set_num_threads(1)
 moment, recipe, music, out = sys.argv[1:]
 stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
 finish.ANALYSIS_FRAMES = 300
-loop.write_report = lambda run: None
 board._has_matplotlib = lambda: False
 loop.CHECKPOINT_SECONDS = 0.0
 

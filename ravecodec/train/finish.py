@@ -135,10 +135,11 @@ def _axis_bits(
 
 def write_package(
     path: Path,
+    *,
     network: Rave,
-    recipe: Recipe,
     latent: LatentSpace,
     coding: Coding,
+    name: str,
     info: dict[str, Any],
     held: Crops,
     report: Callable[[str], None],
@@ -147,7 +148,7 @@ def write_package(
     has on validation audio. Reports what was measured.
     """
     part = path.with_suffix(".part")
-    save_package(part, network, latent, coding, recipe.name, info)
+    save_package(part, network, latent, coding, name, info)
     model = load_package(part)
     ladder = measured_ladder(model, _pieces(model, held), report)
     part.write_bytes(package_with(part, {}, ladder=ladder))
