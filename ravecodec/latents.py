@@ -313,14 +313,10 @@ class Latents:
 
     def _quantizers(self, model: Model) -> Iterator[tuple[int, int, Quantizer]]:
         """First frame, frames and quantizer of every run."""
-        from ravecodec.quantize import Quantizer
+        from ravecodec.quantize import quantizer_of
 
         for first, frames, step, dims in self._runs():
-            yield (
-                first,
-                frames,
-                Quantizer(model.latent, model.coding, dims, step, self.info.noise_fill),
-            )
+            yield first, frames, quantizer_of(model, self.info, dims=dims, step_index=step)
 
     def _part(self, first: int, frames: int, quantizer: Quantizer) -> Values:
         """The values of a run [frames, dims of the run]."""
@@ -472,11 +468,11 @@ def _analysed(
     model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: int | None
 ) -> Latents:
     from ravecodec.effort import Analysis, effort_of
-    from ravecodec.quantize import Quantizer
+    from ravecodec.quantize import quantizer_of
 
     corrections = effort_of(model, effort).corrections
     analysis = Analysis(model, info.sample_rate, info.seed, corrections)
-    quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
+    quantizer = quantizer_of(model, info)
     frames = [part for block in blocks for part in analysis.process(block)]
     frames += analysis.flush()
     leads = frames[0].lead if frames else 0

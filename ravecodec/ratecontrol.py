@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from ravecodec.analysis import Analysed, Audio, Projected
 from ravecodec.bitstream import StreamInfo, StreamWriter
-from ravecodec.codec import Chunker, Coded, Coder, silence_step
+from ravecodec.codec import Chunker, Coded, silence_step
 from ravecodec.effort import Analysis, Effort
 from ravecodec.errors import UsageError
 from ravecodec.files import temporary_file
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, quantizer_of
 from ravecodec.search import Search
 from ravecodec.tables import tables_for
 
@@ -66,6 +66,7 @@ class Recording:
     ) -> None:
         self._model, self._info, self._meta, self._effort = model, info, meta, effort
         self._samples = 0
+        self._quantizer = quantizer_of(model, info)
         self._files = ExitStack()
         self._axes = AxesFile(info.dims, self._files)
         self._frames = FramesFile(model, self._files)
@@ -91,9 +92,9 @@ class Recording:
         self._samples = analysis.samples
 
     def _keep(self, frames: Iterable[Analysed]) -> None:
-        quantizer = Coder(self._model, self._info).quantizer
         for part in frames:
-            self._axes.write(Projected(quantizer.axes(part.means), part.silent, part.lead))
+            axes = self._quantizer.axes(part.means)
+            self._axes.write(Projected(axes, part.silent, part.lead))
             if self._effort.iterations:
                 self._frames.write(part)
 
@@ -132,7 +133,7 @@ class Recording:
             return
         before = self._tried(info, self._axes).bytes
         share = 1 + USED * (self._allowed(kbps) - before.total) / max(1, before.payload)
-        quantizer = Coder(self._model, info).quantizer
+        quantizer = quantizer_of(self._model, info)
         search = Search(self._model, quantizer, info.seed, self._effort.iterations, share)
         found, frames = AxesFile(info.dims, self._files), 0
         for part in self._frames.read():
@@ -287,12 +288,14 @@ class Sender:
         self._model, self._info = model, info
         self._coarse = silence_step(model, info)
         self._writer = StreamWriter(_Nowhere(), info, tables_for(model, info.model_id))
+        self._quantizers: dict[int, Quantizer] = {}  # by their steps
 
     def symbols(self, chunk: Projected, step_index: int) -> NDArray[np.int32]:
         """Symbols [frames, dims] of a chunk."""
-        model, info = self._model, self._info
-        fixed = (model.latent, model.coding, info.dims)
-        return Quantizer(*fixed, step_index, info.noise_fill).rounded(chunk.axes)
+        if step_index not in self._quantizers:
+            made = quantizer_of(self._model, self._info, step_index=step_index)
+            self._quantizers[step_index] = made
+        return self._quantizers[step_index].rounded(chunk.axes)
 
     def plain(self, chunk: Projected, step_index: int | None = None) -> Runs:
         """A chunk in one piece, by default at the step of the header; silence has its own."""
