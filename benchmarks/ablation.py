@@ -41,7 +41,7 @@ from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.loading import load_model
 from ravecodec.models.package import load_package
 from ravecodec.train.cache import build_cache
-from ravecodec.train.data import Crops, split
+from ravecodec.train.data import Augmentation, Crops, split
 from ravecodec.train.loop import train
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
@@ -93,7 +93,14 @@ def step_seconds(job: Job) -> float:
         build_cache(job.data, job.cache, recipe.model.sample_rate, recipe.model.channels).tracks
     )
     length, channels = recipe.crop_frames * recipe.model.hop, recipe.model.channels
-    crops = Crops(job.cache, training, channels, length, recipe.seed, recipe.placed, recipe.allpass)
+    crops = Crops(
+        job.cache,
+        training,
+        channels,
+        length,
+        recipe.seed,
+        augmentation=Augmentation(recipe.placed, recipe.allpass),
+    )
     step: Callable[[torch.Tensor], object] = lambda audio: stage1_step(trainer, audio)  # noqa: E731
     if job.stage == "2":
         assert job.start is not None

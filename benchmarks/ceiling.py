@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ravecodec.evaluate.measures import peaks, perceptual, spectral
+from ravecodec.models.clock import Clock
 from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.istft import (
     LINE_COLUMNS,
@@ -30,14 +31,13 @@ from ravecodec.models.istft import (
     NOISE_COLUMNS,
     QUIET,
     STEREO_MAPS,
-    Clock,
     Lines,
     ShapedNoise,
 )
 from ravecodec.models.losses import stereo_distance
 from ravecodec.models.pqmf import PQMF
 from ravecodec.models.spectrogram import rows
-from ravecodec.train.cache import _finished
+from ravecodec.train.cache import read_index
 from ravecodec.train.data import split
 from ravecodec.train.recipe import load_recipe
 
@@ -50,7 +50,7 @@ def excerpts(cache: Path, count: int, config: ModelConfig) -> Iterator[tuple[str
     """(track, audio [1, 2, samples]) from 40 % into validation tracks, spread over their list."""
     audio = np.memmap(cache / "audio.i16", dtype="<i2", mode="r").reshape(-1, 2)
     length = SECONDS * config.sample_rate // config.hop * config.hop
-    _, held = split(_finished(cache / "tracks.jsonl"))
+    _, held = split(read_index(cache / "tracks.jsonl"))
     long = [track for track in held if track.frames > 2 * length]
     for i in np.linspace(0, len(long) - 1, count).round().astype(int):
         start = long[i].start + int(0.4 * long[i].frames)

@@ -2,8 +2,8 @@
 """What one call with many files saves over one call per file, and which way to use the cores is the
 faster one.
 
-    python benchmarks/many_files.py [--files 60] [--seconds 3] [--calls 6] [--jobs 2] [--command
-        encode]
+    python benchmarks/many_files.py [--files 60] [--seconds 3] [--calls 6] [--jobs 2]
+        [--command encode]
     python benchmarks/many_files.py --ways [--files 200] [--long 8] [--minutes 3] [--jobs 2]
 
 The first measures `ravecodec encode a b c ... -o DIR --jobs N` on `--files` files, and `--calls`

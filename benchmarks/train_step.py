@@ -36,7 +36,7 @@ from ravecodec.models.rave import sample_posterior
 from ravecodec.quantize import base_steps
 from ravecodec.train import stages
 from ravecodec.train.cache import Track
-from ravecodec.train.data import Crops
+from ravecodec.train.data import Augmentation, Crops
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, load_recipe
 from ravecodec.train.trainer import Trainer
@@ -64,16 +64,9 @@ def noise_crops(recipe: Recipe, folder: Path) -> Crops:
         folder / "audio.i16"
     )
     length = recipe.crop_frames * recipe.model.hop
-    rate = recipe.model.sample_rate
+    augmentation = Augmentation(recipe.placed, recipe.allpass, rate=recipe.model.sample_rate)
     return Crops(
-        folder,
-        [Track("noise", 0, frames)],
-        channels,
-        length,
-        0,
-        placed=recipe.placed,
-        allpass=recipe.allpass,
-        rate=rate,
+        folder, [Track("noise", 0, frames)], channels, length, 0, augmentation=augmentation
     )
 
 

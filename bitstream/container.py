@@ -327,19 +327,35 @@ def encode_audio(
     stream's.
     """
     frames, dims = symbols.shape
-    return _audio_body(info, profile, step_index, frames, dims, symbol_crc(symbols), payload)
+    return _audio_body(
+        info,
+        profile=profile,
+        step_index=step_index,
+        frames=frames,
+        dims=dims,
+        crc=symbol_crc(symbols),
+        payload=payload,
+    )
 
 
 def encode_copy(info: StreamInfo, chunk: Chunk) -> bytes:
     """Body of an AUDIO chunk of this stream that holds the symbols of another stream's chunk, coded
     as they are.
     """
-    form = (chunk.profile, chunk.step_index, chunk.frames, chunk.dims)
-    return _audio_body(info, *form, chunk.symbol_crc, chunk.payload)
+    return _audio_body(
+        info,
+        profile=chunk.profile,
+        step_index=chunk.step_index,
+        frames=chunk.frames,
+        dims=chunk.dims,
+        crc=chunk.symbol_crc,
+        payload=chunk.payload,
+    )
 
 
 def _audio_body(
     info: StreamInfo,
+    *,
     profile: Profile,
     step_index: int,
     frames: int,

@@ -1,8 +1,8 @@
 """MODEL chunks: a decoder that travels in the stream it belongs to, compressed and in parts (SPEC
 section 4.5).
 
-To this room the decoder is a file of so many bytes with a SHA-256; what is in it is for `models`.
-Parts are collected as they come; nothing is unpacked before somebody asks for it.
+To this package the decoder is a file of so many bytes with a SHA-256; what is in it is for
+`models`. Parts are collected as they come; nothing is unpacked before it is asked for.
 """
 
 import hashlib

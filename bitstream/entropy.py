@@ -53,7 +53,7 @@ def as_symbols(symbols: ArrayLike) -> NDArray[np.int32]:
 
 
 def as_chunk(symbols: ArrayLike) -> NDArray[np.int32]:
-    """As as_symbols, and UsageError above the symbols that one chunk may hold."""
+    """Like `as_symbols`, and raises UsageError for more symbols than one chunk may hold."""
     array = as_symbols(symbols)
     if array.size > MAX_CHUNK_SYMBOLS:
         raise UsageError(f"{array.size} symbols in one chunk, expected at most {MAX_CHUNK_SYMBOLS}")

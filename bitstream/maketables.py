@@ -1,9 +1,8 @@
 """The formula behind `tables.bin`: how the frozen frequencies were computed (SPEC section 6).
 
 The data file is normative, this module documents it and a test recomputes it. Everything runs in
-`decimal`, whose
-exp, ln and sqrt are correctly rounded, so every machine gets the same integers. Print the file's
-hash with
+`decimal`, whose exp, ln and sqrt are correctly rounded, so every machine gets the same integers.
+Print the file's hash with
 
     python -m ravecodec.bitstream.maketables OUT
 """
@@ -101,9 +100,8 @@ TAILS: dict[str, Callable[[Decimal], Decimal]] = {
 def masses(
     tail: Callable[[Decimal], Decimal], sigma: Decimal, mean: Decimal, reach: int
 ) -> list[Decimal]:
-    """Probability of the symbols -reach ..
-
-    reach, then of the escape; sigma and mean are in steps.
+    """Probabilities of the symbols from -reach to reach, then of the escape; sigma and mean are in
+    steps.
     """
 
     def above(edge: Decimal) -> Decimal:  # P(X > edge)

@@ -3,8 +3,7 @@ section 4.3).
 
 The trap this module closes: `ZstdDecompressor.decompress(data, max_output_size=n)` ignores n when
 the frame declares its own size, so 32 kB can allocate a gigabyte. Here the declared size is checked
-first and the frame is fed in
-slices, so that output beyond the limit is noticed at once.
+first and the frame is fed in slices, so that output beyond the limit is noticed at once.
 """
 
 import json

@@ -58,9 +58,8 @@ from ravecodec.errors import (
 Content = Chunk | LeadIn | ModelPart | dict[str, Any] | int | None  # of a chunk, decoded
 # Bytes that false chunk headers may make the search for the next chunk check ...
 SEARCH_FREE = 2**24
-SEARCH_FACTOR = (
-    64  # ... plus this many per byte of the stream: hostile headers cannot make it quadratic
-)
+# ... plus this many per byte of the stream: hostile headers cannot make it quadratic.
+SEARCH_FACTOR = 64
 
 
 @dataclass(frozen=True)

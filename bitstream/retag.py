@@ -133,8 +133,8 @@ class _Copy:
         self.put(data, payload=len(chunk.payload))
 
     def close(self, frames: int, samples: int, *, indexed: bool) -> None:
-        """END, behind INDEX and before the trailer where there shall be one and it can be
-        held."""
+        """Writes END, and with `indexed` INDEX before it and the trailer behind it, unless the
+        index is longer than a chunk may be."""
         distance = self.bytes.total
         index = encode_index(distance, self.chunks, bytes(self._entries))
         indexed = indexed and len(index) <= lim.MAX_BODY

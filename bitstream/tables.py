@@ -1,10 +1,9 @@
 """The frozen family of integer frequency tables that belongs to the format (SPEC section 6).
 
 A row is (shape, scale, offset): a density of that shape with standard deviation SIGMAS[scale] steps
-and mean
-offset / 16 steps, integrated over the quantiser's cells and rounded to frequencies that sum to
-2^24. The scales are spaced by 2^(1/8), exactly as the quantiser's steps are, so a step that is g
-eighths of an octave larger is the row g scales lower: another step never needs another table.
+and mean offset / 16 steps, integrated over the quantiser's cells and rounded to frequencies that
+sum to 2^24. The scales are spaced by 2^(1/8), exactly as the quantiser's steps are, so a step that
+is g eighths of an octave larger is the row g scales lower: another step never needs another table.
 `maketables` documents how the numbers were made; the file is what counts, and it is checked against
 its hash before it is used.
 """
@@ -24,9 +23,8 @@ SHAPES = ("gaussian", "logistic", "laplace", "power23", "power12")  # in order o
 SCALES = 96
 SIGMA_ONE = 40  # the scale whose sigma is exactly one step
 OFFSETS = 9  # means of 0/16 .. 8/16 of a step; a negative mean codes the negated symbol
-FINE_SCALES = (
-    64  # from here on half a step is below a tenth of sigma, and one table serves every offset
-)
+# From here on half a step is below a tenth of sigma, and one table serves every offset.
+FINE_SCALES = 64
 ROWS = len(SHAPES) * SCALES * OFFSETS
 COIN = ROWS  # the table of one fair bit, which codes escapes
 SIGMAS: NDArray[np.float64] = 2.0 ** ((np.arange(SCALES) - SIGMA_ONE) / 8)
@@ -36,8 +34,8 @@ TABLES_SHA256 = "392c540f12f81d6eff81bb4dc094ed43a857ecdcf15b45c85b3569216184d10
 
 
 def reach_of(scale: int) -> int:
-    """Largest |symbol| with a frequency of its own: max(4, ceil(4 sigma)), from R^8 >= 2^(scale -
-    24).
+    """Largest |symbol| with a frequency of its own: R = max(4, ceil(4 sigma)), from
+    R^8 >= 2^(scale - 24).
     """
     reach = 4
     while reach**8 < 2 ** max(scale - 24, 0):
@@ -56,10 +54,7 @@ def escape_order(scale: int) -> int:
 
 
 def row_index(shape: Any, scale: Any, offset: Any = 0) -> Any:
-    """Row number of (shape, scale, offset); integers or integer arrays, scale clamped to 0 ..
-
-    95.
-    """
+    """Row number of (shape, scale, offset), integers or integer arrays; scale is clamped."""
     return (shape * SCALES + np.clip(scale, 0, SCALES - 1)) * OFFSETS + offset
 
 

@@ -73,7 +73,7 @@ class StreamWriter:
     ) -> None:
         if static is not None and static.dims < info.dims:
             raise ModelError(
-                f"the model has tables for {static.dims} dims, the stream shall code {info.dims}"
+                f"the model has tables for {static.dims} dims, the stream codes {info.dims}"
             )
         if static is not None and static.predictor:
             info = replace(info, minor=max(info.minor, PREDICTED_SINCE))

@@ -38,7 +38,7 @@ class Prediction:
         return cls(**found) if found else None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The inverse of `of`."""
+        """Arrays of a model file by their names, as `of` takes them."""
         return {PREDICTION + name: getattr(self, name) for name in ("weights", "shapes", "scales")}
 
 

@@ -1,6 +1,6 @@
 """ModelConfig: everything that defines a network, as one frozen value with a JSON form.
 
-Every class of this room is built from it and from nothing else; it travels in the metadata of a
+Every class of this package is built from it and from nothing else; it travels in the metadata of a
 model package.
 """
 
@@ -68,20 +68,13 @@ class ModelConfig:
     noise: bool = True  # noise head of either generator
     # rows of the warped spectrum that the spectrogram encoder sees and the istft generator draws
     lines: int = 512
-    sinusoids_per_line: int = (
-        1  # istft: how many sinusoids share a row, so that pitch can be finer than the image
-    )
-    # Spectrogram/istft: how the rows shrink from level to level.
-    frequency_ratios: tuple[int, ...] = (
-        4,
-        2,
-        2,
-        1,
-    )
+    # istft: how many sinusoids share a row, so that pitch can be finer than the image
+    sinusoids_per_line: int = 1
+    # spectrogram/istft: how the rows shrink from level to level
+    frequency_ratios: tuple[int, ...] = (4, 2, 2, 1)
     blocks: tuple[int, ...] = (1, 1, 2, 2)  # spectrogram/istft: residual blocks per level
-    faint: bool = (
-        False  # spectrogram: more planes of the image, for what lies below the floor of the others
-    )
+    # spectrogram: more planes of the image, for what lies below the floor of the others
+    faint: bool = False
     # spectrogram/istft: width of the network that corrects latents by a gradient; 0: there is none
     refiner: int = 0
     # spectrogram/istft: no layer looks ahead, so that a stream can be followed live; and by how

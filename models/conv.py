@@ -22,10 +22,7 @@ NOISE_BINS = 5  # real magnitudes of a filter of 8 taps
 
 
 def mod_sigmoid(x: Tensor) -> Tensor:
-    """2 sigmoid(x)^2.3 + 1e-7: a positive amplitude with a long soft tail (DDSP, Engel et al.
-
-    2020).
-    """
+    """2 sigmoid(x)^2.3 + 1e-7, a positive amplitude with a long soft tail (DDSP, Engel 2020)."""
     return 2 * torch.sigmoid(x) ** 2.3 + 1e-7
 
 

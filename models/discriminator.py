@@ -72,8 +72,8 @@ class WaveformDiscriminator(nn.Module):
 
 def compressed_spectrum(audio: Tensor, window: int) -> Tensor:
     """Spectra of audio [batch, channels, samples] to the power 0.3, so that quiet partials are seen
-    too: [batch,
-    2 * channels, frames, bins], the real parts of all channels, then the imaginary parts."""
+    too: [batch, 2 * channels, frames, bins], the real parts of all channels, then the imaginary
+    parts."""
     bins = spectrum(audio, window)
     magnitude = (bins.real.square() + bins.imag.square() + 1e-12).sqrt()
     bins = bins * (magnitude + 1e-4).pow(-0.7)

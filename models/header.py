@@ -198,8 +198,19 @@ def _checked(
         check_name(metadata["name"])
     except (ModelError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from error
-    who = (path, size, version, metadata["name"])
-    return Header(*who, config, point, info, tensors, stamp, metadata, decoder_of)
+    return Header(
+        path=path,
+        size=size,
+        version=version,
+        name=metadata["name"],
+        config=config,
+        point=point,
+        info=info,
+        tensors=tensors,
+        stamp=stamp,
+        metadata=metadata,
+        decoder_of=decoder_of,
+    )
 
 
 # ---- structure -----------------------------------------------------------------------------------

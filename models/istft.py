@@ -290,7 +290,7 @@ class IstftGenerator(nn.Module):
 
     @torch.no_grad()
     def turn_up(self, gain: float) -> None:
-        """Multiplies whatever it plays by a gain, for ever."""
+        """Changes the weights so that all output is multiplied by `gain`."""
         for head in (self.line_head, *([self.noise_head] if self.config.noise else [])):
             assert head.bias is not None
             head.bias += math.log(gain)
@@ -351,9 +351,8 @@ class IstftGenerator(nn.Module):
         return torch.cat([level[:, :2] - share / 2, level[:, 2:]], 1)
 
     def _unfold(self, x: Tensor, fine_rows: int, columns: int) -> Tensor:
-        """[batch, maps * fine * columns, rows, steps] -> [batch, maps, rows * fine, steps *
-        columns], limited
-        to LOUDEST."""
+        """[batch, maps * fine * columns, rows, steps] -> [batch, maps, rows * fine,
+        steps * columns], limited to LOUDEST."""
         batch, _, count, frames = x.shape
         x = x.reshape(batch, -1, fine_rows, columns, count, frames).permute(0, 1, 4, 2, 5, 3)
         return x.reshape(batch, -1, count * fine_rows, frames * columns).clamp(max=LOUDEST)

@@ -78,7 +78,7 @@ class LiveDecoder:
         return self._held
 
     def restore(self, frame: int, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `tensors` and `frame`."""
+        """Takes back what `frame` and `tensors` were at some moment."""
         self.frame = frame
         self._held = {name: tensor.to(self._device) for name, tensor in tensors.items()}
 

@@ -50,7 +50,7 @@ def _magnitudes(x: Tensor, sides: bool) -> Tensor:
     return (squared[..., 0] + squared[..., 1]).add_(1e-14).sqrt_()
 
 
-def mel_weights(window: int, rate: int, device: torch.device) -> Tensor:
+def octave_weights(window: int, rate: int, device: torch.device) -> Tensor:
     """Weight per bin, mean 1, falling as 1 / (f + 500 Hz): an octave counts about the same wherever
     it lies.
 
@@ -86,9 +86,9 @@ def spectral_distance(
 class _Scale(torch.autograd.Function):
     """`spectral_distance` with the gradient written out.
 
-    Left to autograd, some thirty passes over tensors of 15 MB a scale took more of a step on a CPU
-    than the network. Here both directions go through the frames in chunks that fit into the cache,
-    and what depends on the target alone is computed once.
+    Autograd would take some thirty passes a scale over large tensors, more of a step on a CPU than
+    the network. Here both directions go through the frames in chunks that fit into the cache, and
+    what depends on the target alone is computed once.
     """
 
     @staticmethod
@@ -210,7 +210,7 @@ def stereo_distance(
     """
     total = output.new_zeros(())
     for window in windows:
-        weights = mel_weights(window, rate, target.device)
+        weights = octave_weights(window, rate, target.device)
         total = total + spectral_distance(
             target, output, window, floor, weights, sides=target.shape[1] == 2
         )

@@ -31,7 +31,7 @@ from ravecodec.models.latent import USUAL, LatentSpace
 from ravecodec.models.rave import Rave
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A loaded package: network in eval mode, latent space, coding, and who it is."""
 
@@ -51,6 +51,11 @@ class Model:
     def id(self) -> bytes:
         """The 8 bytes that a stream header carries."""
         return self.digest[:8]
+
+    def __repr__(self) -> str:
+        config = self.config
+        form = f"{config.sample_rate} Hz, channels={config.channels}, latent={config.latent}"
+        return f"<Model {self.name} ({self.id.hex()}), {form}>"
 
 
 def fold(network: Rave) -> Rave:
@@ -77,8 +82,8 @@ def _fold(network: Rave) -> Rave:
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Networks built within have arbitrary weights: drawing random ones is a third of the time of
-    loading a model.
+    """Networks built within have arbitrary weights: to draw random ones takes a good part of the
+    time of loading a model.
     """
 
     def __torch_function__(

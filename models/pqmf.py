@@ -32,22 +32,21 @@ def analysis_filters() -> np.ndarray:
     return 2 * prototype * np.cos((2 * k + 1) * np.pi / (2 * BANDS) * n + phase)
 
 
-def _convolve(x: Tensor, taps: Tensor, padding: int) -> Tensor:
-    """conv1d with the 16 channels innermost in memory, as audio has them: forward and backward five
-    times faster on a CPU."""
+def _convolve(x: Tensor, taps: Tensor) -> Tensor:
+    """conv1d that keeps the length, with the 16 channels innermost in memory, as audio has them:
+    forward and backward much faster on a CPU."""
     innermost = x[:, :, None].contiguous(memory_format=torch.channels_last)
-    return F.conv2d(innermost, taps[:, :, None], padding=(0, padding))[:, :, 0]
+    return F.conv2d(innermost, taps[:, :, None], padding=(0, taps.shape[-1] // 2))[:, :, 0]
 
 
 class PQMF(nn.Module):
     """Audio [batch, channels, samples] <-> bands [batch, channels * 16, ceil(samples / 16)].
 
-    A band sample near an end also depends on samples beyond it (taken as zero); with `margin` >=
-    `PQMF.MARGIN` the bands that reach beyond the ends are kept too, and the round trip is exact up
-    to the last sample.
+    A band sample near an end also depends on samples beyond it, which are taken as zero: so are the
+    bands beyond the ends, and within `HALF` band samples of an end the round trip is not exact.
     """
 
-    MARGIN = 12  # band samples: half a filter
+    HALF = 12  # band samples: half a filter
 
     forward_taps: Tensor
     inverse_taps: Tensor
@@ -59,7 +58,7 @@ class PQMF(nn.Module):
         # Polyphase form: the 16 phases of the audio are channels, both directions are dense
         # convolutions of 25 taps. Phase p of block m is sample 16 m + p; tap d (-12..12) joins
         # block j + d with band sample j.
-        n = 16 * np.arange(-self.MARGIN, self.MARGIN + 1) + np.arange(BANDS)[:, None] + self.radius
+        n = 16 * np.arange(-self.HALF, self.HALF + 1) + np.arange(BANDS)[:, None] + self.radius
         inside = (n >= 0) & (n < filters.shape[1])
         polyphase = np.where(inside, filters[:, n.clip(0, filters.shape[1] - 1)], 0.0)
         taps = torch.from_numpy(polyphase).float()  # [band, phase, tap]
@@ -77,28 +76,28 @@ class PQMF(nn.Module):
         return Layer(2 * self.radius + 1, BANDS, padding=self.radius, transposed=True)
 
     @staticmethod
-    def _unmirror(bands: Tensor, first: int) -> Tensor:
-        """Odd bands times (-1)^n; n counts from `first`, the index of the first band sample."""
+    def _unmirror(bands: Tensor) -> Tensor:
+        """Odd bands times (-1)^n, where n is the index of the band sample."""
         signs = torch.ones(BANDS, bands.shape[-1], device=bands.device, dtype=bands.dtype)
-        signs[1::2, (1 + first) % 2 :: 2] = -1
+        signs[1::2, 1::2] = -1
         return bands * signs
 
-    def analysis(self, audio: Tensor, margin: int = 0) -> Tensor:
-        """[batch, channels, samples] -> [batch, channels * 16, ceil(samples / 16) + 2 * margin]."""
+    def analysis(self, audio: Tensor) -> Tensor:
+        """[batch, channels, samples] -> [batch, channels * 16, ceil(samples / 16)]."""
         batch, channels, samples = audio.shape
         if samples == 0:
-            return audio.new_zeros(batch, channels * BANDS, 2 * margin)
+            return audio.new_zeros(batch, channels * BANDS, 0)
         whole = F.pad(audio, (0, -samples % BANDS))
         phases = whole.reshape(batch * channels, -1, BANDS).transpose(1, 2)
-        bands = _convolve(phases, self.forward_taps, self.MARGIN + margin)
-        return self._unmirror(bands, -margin).reshape(batch, channels * BANDS, -1)
+        bands = _convolve(phases, self.forward_taps)
+        return self._unmirror(bands).reshape(batch, channels * BANDS, -1)
 
-    def synthesis(self, bands: Tensor, samples: int | None = None, margin: int = 0) -> Tensor:
-        """Inverse of `analysis` with the same margin; `samples` trims to the original length."""
+    def synthesis(self, bands: Tensor, samples: int | None = None) -> Tensor:
+        """Inverse of `analysis`; `samples` trims to the original length."""
         batch, rows, frames = bands.shape
-        if frames == 2 * margin:
+        if frames == 0:
             return bands.new_zeros(batch, rows // BANDS, 0)
-        flat = self._unmirror(bands.reshape(batch * rows // BANDS, BANDS, frames), -margin)
-        phases = _convolve(flat, self.inverse_taps, self.MARGIN)[..., margin : frames - margin]
+        flat = self._unmirror(bands.reshape(batch * rows // BANDS, BANDS, frames))
+        phases = _convolve(flat, self.inverse_taps)
         audio = phases.transpose(1, 2).reshape(batch, rows // BANDS, -1)
         return audio[..., :samples]

@@ -209,7 +209,7 @@ def _metadata(path: Path, found: Any) -> dict[str, str]:
 def _check_tensors(tensors: Mapping[str, TensorHeader], config: PriorConfig) -> None:
     """ValueError unless there are exactly the tensors that the config asks for."""
     expected = {WEIGHTS + name: shape for name, shape in weight_shapes(config).items()}
-    expected |= {name: (config.dims,) for name in SCALES}
+    expected |= dict.fromkeys(SCALES, (config.dims,))
     if odd := sorted(tensors.keys() ^ expected.keys()):
         first = f"{'has' if odd[0] in tensors else 'lacks'} {brief(odd[0])}"
         raise ValueError(

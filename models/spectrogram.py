@@ -27,9 +27,8 @@ from ravecodec.models.config import STEP, ModelConfig
 from ravecodec.models.reach import Layer, Reach, encoder_lookahead, encoder_reach
 
 LOWEST_HZ, HIGHEST_HZ, KNEE_HZ = 30.0, 20000.0, 500.0
-CROSSOVER_HZ = (
-    3000.0  # to 6 kHz made no difference that a short training could show (docs/experiments.md)
-)
+# Up to 6 kHz made no difference that a short training could show (docs/experiments.md).
+CROSSOVER_HZ = 3000.0
 LONG, SHORT, ONSET = 8192, 2048, 1024  # window lengths
 COLUMNS, ONSET_COLUMNS = 2, 4  # spectra per step
 WINDOWS = (("long", LONG, COLUMNS), ("short", SHORT, COLUMNS), ("onset", ONSET, ONSET_COLUMNS))

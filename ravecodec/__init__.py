@@ -4,7 +4,8 @@ Files, and bytes in memory:
 
     encode_file("x.flac", "x.rvc")      decode_file("x.rvc", "x.wav")
     data = encode(audio, 44100)         audio, rate = decode(data)
-    inspect_file, verify_file           what is in a stream, and whether all of it is whole
+    inspect(data), inspect_file         what is in a stream
+    verify_file                         whether all of it is whole
     cut_file, concat_files              parts and joins of streams, without a loss
     tag_file                            tags of a stream, its audio left as it is
     Point(bitrate=2)                    what to spend and how to try, for `encode`
@@ -18,10 +19,11 @@ Latents in hand, and other sounds through a model (`ravecodec.edits` has what ch
     transfer_file, generate_file        the same from and to files
 
 Audio is float, [channels, samples] or [samples], full scale +-1. A model is a name, a path, an id,
-or what `load_model` returns, which saves loading it again. Whatever is wrong with an input is one
-of `ravecodec.errors`. docs/cli.md and docs/latents.md in the repository have more.
+or what `load_model` returns, which saves loading it again; `list_models` tells which there are.
+Errors of an input are those of `ravecodec.errors`. docs/cli.md and docs/latents.md in the
+repository have more.
 
-Three rooms: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
+Three packages: `ravecodec.bitstream` (bytes <-> integers), `ravecodec.models` (tensors <-> tensors)
 and this package, which joins them. Importing it is cheap: torch is loaded by the calls that need
 it, never here.
 """
@@ -33,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ravecodec.decoding import decode, decode_file
     from ravecodec.encoding import encode, encode_file
-    from ravecodec.examine import inspect_file, verify_file
+    from ravecodec.examine import inspect, inspect_file, verify_file
     from ravecodec.generating import generate, generate_file
     from ravecodec.latents import Latents, analyse
     from ravecodec.live import Live
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from ravecodec.splice import concat_files, cut_file
     from ravecodec.tagging import tag_file
     from ravecodec.timbre import transfer, transfer_file
+    from ravecodec.zoo import list_models
 
 __version__ = "0.1.0"
 __all__ = [
@@ -57,7 +60,9 @@ __all__ = [
     "encode_file",
     "generate",
     "generate_file",
+    "inspect",
     "inspect_file",
+    "list_models",
     "load_model",
     "tag_file",
     "transfer",
@@ -74,7 +79,9 @@ _HOMES = {
     "cut_file": "ravecodec.splice",
     "generate": "ravecodec.generating",
     "generate_file": "ravecodec.generating",
+    "inspect": "ravecodec.examine",
     "inspect_file": "ravecodec.examine",
+    "list_models": "ravecodec.zoo",
     "tag_file": "ravecodec.tagging",
     "verify_file": "ravecodec.examine",
     "Latents": "ravecodec.latents",

@@ -30,13 +30,12 @@ from ravecodec.errors import ModelError
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.precision import resolved
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, quantizer_of
 from ravecodec.search import Search
 from ravecodec.tables import plays, tables_for
 
-BLOCKS_PER_CHUNK = (
-    2  # of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %
-)
+# Blocks of 5.5 s: a chunk of the bitstream holds 10.9 s, so that framing stays below 2 %.
+BLOCKS_PER_CHUNK = 2
 # Silent frames have a step index that is so much greater than the model's own: with the shipped
 # model a tenth of the bits, and decoders that do not know silence play noise of -73 dBFS. It is
 # relative because models' base steps differ.
@@ -138,9 +137,8 @@ class Coder:
     """
 
     def __init__(self, model: Model, info: StreamInfo) -> None:
-        fixed = (model.latent, model.coding, info.dims)
-        self.quantizer = Quantizer(*fixed, info.step_index, info.noise_fill)
-        self._coarse = Quantizer(*fixed, silence_step(model, info), info.noise_fill)
+        self.quantizer = quantizer_of(model, info)
+        self._coarse = quantizer_of(model, info, step_index=silence_step(model, info))
         self._chunker = Chunker(model, info.dims)
 
     def process(self, frames: Analysed) -> Iterator[Coded]:
@@ -279,10 +277,8 @@ class Decoder:
 
     def _quantizer(self, symbols: Symbols, step_index: int | None) -> Quantizer:
         """Of a chunk, whose dims and step may be its own."""
-        step = self._info.step_index if step_index is None else step_index
-        return Quantizer(
-            self._model.latent, self._model.coding, symbols.shape[1], step, self._info.noise_fill
-        )
+        dims = symbols.shape[1]
+        return quantizer_of(self._model, self._info, dims=dims, step_index=step_index)
 
     def process(
         self, symbols: Symbols, step_index: int | None = None, silent: bool = False

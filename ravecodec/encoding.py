@@ -53,7 +53,7 @@ BLOCK = 65_536  # samples read at a time
 
 
 def no_report(progress: Progress) -> None:
-    """Nobody wants to know."""
+    """Ignores the progress."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The one error tree of ravecodec, and the exit code of each branch.
 
-Every room raises these and nothing else on bad input; `cli` turns them into one sentence on stderr.
+Every package raises these and nothing else on bad input; `cli` turns them into one sentence on
+stderr.
 A message is one sentence that names the file, what was found and what was expected.
 """
 

@@ -7,6 +7,7 @@ only the network is left out. `decoding.py` and others open and sum up streams t
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from ravecodec import zoo
 from ravecodec.bitstream import MAJOR, ByteCount, Chunk, StaticModel, StreamInfo, StreamReader
 from ravecodec.bitstream.source import ByteSource
-from ravecodec.errors import InputError, ModelError, RavecodecError
+from ravecodec.errors import InputError, ModelError, RavecodecError, UsageError
 from ravecodec.files import binary_stdin, check_source, is_stdio, source_name
 
 EMBEDDED = "embedded"  # in place of a model's name: the one that the stream brings along
@@ -61,11 +62,23 @@ def summarise(
 ) -> StreamSummary:
     """The summary of a stream that was written or read to its end."""
     duration = samples / info.sample_rate
-    kbps = count.total * 8 / 1000 / duration if samples else 0.0
-    audio = (info.model_id.hex(), info.sample_rate, info.channels, samples, duration)
-    where = (count.payload, count.framing, count.meta, count.total)
-    coding = (frames, chunks, info.dims, info.step_index)
-    return StreamSummary(*audio, *coding, *where, kbps, model_bytes=count.model)
+    return StreamSummary(
+        model_id=info.model_id.hex(),
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        samples=samples,
+        duration=duration,
+        frames=frames,
+        chunks=chunks,
+        dims=info.dims,
+        step_index=info.step_index,
+        payload_bytes=count.payload,
+        framing_bytes=count.framing,
+        meta_bytes=count.meta,
+        total_bytes=count.total,
+        kbps=count.total * 8 / 1000 / duration if samples else 0.0,
+        model_bytes=count.model,
+    )
 
 
 @dataclass(frozen=True)
@@ -194,29 +207,42 @@ def inspect_file(source: str | Path, *, frames: bool = False) -> Inspection:
         InputError, FormatError, CorruptError, TruncatedError.
     """
     with open_stream(source) as file:
-        reader = StreamReader(file)
-        info, listed, chunks = reader.info, [], 0
-        for chunk in reader.chunks():
-            chunks += 1
-            if frames:
-                listed.append(_chunk_summary(chunk, chunk.first_frame, info))
-        if frames and reader.lead_in:
-            listed.insert(0, _chunk_summary(reader.lead_in, -1, info))
-        stream = _summarise_reader(reader, chunks)
-        version = f"{MAJOR}.{info.minor}"
-        model = zoo.installed(info.model_id)
-        name = model.name if model else ""
-        form = (info.model_rate, info.hop, info.noise_fill, info.seed)
-        return Inspection(
-            reader.name,
-            version,
-            name,
-            *form,
-            stream,
-            reader.meta,
-            tuple(listed) if frames else None,
-            _embedded_summary(reader),
-        )
+        return _inspected(StreamReader(file), frames)
+
+
+def inspect(data: bytes, *, frames: bool = False) -> Inspection:
+    """Like `inspect_file`, of a stream in memory, as `encode` returns it; its name is "stream".
+
+    Raises:
+        FormatError, CorruptError, TruncatedError; UsageError for what is no bytes.
+    """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise UsageError(f"the stream is {type(data).__name__}, expected bytes")
+    return _inspected(StreamReader(io.BytesIO(data)), frames)
+
+
+def _inspected(reader: StreamReader, frames: bool) -> Inspection:
+    info, listed, chunks = reader.info, [], 0
+    for chunk in reader.chunks():
+        chunks += 1
+        if frames:
+            listed.append(_chunk_summary(chunk, chunk.first_frame, info))
+    if frames and reader.lead_in:
+        listed.insert(0, _chunk_summary(reader.lead_in, -1, info))
+    model = zoo.installed(info.model_id)
+    return Inspection(
+        name=reader.name,
+        version=f"{MAJOR}.{info.minor}",
+        model=model.name if model else "",
+        model_rate=info.model_rate,
+        hop=info.hop,
+        noise_fill=info.noise_fill,
+        seed=info.seed,
+        stream=_summarise_reader(reader, chunks),
+        meta=reader.meta,
+        chunks=tuple(listed) if frames else None,
+        embedded=_embedded_summary(reader),
+    )
 
 
 def _embedded_summary(reader: StreamReader) -> EmbeddedSummary | None:
@@ -226,9 +252,16 @@ def _embedded_summary(reader: StreamReader) -> EmbeddedSummary | None:
 
 
 def _chunk_summary(chunk: Chunk, frame: int, info: StreamInfo) -> ChunkSummary:
-    seconds = frame * info.hop / info.model_rate
-    form = (chunk.dims, chunk.step_index, chunk.silent)
-    return ChunkSummary(frame, seconds, chunk.frames, chunk.offset, chunk.size, *form)
+    return ChunkSummary(
+        frame=frame,
+        seconds=frame * info.hop / info.model_rate,
+        frames=chunk.frames,
+        offset=chunk.offset,
+        bytes=chunk.size,
+        dims=chunk.dims,
+        step_index=chunk.step_index,
+        silent=chunk.silent,
+    )
 
 
 def _summarise_reader(reader: StreamReader, chunks: int) -> StreamSummary:
@@ -277,9 +310,8 @@ class _Check:
         self._wanted = wanted
         self._model = ""
         self._reader: StreamReader | None = None
-        self._chunk: tuple[int, int] | None = (
-            None  # offset and first frame of a chunk whose symbols are being decoded
-        )
+        # Offset and first frame of the chunk whose symbols are being decoded.
+        self._chunk: tuple[int, int] | None = None
 
     def run(self, reader: StreamReader) -> StreamSummary:
         self._reader = reader

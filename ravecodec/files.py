@@ -172,15 +172,15 @@ class AtomicFile:
     `with AtomicFile(path) as file:` yields a seekable, buffered binary file. On success it is
     flushed, synced and renamed to `path`; on any exception (KeyboardInterrupt included) the
     temporary file is removed and an existing `path` is left as it was. A symbolic link at `path`
-    stays a link: its target is replaced.
+    stays a link: its target is replaced. What may not be replaced is refused when the block ends;
+    call `check_output` before anything slow.
 
     Raises:
-        OutputError: see `check_output` (raised by the constructor), or the disk is full, or `path`
-        appeared meanwhile.
+        OutputError: the file cannot be created, the disk is full, or `path` is no regular file or
+        exists and `force` is not set.
     """
 
     def __init__(self, path: str | Path, *, force: bool = False) -> None:
-        check_output(Path(path), force=force)
         self.path = Path(path)
         self._force = force
         with _named(self.path):
@@ -360,9 +360,8 @@ def open_binary_output(target: str | Path, *, force: bool = False) -> Iterator[B
     flushed at the end).
 
     Raises:
-        OutputError: as `check_output` and `AtomicFile`; for `-` also when the reader of the pipe
-        has gone
-            (then `__cause__` is a BrokenPipeError).
+        OutputError: as `AtomicFile`; for `-` when it is a terminal and `force` is not set, and when
+            the reader of the pipe has gone (then `__cause__` is a BrokenPipeError).
     """
     if not is_stdio(target):
         with AtomicFile(target, force=force) as file:

@@ -75,8 +75,9 @@ def generate(
     seconds: how much of it. seed: of chance; with the same model, prior, seed and what is heard,
     the same machine makes the same latents, and more seconds only add to them. temperature: times
     the deviation from what is most expected, 0 to 4. continue_from: a piece that stands at the
-    front of the result, to the end of its last frame, in its own rate and channels, and is gone on
-    with. like: a piece whose last 20 s are listened to first, and which the result does not hold.
+    front of the result, to the end of its last frame, in its own rate and channels, and which the
+    new sound continues. like: a piece whose last 20 s are listened to first, and which the result
+    does not hold.
     prior: a file; by default the one beside the model, or the installed one that is for it.
 
     Raises:

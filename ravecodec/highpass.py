@@ -4,8 +4,7 @@ makes one of it.
 What a symmetric low-pass finds (FIR, Kaiser window) is subtracted, so there is no shift in time.
 Beyond both ends the audio is continued by reflection: an offset that is there from the first sample
 on is gone without a transient. The low-pass works on triangular averages, one for 16 samples, and
-its output is interpolated linearly: what that
-folds or mirrors lies 90 dB below. It costs about a hundredth of the network's time.
+its output is interpolated linearly: what that folds or mirrors lies 90 dB below.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from numpy.typing import NDArray
 
 from ravecodec.windows import Audio, MirroredWindows
 
-CUTOFF_HZ = (
-    14.5  # -6 dB; from 20 Hz on all passes within 0.03 dB, up to 10 Hz at least 49 dB are taken off
-)
+# -6 dB; from 20 Hz on all passes within 0.03 dB, up to 10 Hz at least 49 dB are taken off.
+CUTOFF_HZ = 14.5
 HALF_SECONDS = 8192 / 48_000  # of the low-pass's impulse response on each side
 BETA = 4.5  # of the Kaiser window
 # at least so many averages a second: at that frequency triangles fold only what is 90 dB down

@@ -51,7 +51,7 @@ def _as_array(value: Any, what: str) -> NDArray[Any]:
         raise InputError(f"latents: {what} is no array ({error})") from error
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Latents:
     """The latents of a whole piece, on the axes of its model.
 
@@ -60,12 +60,10 @@ class Latents:
     samples: per channel, of the piece at its original rate.
     info: the header of its stream: model id, original rate, channels, frame rate, step index, seed.
     silent: bool [frames], frames that stand for digital silence; none by default.
-    lead: float32 [0 or 1, dims], the frame before the first, which is not heard; see
-    docs/design.md.
+    lead: float32 [0 or 1, dims], the frame before the first, which is not heard (docs/design.md).
     chunks: int32 [chunks, 3], how a stream was divided: frames, step index and dims of each chunk,
-    that of the
-        lead-in first if there is one. None: as the encoder does it, at the header's step index and
-        dims.
+    that of the lead-in first if there is one. None: as the encoder does it, at the header's step
+    index and dims.
     meta: metadata of the stream, a JSON object.
 
     InputError if they do not fit together or hold NaN or infinity, UsageError for a header that
@@ -137,6 +135,12 @@ class Latents:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        size = f"{len(self)} frames of {self.info.dims} dims"
+        audio = f"{self.samples} samples at {self.info.sample_rate} Hz"
+        form = f"channels={self.info.channels}, model {self.info.model_id.hex()}"
+        return f"<Latents {size}, {audio}, {form}>"
 
     @property
     def model_id(self) -> bytes:
@@ -309,14 +313,10 @@ class Latents:
 
     def _quantizers(self, model: Model) -> Iterator[tuple[int, int, Quantizer]]:
         """First frame, frames and quantizer of every run."""
-        from ravecodec.quantize import Quantizer
+        from ravecodec.quantize import quantizer_of
 
         for first, frames, step, dims in self._runs():
-            yield (
-                first,
-                frames,
-                Quantizer(model.latent, model.coding, dims, step, self.info.noise_fill),
-            )
+            yield first, frames, quantizer_of(model, self.info, dims=dims, step_index=step)
 
     def _part(self, first: int, frames: int, quantizer: Quantizer) -> Values:
         """The values of a run [frames, dims of the run]."""
@@ -468,11 +468,11 @@ def _analysed(
     model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: int | None
 ) -> Latents:
     from ravecodec.effort import Analysis, effort_of
-    from ravecodec.quantize import Quantizer
+    from ravecodec.quantize import quantizer_of
 
     corrections = effort_of(model, effort).corrections
     analysis = Analysis(model, info.sample_rate, info.seed, corrections)
-    quantizer = Quantizer(model.latent, model.coding, info.dims, info.step_index, info.noise_fill)
+    quantizer = quantizer_of(model, info)
     frames = [part for block in blocks for part in analysis.process(block)]
     frames += analysis.flush()
     leads = frames[0].lead if frames else 0

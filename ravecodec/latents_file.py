@@ -146,8 +146,15 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Latents:
         seed=_number(arrays, "seed"),
         model_rate=_number(arrays, "model_rate"),
     )
-    fixed = (values, _number(arrays, "samples"), info, arrays["silent"], arrays["lead"])
-    return Latents(*fixed, arrays.get("chunks"), _meta(_text(arrays, "meta")))
+    return Latents(
+        values=values,
+        samples=_number(arrays, "samples"),
+        info=info,
+        silent=arrays["silent"],
+        lead=arrays["lead"],
+        chunks=arrays.get("chunks"),
+        meta=_meta(_text(arrays, "meta")),
+    )
 
 
 def _number(arrays: Mapping[str, NDArray[Any]], key: str) -> int:

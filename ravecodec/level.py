@@ -1,10 +1,10 @@
 """Faint sounds keep their level: the encoder is shown them as much louder as the decoder would
 play them too quiet.
 
-A network that was trained on music plays a steady tone at -76 dBFS 5 dB too quiet, and noise at -70
-dBFS 10 dB. How much is lost shows when the latents of a block are decoded; the block is then
-encoded once more with that gain. Only the encoder knows of it. It costs time, so it is done in
-faint passages alone.
+A network that was trained on music plays faint sounds too quiet (docs/evaluation.md has by how
+much). What is lost shows when the latents of a block are decoded; the block is then encoded once
+more with that gain. Only the encoder knows of it. It costs time, so it is done in faint passages
+alone.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Live:
         threads: int | None = None,
     ) -> None:
         from ravecodec.models.live import LiveDecoder, LiveEncoder
-        from ravecodec.quantize import Quantizer
+        from ravecodec.quantize import quantizer_of
 
         point = Point(fidelity, dims)
         self.model = model_to_encode(model, point, device, threads)
@@ -90,8 +90,7 @@ class Live:
         self.channels = _checked_channels(channels, config.channels)
         self.info = header_for(self.model, config.sample_rate, self.channels, point, seed)
         info, frames = self.info, self.block // config.hop
-        fixed = (self.model.latent, self.model.coding)
-        self._quantizer = Quantizer(*fixed, info.dims, info.step_index, info.noise_fill)
+        self._quantizer = quantizer_of(self.model, info)
         self._encoder = LiveEncoder(self.model.network, frames)
         self._decoder = LiveDecoder(self.model.network, frames, info.seed)
         self._pending: LiveFrames  # frames that `decode` was given and that fill no block yet
@@ -227,7 +226,7 @@ class Live:
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """The inverse of `state`. UsageError for what is not the state of such an object."""
+        """Takes back a state that `state` returned. UsageError for the state of another object."""
         import torch
 
         found = {name: np.asarray(state[name]) for name in state}

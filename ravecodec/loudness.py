@@ -39,11 +39,6 @@ def k_weighting(hz: NDArray[np.floating]) -> NDArray[np.float64]:
     return gain
 
 
-def lufs(power: float) -> float:
-    """Loudness of a K-weighted power."""
-    return OFFSET_DB + 10 * float(np.log10(max(power, 1e-30)))
-
-
 class Levels:
     """Audio in pieces of any length -> the K-weighted power of every window, a mean over its
     second.

@@ -91,9 +91,19 @@ class Player:
     def played(self) -> Played:
         """What was played so far."""
         live = self._live
-        fixed = (live.model.name, live.sample_rate, live.channels, live.block, live.latency)
-        counted = (self.samples, self.longest, self.late, self.underruns, self.clipped)
-        return Played(*fixed, *counted, self.device_latency)
+        return Played(
+            model=live.model.name,
+            sample_rate=live.sample_rate,
+            channels=live.channels,
+            block=live.block,
+            latency=live.latency,
+            samples=self.samples,
+            longest=self.longest,
+            late=self.late,
+            underruns=self.underruns,
+            clipped=self.clipped,
+            device_latency=self.device_latency,
+        )
 
 
 # ---- pipes ---------------------------------------------------------------------------------------

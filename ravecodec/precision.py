@@ -1,9 +1,8 @@
 """float32 or bfloat16: what the layers of a network compute in, and which of the two is faster
 here.
 
-A processor with AMX computes in bfloat16 twice as fast, one without any instruction for it eight
-times as slow as in float32; what a processor says about itself does not tell how fast it is. So
-`auto` times a few layers.
+Some processors compute faster in bfloat16, others, without any instruction for it, much slower; and
+what a processor says about itself does not tell how fast it is. So `auto` times a few layers.
 """
 
 from __future__ import annotations
@@ -18,12 +17,7 @@ if TYPE_CHECKING:  # torch is not imported before it is needed
 PRECISIONS = ("float32", "bfloat16")
 AUTO = "auto"
 # Of the network that is timed: a middle level of the default preset.
-LAYERS, CHANNELS, ROWS, COLUMNS = (
-    4,
-    96,
-    32,
-    64,
-)
+LAYERS, CHANNELS, ROWS, COLUMNS = 4, 96, 32, 64
 ROUNDS = 3
 WORTHWHILE = 1.15  # times faster, before bfloat16 is preferred
 

@@ -9,18 +9,22 @@ with. Training (stage 2) and the codec call the same functions.
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.bitstream import SHAPES, SIGMAS
+from ravecodec.bitstream import SHAPES, SIGMAS, StreamInfo
 from ravecodec.bitstream.limits import MAX_SYMBOL
 from ravecodec.errors import ModelError
 from ravecodec.models import noise
 from ravecodec.models.latent import LatentSpace
 from ravecodec.models.package import Coding
 from ravecodec.tables import tables_of
+
+if TYPE_CHECKING:
+    from ravecodec.models.package import Model
 
 CENTROIDS = 32  # symbols of larger magnitude are reconstructed at the middle of their cell
 GRID = 64  # points of numerical integration per cell
@@ -155,3 +159,15 @@ class Quantizer:
         lane = self.dims + torch.arange(cropped)[None]
         drawn = noise.normal(torch.tensor(seed), noise.LATENT_STREAM, position, lane)
         return drawn.double().numpy() * self.latent.prior[self.dims :]
+
+
+def quantizer_of(
+    model: Model, info: StreamInfo, *, dims: int | None = None, step_index: int | None = None
+) -> Quantizer:
+    """The quantizer of a stream of this model, or of a chunk that has its own dims or step index.
+
+    ModelError for more dims than the model has.
+    """
+    dims = info.dims if dims is None else dims
+    step_index = info.step_index if step_index is None else step_index
+    return Quantizer(model.latent, model.coding, dims, step_index, info.noise_fill)

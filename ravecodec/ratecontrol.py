@@ -2,12 +2,12 @@
 enough and no smaller than that takes.
 
 Steps are tried by really coding, framing and metadata included, so the promise holds for the file.
-What the network made of the audio is kept in a temporary file meanwhile (about 50 MB an hour), and
-for a search the audio too (1.4 GB an hour): memory does not grow with length.
+What the network made of the audio is kept in a temporary file meanwhile, and for a search the audio
+too: memory does not grow with length.
 
-From one step to the next a stream changes by 5 to 10 %. To come nearer to a rate than that, as many
-chunks as fit have the next finer step, and where a stream has only a few, one of them is divided.
-At a constant rate every stretch of ten seconds has the finest step that keeps the rate.
+To come nearer to a rate than one step for the whole stream does, as many chunks as fit have the
+next finer step, and where a stream has only a few, one of them is divided. At a constant rate every
+stretch of ten seconds has the finest step that keeps the rate.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ from numpy.typing import NDArray
 
 from ravecodec.analysis import Analysed, Audio, Projected
 from ravecodec.bitstream import StreamInfo, StreamWriter
-from ravecodec.codec import Chunker, Coded, Coder, silence_step
+from ravecodec.codec import Chunker, Coded, silence_step
 from ravecodec.effort import Analysis, Effort
 from ravecodec.errors import UsageError
 from ravecodec.files import temporary_file
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, quantizer_of
 from ravecodec.search import Search
 from ravecodec.tables import tables_for
 
 BLOCK, AUDIO_BLOCK = 512, 32  # frames read back at a time, without and with their audio
 SILENT, LEAD = 1, 2  # flags of frames in a file
 FINER, COARSEST = 24, 64  # steps tried: from three octaves finer than the model's default
-USED = (
-    0.98  # share of the bits that the step leaves over which a search may use: framing is not exact
-)
+# Share of the bits that the step leaves over which a search may use: framing is not exact.
+USED = 0.98
 SPENT = 0.97  # of a target rate: where less is used, a chunk is divided, and if need be it is told
 CONSTANT = 10.0  # seconds over which a constant rate is kept, and somewhat more
 
@@ -67,6 +66,7 @@ class Recording:
     ) -> None:
         self._model, self._info, self._meta, self._effort = model, info, meta, effort
         self._samples = 0
+        self._quantizer = quantizer_of(model, info)
         self._files = ExitStack()
         self._axes = AxesFile(info.dims, self._files)
         self._frames = FramesFile(model, self._files)
@@ -92,9 +92,9 @@ class Recording:
         self._samples = analysis.samples
 
     def _keep(self, frames: Iterable[Analysed]) -> None:
-        quantizer = Coder(self._model, self._info).quantizer
         for part in frames:
-            self._axes.write(Projected(quantizer.axes(part.means), part.silent, part.lead))
+            axes = self._quantizer.axes(part.means)
+            self._axes.write(Projected(axes, part.silent, part.lead))
             if self._effort.iterations:
                 self._frames.write(part)
 
@@ -133,7 +133,7 @@ class Recording:
             return
         before = self._tried(info, self._axes).bytes
         share = 1 + USED * (self._allowed(kbps) - before.total) / max(1, before.payload)
-        quantizer = Coder(self._model, info).quantizer
+        quantizer = quantizer_of(self._model, info)
         search = Search(self._model, quantizer, info.seed, self._effort.iterations, share)
         found, frames = AxesFile(info.dims, self._files), 0
         for part in self._frames.read():
@@ -288,12 +288,14 @@ class Sender:
         self._model, self._info = model, info
         self._coarse = silence_step(model, info)
         self._writer = StreamWriter(_Nowhere(), info, tables_for(model, info.model_id))
+        self._quantizers: dict[int, Quantizer] = {}  # by their steps
 
     def symbols(self, chunk: Projected, step_index: int) -> NDArray[np.int32]:
         """Symbols [frames, dims] of a chunk."""
-        model, info = self._model, self._info
-        fixed = (model.latent, model.coding, info.dims)
-        return Quantizer(*fixed, step_index, info.noise_fill).rounded(chunk.axes)
+        if step_index not in self._quantizers:
+            made = quantizer_of(self._model, self._info, step_index=step_index)
+            self._quantizers[step_index] = made
+        return self._quantizers[step_index].rounded(chunk.axes)
 
     def plain(self, chunk: Projected, step_index: int | None = None) -> Runs:
         """A chunk in one piece, by default at the step of the header; silence has its own."""

@@ -174,8 +174,8 @@ def concat_files(
 
     Each begins where the last frame of the one before ends, which may be up to a frame behind its
     last sample. Metadata that all have alike is kept, and a decoder that any of them brings along,
-    once. The seed is the first one's. Raises
-    UsageError, InputError, FormatError (they do not fit), CorruptError, OutputError.
+    once. The seed is the first one's. Raises UsageError, InputError, FormatError (they do not fit),
+    CorruptError, OutputError.
     """
     for source in sources:
         check_source(source)
@@ -276,9 +276,11 @@ def _alike(metas: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key, value in metas[0].items()
         if all(key in m and m[key] == value for m in metas)
     }
-    tags = [each for meta in metas if isinstance(each := meta.get("tags"), dict)]
-    if "tags" not in alike and len(tags) == len(metas) and (common := _alike(tags)):
-        alike["tags"] = common
+    tags = [meta.get("tags") for meta in metas]
+    if "tags" not in alike and all(isinstance(each, dict) for each in tags):
+        common = _alike(tags)  # type: ignore[arg-type]
+        if common:
+            alike["tags"] = common
     return alike
 
 

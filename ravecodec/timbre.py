@@ -117,16 +117,14 @@ class Transfer:
     ) -> None:
         from ravecodec.codec import Decoder
         from ravecodec.effort import Analysis, effort_of
-        from ravecodec.quantize import Quantizer
+        from ravecodec.quantize import quantizer_of
 
         self._model, self._seed = model, info.seed
         self._pitch = PitchShift(info.sample_rate, info.channels, pitch)
         self._analysis = Analysis(
             model, info.sample_rate, info.seed, effort_of(model, None).corrections
         )
-        self._quantizer = Quantizer(
-            model.latent, model.coding, info.dims, info.step_index, info.noise_fill
-        )
+        self._quantizer = quantizer_of(model, info)
         self._decoder = Decoder(model, info)
         self._follower = Follower(info.sample_rate, info.channels) if loudness else None
         self._position = 0  # of the next frame; the lead-in is none

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -52,9 +52,9 @@ class ModelEntry:
     path: Path
     digest: bytes
     size: int
-    config: ModelConfig
-    point: Mapping[str, Any]
-    info: Mapping[str, Any]
+    config: ModelConfig = field(repr=False)
+    point: Mapping[str, Any] = field(repr=False)
+    info: Mapping[str, Any] = field(repr=False)
 
     @property
     def id(self) -> bytes:
@@ -188,7 +188,15 @@ def read_tables(entry: ModelEntry | Embedded, model_id: bytes | None = None) -> 
 # ---- lookup --------------------------------------------------------------------------------------
 
 
-def list_models() -> tuple[list[ModelEntry], list[ModelError]]:
+def list_models() -> list[ModelEntry]:
+    """All models that are installed or came with ravecodec, in the order of lookup, as far as their
+    headers tell: name, id, path, size, config, operating point, licence and credits (`info`). Files
+    that are no models are left out, as are priors.
+    """
+    return scan_models()[0]
+
+
+def scan_models() -> tuple[list[ModelEntry], list[ModelError]]:
     """All models in the order of lookup, and what is wrong with files that are none."""
     entries, problems = [], []
     for path in model_files():
@@ -220,7 +228,7 @@ def _find_default() -> ModelEntry:
     for path in model_files():
         if path.name == DEFAULT + SUFFIX:
             return read_entry(path)
-    entries, _ = list_models()
+    entries, _ = scan_models()
     if len({entry.digest for entry in entries}) == 1:
         return entries[0]
     if entries:
@@ -240,7 +248,7 @@ def find_id(text: str) -> ModelEntry:
         found = next((entry for entry in _entries_for_ids() if entry.digest.hex() == text), None)
         if found is not None:
             return found
-    entries, _ = list_models()
+    entries, _ = scan_models()
     matches = {
         e.digest: e
         for e in reversed(entries)
@@ -276,8 +284,7 @@ def _names(entries: list[ModelEntry]) -> str:
 
 def installed(model_id: bytes) -> ModelEntry | None:
     """The model of these 8 bytes, or else the first that was refit of it, or None; files behind a
-    model of this id
-    are not looked at."""
+    model of this id are not looked at."""
     refit = None
     for entry in _entries_for_ids():
         if entry.id == model_id:
@@ -304,8 +311,8 @@ def model_for_stream(
         return entry
     if (found := installed(info.model_id)) is not None:
         return found
-    entries, _ = list_models()
-    who = f"model {info.model_id.hex()}" + f", called {brief(called)} there" * bool(called)
+    entries, _ = scan_models()
+    who = f"model {info.model_id.hex()}" + (f", called {brief(called)} there" if called else "")
     raise ModelError(
         f"{name}: was made with {who}, which is not installed (there is {_names(entries)}); give "
         f"its file with --model, install it with `ravecodec model add FILE`, or name its folder in "

@@ -52,9 +52,9 @@ def page(name: str, command: click.Command) -> str:
     lines = [f'.TH {title.upper()} 1 "" "ravecodec {__version__}" "ravecodec"']
     lines += [".SH NAME", f"{roff(title)} \\- {roff(brief.rstrip('.'))}"]
     lines += [".SH SYNOPSIS", f".B {roff(name)}", roff(_usage(command))]
-    lines.append(".SH DESCRIPTION")
-    for number, paragraph in enumerate(paragraphs):
-        lines += [".PP"] * (number > 0) + [roff(" ".join(paragraph.split()))]
+    lines += [".SH DESCRIPTION", roff(" ".join(paragraphs[0].split()))]
+    for paragraph in paragraphs[1:]:
+        lines += [".PP", roff(" ".join(paragraph.split()))]
     if isinstance(command, click.Group):
         lines += _commands(name, command)
     lines += _options(command)
@@ -110,10 +110,12 @@ def _value(option: click.Option) -> str:
 
 def _see_also(name: str, command: click.Command) -> list[str]:
     others = [f"{name} {word}" for word in getattr(command, "commands", {})]
-    others += [name.rpartition(" ")[0]] * (" " in name)
+    if " " in name:
+        others.append(name.rpartition(" ")[0])
+    if not others:
+        return [".SH SEE ALSO", roff(MANUAL)]
     pages = [f".BR {roff(other.replace(' ', '-'))} (1)" for other in others]
-    pages = [line + "," * (line is not pages[-1]) for line in pages]
-    return [".SH SEE ALSO", *pages, *[".PP"] * bool(pages), roff(MANUAL)]
+    return [".SH SEE ALSO", *(f"{page}," for page in pages[:-1]), pages[-1], ".PP", roff(MANUAL)]
 
 
 def completion(shell: str) -> str:

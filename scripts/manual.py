@@ -8,10 +8,10 @@ docs/training.md: the table between `<!-- recipe keys -->` and `<!-- end -->`, f
 `Recipe`, `Stage` and `ModelConfig`. docs/api.md: all of it, from the docstrings of
 `ravecodec.__all__`. docs/cli.md: in every section `## ravecodec COMMAND` the table of options.
 Its first two columns are those of `--help`; the third, *more*, is written by hand and kept, except
-for sentences that only repeat the second. A table
-that has no marker yet gets one, and the second column of a table of two is taken as *more*; so an
-option that was added on another branch needs nothing but another call of this script. Options that
-are alike in many commands stand once, in the section `## Common options`.
+for sentences that only repeat the second. A table that has no marker yet gets one, and the second
+column of a table of two is taken as *more*; so an option that was added on another branch needs
+nothing but another call of this script. Options that are alike in many commands stand once, in the
+section `## Common options`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields
 from functools import partial
@@ -310,7 +311,7 @@ def options_block(name: str, command: click.Command, block: str) -> str:
         lines += table(own, notes)
     if alike:
         words = ", ".join(f"`{option.opts[-1]}`" for option in alike)
-        lines += ["", f"And the [common options](#common-options) {words}."]
+        lines += ["", *textwrap.wrap(f"And the [common options](#common-options) {words}.", 100)]
     return "\n".join([*lines, END])
 
 

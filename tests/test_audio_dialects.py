@@ -18,9 +18,8 @@ from ravecodec.errors import InputError
 
 RATE = 44_100
 EXACT = 1e-6  # of what is PCM or companded
-CODED = (
-    3e-2  # of ADPCM, whose decoders round differently: sox and libsndfile agree, ffmpeg does not
-)
+# Of ADPCM, whose decoders round differently: sox and libsndfile agree, ffmpeg does not.
+CODED = 3e-2
 # name -> (command that makes OUT of in.wav, how far a sample may be from ffmpeg's)
 BY_LIBSNDFILE = {
     "alaw.wav": ("ffmpeg -i in.wav -c:a pcm_alaw OUT", EXACT),

@@ -154,11 +154,15 @@ def test_failure_leaves_the_old_file(tmp_path: Path, subtests: pytest.Subtests) 
             path.unlink()
 
 
-def test_existing_file_is_refused_before_anything_happens(tmp_path: Path) -> None:
+def test_existing_file_is_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     path.write_bytes(b"old")
-    with pytest.raises(OutputError, match="exists already"):
-        open_output(path, 48000, 2)
+    with (
+        pytest.raises(OutputError, match="exists already"),
+        open_output(path, 48000, 2) as target,
+    ):
+        target.write(noise(100))
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.wav"]
 
 
 def test_unknown_forms(tmp_path: Path, subtests: pytest.Subtests) -> None:

@@ -21,13 +21,13 @@ from ravecodec.models.clock import Clock
 from ravecodec.models.package import load_package
 from ravecodec.train import loop
 from ravecodec.train.board import EXCERPTS, POSTERIOR, QUANTISED, Board, is_shown
-from ravecodec.train.cache import _finished
+from ravecodec.train.cache import read_index
 from ravecodec.train.data import Crops, split
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.stages import Sender
 from ravecodec.train.trainer import Trainer
-from ravecodec.train.validation import FIRST, Reconstruction
+from ravecodec.train.validation import FIRST_CROP, Reconstruction
 
 reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -48,7 +48,6 @@ def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyP
     for hertz in (220, 330):
         sound = 0.3 * np.sin(2 * np.pi * hertz * time) * (1 + np.sin(9 * time))
         soundfile.write(music / f"{hertz}.flac", np.stack([sound, 0.5 * sound], 1), RATE)
-    quick_training.setattr(loop, "write_report", lambda run: run / "report.html")
     loop.train(music, RECIPE, out, device="cpu")
     return out
 
@@ -69,10 +68,11 @@ def wave(event: Any) -> np.ndarray:
 
 def validation_crops(run: Path) -> torch.Tensor:
     """The audio of the excerpts [EXCERPTS, channels, samples]."""
-    held = split(_finished(run / "cache" / "tracks.jsonl"))[1]
+    held = split(read_index(run / "cache" / "tracks.jsonl"))[1]
     crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
     batches = [
-        crops.batch(FIRST + first, RECIPE.batch) for first in range(0, EXCERPTS + 1, RECIPE.batch)
+        crops.batch(FIRST_CROP + first, RECIPE.batch)
+        for first in range(0, EXCERPTS + 1, RECIPE.batch)
     ]
     return torch.cat(batches)[:EXCERPTS]
 

@@ -267,9 +267,8 @@ def test_format_is_4(folder: Path) -> None:
     newer[4] = 2
     Path("newer.rvc").write_bytes(newer)
     for command in ("decode", "info", "verify"):
-        assert "expected the magic" in sentence(
-            call(command, "tune.wav", *["x.wav"] * (command == "decode")), 4
-        )
+        target = ["x.wav"] if command == "decode" else []
+        assert "expected the magic" in sentence(call(command, "tune.wav", *target), 4)
         assert "format version 2" in sentence(call(command, "newer.rvc"), 4)
 
 
@@ -460,13 +459,22 @@ def test_train_passes_everything_on(
     seen: dict[str, Any] = {}
 
     def train(
-        data: Path, recipe: Any, out: Path, *, report: Callable[[str], None], **options: Any
+        data: Path,
+        recipe: Any,
+        out: Path,
+        *,
+        report: Callable[[str], None],
+        packed: Callable[[Path], object],
+        **options: Any,
     ) -> Path:
         seen.update(options, data=data, recipe=recipe, out=out)
         report("step 1")
+        packed(out)
         return out / "x.safetensors"
 
     monkeypatch.setattr("ravecodec.train.loop.train", train)
+    monkeypatch.setattr("ravecodec.train.report.can_write_report", lambda: True)
+    monkeypatch.setattr("ravecodec.train.report.write_report", lambda run: run / "report.html")
     options = [
         "--recipe",
         "paper",
@@ -483,7 +491,7 @@ def test_train_passes_everything_on(
         "train", ".", "--out", "run", *options, "--steps1", 3, "--device", "cpu", "--threads", 1
     )
     assert done.exit_code == 0, done.output
-    assert "ravecodec: step 1\n" in done.stderr
+    assert f"ravecodec: step 1\nravecodec: report: {Path('run', 'report.html')}\n" in done.stderr
     recipe = seen.pop("recipe")
     assert (recipe.name, recipe.stage1.steps, recipe.stage2.steps) == ("paper", 3, 1_500_000)
     assert seen == {

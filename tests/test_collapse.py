@@ -24,7 +24,6 @@ def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list
     """What a stage 1 says that reports after every step, the first thirty of them as beta's
     warm-up.
     """
-    monkeypatch.setattr(loop, "write_report", lambda run: run / "report.html")
     monkeypatch.setattr(collapse, "BETA_WARMUP", 30)
     (folder / "music").mkdir()
     time = np.arange(2 * RATE) / RATE

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate.excerpts import RATE, find_sources, prepare
+from ravecodec.evaluate.excerpts import RATE, choose, find_sources
 from ravecodec.evaluate.filters import correlation, low_pass
 
 
@@ -60,12 +60,12 @@ def test_files_are_found_and_those_that_cannot_be_read_are_named(folder: Path) -
 
 def test_the_choice_depends_on_seed_and_names_only(folder: Path, tmp_path: Path) -> None:
     sources, _ = find_sources([folder])
-    first, damaged = prepare(sources, 4, 1.0, 0)
+    first, damaged = choose(sources, 4, 1.0, 0)
     assert damaged == []
     assert [item.source for item, _ in first] == [
-        item.source for item, _ in prepare(sources[::-1], 4, 1.0, 0)[0]
+        item.source for item, _ in choose(sources[::-1], 4, 1.0, 0)[0]
     ]
-    orders = {tuple(item.id for item, _ in prepare(sources, 4, 1.0, seed)[0]) for seed in range(6)}
+    orders = {tuple(item.id for item, _ in choose(sources, 4, 1.0, seed)[0]) for seed in range(6)}
     assert len(orders) > 1
     # Groups take turns.
     assert {Path(item.source).parent.name for item, _ in first[:2]} == {
@@ -75,7 +75,7 @@ def test_the_choice_depends_on_seed_and_names_only(folder: Path, tmp_path: Path)
 
 
 def test_every_file_gives_one_excerpt_before_any_gives_two(folder: Path) -> None:
-    found, _ = prepare(find_sources([folder])[0], 8, 1.0, 0)
+    found, _ = choose(find_sources([folder])[0], 8, 1.0, 0)
     names = [item.source for item, _ in found]
     assert len(set(names[:6])) == 6 and len(set(names)) == 6
     assert len({item.id for item, _ in found}) == 8  # the second time elsewhere in the file
@@ -84,11 +84,11 @@ def test_every_file_gives_one_excerpt_before_any_gives_two(folder: Path) -> None
 def test_there_are_no_more_excerpts_than_audio(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", tones(2.0), RATE)
     soundfile.write(tmp_path / "y.wav", tones(2.0, hertz=300), RATE)
-    assert len(prepare(find_sources([tmp_path])[0], 5, 3.0, 0)[0]) == 2
+    assert len(choose(find_sources([tmp_path])[0], 5, 3.0, 0)[0]) == 2
 
 
 def test_an_excerpt_is_what_the_item_says(folder: Path) -> None:
-    for item, audio in prepare(find_sources([folder])[0], 6, 3.0, 0)[0]:
+    for item, audio in choose(find_sources([folder])[0], 6, 3.0, 0)[0]:
         assert audio.dtype == np.float32 and audio.shape == (
             item.channels,
             round(item.seconds * RATE),
@@ -101,7 +101,7 @@ def test_an_excerpt_is_what_the_item_says(folder: Path) -> None:
 def test_dc_is_gone_and_the_rest_is_where_it_was(tmp_path: Path) -> None:
     sound = tones(4.0, channels=1, hertz=1000)
     soundfile.write(tmp_path / "x.wav", sound + 0.3, RATE, "FLOAT")
-    [(item, audio)], _ = prepare(find_sources([tmp_path])[0], 1, 1.0, 0)
+    [(item, audio)], _ = choose(find_sources([tmp_path])[0], 1, 1.0, 0)
     start = round(item.start * RATE)
     wanted = sound[start : start + RATE, 0]
     assert abs(audio.mean()) < 1e-4
@@ -112,7 +112,7 @@ def test_a_quiet_passage_is_passed_over(tmp_path: Path) -> None:
     sound = tones(30.0, channels=1)
     sound[int(10 * RATE) : int(16 * RATE)] = 0
     soundfile.write(tmp_path / "x.wav", sound, RATE)
-    [(item, audio)], _ = prepare(find_sources([tmp_path])[0], 1, 2.0, 0)
+    [(item, audio)], _ = choose(find_sources([tmp_path])[0], 1, 2.0, 0)
     assert item.start > 15.9 and np.abs(audio).max() > 0.3
 
 
@@ -120,12 +120,12 @@ def test_a_damaged_file_gives_its_place_to_another(folder: Path, tmp_path: Path)
     whole = (folder / "a" / "a2.flac").read_bytes()
     (tmp_path / "torn.flac").write_bytes(whole[: len(whole) // 3])
     soundfile.write(tmp_path / "good.wav", tones(5), RATE)
-    found, damaged = prepare(find_sources([tmp_path])[0], 1, 3.0, 0)
+    found, damaged = choose(find_sources([tmp_path])[0], 1, 3.0, 0)
     assert [Path(item.source).name for item, _ in found] == ["good.wav"] or damaged == []
-    found, damaged = prepare(find_sources([tmp_path])[0], 2, 3.0, 0)
+    found, damaged = choose(find_sources([tmp_path])[0], 2, 3.0, 0)
     assert len(damaged) == 1 and "torn.flac" in damaged[0]
     with pytest.raises(InputError, match="none of 1 files"):
-        prepare(find_sources([tmp_path / "torn.flac"])[0], 1, 3.0, 0)
+        choose(find_sources([tmp_path / "torn.flac"])[0], 1, 3.0, 0)
 
 
 def test_nothing_to_evaluate_on_is_an_input_error(tmp_path: Path) -> None:

@@ -53,8 +53,6 @@ def light() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 60)
         patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)
-        patch.setattr("ravecodec.train.board._has_tensorboard", lambda: False, raising=False)
-        patch.setattr(loop, "write_report", lambda run: run / "report.html")
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 15)
         yield

@@ -44,7 +44,10 @@ def test_no_overwriting_without_force(tmp_path: Path) -> None:
     target = tmp_path / "x.bin"
     target.write_bytes(b"old")
     with pytest.raises(OutputError, match=r"x\.bin: exists already"):
-        AtomicFile(target)
+        check_output(target)
+    with pytest.raises(OutputError, match=r"x\.bin: exists already"), AtomicFile(target) as file:
+        file.write(b"new")
+    assert target.read_bytes() == b"old" and names(tmp_path) == ["x.bin"]
     with AtomicFile(target, force=True) as file:
         file.write(b"new")
     assert target.read_bytes() == b"new"

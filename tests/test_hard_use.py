@@ -487,11 +487,11 @@ def test_the_time_that_is_left_is_told_once_it_can_be(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """60 of 160 scores are there already; the others take 2 s each, the first of them a minute."""
-    from ravecodec.cli.evaluating import Counter
+    from ravecodec.cli.progress import Counter
 
     clock = [0.0]
-    monkeypatch.setattr("ravecodec.cli.evaluating.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("ravecodec.cli.evaluating.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("ravecodec.cli.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("ravecodec.cli.progress.REPORT_SECONDS", 0.0)
     with Counter(quiet=False) as counter:
         counter(60, 160)
         clock[0] += 60

@@ -35,7 +35,6 @@ from ravecodec.models.header import read_header
 from ravecodec.models.package import Model, load_package, package_with
 from ravecodec.quantize import Quantizer
 from ravecodec.train.finish import FIRST_MEASURED, write_package
-from ravecodec.train.recipe import load_recipe
 
 
 def cloud(seed: int) -> list[Rung]:
@@ -194,8 +193,16 @@ def test_a_model_is_packed_with_its_curve_on_held_out_audio(
             crops = [music(self.length, 2, config.sample_rate, seed) for seed in range(size)]
             return torch.from_numpy(np.stack(crops))
 
-    parts = (stereo_model.network, load_recipe("tiny"), stereo_model.latent, stereo_model.coding)
-    write_package(path, *parts, {"a": 1}, Held(), said.append)  # type: ignore[arg-type]
+    write_package(
+        path,
+        network=stereo_model.network,
+        latent=stereo_model.latent,
+        coding=stereo_model.coding,
+        name="tiny",
+        info={"a": 1},
+        held=Held(),  # type: ignore[arg-type]
+        report=said.append,
+    )
     model = load_package(path)
     crops = list(Held().batch(FIRST_MEASURED, EXCERPTS).numpy())
     pieces = [piece_of(model, crops, config.sample_rate)]

@@ -1,7 +1,7 @@
 """Neither bitstream nor models imports the other or the tool, and looking at a file never loads
 torch.
 
-The rooms are found through the imported packages, so the proof holds for a checkout and for an
+The packages are found through the imported packages, so the proof holds for a checkout and for an
 installed wheel.
 """
 
@@ -37,9 +37,9 @@ def sources(package: object) -> list[Path]:
 
 
 def tool_sources() -> list[Path]:
-    """The tool without the two rooms, which an installed wheel puts below it."""
-    rooms = (folder(ravecodec.bitstream), folder(ravecodec.models))
-    return [p for p in sources(ravecodec) if not any(p.is_relative_to(room) for room in rooms)]
+    """The tool without the other two packages, which an installed wheel puts below it."""
+    others = (folder(ravecodec.bitstream), folder(ravecodec.models))
+    return [p for p in sources(ravecodec) if not any(p.is_relative_to(other) for other in others)]
 
 
 def imports(code: str) -> Iterator[str]:
@@ -73,13 +73,13 @@ def strangers(code: str, allowed: set[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("room", "allowed"),
+    ("package", "allowed"),
     [(ravecodec.bitstream, BITSTREAM), (ravecodec.models, MODELS)],
     ids=["bitstream", "models"],
 )
-def test_room_imports_only_what_it_may(room: object, allowed: set[str]) -> None:
+def test_package_imports_only_what_it_may(package: object, allowed: set[str]) -> None:
     found = {
-        p.name: bad for p in sources(room) if (bad := strangers(p.read_text("utf-8"), allowed))
+        p.name: bad for p in sources(package) if (bad := strangers(p.read_text("utf-8"), allowed))
     }
     assert not found
 
@@ -162,8 +162,8 @@ def test_import_is_cheap(subtests: pytest.Subtests) -> None:
 ALL_OF_BITSTREAM = """
 import importlib, pkgutil, sys
 sys.modules["torch"] = None  # importing it raises ImportError, as where it is not installed
-import ravecodec.bitstream as room
-for module in pkgutil.walk_packages(room.__path__, "ravecodec.bitstream."):
+import ravecodec.bitstream as package
+for module in pkgutil.walk_packages(package.__path__, "ravecodec.bitstream."):
     importlib.import_module(module.name)
 """
 

@@ -127,7 +127,7 @@ def test_the_written_gradient_is_the_one_of_the_definition(
                 noise(seed).double()[..., :samples] * torch.tensor([1.0, 0.01])[:, None, None]
                 for seed in (0, 1)
             )
-            weights = losses.mel_weights(window, 48000, target.device).double()
+            weights = losses.octave_weights(window, 48000, target.device).double()
             results = []
             for distance in (plain_scale, losses.spectral_distance):
                 heard = output.clone().requires_grad_()
@@ -160,7 +160,7 @@ def test_a_full_scale_sine_has_magnitude_one_half() -> None:
 
 
 def test_octaves_weigh_alike() -> None:
-    weights = losses.mel_weights(2048, 48000, torch.device("cpu")).double()
+    weights = losses.octave_weights(2048, 48000, torch.device("cpu")).double()
     hertz = torch.arange(1025) * 48000 / 2048
     octaves = [float(weights[(hertz >= low) & (hertz < 2 * low)].sum()) for low in (3000, 6000)]
     assert octaves[0] == pytest.approx(octaves[1], rel=0.1)

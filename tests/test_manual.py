@@ -120,7 +120,7 @@ def test_every_command_and_option_is_in_the_manual_and_no_other(
             assert heading, f"no section '{name}'"
             section, command = rest.split("\n## ")[0], COMMANDS[name]
             rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-            rows += [line for line in section.splitlines() if "(#common-options)" in line]
+            rows += re.findall(r"(?s)\(#common-options\).*?\.\n", section)
             found = set(re.findall(r"`(-[^ `]+)", " ".join(rows))) - {"-h", "--help"}
             for parameter in command.params:
                 if isinstance(parameter, click.Argument):

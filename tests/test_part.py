@@ -120,9 +120,8 @@ def test_nothing_reaches_further_through_the_resampler_than_it_says() -> None:
         for start in rng.integers(1, 60_000, 3):
             length = int(start) + 3 * reach
             audio = rng.standard_normal((1, length)).astype(np.float32)
-            audio[:, start:] = (
-                0  # exactly zero again where no block of soxr's has seen what came before
-            )
+            # Exactly zero again where no block of soxr's has seen what came before.
+            audio[:, start:] = 0
             resampler = Resampler(48_000, rate, 1)
             out = np.concatenate([resampler.process(audio), resampler.flush()], axis=1)
             assert np.flatnonzero(out[0])[-1] * 48_000 / rate < start + reach

@@ -263,8 +263,8 @@ def test_a_prior_is_found_beside_its_model_and_is_no_model(
     beside = folder / "default.prior.safetensors"
     write_prior(beside, load_package(entry.path))
     assert zoo.find_prior(entry).path == beside
-    assert [found.name for found in zoo.list_models()[0]] == ["default", "paper"]
-    assert not zoo.list_models()[1]
+    assert [found.name for found in zoo.scan_models()[0]] == ["default", "paper"]
+    assert not zoo.scan_models()[1]
     shown = CliRunner().invoke(main, ["model", "list"]).stdout.splitlines()
     assert "prior" in shown[0] and "prior" not in shown[1].replace(str(folder), "")
 

@@ -130,20 +130,41 @@ def test_example_streams_are_played_by_the_models_that_ship() -> None:
         assert audio.shape[1] == pytest.approx(samples, rel=0.01) and np.abs(audio).max() > 0.1
 
 
-def test_python_works_in_a_checkout_that_was_installed_elsewhere() -> None:
-    """`pip install .` leaves this folder without bitstream and models below ravecodec/."""
+def in_checkout(code: str) -> str:
+    """What Python prints in this folder if ravecodec is not installed editable from it: `pip
+    install .` leaves the folder without bitstream and models below ravecodec/."""
     existing("bitstream")
-    code = """
-        import sys
+    start = """
+        import runpy, sys
         sys.meta_path[:] = [finder for finder in sys.meta_path if "ditable" not in repr(finder)]
-        import ravecodec.bitstream, ravecodec.models
-        print(ravecodec.bitstream.__file__)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-c", f"{textwrap.dedent(start)}{textwrap.dedent(code)}"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert Path(done.stdout.strip()) == ROOT / "bitstream" / "__init__.py"
+    return done.stdout.strip()
+
+
+def test_python_works_in_a_checkout_that_was_installed_elsewhere() -> None:
+    code = """
+        import ravecodec.bitstream, ravecodec.models
+        print(ravecodec.bitstream.__file__)
+    """
+    assert Path(in_checkout(code)) == ROOT / "bitstream" / "__init__.py"
+
+
+def test_the_command_and_the_benchmarks_work_in_a_checkout() -> None:
+    """`python -m ravecodec`, without an editable installation, and `python benchmarks/speed.py`."""
+    code = """
+        sys.argv = ["ravecodec", "--version"]
+        runpy.run_module("ravecodec", run_name="__main__", alter_sys=True)
+    """
+    assert ravecodec.__version__ in in_checkout(code)
+    script = existing("benchmarks/speed.py")
+    done = subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--minutes" in done.stdout

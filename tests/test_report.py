@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyP
         stage1=Stage(4, 5e-3), stage2=Stage(4, 5e-4), warmup=1, validate_every=2
     )
     quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
-    loop.train(music, recipe, out, device="cpu", licence="CC0-1.0")
+    loop.train(music, recipe, out, device="cpu", licence="CC0-1.0", packed=write_report)
     return out
 
 

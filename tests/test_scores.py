@@ -10,7 +10,7 @@ from scipy import signal as scipy_signal
 
 from ravecodec.errors import InputError
 from ravecodec.evaluate.measures import level, perceptual, spectral
-from ravecodec.evaluate.measures.scores import METRICS, find_delay, prepare, score
+from ravecodec.evaluate.measures.scores import METRICS, aligned, find_delay, score
 
 RATE = 48_000
 PERCEPTUAL = {"visqol", "zimtohrli"}  # of packages that not every machine has
@@ -108,7 +108,7 @@ def test_speech_scores_are_those_of_pystoi() -> None:
     )
     worse = words + noise(2.0, channels=1, seed=5, amplitude=0.05)
     values = scores_of(words, worse, speech=True)
-    x, y, _ = prepare(words, worse, RATE)
+    x, y, _ = aligned(words, worse, RATE)
     wanted = pystoi.stoi(
         *(scipy_signal.resample_poly(a[0], 1, 3) for a in (x, y)), 16000, extended=True
     )
@@ -188,7 +188,7 @@ def test_a_delay_is_found_and_undone(subtests: pytest.Subtests) -> None:
             audio = noise(2.0)
             moved = np.roll(audio, delay, axis=1)
             assert find_delay(audio.mean(0), moved.mean(0)) == delay
-            x, y, found = prepare(audio, moved, RATE)
+            x, y, found = aligned(audio, moved, RATE)
             assert found == delay
             inside = slice(abs(delay), x.shape[1] - abs(delay) or None)
             assert np.abs(x[:, inside] - y[:, inside]).max() < 1e-4
@@ -197,7 +197,7 @@ def test_a_delay_is_found_and_undone(subtests: pytest.Subtests) -> None:
 def test_the_end_of_a_late_output_is_kept() -> None:
     """A decoder that is 1105 samples late and gives as many more has lost nothing."""
     audio = noise(1.0, 1)
-    x, y, delay = prepare(audio, np.pad(audio, ((0, 0), (1105, 0))), RATE)
+    x, y, delay = aligned(audio, np.pad(audio, ((0, 0), (1105, 0))), RATE)
     assert delay == 1105 and np.abs(x - y).max() < 1e-4
 
 
@@ -205,7 +205,7 @@ def test_audio_shorter_than_the_longest_delay_is_aligned(subtests: pytest.Subtes
     for samples in [1, 2, 480, 4800, 12_000, 16_320]:
         with subtests.test(samples=samples):
             audio = noise(samples / RATE, 1)
-            assert prepare(audio, audio, RATE)[2] == 0
+            assert aligned(audio, audio, RATE)[2] == 0
             if samples > 400:
                 assert find_delay(audio[0], np.pad(audio[0], (100, 0))) == 100
                 assert find_delay(audio[0], audio[0, 100:]) == -100
@@ -223,13 +223,13 @@ def test_no_delay_is_believed_where_waveforms_differ() -> None:
 
 def test_what_is_compared_has_no_dc_16_bits_48_khz_and_one_length() -> None:
     audio = noise(1.0, 1)[0, :44_100]
-    x, y, _ = prepare(audio + 0.3, audio[:-500] + 0.2, 44_100)
+    x, y, _ = aligned(audio + 0.3, audio[:-500] + 0.2, 44_100)
     assert x.shape == y.shape == (1, RATE)
     assert abs(x.mean()) < 1e-9 and abs(y.mean()) < 1e-3
     quiet = np.full((1, RATE), 1e-6) * np.sign(noise(1.0, 1))
-    assert not prepare(noise(1.0, 1), quiet, RATE)[1].any()
+    assert not aligned(noise(1.0, 1), quiet, RATE)[1].any()
     loud = 2.0 * np.sign(sine(50))[None]
-    top, bottom = prepare(loud, loud, RATE)[1].max(), prepare(loud, loud, RATE)[1].min()
+    top, bottom = aligned(loud, loud, RATE)[1].max(), aligned(loud, loud, RATE)[1].min()
     assert top - bottom == pytest.approx(65535 / 32768, abs=1e-12)
 
 

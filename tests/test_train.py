@@ -33,7 +33,7 @@ from ravecodec.models.discriminator import WaveformDiscriminator
 from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
 from ravecodec.train import loop, stages, validation
-from ravecodec.train.cache import _finished, build_cache
+from ravecodec.train.cache import build_cache, read_index
 from ravecodec.train.data import Crops
 from ravecodec.train.folder import Run, check_folder, held
 from ravecodec.train.interrupts import deferred
@@ -63,7 +63,6 @@ def quick(quick_training: pytest.MonkeyPatch) -> None:
     """A small waveform discriminator, and no pictures."""
     small = partial(WaveformDiscriminator, capacity=4)
     quick_training.setattr(stages, "WaveformDiscriminator", small)
-    quick_training.setattr(loop, "write_report", lambda run: run / "report.html")  # test_report.py
     quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
 
 
@@ -159,7 +158,7 @@ def spectral_distance(trainer: Trainer, cache: Path) -> float:
     """S of the averaged model, without posterior noise, on a fixed batch of the cached audio."""
     recipe, model = trainer.recipe, trainer.average
     crops = Crops(
-        cache, _finished(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5
+        cache, read_index(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5
     )
     audio = crops.batch(0, 6)
     with torch.no_grad():
@@ -260,7 +259,6 @@ torch.set_num_threads(1)
 moment, recipe, music, out = sys.argv[1:]
 stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
 finish.ANALYSIS_FRAMES = 300
-loop.write_report = lambda run: None
 board._has_matplotlib = lambda: False
 loop.CHECKPOINT_SECONDS = 0.0
 
@@ -475,7 +473,7 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
 
 
 def test_validation_hears_the_same_every_time(cache: Path) -> None:
-    tracks = _finished(cache / "tracks.jsonl")
+    tracks = read_index(cache / "tracks.jsonl")
     held = Crops(cache, tracks, 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
     trainer = Trainer(SHORT, WORLD)
     first = validate(trainer, held)
@@ -837,7 +835,7 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
     monkeypatch.setattr(stages, "stereo_distance", noted)
     trainer = Trainer(SHORT, WORLD)
     crops = Crops(
-        cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
+        cache, read_index(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
     )
     audio = crops.batch(0, 2)
     for trainer.step in (0, 1, 0):
@@ -863,7 +861,7 @@ def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
     is not asked.
     """
     crops = Crops(
-        cache, _finished(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
+        cache, read_index(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
     )
     trainer, audio, asked = Trainer(SHORT, WORLD), crops.batch(0, 2), []
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ravecodec.errors import InputError, OutputError
 from ravecodec.train.augment import POLE_HERTZ, SETTLING, turn_phase
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
-from ravecodec.train.data import Crops, seed_for_draws, split
+from ravecodec.train.data import Augmentation, Crops, seed_for_draws, split
 
 RATE = 48_000
 
@@ -349,7 +349,7 @@ def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
     """
     audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
     audio[:40_000, 1] = audio[:40_000, 0]
-    placed = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, placed=0.5)
+    placed = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, augmentation=Augmentation(placed=0.5))
     left, right = np.concatenate([placed.batch(step, 8).numpy() for step in range(80)]).transpose(
         1, 0, 2
     )
@@ -437,7 +437,8 @@ def test_the_allpass_of_a_batch_is_seeded_and_takes_its_share(cache: Path) -> No
         # a train of clicks: any filter shows, however far it lies from the frequency of another
         8_000
     )
-    one, other = (Crops(cache, [TRACKS[0]], 2, LENGTH, 0, allpass=0.8) for _ in range(2))
+    often = Augmentation(allpass=0.8)
+    one, other = (Crops(cache, [TRACKS[0]], 2, LENGTH, 0, augmentation=often) for _ in range(2))
     batches = [one.batch(step, 8).numpy() for step in range(30)]
     assert all(np.array_equal(other.batch(step, 8).numpy(), batches[step]) for step in (29, 3))
     sounds = np.concatenate(batches)

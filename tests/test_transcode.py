@@ -649,6 +649,27 @@ def test_verify_reports_and_never_raises(tmp_path: Path, stereo_model: Model) ->
     assert all(json.dumps(dataclasses.asdict(result)) for result in results)
 
 
+def test_a_stream_in_memory_is_inspected_like_a_file(tmp_path: Path, stereo_model: Model) -> None:
+    data = three_chunks(stereo_model)
+    (tmp_path / "x.rvc").write_bytes(data)
+    for frames in (False, True):
+        of_file = inspect_file(tmp_path / "x.rvc", frames=frames)
+        assert ravecodec.inspect(data, frames=frames) == dataclasses.replace(of_file, name="stream")
+        assert ravecodec.inspect(memoryview(data), frames=frames).stream == of_file.stream
+    with pytest.raises(UsageError, match="is str, expected bytes"):
+        ravecodec.inspect("x.rvc")  # type: ignore[arg-type]
+    with pytest.raises(TruncatedError):
+        ravecodec.inspect(data[:-1])
+
+
+def test_what_people_print_is_one_line(stereo_model: Model) -> None:
+    latents = ravecodec.Latents.from_stream(three_chunks(stereo_model), stereo_model)
+    assert stereo_model.id.hex() in repr(stereo_model) and stereo_model.name in repr(stereo_model)
+    assert stereo_model.id.hex() in repr(latents) and f"{len(latents)} frames" in repr(latents)
+    for value in (stereo_model, latents, ravecodec.list_models()[0]):
+        assert len(repr(value).splitlines()) == 1 and len(repr(value)) < 300
+
+
 def test_the_package_offers_its_functions_without_loading_them() -> None:
     assert ravecodec.encode_file is encode_file
     assert ravecodec.verify_file is verify_file

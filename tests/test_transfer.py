@@ -23,7 +23,15 @@ from ravecodec.cli import main
 from ravecodec.codec import stream_info
 from ravecodec.errors import InputError, UsageError
 from ravecodec.latents import analyse
-from ravecodec.loudness import FLOOR_LUFS, HOP_SECONDS, MOST_DB, Follower, Levels, k_weighting, lufs
+from ravecodec.loudness import (
+    FLOOR_LUFS,
+    HOP_SECONDS,
+    MOST_DB,
+    OFFSET_DB,
+    Follower,
+    Levels,
+    k_weighting,
+)
 from ravecodec.models.package import Model, load_package
 from ravecodec.pitch import PitchShift, Stretch
 from ravecodec.timbre import Transfer, transfer, transfer_file
@@ -50,6 +58,11 @@ def in_pieces(audio: Audio, sizes: list[int]) -> list[Audio]:
 
 
 # ---- loudness ------------------------------------------------------------------------------------
+
+
+def lufs(power: float) -> float:
+    """Loudness of a K-weighted power."""
+    return OFFSET_DB + 10 * float(np.log10(max(power, 1e-30)))
 
 
 def test_k_weighting_is_the_standards() -> None:

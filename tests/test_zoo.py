@@ -103,8 +103,8 @@ def test_order_is_environment_user_shipped(
         folder.mkdir(parents=True)
         shutil.copy(model_folder / "paper.safetensors", folder / "x.safetensors")
         assert zoo.find_model("x").path.parent == folder
-        assert zoo.list_models()[0][0].path.parent == folder
-    assert len(zoo.list_models()[0]) == 4
+        assert zoo.scan_models()[0][0].path.parent == folder
+    assert len(zoo.scan_models()[0]) == 4
 
 
 def test_the_model_of_a_stream_is_found_by_its_id(stereo_model: Model, mono_model: Model) -> None:
@@ -161,8 +161,9 @@ def test_a_damaged_file_is_named_and_does_not_hide_the_others(
             (tmp_path / "bad.safetensors").write_bytes(damaged_files(good)[damage])
             (tmp_path / "good.safetensors").write_bytes(good)
             monkeypatch.setenv("RAVECODEC_MODELS", str(tmp_path))
-            entries, problems = zoo.list_models()
+            entries, problems = zoo.scan_models()
             assert [entry.name for entry in entries] == ["good"]
+            assert zoo.list_models() == entries
             assert [type(problem) for problem in problems] == [ModelError]
             with pytest.raises(ModelError, match=r"bad\.safetensors: "):
                 zoo.find_model("bad")

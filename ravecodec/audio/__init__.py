@@ -1,8 +1,8 @@
 """Audio in and out, one door: `open_input`, `Resampler`, `open_output`.
 
     with open_input("x.flac") as source:
-        for block in resample_blocks(source.blocks(65536), source.sample_rate, 48000,
-        source.channels):
+        blocks = source.blocks(65536)
+        for block in resample_blocks(blocks, source.sample_rate, 48000, source.channels):
             ...                                             # float32 [channels, n]
 
 The work is done in `input.py` with `opening.py`, which knows the formats, `resample.py`,

@@ -74,14 +74,12 @@ def parse_frame(head: bytes) -> Frame | None:
     if version == 1 or layer == 4 or kbps in (0, 15) or rate == 3:
         return None
     hertz, bits = _RATES[version][rate], 1000 * _KBPS[version == 3, layer][kbps - 1]
-    padding, samples = (
-        head[2] >> 1 & 1,
-        384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152,
-    )
-    size = (
-        (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
-    )
-    return Frame(version, layer, hertz, 1 if head[3] >> 6 == 3 else 2, size, samples)
+    padding, channels = head[2] >> 1 & 1, 1 if head[3] >> 6 == 3 else 2
+    if layer == 1:
+        return Frame(version, layer, hertz, channels, (12 * bits // hertz + padding) * 4, 384)
+    samples = 576 if layer == 3 and version != 3 else 1152
+    size = samples // 8 * bits // hertz + padding
+    return Frame(version, layer, hertz, channels, size, samples)
 
 
 @dataclass

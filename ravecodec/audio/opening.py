@@ -228,7 +228,8 @@ class Opening:
         pieces = [piece for piece in found.pieces if piece.frames]
         if not pieces:
             raise InputError(f"{self._name}: is MPEG audio without a whole frame")
-        for low, high in [(begin, first)] * (first > begin) + found.junk:
+        before = [(begin, first)] if first > begin else []
+        for low, high in before + found.junk:
             self.remarks.append(
                 f"{self._name}: {high - low} bytes at byte {low} are no MPEG audio, passed over"
             )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ravecodec.audio.tag_writing import Tags, wav_chunks, why_not, write_tags
 from ravecodec.audio.wav import WavWriter
 from ravecodec.errors import OutputError, UsageError
-from ravecodec.files import check_output, is_stdio, open_binary_output, target_name
+from ravecodec.files import is_stdio, open_binary_output, target_name
 
 Block = NDArray[np.float32]
 
@@ -177,8 +177,9 @@ def open_output(
     """A context manager that yields an `AudioOutput`; the extension decides the container, `-` is
     WAV on stdout.
 
-    All checks are made by this call; the file is created when the `with` block is entered, and
-    renamed into place when it ends well.
+    What the container can hold is checked by this call, and `files.check_output`, which is called
+    before, tells whether the file may be written. It is created when the `with` block is entered,
+    and renamed into place when that ends well.
 
     Args:
         subtype: PCM_16 (default), PCM_24 or FLOAT; .ogg has none to choose.
@@ -190,7 +191,8 @@ def open_output(
     Raises:
         UsageError: an extension or subtype that is not known, or a rate that the container cannot
         hold.
-        OutputError: see `files.check_output`; or `total` does not fit into the container.
+        OutputError: `total` does not fit into the container; within the block as
+        `files.AtomicFile`.
     """
     container = _STDOUT_CONTAINER if is_stdio(target) else _container(Path(target))
     if subtype is not None and subtype not in container.subtypes:
@@ -201,7 +203,6 @@ def open_output(
     subtype = subtype or container.subtypes[0]
     plan = _Plan(name, rate, channels, container, subtype, soft_clip, total, tags or {})
     plan.check_length(total or 0)
-    check_output(target, force=force)
     return _opened(plan, target, force)
 
 
@@ -267,8 +268,15 @@ class _WavSink:
 
     def __init__(self, plan: _Plan, file: BinaryIO, *, seekable: bool) -> None:
         chunks, self.remarks = wav_chunks(plan.tags)
-        form = (plan.rate, plan.channels, plan.subtype)
-        self._wav = WavWriter(file, *form, total=plan.total, patch=seekable, chunks=chunks)
+        self._wav = WavWriter(
+            file,
+            plan.rate,
+            plan.channels,
+            plan.subtype,
+            total=plan.total,
+            patch=seekable,
+            chunks=chunks,
+        )
         self.write = self._wav.write
         self.close = self._wav.close
 
@@ -315,8 +323,14 @@ class _SoundFileSink:
         reason = why_not(plan.container.name, plan.tags)
         self.remarks = [reason] if reason else []
         with self._named():
-            form = (plan.rate, plan.channels, plan.subtype)
-            self._sound = soundfile.SoundFile(self._errors, "w", *form, format=plan.container.name)
+            self._sound = soundfile.SoundFile(
+                self._errors,
+                "w",
+                samplerate=plan.rate,
+                channels=plan.channels,
+                subtype=plan.subtype,
+                format=plan.container.name,
+            )
 
     def write(self, frames: NDArray[np.generic]) -> None:
         with self._named():

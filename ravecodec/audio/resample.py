@@ -38,9 +38,8 @@ class Resampler:
 
     The joined output depends only on the joined input, bit for bit, and has exactly `total_out`
     samples: by default `resampled_length` of what came in. Give `total_out` to restore a known
-    length; it may be at most one second
-    longer than the default, and is then filled with the decaying tail and zeros. Memory does not
-    grow with length.
+    length; it may be at most one second longer than the default, and is then filled with the
+    decaying tail and zeros. Memory does not grow with length.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
 """Many files in one call: which there are, what becomes of each, and the record from which an
 interrupted call goes on.
 
-    items, problems = collect(["music"], suffixes={".flac"}, recursive=True, name=...,
-    output="archive")
+    items, problems = collect(
+        ["music"], suffixes={".flac"}, recursive=True, name=..., output="archive"
+    )
     with closing(run_batch(EncodeWork(...), items, jobs=2, manifest=manifest)) as outcomes:
         for outcome in outcomes: ...
 

@@ -33,7 +33,7 @@ class ModelName(StringParamType):
         from ravecodec.zoo import list_models
 
         try:
-            names = sorted({entry.name for entry in list_models()[0]})
+            names = sorted({entry.name for entry in list_models()})
         except (RavecodecError, OSError):  # nobody wants to read that at TAB
             names = []
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]

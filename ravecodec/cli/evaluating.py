@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,21 +24,17 @@ from ravecodec.cli.options import (
     threads_or_default,
     verbose_option,
 )
-from ravecodec.cli.progress import is_terminal
+from ravecodec.cli.progress import Counter
 from ravecodec.cluster import Cluster, check_address
 from ravecodec.errors import UsageError
 from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from ravecodec.evaluate.comparing import Comparison
     from ravecodec.evaluate.results import Results
 
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard", "scipy", "yaml")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
-REPORT_SECONDS = 30.0
-ENOUGH = 20  # scores from which on the time that is left is told
 
 
 @click.command("eval")
@@ -161,8 +156,7 @@ def evaluate(
     \b
     Examples:
       ravecodec eval music/ --model default --out report
-      ravecodec eval music/ --model default --model mine.safetensors --anchors opus,opus-stereo
-      --out report
+      ravecodec eval music/ --model default --model mine.safetensors --anchors opus --out report
       ravecodec eval --plot one/results.json two/results.json --out both
       ravecodec eval music/ --model default --out report --mushra listening
       ravecodec eval --mushra-key listening/key.json answers.csv
@@ -313,52 +307,6 @@ def _score_listeners(key: Path, paths: tuple[Path, ...], *, as_json: bool) -> in
     return 0
 
 
-class Counter:
-    """How many scores are there: a bar on a terminal, else a line every half minute."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: tqdm[NoReturn] | None = None
-        self._began = self._told = time.monotonic()
-        self._first: int | None = None  # scores that were there already
-
-    def __enter__(self) -> Counter:
-        return self
-
-    def __exit__(self, *ending: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._quiet:
-            return
-        if is_terminal(sys.stderr):
-            self._show(done, total)
-            return
-        now = time.monotonic()
-        if self._first is None:
-            self._first, self._began = done, now
-        if now - self._told >= REPORT_SECONDS or done == total:
-            console.say(f"{done} of {total} scored{self._left(done, total, now)}")
-            self._told = now
-
-    def _left(self, done: int, total: int, now: float) -> str:
-        """The time that is left, once enough scores are there to tell: the first ones wait for
-        workers and models.
-        """
-        fresh = done - (self._first or 0)
-        if done < total and fresh < ENOUGH:
-            return ""
-        return f", {(now - self._began) / max(1, fresh) * (total - done) / 60:.0f} min left"
-
-    def _show(self, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(total=total, initial=done, unit="score", leave=False)
-        self._bar.update(done - self._bar.n)
-
-
 @click.command()
 @click.argument("reference", metavar="A")
 @click.argument("decoded", metavar="B")
@@ -401,7 +349,7 @@ def compare(
         console.emit(_compared(found))
     console.warn(() if quiet else found.remarks)
     if found.absent and not quiet:
-        more = " pesq" * ("pesq" in found.absent)  # which no extra has
+        more = " pesq" if "pesq" in found.absent else ""  # which no extra has
         console.say(
             f"warning: not installed, so their scores are missing: {', '.join(found.absent)} "
             f"(`pip install 'ravecodec[eval]'{more}`)"

@@ -44,7 +44,7 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 @click.option(
     "--continue-from",
     metavar="X",
-    help="Audio or a stream that OUT begins with, and that is gone on with.",
+    help="Audio or a stream that OUT begins with and continues.",
 )
 @click.option(
     "--like", metavar="X", help="Audio or a stream to listen to first; OUT does not hold it."

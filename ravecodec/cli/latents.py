@@ -72,8 +72,7 @@ def export_command(
     """Write the latents of a stream or of audio.
 
     IN is an .rvc stream, whose symbols are taken as they are, or any audio that encode reads. OUT
-    is
-    an .npz file, from which import makes the same again, or for other programs .npy (values) or
+    is an .npz file, from which import makes the same again, or for other programs .npy (values) or
     .csv (seconds, silent, one column per axis).
 
     \b

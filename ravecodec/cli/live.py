@@ -122,8 +122,7 @@ def live(
 
     \b
     Examples:
-      sox in.wav -t raw -r 48000 -b 16 -e signed -c 2 - | ravecodec live --model live | aplay
-      -f dat
+      sox in.wav -t raw -r 48k -b 16 -e signed -c 2 - | ravecodec live --model live | aplay -f dat
       ravecodec live --model live --audio-in default --audio-out default
       ravecodec live --model live --audio-in USB --raw-channels 1 --fidelity 0.5
       ravecodec live --list-audio
@@ -184,8 +183,11 @@ def _described(done: Played) -> str:
     sound = sentences.sound(done.sample_rate, done.channels)
     what = f"{done.samples / done.sample_rate:.3f} s of {sound}, model {done.model}"
     late = f"latency {done.latency_ms:.1f} ms ({done.latency} samples)"
-    late += f" and {1000 * done.device_latency:.1f} ms of the devices" * (done.device_latency > 0)
+    if done.device_latency > 0:
+        late += f" and {1000 * done.device_latency:.1f} ms of the devices"
     longest = f"longest block {1000 * done.longest:.1f} ms, {100 * done.load:.0f} % of its time"
     missed = f"{done.late} blocks too late, {done.underruns} underruns"
-    limited = f"{done.clipped} samples beyond full scale were limited"
-    return "; ".join([what, late, longest, missed] + [limited] * (done.clipped > 0))
+    parts = [what, late, longest, missed]
+    if done.clipped:
+        parts.append(f"{done.clipped} samples beyond full scale were limited")
+    return "; ".join(parts)

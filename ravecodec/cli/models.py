@@ -57,7 +57,7 @@ def list_command(
         raise UsageError("streams are named with --used-by and with it alone: --used-by FILE...")
     if used_by:
         return _used_by(files, recursive, quiet, as_json)
-    entries, problems = zoo.list_models()
+    entries, problems = zoo.scan_models()
     if as_json:
         console.emit_json([_model_dict(entry) for entry in entries])
     elif not quiet:
@@ -105,10 +105,12 @@ def _used_by(files: tuple[str, ...], recursive: bool, quiet: bool, as_json: bool
 
 def _need(need: Need) -> str:
     """One line on what a stream needs."""
-    brought = ["its decoder is embedded"] * need.embedded
-    there = f"installed as {need.model}" if need.model else "not installed"
-    called = [f"called {need.called!r} by its maker"] * bool(need.called and not need.model)
-    return f"{need.name}: model {need.id}, " + ", ".join([there, *called, *brought])
+    facts = [f"installed as {need.model}" if need.model else "not installed"]
+    if need.called and not need.model:
+        facts.append(f"called {need.called!r} by its maker")
+    if need.embedded:
+        facts.append("its decoder is embedded")
+    return f"{need.name}: model {need.id}, {', '.join(facts)}"
 
 
 @model.command("show")

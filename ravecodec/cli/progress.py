@@ -1,4 +1,4 @@
-"""Progress on standard error, where somebody looks at it: of one file, of many, of scores."""
+"""Progress on standard error: of one file, of many, of scores."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn, Self, TextIO
 
+from ravecodec.cli import console
+
 if TYPE_CHECKING:  # the last imports torch
     from tqdm import tqdm
 
     from ravecodec.batch.items import Item, Totals
     from ravecodec.pipeline import Progress
 
+REPORT_SECONDS = 30.0  # between two lines of scores
+ENOUGH = 20  # scores from which on the time that is left is told
+
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether somebody looks at it; False for one that is closed."""
+    """Whether it is shown on a terminal; False for one that is closed."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
 class Bar:
-    """A bar of tqdm on standard error while a terminal shows it; a context manager.
-
-    shown: whether somebody looks.
-    """
+    """A bar of tqdm on standard error if that is a terminal (`shown`); a context manager."""
 
     def __init__(self, label: str, *, quiet: bool) -> None:
         self.shown = not quiet and is_terminal(sys.stderr)
@@ -121,3 +123,43 @@ class Overview(Bar):
         self._bar.clear()
         yield
         self._bar.refresh()
+
+
+class Counter(Bar):
+    """Shows how many scores are there: a bar on a terminal, else a line every half minute."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__("", quiet=quiet)
+        self._quiet = quiet
+        self._began = self._told = time.monotonic()
+        self._first: int | None = None  # scores that were there already
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.shown:
+            self._show(done, total)
+        elif not self._quiet:
+            self._tell(done, total)
+
+    def _show(self, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            self._bar = tqdm(total=total, initial=done, unit="score", leave=False)
+        self._bar.update(done - self._bar.n)
+
+    def _tell(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._began = done, now
+        if now - self._told >= REPORT_SECONDS or done == total:
+            console.say(f"{done} of {total} scored{self._left(done, total, now)}")
+            self._told = now
+
+    def _left(self, done: int, total: int, now: float) -> str:
+        """The time that is left, once enough scores are there to tell: the first ones wait for
+        workers and models.
+        """
+        fresh = done - (self._first or 0)
+        if done < total and fresh < ENOUGH:
+            return ""
+        return f", {(now - self._began) / max(1, fresh) * (total - done) / 60:.0f} min left"

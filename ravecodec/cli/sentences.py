@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 def sound(rate: int, channels: int) -> str:
     """The form of audio in words."""
-    return (
-        f"{rate} Hz "
-        f"{'mono' if channels == 1 else 'stereo' if channels == 2 else f'{channels} channels'}"
-    )
+    names = {1: "mono", 2: "stereo"}
+    return f"{rate} Hz {names.get(channels, f'{channels} channels')}"
 
 
 def shares(stream: StreamSummary) -> str:
@@ -45,8 +43,10 @@ def cost(stream: StreamSummary) -> str:
 
 def _size(stream: StreamSummary) -> str:
     """Bytes and rate, and the rate without a decoder that the stream brings along."""
-    without = f" ({stream.kbps_without_model:.3f} without the model)" * bool(stream.model_bytes)
-    return f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s{without}"
+    size = f"{stream.total_bytes} bytes, {stream.kbps:.3f} kbit/s"
+    if not stream.model_bytes:
+        return size
+    return f"{size} ({stream.kbps_without_model:.3f} without the model)"
 
 
 def encoded(done: EncodeSummary) -> str:
@@ -61,8 +61,10 @@ def encoded(done: EncodeSummary) -> str:
     how = f"{stream.dims} dims, {steps}, model {done.model} ({stream.model_id})"
     if done.quality is not None:
         how = f"quality {done.quality}: {how}"
-    speed = f"{done.seconds:.1f} s, {done.speed:.1f}x real time"
-    return "; ".join([what, how, speed] + ["symbols read back and equal"] * done.verified)
+    parts = [what, how, f"{done.seconds:.1f} s, {done.speed:.1f}x real time"]
+    if done.verified:
+        parts.append("symbols read back and equal")
+    return "; ".join(parts)
 
 
 def decoded(done: DecodeSummary) -> str:
@@ -78,9 +80,11 @@ def decoded(done: DecodeSummary) -> str:
 
 def limited(clipped: int) -> list[str]:
     """That so many samples were limited, if any were."""
+    if not clipped:
+        return []
     were = "1 sample {} was" if clipped == 1 else f"{clipped} samples {{}} were"
     what = f"{were.format('beyond full scale')} limited"
-    return [f"{what} (--soft-clip bends, --bits float keeps them)"] * (clipped > 0)
+    return [f"{what} (--soft-clip bends, --bits float keeps them)"]
 
 
 def damaged(damage: Damage, stream: StreamSummary) -> str:
@@ -178,14 +182,16 @@ def inspected_in_one_line(found: Inspection) -> str:
 
 def added_up(totals: Totals) -> str:
     """The last line of a call with several files."""
-    whole = f"{totals.done} of {totals.files} files"
-    others = [f"{totals.skipped} skipped"] * bool(totals.skipped) + [
-        f"{totals.failed} failed"
-    ] * bool(totals.failed)
-    hours = totals.audio_seconds / 3600
-    size = f" in {totals.bytes} bytes, {totals.kbps:.3f} kbit/s" * bool(totals.bytes)
+    files = [f"{totals.done} of {totals.files} files"]
+    if totals.skipped:
+        files.append(f"{totals.skipped} skipped")
+    if totals.failed:
+        files.append(f"{totals.failed} failed")
+    audio = f"{totals.audio_seconds / 3600:.3f} h of audio"
+    if totals.bytes:
+        audio += f" in {totals.bytes} bytes, {totals.kbps:.3f} kbit/s"
     speed = f"{totals.seconds:.1f} s, {totals.speed:.1f}x real time"
-    return "; ".join([", ".join([whole, *others]), f"{hours:.3f} h of audio{size}", speed])
+    return "; ".join([", ".join(files), audio, speed])
 
 
 def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
@@ -193,17 +199,24 @@ def _chunk_rows(chunks: Sequence[ChunkSummary]) -> list[str]:
     names = ("frame", "seconds", "frames", "offset", "bytes", "dims", "step")
     rows = ["  " + " ".join(f"{name:>10}" for name in names)]
     for chunk in chunks:
-        at = (
+        values = (
             chunk.frame,
             f"{chunk.seconds:.3f}",
             chunk.frames,
             chunk.offset,
             chunk.bytes,
             chunk.dims,
+            chunk.step_index,
         )
-        remark = "  silent" if chunk.silent else "  lead-in" if chunk.frame < 0 else ""
-        rows.append("  " + " ".join(f"{value:>10}" for value in (*at, chunk.step_index)) + remark)
+        rows.append("  " + " ".join(f"{value:>10}" for value in values) + _remark(chunk))
     return rows
+
+
+def _remark(chunk: ChunkSummary) -> str:
+    """What stands behind a chunk's row."""
+    if chunk.silent:
+        return "  silent"
+    return "  lead-in" if chunk.frame < 0 else ""
 
 
 def verified(result: Verification) -> str:

@@ -20,8 +20,8 @@ def cut(source: str, target: str, quiet: bool, as_json: bool, **options: Any) ->
     """Take a part out of a stream, as a stream.
 
     Nothing is decoded to audio: symbols stay what they are. OUT begins at the frame in which
-    --start lies, at most 43 ms before it with the default model, and ends exactly at --end. Samples
-    (48000s) are those of the original.
+    --start lies, at most one frame (0.17 s with the default model) before it, and ends exactly at
+    --end. Samples (48000s) are those of the original.
 
     \b
     Examples:

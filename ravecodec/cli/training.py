@@ -156,7 +156,14 @@ def train(
     if (count := threads_or_default(threads)) is not None:
         set_threads(count)
     report = (lambda line: None) if quiet else console.say
-    run(data, recipe, out, init_from=start, report=report, **options)
+
+    def packed(folder: Path) -> None:
+        from ravecodec.train.report import can_write_report, write_report
+
+        if can_write_report():
+            report(f"report: {write_report(folder)}")
+
+    run(data, recipe, out, init_from=start, report=report, packed=packed, **options)
 
 
 def _train_prior(

@@ -192,8 +192,8 @@ def _by_codec(settings: Settings, sent: Audio) -> Outcome:
         case "mp3":
             return anchors.mp3(sent, kbps)
         case _:
-            kind = settings["codec"], settings["container"]
-            return anchors.av_codec(sent, *kind, kbps, settings["options"])
+            codec, container = settings["codec"], settings["container"]
+            return anchors.av_codec(sent, codec, container, kbps, settings["options"])
 
 
 def _fitted(audio: Audio, samples: int) -> Audio:
@@ -278,10 +278,10 @@ def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:
     sends, the others filled as a decoder fills them."""
     from ravecodec.analysis import Analyser
     from ravecodec.codec import Decoder, stream_info
-    from ravecodec.quantize import Quantizer
+    from ravecodec.quantize import quantizer_of
 
     info = stream_info(model, RATE, len(audio), dims or model.config.latent, 0)
-    quantizer = Quantizer(model.latent, model.coding, info.dims, 0, info.noise_fill)
+    quantizer = quantizer_of(model, info, step_index=0)
     analyser, decoder = Analyser(model, RATE), Decoder(model, info)
     blocks = [*analyser.process(audio), *analyser.flush()]
     lead = blocks[0].lead

@@ -20,7 +20,7 @@ import soundfile
 from ravecodec import __version__
 from ravecodec.cluster import Cluster
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
-from ravecodec.evaluate.excerpts import Audio, find_sources, prepare
+from ravecodec.evaluate.excerpts import Audio, choose, find_sources
 from ravecodec.evaluate.folder import Clock, held, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
 from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
@@ -83,7 +83,7 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
     """
     began = time.monotonic()
     sources, unreadable = find_sources(list(request.paths))
-    excerpts, damaged = prepare(sources, request.items, request.seconds, request.seed)
+    excerpts, damaged = choose(sources, request.items, request.seconds, request.seed)
     unreadable += damaged
     for sentence in unreadable:
         say(f"left out: {sentence}")
@@ -227,7 +227,7 @@ def _facts(entry: ModelEntry, model: Model) -> dict[str, Any]:
 
 def _description(items: list[Item], request: Request) -> str:
     count = len({item.source for item in items})
-    files = f"{count} file" + "s" * (count != 1)
+    files = "1 file" if count == 1 else f"{count} files"
     length = f"{np.median([item.seconds for item in items]):g} s"
     models = ", ".join(_named(request.models)) or "none"
     return f"{len(items)} excerpts of {length} from {files}; models: {models}."
@@ -236,6 +236,7 @@ def _description(items: list[Item], request: Request) -> str:
 def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, Any]:
     """What reproducing the evaluation needs; seconds: of all calls that took part."""
     data = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         "ravecodec": __version__,
         "commit": _commit(),
@@ -245,7 +246,7 @@ def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, 
         "speech": request.speech,
         "data_sha256": data,
         "models": {name: entry.digest.hex() for name, entry in _named(request.models).items()},
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: found for name, found in versions.items() if found},
         "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
         "machine": f"{processor()}, {os.cpu_count()} cores",

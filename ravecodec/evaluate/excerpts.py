@@ -23,7 +23,7 @@ from ravecodec.evaluate.filters import RATE, high_pass
 from ravecodec.evaluate.results import Item
 
 MARGIN = 1.0  # seconds of context on both sides for the filters
-FIRST = 0.4  # of a file, where an excerpt is looked for first: past the introduction
+EARLIEST_SHARE = 0.4  # of a file, where the first excerpt is looked for: past the introduction
 QUIET_DB = -45.0  # a half second below this: look further
 SHORTEST = 1.0  # seconds that an excerpt must last
 ANNOUNCED = 8192  # samples that files of lossy formats may announce too many
@@ -43,7 +43,7 @@ def find_sources(paths: list[Path]) -> tuple[list[Source], list[str]]:
     """(files that can be read, sentences about those that cannot) of files and folders, folders
     within them too.
 
-    A folder's own subfolders are its groups (see `prepare`). InputError where there is nothing to
+    A folder's own subfolders are its groups (see `choose`). InputError where there is nothing to
     read.
     """
     sources, unreadable = [], []
@@ -93,7 +93,7 @@ def _reason(path: Path, error: Exception) -> str:
     return text.removeprefix(f"Error opening {str(path)!r}: ").removeprefix(f"{path}: ")
 
 
-def prepare(
+def choose(
     sources: list[Source], count: int, seconds: float, seed: int
 ) -> tuple[list[tuple[Item, Audio]], list[str]]:
     """(`count` excerpts, sentences about files that turned out damaged: others take their place).
@@ -140,14 +140,16 @@ def _order(sources: list[Source], seed: int) -> list[Source]:
 
 
 def cut(source: Source, turn: int, seconds: float) -> tuple[Audio, float]:
-    """An excerpt float32 [channels, samples] and where it starts, in seconds: the first one without
-    a silent half second from `FIRST` of the file on, for the second and third time further on.
-    Files shorter than `seconds` are taken whole. InputError if the file cannot be read to the
-    end."""
+    """(excerpt float32 [channels, samples], where it starts in seconds).
+
+    It is the first one without a silent half second from `EARLIEST_SHARE` of the file on, and in
+    later turns one that lies further on. Files shorter than `seconds` are taken whole. Raises
+    InputError if the file cannot be read to its end.
+    """
     length = min(seconds, source.seconds)
     free = source.seconds - length
     starts = [
-        (FIRST * source.seconds + 5 * i + turn * (length + 5)) % free if free > 0 else 0.0
+        (EARLIEST_SHARE * source.seconds + 5 * i + turn * (length + 5)) % free if free > 0 else 0.0
         for i in range(12)
     ]
     found = []

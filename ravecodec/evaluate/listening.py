@@ -148,7 +148,8 @@ def score_kit(key: Path, answers: Path) -> MushraScores:
     ratings = _read_answers(answers, found)
     if not ratings:
         raise InputError(f"{answers}: no listeners, expected the answers of at least one")
-    dropped = {listener: why for listener, trials in ratings.items() if (why := _screen(trials))}
+    reasons = {listener: _screen(trials) for listener, trials in ratings.items()}
+    dropped = {listener: why for listener, why in reasons.items() if why}
     kept = {listener: trials for listener, trials in ratings.items() if listener not in dropped}
     if not kept:
         listener, why = next(iter(dropped.items()))

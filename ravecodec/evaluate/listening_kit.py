@@ -23,9 +23,8 @@ from ravecodec.evaluate.listening import LABELS, LOW, MID, REFERENCE, Key, Stimu
 from ravecodec.evaluate.results import Results
 from ravecodec.evaluate.runner import write_sound
 
-MOST_SIGNALS = (
-    12  # in a trial, hidden reference and anchors among them (BS.1534-3); webMUSHRA checks it
-)
+# In a trial, hidden reference and anchors among them (BS.1534-3); webMUSHRA checks it.
+MOST_SIGNALS = 12
 MOST_SECONDS = 12.0  # of a signal (BS.1534-3); webMUSHRA checks it
 CUTOFFS = {LOW: 3500.0, MID: 7000.0}  # Hz
 CODE_LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels: no words

@@ -102,7 +102,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def read_sound(path: Path) -> Audio:
-    """The inverse. InputError."""
+    """Reads what `write_sound` wrote: float32 [channels, samples]. Raises InputError."""
     try:
         audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:

@@ -17,7 +17,7 @@ from ravecodec.evaluate.runner import write_sound
 
 # Linux counts the memory of whoever started a process as that process' peak: the one that starts
 # it has to be small.
-WATCH = """
+MEASURING_CODE = """
 import os, sys, time
 began = time.perf_counter()
 _, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
@@ -80,7 +80,9 @@ def time_command(arguments: Sequence[str]) -> tuple[float, int]:
     command = [sys.executable, "-m", "ravecodec", *arguments]
     try:
         done = subprocess.run(
-            [sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, check=True
+            [sys.executable, "-S", "-c", MEASURING_CODE, *command],
+            stdout=subprocess.PIPE,
+            check=True,
         )
     except subprocess.CalledProcessError as error:
         raise RavecodecError(f"{arguments[0]} failed while its speed was measured") from error

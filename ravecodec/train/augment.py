@@ -58,9 +58,9 @@ def turn_phase(crop: Tensor, angle: float) -> Tensor:
         H(z) = (r^2 - 2 r cos(angle) z^-1 + z^-2) / (1 - 2 r cos(angle) z^-1 + r^2 z^-2)
 
     The numerator is the denominator D read backwards, so |H| = 1: on the unit circle H = z^-2
-    conj(D) / D. It is multiplied with the spectrum of the whole crop, as if the crop were repeated
-    for ever; the response lasts SETTLING samples, and as many at the start of the crop hold what
-    came round from its end.
+    conj(D) / D. It is multiplied with the spectrum of the whole crop, as if the crop were repeated;
+    the response lasts SETTLING samples, and as many at the start of the crop hold what came round
+    from its end.
     """
     delay = np.exp(-2j * np.pi * np.arange(len(crop) // 2 + 1) / len(crop))  # z^-1 at every bin
     denominator = 1 - 2 * POLE_RADIUS * np.cos(angle) * delay + (POLE_RADIUS * delay) ** 2

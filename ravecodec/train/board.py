@@ -1,11 +1,10 @@
 """What TensorBoard shows of a run, if it is installed (extra `tensorboard`); pictures need
 matplotlib as well.
 
-stage N/...                    what the log holds, and the KL per latent
-stage N, HOW/excerpt I         validation audio, before and after: to listen to, and as a picture
-finished, HOW/excerpt I        the same through the network that is packed
-latents/fidelity               how much of the latents the first dims carry; its step is the number
-of dims
+    stage N/...                what the log holds, and the KL per latent
+    stage N, HOW/excerpt I     validation audio, before and after: to listen to, and as a picture
+    finished, HOW/excerpt I    the same through the network that is packed
+    latents/fidelity           how much of the latents the first dims carry, over their number
 
 HOW is `posterior means, not quantised` in stage 1, where there are no tables yet to quantise with,
 and `quantised at the default point` from then on: the latents go through the codec's own quantiser.
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 EXCERPTS = 3  # the first validation crops
-# of so many validations one has excerpts; of the first ones, those whose number is a power of two
-ALWAYS = 64
+EVERY = 64  # every so many validations one has excerpts, and those whose number is a power of two
 POSTERIOR = "posterior means, not quantised"
 QUANTISED = "quantised at the default point"
 
@@ -109,7 +107,7 @@ def is_shown(number: int) -> bool:
     A network changes fast at first; and a megabyte at each of the paper recipe's 6000 validations
     would fill a disk.
     """
-    return number & (number - 1) == 0 or number % ALWAYS == 0
+    return number & (number - 1) == 0 or number % EVERY == 0
 
 
 def _add_log(writer: SummaryWriter, values: Mapping[str, Any]) -> None:

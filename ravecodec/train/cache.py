@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ravecodec.audio import AUDIO_SUFFIXES, AudioInput, Resampler, match_channels, open_input
+from ravecodec.audio import AUDIO_SUFFIXES, AudioInput, match_channels, open_input, resample_blocks
 from ravecodec.errors import InputError, OutputError
 from ravecodec.files import AtomicFile
 
@@ -227,7 +227,7 @@ def build_cache(
     index, audio = cache / "tracks.jsonl", cache / "audio.i16"
     sources = {path.relative_to(folder).as_posix(): path for path in files}
     lock = Lock(cache)
-    known = {t.path: t for t in _finished(index) if _is_current(t, sources)}
+    known = {t.path: t for t in read_index(index) if _is_current(t, sources)}
     if not sources.keys() <= known.keys() or not _is_whole(index, audio, channels * 2):
         lock.exclusive()
         known = {t.path: t for t in _recover(index, audio, channels * 2, sources)}
@@ -281,7 +281,7 @@ def _line(track: Track) -> str:
     return json.dumps(asdict(track)) + "\n"
 
 
-def _finished(index: Path) -> list[Track]:
+def read_index(index: Path) -> list[Track]:
     """Tracks vouched for by whole lines of the index; a torn last line (kill -9 while writing) does
     not count.
 
@@ -312,7 +312,7 @@ def _track(index: Path, number: int, line: str) -> Track:
 
 def _is_whole(index: Path, audio: Path, frame_bytes: int) -> bool:
     """Whether index and audio end together, as a build that was not disturbed leaves them."""
-    tracks = _finished(index)
+    tracks = read_index(index)
     text = "".join(_line(t) for t in tracks)
     end = max((t.stop for t in tracks), default=0) * frame_bytes
     return audio.exists() and audio.stat().st_size == end and index.read_text() == text
@@ -325,7 +325,7 @@ def _recover(index: Path, audio: Path, frame_bytes: int, sources: dict[str, Path
     audio.touch()
     size = audio.stat().st_size
     tracks = [
-        t for t in _finished(index) if t.stop * frame_bytes <= size and _is_current(t, sources)
+        t for t in read_index(index) if t.stop * frame_bytes <= size and _is_current(t, sources)
     ]
     text = "".join(_line(t) for t in tracks).encode()
     if not index.exists() or index.read_bytes() != text:
@@ -394,7 +394,7 @@ def _append(
     digest, status = hashlib.sha256(), path.stat()
     try:
         with open_input(path, ignore_length=ignore_length) as source:
-            own = source.sample_rate, source.channels
+            own_rate, own_channels = source.sample_rate, source.channels
             for block in _int16_blocks(source, rate, channels):
                 data.write(block.tobytes())
                 digest.update(block.tobytes())
@@ -411,22 +411,26 @@ def _append(
     except OSError:
         data.truncate(position)
         raise
-    facts = (status.st_size, status.st_mtime_ns, *own, digest.hexdigest()[:32], silent, clipped)
-    return Track(name, start, frames, *facts)
+    return Track(
+        path=name,
+        start=start,
+        frames=frames,
+        size=status.st_size,
+        changed=status.st_mtime_ns,
+        rate=own_rate,
+        channels=own_channels,
+        digest=digest.hexdigest()[:32],
+        silent=silent,
+        clipped=clipped,
+    )
 
 
 def _int16_blocks(source: AudioInput, rate: int, channels: int) -> Iterator[np.ndarray]:
     """Blocks int16 [frames, channels] of one file at the model's rate and channel count."""
-    resampler = Resampler(source.sample_rate, rate, source.channels)
-    pieces = (resampler.process(block) for block in source.blocks(BLOCK))
-    for piece in _then(pieces, resampler.flush):
+    blocks = source.blocks(BLOCK)
+    for piece in resample_blocks(blocks, source.sample_rate, rate, source.channels):
         matched = match_channels(piece, channels)
         yield np.clip(np.rint(matched.T * 32767), -32768, 32767).astype("<i2")
-
-
-def _then(pieces: Iterator[np.ndarray], last: Callable[[], np.ndarray]) -> Iterator[np.ndarray]:
-    yield from pieces
-    yield last()
 
 
 def _silent_frames(block: np.ndarray) -> int:

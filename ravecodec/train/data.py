@@ -8,6 +8,7 @@ and augmented there.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from ravecodec.errors import InputError
 from ravecodec.train.augment import SETTLING, place, random_allpass
 from ravecodec.train.cache import SILENCE_RMS, Track
+from ravecodec.train.recipe import Recipe
 
 VALIDATION_SHARE = 0.05
 FAINT = (-60.0, -20.0)  # dB
@@ -68,13 +70,33 @@ def seed_for_draws(random: np.random.Generator, count: int) -> int:
     return seed
 
 
-class Crops:
-    """Random crops of a cache's audio: every second of it is about as likely as any other.
+@dataclass(frozen=True)
+class Augmentation:
+    """Which shares of crops are changed, beyond what all of them go through.
 
-    `placed` is the share of stereo crops that get another place in the stereo image; `allpass` the
-    share that goes through an all-pass at a random frequency, the same for all channels, which
-    changes phases and no magnitude. Its frequencies are of audio at `rate` Hz. `faint` is the share
-    that is turned down by another FAINT dB. See `load_audio` for `device`.
+    placed: of stereo crops that get another place in the stereo image. allpass: that goes through
+    an all-pass at a random frequency, the same for all channels, which changes phases and no
+    magnitude; its frequencies are of audio at `rate` Hz. faint: that is turned down by another
+    FAINT dB.
+    """
+
+    placed: float = 0.0
+    allpass: float = 0.0
+    faint: float = 0.0
+    rate: int = 48_000
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Augmentation:
+        """What a recipe asks for."""
+        return cls(recipe.placed, recipe.allpass, recipe.faint, recipe.model.sample_rate)
+
+
+PLAIN = Augmentation()
+
+
+class Crops:
+    """Random crops of a cache's audio: every second of it is about as likely as any other. See
+    `load_audio` for `device`.
 
     `batch(step, size)` depends on nothing but its arguments, the seed and the kind of device that
     holds the audio, so a resumed run sees the audio it would have seen. InputError if the tracks
@@ -88,22 +110,18 @@ class Crops:
         channels: int,
         length: int,
         seed: int,
-        placed: float = 0.0,
-        allpass: float = 0.0,
-        faint: float = 0.0,
-        rate: int = 48_000,
+        *,
+        augmentation: Augmentation = PLAIN,
         device: torch.device | str = "cpu",
     ) -> None:
         self.audio = load_audio(cache, channels, torch.device(device))
         self.tracks = [t for t in tracks if t.frames > 0]
         self.length = length
         self.seed = seed
-        self.placed = placed if channels == 2 else 0.0
-        self.allpass = allpass
-        self.faint = faint
-        self.rate = rate
+        self._placed = augmentation.placed if channels == 2 else 0.0
+        self._augmentation = augmentation
         # Samples before each crop, heard by the all-pass only.
-        self.lead = SETTLING if allpass else 0
+        self.lead = SETTLING if augmentation.allpass else 0
         if not self.tracks:
             raise InputError(f"{cache}: no audio to draw crops from; expected more or longer files")
         frames = np.array([t.frames for t in self.tracks], dtype=np.float64)
@@ -111,8 +129,7 @@ class Crops:
 
     def _crop(self, random: np.random.Generator) -> Tensor:
         """float32 [lead + length, channels] of one track; a shorter one is joined with others until
-        the crop is
-        full."""
+        the crop is full."""
         pieces: list[Tensor] = []
         left = self.lead + self.length
         while left > 0:
@@ -147,10 +164,10 @@ class Crops:
         The order of the draws is fixed: with a share of 0 a batch is bit for bit what it was before
         that augmentation existed.
         """
-        random = np.random.default_rng((self.seed, step))
+        random, changed = np.random.default_rng((self.seed, step)), self._augmentation
         crops = torch.stack([self._audible_crop(random) for _ in range(size)])
         crops += self._rounding(crops.shape, random)
-        for i in np.flatnonzero(random.random(size) < self.placed):
+        for i in np.flatnonzero(random.random(size) < self._placed):
             crops[i] = place(crops[i], random)
         gain = (
             torch.from_numpy(10 ** (random.uniform(-9, 3, (size, 1, 1)) / 20) / 32768)
@@ -158,13 +175,13 @@ class Crops:
             .to(crops.device)
         )
         swapped = random.random(size) < 0.5
-        for i in np.flatnonzero(random.random(size) < self.allpass):
-            crops[i] = random_allpass(crops[i], self.rate, random)
+        for i in np.flatnonzero(random.random(size) < changed.allpass):
+            crops[i] = random_allpass(crops[i], changed.rate, random)
         crops = crops[:, self.lead :]
         peak = crops.abs().amax((1, 2), keepdim=True) + 1
         crops = crops * torch.minimum(gain, 1 / peak)
         for i in np.flatnonzero(swapped):
             crops[i] = crops[i].flip(-1)
-        for i in np.flatnonzero(random.random(size) < self.faint):
+        for i in np.flatnonzero(random.random(size) < changed.faint):
             crops[i] *= 10 ** (random.uniform(*FAINT) / 20)
         return crops.transpose(1, 2).contiguous()

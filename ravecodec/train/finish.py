@@ -31,7 +31,7 @@ from ravecodec.train.stages import Valid, posterior, random_clock
 ANALYSIS_FRAMES = 20_000
 RATE_FRAMES = 4_000
 FIRST_MEASURED = 1 << 43  # crops that neither stage, no analysis and no validation draws
-FINE = -12  # tables are fitted at a fine step, where the shape of the distribution shows
+FITTING_STEP = -12  # tables are fitted at a fine step, where the shape of the distribution shows
 STEP_INDICES = (-24, 32)
 
 Runs = Sequence[NDArray[np.floating]]  # of successive frames
@@ -82,7 +82,7 @@ def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
     """
     base = base_steps(latent)
     symbols = [_fine_symbols(latent, base, run) for run in runs]
-    static = fit_static(np.concatenate(symbols), FINE)
+    static = fit_static(np.concatenate(symbols), FITTING_STEP)
     return Coding(
         base,
         static.shapes,
@@ -97,14 +97,14 @@ def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
 
 def fit_prediction(latent: LatentSpace, base: NDArray[np.float64], runs: Runs) -> Prediction:
     """The predictor for runs of latents, float32 [frames, latent] each, and these base steps."""
-    found = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FINE)
+    found = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FITTING_STEP)
     return Prediction(found.weights, found.shapes, found.scales)
 
 
 def _fine_symbols(
     latent: LatentSpace, base: NDArray[np.float64], run: NDArray[np.floating]
 ) -> NDArray[np.int32]:
-    symbols = np.rint(latent.project(run.astype(np.float64)) / (base * 2 ** (FINE / 8)))
+    symbols = np.rint(latent.project(run.astype(np.float64)) / (base * 2 ** (FITTING_STEP / 8)))
     return np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
 
@@ -135,10 +135,11 @@ def _axis_bits(
 
 def write_package(
     path: Path,
+    *,
     network: Rave,
-    recipe: Recipe,
     latent: LatentSpace,
     coding: Coding,
+    name: str,
     info: dict[str, Any],
     held: Crops,
     report: Callable[[str], None],
@@ -147,7 +148,7 @@ def write_package(
     has on validation audio. Reports what was measured.
     """
     part = path.with_suffix(".part")
-    save_package(part, network, latent, coding, recipe.name, info)
+    save_package(part, network, latent, coding, name, info)
     model = load_package(part)
     ladder = measured_ladder(model, _pieces(model, held), report)
     part.write_bytes(package_with(part, {}, ladder=ladder))

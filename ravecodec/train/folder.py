@@ -1,8 +1,7 @@
 """The folder of a training run: recipe, checkpoint, log. What is in it is whole at any moment.
 
 run/recipe.json            the resolved recipe
-run/run.json               licence, warnings, time and machine, and which state of the run the
-package holds
+run/run.json               licence, warnings, time, machine, and the state that is packed
 run/lock                   held by the process that is at work here
 run/data.json              what the data folder holds
 run/checkpoint.pt          everything a resumed run needs, replaced atomically
@@ -105,11 +104,8 @@ def held(folder: Path, wanted: bool = True) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            who = (
-                f"process {number}"
-                if (number := file.read(20).strip()).isdigit()
-                else "another process"
-            )
+            number = file.read(20).strip()
+            who = f"process {number}" if number.isdigit() else "another process"
             raise OutputError(
                 f"{folder}: {who} trains in this folder; wait for it, or choose another --out"
             ) from error

@@ -29,13 +29,12 @@ from ravecodec.precision import AUTO
 from ravecodec.train import outcome, stages
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
-from ravecodec.train.data import Crops, split
+from ravecodec.train.data import Augmentation, Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import LOST, UNPICKLING, Run, check_folder, held
 from ravecodec.train.interrupts import Stop, deferred
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
-from ravecodec.train.report import can_write_report, write_report
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
 from ravecodec.train.validation import (
     Latents,
@@ -124,6 +123,7 @@ class Request:
     init_from: Path | None
     licence: str | None
     ignore_length: bool
+    packed: Callable[[Path], object] | None
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,6 @@ class Session:
     validation: Crops
     report: Report
 
-    @property
-    def leads(self) -> bool:
-        """Whether this is the first process."""
-        return not self.trainer.world.rank
-
     def stage1(self) -> None:
         """Representation learning, from where the trainer stands."""
         trainer = self.trainer
@@ -172,7 +167,7 @@ class Session:
         )
         dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
         self.report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
-        if self.leads:
+        if self.trainer.world.leads:
             self.run.board.latents(latent, coding.dims)
         return Analysis(latent, coding, kbps, stages.Sender(latent, coding, recipe.seed))
 
@@ -191,7 +186,7 @@ class Session:
             self.report(f"kept the generator of {best}, the best on validation audio")
 
     def pack(self, analysis: Analysis) -> None:
-        """Writes the model package and the report, and says what speaks against the model."""
+        """Writes the model package, and says what speaks against the model."""
         trainer, run, recipe = self.trainer, self.run, self.request.recipe
         path = outcome.package_path(run, recipe)
         doubts = outcome.warnings(run, recipe, self.tracks, analysis.coding, analysis.kbps)
@@ -203,17 +198,17 @@ class Session:
         run.board.finished(trainer.step, recipe.model.sample_rate, decoded)
         write_package(
             path,
-            network,
-            recipe,
-            analysis.latent,
-            analysis.coding,
-            info,
-            self.validation,
-            self.report,
+            network=network,
+            latent=analysis.latent,
+            coding=analysis.coding,
+            name=recipe.name,
+            info=info,
+            held=self.validation,
+            report=self.report,
         )
         run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
-        if can_write_report():
-            self.report(f"report: {write_report(run.folder)}")
+        if self.request.packed is not None:
+            self.request.packed(run.folder)
         for doubt in doubts:
             self.report(f"warning: {doubt}")
         ready = f"is written, with {len(doubts)} warnings" if doubts else "is ready"
@@ -236,7 +231,7 @@ class Session:
         trainer, world = self.trainer, self.trainer.world
         with deferred() as stop:
             stopped = self._steps(stage, step, latents, stop)
-            if self.leads:
+            if self.trainer.world.leads:
                 self.run.save(trainer.state())
             world.wait()
         if stopped:
@@ -256,7 +251,7 @@ class Session:
             if stopped:
                 break
             log = self._one_step(step)
-            if not self.leads:
+            if not self.trainer.world.leads:
                 continue
             journal.add(log)
             if self._validates(stage):
@@ -354,7 +349,7 @@ def begin(trainer: Trainer, run: Run, stage: str, init_from: Path | None, report
         raise UsageError(
             f"{run.folder}: stage 1 of this run is over, only stage 2 can be lengthened"
         )
-    if run.longer and not trainer.world.rank:
+    if run.longer and trainer.world.leads:
         run.note("recipe.json", run.recipe.to_dict())  # as asked for, with "auto" in it
 
 
@@ -376,7 +371,7 @@ def _start_from(trainer: Trainer, run: Run, package: Path, report: Report) -> No
             f"warning: {package.name} differs from the recipe in {', '.join(keys)}; {len(new)} "
             "weights start anew"
         )
-    if not trainer.world.rank:
+    if trainer.world.leads:
         run.remember(warnings=outcome.taken_over(package.name, trainer, new))
 
 
@@ -395,6 +390,7 @@ def train(
     ignore_length: bool = False,
     force: bool = False,
     report: Report = ignore,
+    packed: Callable[[Path], object] | None = None,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
@@ -402,19 +398,28 @@ def train(
     `init_from`'s) stage 1. `devices` on each of `nodes` machines share the work; then every process
     makes this call (see `gather`). A run that is finished is left as it is. licence: of the
     weights; None: as in an earlier call, else unstated. `ignore_length` takes what is there of
-    truncated files. OutputError where `out` holds files and no run, unless `force` is set.
+    truncated files. packed: called with the run's folder by the first process when it has written
+    a package. OutputError where `out` holds files and no run, unless `force` is set.
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     request = Request(
-        data, recipe, out, cache or out / "cache", stage, init_from, licence, ignore_length
+        data=data,
+        recipe=recipe,
+        out=out,
+        cache=cache or out / "cache",
+        stage=stage,
+        init_from=init_from,
+        licence=licence,
+        ignore_length=ignore_length,
+        packed=packed,
     )
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
     try:
-        if not world.rank:
+        if world.leads:
             check_folder(out, force=force)
-        with held(out, wanted=not world.rank):
+        with held(out, wanted=world.leads):
             return _train(request, world, report)
     except BaseException:
         world.abandon()
@@ -425,7 +430,7 @@ def _train(request: Request, world: World, report: Report) -> Path:
     """`train` in each process of a world."""
     recipe = request.recipe
     trainer = Trainer(recipe, world)
-    if world.rank:
+    if not world.leads:
         report = ignore
         world.wait()  # for the first process to make the run folder and the cache
     run = Run(request.out, recipe)
@@ -435,7 +440,7 @@ def _train(request: Request, world: World, report: Report) -> Path:
         report(f"computing in {found}, which was found to be faster")
     path = outcome.package_path(run, recipe)
     if outcome.is_packed(run, trainer, recipe, request.stage):
-        if not world.rank:
+        if world.leads:
             world.wait()
             report(outcome.left_alone(run, recipe, request.licence))
         return path
@@ -445,7 +450,7 @@ def _train(request: Request, world: World, report: Report) -> Path:
     analysis = session.analyse()
     if request.stage != "1":
         session.stage2(analysis)
-    if not world.rank:  # the other processes leave the file to the first
+    if world.leads:  # the other processes leave the file to the first
         session.pack(analysis)
     return path
 
@@ -458,7 +463,7 @@ def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -
         request.data, cache, rate, config.channels, report, ignore_length=request.ignore_length
     )
     tracks, held_out = split(library.tracks)
-    if not world.rank:
+    if world.leads:
         run.remember(licence=outcome.licence_of(run, recipe, request.licence))
         note_data(run, library, held_out, cache, rate, report)
         world.wait()
@@ -469,10 +474,7 @@ def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -
         config.channels,
         length,
         recipe.seed,
-        placed=recipe.placed,
-        allpass=recipe.allpass,
-        faint=recipe.faint,
-        rate=rate,
+        augmentation=Augmentation.of(recipe),
         device=world.device,
     )
     if crops.audio.device.type != "cpu":

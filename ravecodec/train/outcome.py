@@ -1,7 +1,7 @@
 """What a training run has come to: whether its model is packed already, its licence, and what is to
 be said against it.
 
-A finished run is finished: calling again changes nothing, whatever has become of the data since,
+A finished run is finished: calling again changes nothing, even if the data have changed since,
 because streams carry the id of the file. What two equal trainings do not share (time, machine,
 versions) stands in `run.json`, not in the model.
 """

@@ -37,6 +37,11 @@ class World:
         self.size = fabric.world_size if fabric else 1
         self._fabric = fabric
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first process: it validates, reports and writes."""
+        return self.rank == 0
+
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replaces every tensor by its mean over all processes; they are exchanged as one."""
         if self._fabric is None:

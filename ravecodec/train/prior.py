@@ -80,9 +80,15 @@ class PriorRecipe:
 
     def config(self, model: Model) -> PriorConfig:
         """The network for a model, at its own operating point."""
-        dims, sizes = model.coding.dims, (self.hidden, self.units)
-        groups = min(self.groups, dims, self.units)
-        return PriorConfig(dims, model.coding.step_index, *sizes, groups, self.mixture)
+        dims = model.coding.dims
+        return PriorConfig(
+            dims=dims,
+            step_index=model.coding.step_index,
+            hidden=self.hidden,
+            units=self.units,
+            groups=min(self.groups, dims, self.units),
+            mixture=self.mixture,
+        )
 
 
 def train_prior(
@@ -99,10 +105,10 @@ def train_prior(
 ) -> Path:
     """Trains a prior for a model on a folder of audio and returns the path of its file in `out`.
 
-    A call that was stopped is gone on with by the same call; a finished one changes nothing.
+    The same call continues one that was stopped; if that one was finished, it changes nothing.
     licence: of the weights, None: the model's. `ignore_length` takes what is there of truncated
-    files. OutputError where `out` holds files and no run,
-    unless `force` is set; UsageError where it holds a prior of other settings.
+    files. OutputError where `out` holds files and no run, unless `force` is set; UsageError where
+    it holds a prior of other settings.
     """
     scan(data)
     entry, place = find_model(model), choose_device(device)

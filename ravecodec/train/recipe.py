@@ -172,7 +172,7 @@ class Recipe:
         1.0,
         "stage2",
         "weight of the adversarial loss; with this and `feature_matching` 0 there is no "
-        "discriminator, and a step takes a third of the time",
+        "discriminator, and a step takes less time",
     )
     feature_matching: float = _key(10.0, "stage2", "weight of feature matching")
     warmup: int = _key(1000, "stage2", "steps in which the generator learns on the distance alone")

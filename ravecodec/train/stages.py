@@ -330,9 +330,8 @@ def discriminator_loss(
 def adversarial_loss(
     discriminator: Discriminator, recipe: Recipe, real: list[Tensor], fake: list[Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
-    """adversarial * hinge + feature_matching * FM (RAVE, eq.
-
-    8), each weight applied once; of the same views.
+    """(adversarial * hinge + feature_matching * FM, RAVE's eq. 8; hinge and FM for the log), of the
+    same views of real and fake audio.
     """
     with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
         with torch.no_grad():

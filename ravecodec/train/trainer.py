@@ -144,8 +144,8 @@ class Trainer:
                 mine.copy_(theirs)
 
     def keep_if_best(self, distance: float) -> None:
-        """In stage 2, after `warmup`: remembers the average's generator if it is
-        nearer to the validation audio than any before."""
+        """In stage 2, after `warmup`: remembers the average's generator if it is nearer to the
+        validation audio than any before."""
         counts = self.stage == 2 and self.step > self.recipe.warmup and self.recipe.keep_best
         if counts and distance < self.best["distance"]:
             weights = {

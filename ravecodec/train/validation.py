@@ -22,7 +22,7 @@ from ravecodec.train.data import Crops
 from ravecodec.train.trainer import Trainer
 
 CROPS = 12
-FIRST = 1 << 42  # crops that neither stage and no latent analysis draws
+FIRST_CROP = 1 << 42  # from here on lie crops that no stage and no latent analysis draws
 
 # Posterior means and their place -> what the generator gets.
 Latents = Callable[[Tensor, Clock], Tensor]
@@ -91,7 +91,7 @@ def reconstruct(
     valid = objective.valid
     for first in range(0, CROPS, recipe.batch):
         size = min(recipe.batch, CROPS - first)
-        audio = crops.batch(FIRST + first, size).to(device)
+        audio = crops.batch(FIRST_CROP + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
         with torch.no_grad(), objective.autocast(device):
             mean, spread = stages.posterior(network, valid, audio, clock, recipe.refine[0])

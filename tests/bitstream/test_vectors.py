@@ -1,6 +1,4 @@
-"""The golden streams: every version reads them to the same integers, for ever, and still writes
-them.
-"""
+"""The golden streams: every version reads them to the same integers, and still writes them."""
 
 import hashlib
 import importlib.util

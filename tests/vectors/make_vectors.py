@@ -3,7 +3,7 @@ NAME.json.
 
     python tests/vectors/make_vectors.py
 
-The streams are kept for ever: every later version must read them to the same integers. A new vector
+The streams stay: every later version must read them to the same integers. A new vector
 may be added; an existing one must never change, and the script refuses to overwrite one with other
 bytes (zstd's bytes in META and MODEL excepted, which may differ between its versions: then the
 stored file stays). `tests/bitstream/test_vectors.py` reads them.

@@ -28,7 +28,7 @@ OCTAVES = (
     20000.0,
 )
 STEREO_WINDOW, STEREO_FRAMES = 2048, 8  # a tile lasts about 0.1 s at 48 kHz
-NOTHING = 1e-9  # energy of a tile (of unscaled spectra) that no sound falls below
+LEAST_ENERGY = 1e-9  # of a tile (of unscaled spectra); the tiles of any sound have more
 AUDIBLE = 1e-6  # of the loudest tile's energy: quieter ones say nothing of a stereo image
 MOST_LEVEL = 40.0  # dB between left and right
 
@@ -81,7 +81,7 @@ def stereo_errors(reference: Audio, decoded: Audio, rate: int) -> tuple[float, f
     cues = [_stereo_cues(audio, rate) for audio in (reference, decoded)]
     energy = cues[0][2]
     weight = np.where(energy > AUDIBLE * energy.max(initial=0.0), energy, 0.0)
-    if energy.max(initial=0.0) < NOTHING:
+    if energy.max(initial=0.0) < LEAST_ENERGY:
         return float("nan"), float("nan")
     errors = [(np.abs(cues[0][i] - cues[1][i]) * weight).sum() / weight.sum() for i in range(2)]
     return float(errors[0]), float(errors[1])

@@ -21,9 +21,8 @@ from ravecodec.errors import InputError
 from ravecodec.evaluate.extras import extra
 from ravecodec.evaluate.measures.signals import Signal, checked_pair
 
-SHORTEST_VISQOL = (
-    1.0  # seconds: audio mode compares patches of 0.96 s, speech mode fails below, too
-)
+# Seconds: audio mode compares patches of 0.96 s, speech mode fails below, too.
+SHORTEST_VISQOL = 1.0
 SHORTEST_ZIMTOHRLI = 0.1  # seconds: on 0.06 s the library damages its memory
 UNDEFINED_ESTOI = 1e-5  # what pystoi returns where less than 30 frames are left without silence
 

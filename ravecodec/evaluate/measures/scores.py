@@ -18,12 +18,9 @@ from ravecodec.evaluate.measures import level, peaks, perceptual, spectral
 from ravecodec.evaluate.results import Metric
 
 MOST_DELAY = 0.5  # seconds either way that are looked at
-SURE = (
-    0.5  # normalised cross-correlation from which a delay is believed: waveforms are alike at all
-)
-BETTER_BY = (
-    0.01  # than without a delay: the maximum of a filtered signal may lie a few samples aside
-)
+LEAST_CORRELATION = 0.5  # normalised; below it the two signals do not correlate
+# What a delay must gain over none: the maximum of a filtered signal may lie a few samples aside.
+LEAST_GAIN = 0.01
 SILENT = 1e-5  # RMS of an excerpt that nothing can be said about
 SHORTEST = 0.5  # seconds
 Audio = NDArray[np.float64]  # [channels, samples]
@@ -142,7 +139,7 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
-def prepare(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio, Audio, int]:
+def aligned(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio, Audio, int]:
     """(reference, decoded, delay): both float64 [channels, samples] at 48 kHz, ready to be
     compared.
 
@@ -185,7 +182,8 @@ def find_delay(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> 
     most = min(round(MOST_DELAY * RATE), max(len(reference), len(decoded)) - 1)
     around = correlation(reference, decoded, range(-most, most + 1)) / scale
     best = int(around.argmax())
-    return best - most if around[best] >= max(SURE, around[most] + BETTER_BY) else 0
+    enough = max(LEAST_CORRELATION, around[most] + LEAST_GAIN)
+    return best - most if around[best] >= enough else 0
 
 
 def score(
@@ -202,10 +200,10 @@ def score(
     Metrics that say nothing about this pair (silence; less than half a second, for ViSQOL a second)
     are missing, as are those in `skip`, those of packages that are not installed (`absent`), and
     without `speech` those of speech. With `mid`, only the mid channel was sent, so its loudness is
-    what is compared, not that of both sides. Raises InputError as `prepare` does, UsageError
+    what is compared, not that of both sides. Raises InputError as `aligned` does, UsageError
     without pyloudnorm (`ravecodec[eval]`).
     """
-    x, y, delay = prepare(reference, decoded, rate)
+    x, y, delay = aligned(reference, decoded, rate)
     values: dict[str, float] = {}
     if x.shape[1] >= SHORTEST * RATE and np.sqrt((x**2).mean()) > SILENT:
         for names, compute in _measures(x, y, speech, mid):
@@ -249,8 +247,8 @@ def _measures(x: Audio, y: Audio, speech: bool, mid: bool) -> Iterator[Measure]:
         tuple(f"lsd_{name}" for name in spectral.LSD_BANDS),
         lambda: list(spectral.log_spectral_distance(a, b, RATE).values()),
     )
-    heard = (a[None], b[None]) if mid else (x, y)
-    yield ("loudness_error",), lambda: level.loudness_error(heard[0], heard[1], RATE)
+    compared = (a[None], b[None]) if mid else (x, y)
+    yield ("loudness_error",), lambda: level.loudness_error(compared[0], compared[1], RATE)
     yield ("si_sdr_aligned",), lambda: level.si_sdr(a, b)
     if len(x) == 2:
         yield (
