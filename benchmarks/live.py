@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long a model takes to be played through: docs/latents.md's table of `ravecodec live`.
 
-    python benchmarks/live.py [--recipe live] [--model default] [--minutes 10] [--threads 1 2]
+    python benchmarks/live.py [--model strings-live] [--recipe live] [--minutes 10] [--threads 1 2]
     python benchmarks/live.py --write --note "on a quiet machine"
 
 Plays audio (default: the excerpt that ships, again and again, at the model's rate) through a `Live`
@@ -123,8 +123,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", nargs="*", default=["live"], help="networks, random weights")
-    parser.add_argument("--model", nargs="*", default=[], help="installed models or paths")
+    parser.add_argument("--recipe", nargs="*", default=[], help="networks, random weights")
+    parser.add_argument("--model", nargs="*", default=["strings-live"], help="names or paths")
     parser.add_argument("--minutes", type=float, default=10.0, help="of audio, for each row")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--audio", type=Path, default=EXAMPLE)

@@ -34,10 +34,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "docs" / "evaluation"
 CARDS = ROOT / "models" / "pretrained"
 # Model -> its results, and the pages that are made of them.
-RESULTS = {"default": HOME / "results.json", "strings": HOME / "strings.json"}
+RESULTS = {
+    "default": HOME / "results.json",
+    "strings": HOME / "strings.json",
+    "strings-live": HOME / "strings-live.json",
+}
 PAGES = {
     "default": (ROOT / "README.md", ROOT / "docs" / "evaluation.md", CARDS / "default.md"),
     "strings": (CARDS / "strings.md",),
+    "strings-live": (CARDS / "strings-live.md",),
 }
 KEPT = (
     "loudness_error",

@@ -89,7 +89,7 @@ def test_every_card_is_of_the_model_beside_it(tables: ModuleType) -> None:
 
     paths = sorted(zoo.shipped_folder().glob("*.safetensors"))
     models = [path for path in paths if not path.name.endswith(SUFFIX)]
-    assert [path.stem for path in models] == ["default", "strings"]
+    assert [path.stem for path in models] == ["default", "strings-live", "strings"]
     for path in models:
         shipped, card = zoo.read_entry(path), (tables.CARDS / f"{path.stem}.md").read_text()
         assert f"`{shipped.id.hex()}`" in card and f"{shipped.size / 1e6:.1f} MB" in card
