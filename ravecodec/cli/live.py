@@ -122,9 +122,9 @@ def live(
 
     \b
     Examples:
-      sox in.wav -t raw -r 48k -b 16 -e signed -c 2 - | ravecodec live --model live | aplay -f dat
-      ravecodec live --model live --audio-in default --audio-out default
-      ravecodec live --model live --audio-in USB --raw-channels 1 --fidelity 0.5
+      arecord -f dat -t raw | ravecodec live --model strings-live | aplay -f dat
+      ravecodec live --model strings-live --audio-in default --audio-out default
+      ravecodec live --model strings-live --audio-in USB --raw-channels 1 --fidelity 0.5
       ravecodec live --list-audio
     """
     devices = audio_in is not None or audio_out is not None
