@@ -14,8 +14,8 @@ Latents in hand, and other sounds through a model (`ravecodec.edits` has what ch
 
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
     audio, rate, known = transfer(audio, 44100, model)
-    live = Live("live")                 heard = live.process(samples), while it sounds
-    latents = generate(model, 20, seed=1)                   new sound, of a prior
+    live = Live("strings-live")         heard = live.process(samples), in real time
+    latents = generate(model, 20, seed=1)                   new sound, from a prior
     transfer_file, generate_file        the same from and to files
 
 Audio is float, [channels, samples] or [samples], full scale +-1. A model is a name, a path, an id,

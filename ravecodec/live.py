@@ -1,6 +1,6 @@
 """`Live`: a model as an effect, sample by sample, for sound that is computed while it is played.
 
-    live = Live("live")                       heard = live.process(samples)
+    live = Live("strings-live")               heard = live.process(samples)
     frames = live.encode(samples)             heard = live.decode(frames.values, frames.silent)
 
 As many samples come out as go in, `live.latency` later. Nothing is quantised and the loudness of

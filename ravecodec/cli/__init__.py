@@ -96,8 +96,8 @@ def main(ctx: click.Context) -> None:
       ravecodec verify *.rvc                   check every checksum and symbol
       ravecodec edit song.rvc slow.rvc --stretch 2
       ravecodec transfer voice.wav other.wav   play audio in the sound of a model
-      ravecodec live --audio-in default        the same while it is played
-      ravecodec generate new.wav --seed 1      new sound of a model
+      ravecodec live --model strings-live --audio-in default
+      ravecodec generate new.wav --seed 1      new sound from a model
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec tag song.rvc --set TITLE=Feelings
       ravecodec model list                     the models at hand

@@ -51,7 +51,7 @@ CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")
     type=click.Choice(CONTAINERS),
     default=CONTAINERS[0],
     metavar="FORMAT",
-    help="What outputs become that are named after their inputs: "
+    help="Format of outputs that are named after their inputs: "
     + ", ".join(CONTAINERS)
     + "; default: wav.",
 )
@@ -64,7 +64,7 @@ CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")
     "--keep",
     is_flag=True,
     expose_value=False,
-    help="Keep inputs, which is what happens anyway.",
+    help="Keep inputs, which is the default.",
 )
 @transcode_options
 def decode(files: tuple[str, ...], to: str, quiet: bool, as_json: bool, **options: Any) -> int:

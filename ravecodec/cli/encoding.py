@@ -51,8 +51,8 @@ from ravecodec.tagging import as_meta, parse_tags
     "--quality",
     metavar="Q",
     callback=lambda ctx, parameter, value: _quality(value),
-    help="0 to 10, small (2), standard (5) or best (10): dims and step by the model's curve of "
-    "rate and quality.",
+    help="0 to 10, small (2), standard (5) or best (10): sets dims and step by the model's curve "
+    "of rate and quality.",
 )
 @click.option(
     "--fidelity",
@@ -73,7 +73,7 @@ from ravecodec.tagging import as_meta, parse_tags
     "--bitrate",
     type=float,
     metavar="KBPS",
-    help="Find the steps whose file is at most KBPS kbit/s, all included, and within 3 % of it.",
+    help="Choose steps so that the whole file has at most KBPS kbit/s, and within 3 % of it.",
 )
 @click.option(
     "--cbr",
@@ -81,7 +81,7 @@ from ravecodec.tagging import as_meta, parse_tags
     help="Keep --bitrate in every ten seconds, for streaming, and not only on average.",
 )
 @effort_option(
-    f"How much to try, 0 to {len(LEVELS) - 1}: better sound for the same bits, but slower. "
+    f"How much work to spend, 0 to {len(LEVELS) - 1}: better sound for the same bits, but slower. "
     "Default: the model's."
 )
 @seed_option("Seed of the decoder's noise; default 0.")
@@ -106,7 +106,7 @@ from ravecodec.tagging import as_meta, parse_tags
 @click.option(
     "--downmix",
     is_flag=True,
-    help="Make stereo of more than two channels, as in ITU-R BS.775; mono and stereo stay.",
+    help="Mix more than two channels to stereo, as in ITU-R BS.775; mono and stereo stay.",
 )
 @click.option(
     "--channels",
@@ -119,10 +119,10 @@ from ravecodec.tagging import as_meta, parse_tags
     "tags",
     multiple=True,
     metavar="KEY=TEXT",
-    help="Store a tag, in place of the input's of that name; may be given several times.",
+    help="Store a tag; it replaces the input's tag of that name. May be given several times.",
 )
 @click.option(
-    "--no-tags", is_flag=True, help="Leave the input's tags behind; those of --tag are stored."
+    "--no-tags", is_flag=True, help="Do not keep the input's tags; those of --tag are stored."
 )
 @click.option("--pictures", is_flag=True, help="Carry the pictures in the input's tags as well.")
 @keep_time_option
@@ -159,9 +159,9 @@ def encode(
 
     FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with
     the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1
-    to 768 kHz, mono or stereo; more channels with --downmix or --channels. Tags are carried. -
-    reads standard input; then OUT defaults to standard output. Several inputs become a stream each,
-    beside them or in the folder -o, where folders keep their structure; one that fails does not
+    to 768 kHz, mono or stereo; more channels with --downmix or --channels. Tags are kept. IN may be
+    -, standard input; then OUT defaults to standard output. Each of several inputs becomes a stream
+    beside it or in the folder -o, where folders keep their structure. An input that fails does not
     stop the others.
 
     \b
@@ -173,7 +173,7 @@ def encode(
       ravecodec encode song.flac --bitrate 2
       ravecodec encode radio.wav --bitrate 4 --cbr
       ravecodec encode song.flac --effort 4
-      ravecodec encode voice.wav --model speech --fidelity 0.95
+      ravecodec encode quartet.wav --model strings --fidelity 0.95
       ravecodec encode album.flac --embed-model
       ravecodec encode film.flac --downmix --tag TITLE="Film" --keep-time
       ravecodec encode *.wav -o streams/

@@ -100,7 +100,7 @@ RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes of one thread; default one per core, or all the room of a cluster.",
+    help="Processes of one thread; default one per core, or as many as a cluster has room for.",
 )
 @ray_option
 @click.option(

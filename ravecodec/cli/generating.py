@@ -39,7 +39,7 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
     type=float,
     default=1.0,
     metavar="T",
-    help=f"Below 1 more of what is expected, above 1 less; 0 to {HOTTEST:g}, default 1.",
+    help=f"Below 1 the sound is more predictable, above 1 less; 0 to {HOTTEST:g}, default 1.",
 )
 @click.option(
     "--continue-from",
@@ -52,10 +52,10 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 @bits_option
 @transcode_options
 def generate(target: str, quiet: bool, as_json: bool, **options: Any) -> None:
-    """Make new sound of a model.
+    """Make new sound with a model.
 
-    The model's prior draws latents, which are decoded to OUT, or written as the stream that they
-    are if OUT ends in .rvc. The same call makes the same OUT on the same machine.
+    The model's prior draws latents, which are decoded to OUT, or written as a stream if OUT ends
+    in .rvc. The same call makes the same OUT on the same machine.
 
     \b
     Examples:

@@ -208,7 +208,7 @@ class InOrder(click.Command):
     metavar="OTHER:SHARE",
     help="Go the share (0 to 1) of the way to another stream.",
 )
-@click.option("--concat", multiple=True, metavar="OTHER", help="Put another stream behind.")
+@click.option("--concat", multiple=True, metavar="OTHER", help="Append another stream.")
 @transcode_options
 @click.pass_context
 def edit(

@@ -41,7 +41,7 @@ def _list_audio(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     type=int,
     metavar="SAMPLES",
     help="Samples that the network computes at a time, a multiple of the model's hop; default one "
-    "hop. More is faster and later.",
+    "hop. More computes faster, with more latency.",
 )
 @seed_option("Seed of the noise; default 0.")
 @click.option(
@@ -65,7 +65,7 @@ def _list_audio(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Samples of the PCM: 16 bits (default), or 32-bit float.",
 )
 @click.option(
-    "--duration", metavar="TIME", help="End after so much; default: at the end of the input."
+    "--duration", metavar="TIME", help="Stop after this time; default: at the end of the input."
 )
 @click.option(
     "--audio-in",
@@ -113,12 +113,12 @@ def live(
     threads: int,
     quiet: bool,
 ) -> None:
-    """Play through a model while it sounds.
+    """Play audio through a model in real time.
 
-    Headerless little-endian PCM on standard input comes out on standard output as the model plays
-    it, as many samples, later by what the last line says. With --audio-in or --audio-out sound
-    devices take the place of both; Ctrl-C ends that. Nothing is quantised. Any model will do, but
-    one that looks only back (recipe live) is the sooner.
+    Reads headerless little-endian PCM from standard input and writes as many samples, as the model
+    plays them, to standard output. The last line says how late they are. With --audio-in or
+    --audio-out sound devices take the place of both, until Ctrl-C. Nothing is quantised. Any model
+    works, but one that looks only back (recipe live) has less latency.
 
     \b
     Examples:

@@ -88,8 +88,8 @@ sound_options = options(  # of a model through which audio is played
         "--fidelity",
         type=float,
         metavar="F",
-        help="Keep as many latent dims as carry the share F, 0 to 1; less is more of the model's "
-        "own sound.",
+        help="Keep as many latent dims as carry the share F, 0 to 1; less gives more of the "
+        "model's own sound.",
     ),
     dims_option("Keep N latent dims; default: as the model says."),
 )
@@ -104,7 +104,7 @@ bits_option = click.option(
 soft_clip_option = click.option(
     "--soft-clip", is_flag=True, help="Bend samples beyond full scale instead of cutting them off."
 )
-quiet_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 verbose_option = click.option(
     "-v",
     "--verbose",
@@ -128,10 +128,10 @@ device_option = click.option(
 ignore_length_option = click.option(
     "--ignore-length",
     is_flag=True,
-    help="Take what is there of audio that is truncated or announces a wrong length.",
+    help="Accept audio that is truncated or states a wrong length, as far as it goes.",
 )
 keep_time_option = click.option(
-    "--keep-time", is_flag=True, help="Give the output the time of change that its input has."
+    "--keep-time", is_flag=True, help="Give the output the modification time of its input."
 )
 part_options = options(
     click.option(
@@ -139,7 +139,7 @@ part_options = options(
     ),
     click.option("--end", metavar="TIME", help="End here; default: at the end."),
     click.option(
-        "--duration", metavar="TIME", help="End so much behind the start, instead of --end."
+        "--duration", metavar="TIME", help="End this long after the start, instead of --end."
     ),
 )
 threads_option = click.option(
@@ -152,7 +152,7 @@ recursive_option = click.option(
     "-r",
     "--recursive",
     is_flag=True,
-    help="Go through folders and what is below them, hidden files excepted.",
+    help="Include files in folders and their subfolders, except hidden ones.",
 )
 jobs_option = click.option(
     "-j",
@@ -193,7 +193,7 @@ many_options = options(
     click.option(
         "--no-manifest",
         is_flag=True,
-        help="Several files leave no record; a stopped call starts over.",
+        help="Keep no record of several files; a stopped call then starts over.",
     ),
 )
 transcode_options = options(
@@ -203,7 +203,7 @@ encode_options = options(  # where -q is --quality
     force_option,
     device_option,
     threads_option,
-    click.option("-Q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("-Q", "--quiet", is_flag=True, help="Print nothing but errors."),
     verbose_option,
     json_option,
 )

@@ -42,7 +42,7 @@ PRIOR = "prior"  # the stage that is no part of training a model
 @click.option(
     "--init-from",
     metavar="MODEL",
-    help="Start from the weights of a model: name, file or id. The prior's model.",
+    help="Start from the weights of a model: name, file or id. For a prior: the model it is for.",
 )
 @click.option(
     "--cache",

@@ -55,10 +55,10 @@ from ravecodec.timbre import TransferSummary, transfer_file
 def transfer(files: tuple[str, ...], quiet: bool, as_json: bool, **options: Any) -> int:
     """Play audio in the sound of a model.
 
-    FILE... is IN OUT, or several inputs with -o FOLDER. IN, any audio that encode reads, is
-    analysed by the model and comes out as OUT in what it knows: timbre transfer, as in the RAVE
-    paper. Nothing is quantised. Rate, channels and length stay. Where IN and OUT are folders, every
-    audio file is done, to the same relative path, as with -r IN -o OUT.
+    FILE... is IN OUT, or several inputs with -o FOLDER. IN is any audio that encode
+    reads. The model analyses it and plays it as OUT in the sounds that it knows: timbre transfer,
+    as in the RAVE paper. Nothing is quantised. Rate, channels and length stay. Where IN and OUT are
+    folders, every audio file goes to the same relative path, as with -r IN -o OUT.
 
     \b
     Examples:
