@@ -120,6 +120,7 @@ def test_example_is_what_its_page_says() -> None:
 def test_example_streams_are_played_by_the_models_that_ship() -> None:
     for name, samples in {
         "feelings": 555_660,
+        "feelings-slow": 1_111_320,
         "generated-default": 960_000,
         "generated-strings": 960_000,
     }.items():
