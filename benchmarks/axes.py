@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the axes of a model do: docs/latents.md's table and picture, one axis moved at a time.
+"""What the axes of a model do: docs/latents.md's tables and pictures, one axis moved at a time.
 
     python benchmarks/axes.py [--model default] [--axes 8] [--write]
 
@@ -36,7 +36,7 @@ from ravecodec.models.package import Model
 from ravecodec.models.spectrogram import KNEE_HZ
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURE = ROOT / "docs" / "pictures" / "axes.png"
+PICTURES = ROOT / "docs" / "pictures"
 SHIFTS = (-2, -1, 0, 1, 2)  # standard deviations
 START, END = 5.0, 10.0  # seconds of the example: guitar, then the band
 WINDOW = 4096
@@ -106,8 +106,8 @@ def measured(model: Model, count: int) -> tuple[list[Effect], list[dict[int, Spe
     return effects, spectra
 
 
-def picture(spectra: list[dict[int, Spectrum]], rate: int) -> None:
-    """A panel for each axis, a line for each shift."""
+def picture(spectra: list[dict[int, Spectrum]], rate: int, path: Path) -> None:
+    """A panel for each axis, a line for each shift, into a PNG file."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -133,10 +133,10 @@ def picture(spectra: list[dict[int, Spectrum]], rate: int) -> None:
     grid.flat[0].legend([f"{shift:+d}" if shift else "0" for shift in SHIFTS], fontsize=7)
     figure.supxlabel("Hz", fontsize=9)
     figure.supylabel("dB", fontsize=9)
-    figure.savefig(PICTURE, dpi=80)
+    figure.savefig(path, dpi=80)
     from PIL import Image
 
-    Image.open(PICTURE).convert("RGB").quantize(64).save(PICTURE, optimize=True)
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def blocks(found: Found) -> Blocks:
@@ -149,7 +149,7 @@ def blocks(found: Found) -> Blocks:
         cells += [f"{e.brightness:+.1f} semitones", f"{e.balance:+.1f} dB", f"{e.width:+.1f} dB"]
         rows.append(cells)
     text = f"Model {found['name']} (`{found['model']}`), for one standard deviation up:"
-    return {"axes": joined(text, table(head, rows))}
+    return {f"axes {found['name']}": joined(text, table(head, rows))}
 
 
 def main() -> None:
@@ -164,9 +164,9 @@ def main() -> None:
     effects, spectra = measured(model, args.axes)
     rows = [asdict(effect) for effect in effects]
     found = {"name": model.name, "model": model.id.hex(), "axes": rows}
-    show("axes", found, blocks, args.write)
+    show(f"axes-{model.name}", found, blocks, args.write)
     if args.write:
-        picture(spectra, model.config.sample_rate)
+        picture(spectra, model.config.sample_rate, PICTURES / f"axes-{model.name}.png")
 
 
 if __name__ == "__main__":
