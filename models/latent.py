@@ -22,6 +22,11 @@ CONVENTIONS = (
     "singular",
     "variance",
 )
+# an axis that varies less, as a share of the one that varies most, does not vary at all
+COLLAPSED = 1e-9
+# Correlation with the level up to which an axis says nothing of it: about the standard error over
+# the 20,000 frames that training analyses.
+NEGLIGIBLE = 0.01
 # shares closer than this to a fidelity count as equal: 9 of 10 equal axes are a fidelity of 0.9
 TIE = 1e-12
 TAILS = (0.005, 0.995)  # quantiles between which frames are usual
@@ -82,6 +87,27 @@ class LatentSpace:
         distance = self.distance(y)
         return (distance < self.usual[0]) | (distance > self.usual[1])
 
+    def oriented(self, y: np.ndarray, level: np.ndarray) -> LatentSpace:
+        """The same axes, turned so that louder is positive: axis vectors `y` [frames, latent] of
+        audio covary positively with the level [frames] of each frame, in dB.
+
+        An axis whose correlation with the level is at most NEGLIGIBLE, or that does not vary, keeps
+        its sign. Tables, predictor and prior belong to the axes as they were when these were
+        fitted, so this comes before them. ModelError unless there is one finite level per frame.
+        """
+        if level.shape != y.shape[:1]:
+            shapes = f"levels of shape {level.shape}, axis vectors {y.shape}"
+            raise ModelError(f"latent analysis: {shapes}; expected one level per frame")
+        if not np.isfinite(level).all():
+            raise ModelError("latent analysis: levels hold NaN or infinity; expected finite ones")
+        above = level.astype(np.float64) - level.mean(dtype=np.float64)
+        deviation = y.std(axis=0)
+        least = NEGLIGIBLE * np.maximum(deviation, COLLAPSED * deviation.max()) * above.std()
+        sign = np.where(y.T @ above / len(y) < -least, -1.0, 1.0)
+        return replace(
+            self, analysis=sign[:, None] * self.analysis, synthesis=self.synthesis * sign
+        )
+
     def fidelity(self, dims: int, convention: str = "singular") -> float:
         """Share of the mass that the first `dims` axes carry, in [0, 1]; 1 if there is no mass at
         all.
@@ -108,18 +134,21 @@ class LatentSpace:
             raise ModelError(
                 f"fidelity convention is {convention!r}; expected one of {CONVENTIONS}"
             )
-        negligible = self.deviation <= 1e-9 * self.deviation[0]
+        negligible = self.deviation <= COLLAPSED * self.deviation[0]
         sigma = np.where(negligible, 0.0, self.deviation)
         return sigma if convention == "singular" else sigma**2
 
 
-def analyse(means: np.ndarray, spreads: np.ndarray, whiten: bool = True) -> LatentSpace:
+def analyse(
+    means: np.ndarray, spreads: np.ndarray, whiten: bool = True, level: np.ndarray | None = None
+) -> LatentSpace:
     """LatentSpace of posterior means and spreads [frames, latent] over training data; any number of
     frames >= 1.
 
-    Axes are sorted by deviation; the sign of each is fixed by making its largest entry positive, so
-    files are reproducible. ModelError for shapes that do not fit, NaN, infinity, and spreads that
-    are not positive.
+    Axes are sorted by deviation. The sign of each makes its largest entry positive, so files are
+    reproducible; with the level [frames] of the audio of each frame, in dB, louder is positive on
+    every axis that has to do with it (`oriented`). ModelError for shapes that do not fit, NaN,
+    infinity, and spreads that are not positive.
     """
     means, spreads = means.astype(np.float64), spreads.astype(np.float64)
     if means.ndim != 2 or means.shape != spreads.shape or len(means) == 0:
@@ -150,5 +179,7 @@ def analyse(means: np.ndarray, spreads: np.ndarray, whiten: bool = True) -> Late
     space = LatentSpace(
         mean, rotation / unit, unit[:, None] * rotation.T, deviation, spread, len(means)
     )
-    low, high = np.quantile(space.distance(centred @ rotation.T), TAILS)
-    return replace(space, usual=(float(low), float(high)))
+    y = centred @ rotation.T
+    low, high = np.quantile(space.distance(y), TAILS)
+    space = replace(space, usual=(float(low), float(high)))
+    return space if level is None else space.oriented(y, level)

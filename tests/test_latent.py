@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ravecodec.errors import ModelError
-from ravecodec.models.latent import CONVENTIONS, LatentSpace, analyse
+from ravecodec.models.latent import CONVENTIONS, NEGLIGIBLE, LatentSpace, analyse
 
 Array = NDArray[np.float64]
 
@@ -173,6 +173,68 @@ def test_signs_are_fixed(whiten: bool) -> None:
     unit = np.sqrt(np.mean(spreads**2, axis=0)) if whiten else np.ones(6)
     rotation = first.analysis * unit
     assert (rotation[np.arange(6), np.abs(rotation).argmax(1)] > 0).all()
+
+
+def correlations(latent: LatentSpace, means: Array, level: Array) -> Array:
+    """Of each axis with the level."""
+    return np.array([np.corrcoef(y, level)[0, 1] for y in latent.project(means).T])
+
+
+def test_louder_is_positive(subtests: pytest.Subtests) -> None:
+    """Whatever the largest entry of a direction is, and whatever signs the encoder's latents have;
+    nothing else changes."""
+    random = np.random.default_rng(3)
+    turned = 0
+    for whiten, seed in itertools.product([True, False], range(8)):
+        with subtests.test(whiten=whiten, seed=seed):
+            means, spreads = data(seed=seed)
+            level = means @ random.normal(size=6) + random.normal(size=500) - 30
+            plain, loud = analyse(means, spreads, whiten), analyse(means, spreads, whiten, level)
+            before, after = correlations(plain, means, level), correlations(loud, means, level)
+            clear = np.abs(before) > NEGLIGIBLE
+            assert clear.any()
+            assert np.allclose(after, np.where(clear, np.abs(before), before))
+            assert np.allclose(loud.analysis @ loud.synthesis, np.eye(6), atol=1e-9)
+            for name in ("mean", "deviation", "spread", "usual", "frames"):
+                assert np.array_equal(getattr(loud, name), getattr(plain, name)), name
+            signs = random.choice([-1, 1], 6)
+            mirrored = analyse(signs * means, spreads, whiten, level)
+            one, other = loud.project(means), mirrored.project(signs * means)
+            assert np.allclose(one[:, clear], other[:, clear], atol=1e-6)
+            turned += (before[clear] < 0).sum()
+    assert turned > 20
+
+
+def test_an_axis_that_has_nothing_to_do_with_the_level_keeps_its_sign(
+    subtests: pytest.Subtests,
+) -> None:
+    means, spreads = data()
+    means[:, 2] = 0.7  # the last axis does not vary
+    plain = analyse(means, spreads)
+    known = np.c_[np.ones(500), plain.project(means)]
+    noise = np.random.default_rng(4).normal(size=500)
+    apart = noise - known @ np.linalg.lstsq(known, noise, rcond=None)[0]
+    first = known[:, 1] / known[:, 1].std() * apart.std()
+    for share, turns in [(0.0, False), (-0.009, False), (-0.011, True), (0.011, False)]:
+        with subtests.test(share=share):
+            level = apart + share * first
+            sign = np.where(turns & (np.arange(6) == 0), -1, 1)
+            loud = analyse(means, spreads, level=level)
+            assert np.array_equal(loud.analysis, sign[:, None] * plain.analysis)
+            assert np.array_equal(loud.synthesis, sign * plain.synthesis)
+    for frames, level in [(500, np.full(500, -80.1)), (1, np.array([-12.3]))]:
+        with subtests.test(frames=frames):
+            pair = means[:frames], spreads[:frames]
+            assert np.array_equal(analyse(*pair, level=level).analysis, analyse(*pair).analysis)
+
+
+def test_levels_that_do_not_fit_are_refused(subtests: pytest.Subtests) -> None:
+    for shape in [(9,), (11,), (10, 1), (10, 6), ()]:
+        with subtests.test(shape=shape), pytest.raises(ModelError, match="one level per frame"):
+            analyse(*data(10), level=np.zeros(shape))
+    for value in [np.nan, -np.inf]:
+        with subtests.test(value=value), pytest.raises(ModelError, match="expected finite"):
+            analyse(*data(10), level=np.append(np.zeros(9), value))
 
 
 def test_tiny_data() -> None:

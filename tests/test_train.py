@@ -34,7 +34,8 @@ from ravecodec.models.package import fold, load_package
 from ravecodec.models.rave import Rave
 from ravecodec.train import loop, stages, validation
 from ravecodec.train.cache import build_cache, read_index
-from ravecodec.train.data import Crops
+from ravecodec.train.data import Crops, split
+from ravecodec.train.finish import frame_levels
 from ravecodec.train.folder import Run, check_folder, held
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.parallel import World
@@ -242,6 +243,42 @@ def test_stage_two_leaves_the_encoder_alone(
     assert all(value.isfinite().all() for _, value in tensors(state))
     if recipe is PAPER:
         assert int(model["encoder.network.1.num_batches_tracked"]) == recipe.stage1.steps
+
+
+def test_louder_is_positive_on_the_axes_of_a_package(
+    uninterrupted: tuple[Recipe, Path], cache: Path
+) -> None:
+    """On every axis that has to do with the level of the training audio that was analysed."""
+    recipe, run = uninterrupted
+    model = load_package(next(run.glob("*.safetensors")))
+    channels, hop, size = recipe.model.channels, recipe.model.hop, recipe.crop_frames
+    tracks, _ = split(read_index(cache / "tracks.jsonl"))
+    crops = Crops(cache, tracks, channels, size * hop, recipe.seed)
+    first, last = stages.Valid.of(model.network, size).encoder
+    batches = -(-model.latent.frames // ((size - first - last) * recipe.batch))
+    audio = torch.cat([crops.batch((1 << 41) + step, recipe.batch) for step in range(batches)])
+    with torch.inference_mode():
+        means = model.network.encode(audio)[0].transpose(1, 2).numpy()
+    frames = audio.numpy().reshape(len(audio), channels, size, hop)
+    level = np.maximum(10 * np.log10(np.square(frames).mean((1, 3)) + 1e-20), -80)
+    y, level = (x[:, first : size - last] for x in (model.latent.project(means), level))
+    assert level.size == model.latent.frames
+    axes = y.reshape(level.size, -1).T
+    found = np.array([np.corrcoef(axis, level.ravel())[0, 1] for axis in axes])
+    assert found.max() > 0.3
+    assert found.min() > -0.02, found  # its weights were rounded to float16 after the analysis
+
+
+def test_levels_of_frames() -> None:
+    """A full-scale square wave has 0 dBFS, on one of two channels 3 dB less; silence is bounded."""
+    audio = torch.ones(2, 2, 5 * 64)
+    audio[0, :, 64:128] = 0.1
+    audio[0, :, 128:192] = 0
+    audio[0, :, 192:256] = 1e-5
+    audio[1, 1] = 0
+    first, second = frame_levels(audio, 64).numpy()
+    assert np.allclose(first, [0, -20, -80, -80, 0], atol=1e-4)
+    assert np.allclose(second, -10 * np.log10(2), atol=1e-4)
 
 
 # Run in a process of its own, which kills itself with SIGKILL at a chosen moment.

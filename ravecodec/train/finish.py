@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ravecodec.analysis import BLOCK_SAMPLES
 from ravecodec.bitstream import fit_predictor, fit_static
@@ -33,15 +34,16 @@ RATE_FRAMES = 4_000
 FIRST_MEASURED = 1 << 43  # crops that neither stage, no analysis and no validation draws
 FITTING_STEP = -12  # tables are fitted at a fine step, where the shape of the distribution shows
 STEP_INDICES = (-24, 32)
+LEVEL_FLOOR = -80.0  # dBFS: what is fainter counts as silent where axes get their signs
 
 Runs = Sequence[NDArray[np.floating]]  # of successive frames
 
 
 def posteriors(
     network: Rave, recipe: Recipe, crops: Crops, frames: int, device: torch.device
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Means and spreads [batch, n, latent] of valid frames only, in eval mode, until `frames` are
-    seen.
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
+    """Means and spreads [batch, n, latent] of valid frames only, in eval mode, and levels [batch,
+    n] of the audio of these frames as the encoder hears it, until `frames` are seen.
     """
     valid = Valid.of(network, recipe.crop_frames)
     seen = step = 0
@@ -52,25 +54,35 @@ def posteriors(
         with torch.no_grad():
             both = posterior(network, valid, audio, clock, recipe.refine[0])
         mean, spread = (valid.latents(x).transpose(1, 2).cpu().numpy() for x in both)
-        yield mean, spread
+        yield mean, spread, valid.latents(frame_levels(audio, recipe.model.hop)).cpu().numpy()
         seen += mean.shape[0] * mean.shape[1]
         step += 1
+
+
+def frame_levels(audio: Tensor, hop: int) -> Tensor:
+    """Level [batch, frames] of each frame of audio [batch, channels, frames * hop], all channels
+    together: mean square in dBFS, at least LEVEL_FLOOR.
+    """
+    power = audio.square().mean(1).unflatten(-1, (-1, hop)).mean(-1)
+    return 10 * power.clamp(min=10 ** (LEVEL_FLOOR / 10)).log10()
 
 
 def analyse_latents(
     network: Rave, recipe: Recipe, training: Crops, held: Crops, device: torch.device
 ) -> tuple[LatentSpace, Coding, float]:
     """Latent space and entropy tables from training audio, operating point from validation audio,
-    and the ideal rate of that point there in kbit/s."""
+    and the ideal rate of that point there in kbit/s. The axes get their signs, louder is positive,
+    before anything is fitted along them."""
     wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
-    pairs = list(posteriors(network, recipe, training, wanted, device))
-    runs = [run for means, _ in pairs for run in means]
-    spreads = np.concatenate([run for _, spreads in pairs for run in spreads])
-    latent = analyse(np.concatenate(runs), spreads, recipe.whiten)
+    batches = list(posteriors(network, recipe, training, wanted, device))
+    runs = [run for means, _, _ in batches for run in means]
+    spreads = np.concatenate([run for _, spreads, _ in batches for run in spreads])
+    levels = np.concatenate([run for _, _, levels in batches for run in levels])
+    latent = analyse(np.concatenate(runs), spreads, recipe.whiten, levels)
     effort = level_of(recipe.refine[0]) if recipe.model.refiner else 0
     coding = fit_coding(latent, runs, effort)
     validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
-    held_runs = [run for means, _ in validation for run in means]
+    held_runs = [run for means, _, _ in validation for run in means]
     coding = operating_point(recipe, latent, coding, held_runs)
     bits = _axis_bits(latent, coding, held_runs, coding.step_index)[: coding.dims].sum()
     return latent, coding, float(bits * recipe.model.frame_rate / 1000)
