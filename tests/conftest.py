@@ -115,15 +115,18 @@ def installed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def quick_training() -> Iterator[pytest.MonkeyPatch]:
-    """Trainings run on one thread, where results repeat, report after every step, and do little of
-    what follows the last one: few latents are analysed, and a short curve of rate and quality is
-    measured. The patch can take more.
+    """Trainings run on one thread, where results repeat, report after every step, and do little
+    beside their steps: they validate on two batches, show one excerpt, analyse few latents, and
+    measure a short curve of rate and quality on little audio. The patch can take more.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ravecodec.train.loop.REPORT_SECONDS", 0.0)
+        patch.setattr("ravecodec.train.validation.CROPS", 4)
+        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
+        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
         patch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
         yield patch
     torch.set_num_threads(threads)

@@ -49,9 +49,15 @@ QUICK = load_recipe("tiny").replace(
 
 @pytest.fixture(autouse=True, scope="module")
 def light() -> Iterator[None]:
-    """Little analysis, no pictures, checkpoints at every step, small blocks."""
+    """Little validation and analysis, a curve of two steps, no pictures, checkpoints at every step,
+    small blocks.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ravecodec.train.validation.CROPS", 2)
+        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 60)
+        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
+        patch.setattr("ravecodec.curve.STEPS", (12, 0))
         patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 15)
