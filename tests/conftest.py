@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from ravecodec.bitstream import fit_static
@@ -23,6 +24,10 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as in a background job of a script, whose children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is slow, and no test asks for speed.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 STEREO = ModelConfig(
     channels=2, encoder="spectrogram", generator="istft", capacity=8, latent=16, lines=128

@@ -41,7 +41,9 @@ EXCERPTS = 3  # of two batches
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyPatch) -> Path:
-    """A finished run on two tracks, validated at steps 4 and 8 of stage 1 and at step 3 of stage 2."""
+    """A finished run on two tracks, validated at steps 4 and 8 of stage 1 and at step 3 of stage
+    2.
+    """
     quick_training.setattr("ravecodec.train.board.EXCERPTS", EXCERPTS)
     music, out = tmp_path_factory.mktemp("music"), tmp_path_factory.mktemp("run")
     time = np.arange(3 * RATE) / RATE
