@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from ravecodec.bitstream import fit_static
@@ -23,6 +24,10 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as in a background job of a script, whose children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is slow, and no test asks for speed.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 STEREO = ModelConfig(
     channels=2, encoder="spectrogram", generator="istft", capacity=8, latent=16, lines=128
@@ -115,15 +120,18 @@ def installed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="module")
 def quick_training() -> Iterator[pytest.MonkeyPatch]:
-    """Trainings run on one thread, where results repeat, report after every step, and do little of
-    what follows the last one: few latents are analysed, and a short curve of rate and quality is
-    measured. The patch can take more.
+    """Trainings run on one thread, where results repeat, report after every step, and do little
+    beside their steps: they validate on two batches, show one excerpt, analyse few latents, and
+    measure a short curve of rate and quality on little audio. The patch can take more.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ravecodec.train.loop.REPORT_SECONDS", 0.0)
+        patch.setattr("ravecodec.train.validation.CROPS", 4)
+        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
+        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
         patch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
         yield patch
     torch.set_num_threads(threads)

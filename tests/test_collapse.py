@@ -21,10 +21,10 @@ TINY = load_recipe("tiny")
 
 
 def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a stage 1 says that reports after every step, the first thirty of them as beta's
+    """What a stage 1 says that reports after every step, the first twelve of them as beta's
     warm-up.
     """
-    monkeypatch.setattr(collapse, "BETA_WARMUP", 30)
+    monkeypatch.setattr(collapse, "BETA_WARMUP", 12)
     (folder / "music").mkdir()
     time = np.arange(2 * RATE) / RATE
     for hertz in (220, 330):
@@ -40,24 +40,24 @@ def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list
 def test_a_beta_that_is_far_too_high_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    huge = TINY.replace(stage1=Stage(36, 5e-2), beta=1000.0, target_kbps=0, validate_every=0)
+    huge = TINY.replace(stage1=Stage(18, 5e-2), beta=1000.0, target_kbps=0, validate_every=0)
     said = train(tmp_path, huge, monkeypatch)
     advice = [line for line in said if "collapsed" in line]
     assert len(advice) == 1
-    assert "step 31/36  the posterior has collapsed:" in advice[0] and "of 16 latents" in advice[0]
+    assert "step 13/18  the posterior has collapsed:" in advice[0] and "of 16 latents" in advice[0]
     assert "a lower beta than 1000" in advice[0] and "silence" in advice[0]
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     logged = [line for line in lines if "advice" in line]
-    assert [(line["stage"], line["step"]) for line in logged] == [(1, 31)]
+    assert [(line["stage"], line["step"]) for line in logged] == [(1, 13)]
     assert advice[0].endswith(logged[0]["advice"])
 
 
 def test_a_healthy_run_gets_no_advice_and_is_told_how_much_audio_a_second_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = train(tmp_path, TINY.replace(stage1=Stage(36, 5e-3), validate_every=0), monkeypatch)
+    said = train(tmp_path, TINY.replace(stage1=Stage(18, 5e-3), validate_every=0), monkeypatch)
     assert not [line for line in said if "collapsed" in line]
-    words = next(line for line in said if "step 36/36" in line).split("  ")[-3:]
+    words = next(line for line in said if "step 18/18" in line).split("  ")[-3:]
     speed, audio = (float(word.split()[0]) for word in words[:2])
     assert (
         words[0].endswith("steps/s")

@@ -33,8 +33,8 @@ from ravecodec.evaluate.evaluation import Request, evaluate, folder_above, witho
 from ravecodec.evaluate.excerpts import RATE
 from ravecodec.evaluate.measures.scores import score
 from ravecodec.evaluate.page import report
-from ravecodec.evaluate.results import Condition, Item, Results, Score
-from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
+from ravecodec.evaluate.results import Condition, Item, Results, Score, Speed
+from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references, write_sound
 from ravecodec.models.coding import Prediction
 from ravecodec.models.package import Model
 
@@ -279,8 +279,12 @@ def test_a_score_is_kept_for_what_it_is_of(tmp_path: Path, music: Callable[..., 
 
 
 def test_an_evaluation_has_everything(
-    tmp_path: Path, model_folder: Path, music: Callable[..., Audio]
+    tmp_path: Path,
+    model_folder: Path,
+    music: Callable[..., Audio],
+    small_blocks: Callable[[int], None],
 ) -> None:
+    small_blocks(1 << 16)
     folder = tmp_path / "music"
     folder.mkdir()
     for seed in range(2):
@@ -364,20 +368,47 @@ def test_a_missing_extra_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch)
     assert done.exit_code == 2 and "pip install 'ravecodec[eval]'" in done.stderr
 
 
+def test_speed_is_measured_on_a_long_sound_and_on_one_as_long_as_starting_takes(
+    music: Callable[..., Audio], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    def run(what: str, model: Path, threads: int, source: Path, target: Path) -> tuple[float, int]:
+        seconds = soundfile.info(source).duration if what == "encode" else None
+        heard.append((what, model.name, threads, source.name, target.name, seconds))
+        long = source.stem == "long"
+        return (5.0 if long else 1.0) + threads, 900 if long else 100
+
+    monkeypatch.setattr(speed, "_run", run)
+    path = Path("default.safetensors")
+    rows = list(speed.measure("default", path, [sound(music, 1.0)], [1, 2], seconds=2.0))
+    assert rows == [
+        Speed(what, "default", threads, 2.0, 5.0 + threads, 1.0 + threads, 900)
+        for threads in (1, 2)
+        for what in ("encode", "decode")
+    ]
+    assert heard[:4] == [
+        ("encode", "default.safetensors", 1, "short.flac", "short.rvc", speed.SHORT),
+        ("encode", "default.safetensors", 1, "long.flac", "long.rvc", 2.0),
+        ("decode", "default.safetensors", 1, "short.rvc", "short.wav", None),
+        ("decode", "default.safetensors", 1, "long.rvc", "long.wav", None),
+    ]
+    assert [threads for _, _, threads, *_ in heard] == [1] * 4 + [2] * 4
+
+
 def test_speed_is_that_of_the_command_and_not_of_who_started_it(
-    model_folder: Path, music: Callable[..., Audio]
+    model_folder: Path, music: Callable[..., Audio], tmp_path: Path
 ) -> None:
     """With 1.5 GB in this process, no peak may contain them (a CUDA build of torch takes 0.8)."""
     ballast = np.ones(1_500_000_000, np.uint8)
-    path = model_folder / "default.safetensors"
-    rows = list(speed.measure("default", path, [sound(music, 1.0)], [1], seconds=2.0))
-    assert [(row.what, row.threads, row.audio_seconds) for row in rows] == [
-        ("encode", 1, 2.0),
-        ("decode", 1, 2.0),
-    ]
-    for row in rows:
-        assert row.startup_seconds > 0 and row.seconds > 0
-        assert 50e6 < row.peak_bytes < 1.4e9 < ballast.nbytes
+    model, names = model_folder / "default.safetensors", ("x.flac", "x.rvc", "x.wav")
+    original, stream, decoded = (tmp_path / name for name in names)
+    write_sound(original, sound(music, 1.0))
+    for what, pair in (("encode", (original, stream)), ("decode", (stream, decoded))):
+        seconds, peak = speed._run(what, model, 1, *pair)
+        assert seconds > 0
+        assert 50e6 < peak < 1.4e9 < ballast.nbytes
+    assert soundfile.info(decoded).frames == RATE
 
 
 def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:

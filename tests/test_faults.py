@@ -49,9 +49,15 @@ QUICK = load_recipe("tiny").replace(
 
 @pytest.fixture(autouse=True, scope="module")
 def light() -> Iterator[None]:
-    """Little analysis, no pictures, checkpoints at every step, small blocks."""
+    """Little validation and analysis, a curve of two steps, no pictures, checkpoints at every step,
+    small blocks.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ravecodec.train.validation.CROPS", 2)
+        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
         patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 60)
+        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
+        patch.setattr("ravecodec.curve.STEPS", (12, 0))
         patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 15)
@@ -486,7 +492,7 @@ def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
     """Whatever holds it, nothing that is cut short is written; what is left of a header's sound can
     be asked for.
     """
-    sound = music(48_000 * 12, 1, 48_000).T
+    sound = music(48_000 * 6, 1, 48_000).T
     for suffix in (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".caf", ".w64", ".opus", ".raw"):
         path, target = tmp_path / f"song{suffix}", tmp_path / "song.rvc"
         soundfile.write(path, sound, 48_000, **FORM.get(suffix, {}))
@@ -508,7 +514,7 @@ def test_audio_that_shrinks_in_the_middle_of_many_files_stops_no_other(
     names = ("a", "b", "c")
     (tmp_path / "sounds").mkdir()
     for seed, name in enumerate(names):
-        sound = music(48_000 * 12, 1, 48_000, seed).T
+        sound = music(48_000 * 6, 1, 48_000, seed).T
         soundfile.write(tmp_path / "sounds" / f"{name}.wav", sound, 48_000)
     shrinking.append(tmp_path / "sounds" / "b.wav")
     done = call(*many(tmp_path / "sounds", tmp_path / "out"))
@@ -524,12 +530,12 @@ def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
     records = tmp_path / "records"
     records.mkdir()
     for name in ("a", "b", "c"):
-        soundfile.write(records / f"{name}.wav", music(48_000 * 12, 1, 48_000, ord(name)).T, 48_000)
+        soundfile.write(records / f"{name}.wav", music(48_000 * 6, 1, 48_000, ord(name)).T, 48_000)
     shrinking.append(records / "b.wav")
     library = cache.build_cache(records, tmp_path / "cache", 48_000, 1)
     assert [track.path for track in library.tracks] == ["a.wav", "c.wav"]
     assert len(library.unreadable) == 1 and "b.wav: is truncated" in library.unreadable[0]
-    assert (tmp_path / "cache" / "audio.i16").stat().st_size == 2 * 2 * 48_000 * 12
+    assert (tmp_path / "cache" / "audio.i16").stat().st_size == 2 * 2 * 48_000 * 6
     del library
     soundfile.write(records / "b.wav", music(48_000 * 2, 1, 48_000).T, 48_000)
     library = cache.build_cache(records, tmp_path / "cache", 48_000, 1)

@@ -64,10 +64,13 @@ TRAIN = """
 import json, sys, torch
 from pathlib import Path
 from ravecodec import curve
-from ravecodec.train import board, finish, loop
+from ravecodec.train import board, finish, loop, validation
 from ravecodec.train.recipe import Recipe
 torch.set_num_threads(1)
 curve.STEPS = (6, 0)
+validation.CROPS = 4
+board.EXCERPTS = 1
+finish.EXCERPTS = 2
 board._has_matplotlib = lambda: False
 finish.ANALYSIS_FRAMES = 300
 loop.REPORT_SECONDS = 0.0
