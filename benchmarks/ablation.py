@@ -99,7 +99,7 @@ def step_seconds(job: Job) -> float:
         channels,
         length,
         recipe.seed,
-        augmentation=Augmentation(recipe.placed, recipe.allpass),
+        augmentation=Augmentation.of(recipe),
     )
     step: Callable[[torch.Tensor], object] = lambda audio: stage1_step(trainer, audio)  # noqa: E731
     if job.stage == "2":

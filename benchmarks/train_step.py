@@ -64,10 +64,8 @@ def noise_crops(recipe: Recipe, folder: Path) -> Crops:
         folder / "audio.i16"
     )
     length = recipe.crop_frames * recipe.model.hop
-    augmentation = Augmentation(recipe.placed, recipe.allpass, rate=recipe.model.sample_rate)
-    return Crops(
-        folder, [Track("noise", 0, frames)], channels, length, 0, augmentation=augmentation
-    )
+    noise, augmentation = [Track("noise", 0, frames)], Augmentation.of(recipe)
+    return Crops(folder, noise, channels, length, 0, augmentation=augmentation)
 
 
 def descend(

@@ -100,8 +100,14 @@ class Rave(nn.Module):
 def sample_posterior(
     mean: Tensor, spread: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Reparametrised sample (Kingma & Welling 2014), drawn on the CPU: from `generator`, or from
+    """Reparametrised sample (Kingma & Welling 2014): from `generator`, one of the CPU, or from
     torch's global one.
+
+    On a GPU the noise is drawn there, from a generator that `generator` seeds: drawing on the CPU
+    and copying would make every step wait.
     """
-    drawn = torch.randn(spread.shape, generator=generator, dtype=spread.dtype)
-    return mean + spread * drawn.to(spread.device)
+    if spread.device.type != "cpu" and generator is not None:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        generator = torch.Generator(spread.device).manual_seed(seed)
+    drawn = torch.randn(spread.shape, generator=generator, dtype=spread.dtype, device=spread.device)
+    return mean + spread * drawn

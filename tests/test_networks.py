@@ -307,6 +307,8 @@ def test_sample_posterior() -> None:
     assert drawn.mean((0, 2)).tolist() == pytest.approx([3, 3], abs=0.05)
     assert drawn.std((0, 2)).tolist() == pytest.approx([0.5, 2], rel=0.02)
     assert torch.equal(drawn, sample_posterior(mean, spread, torch.Generator().manual_seed(4)))
+    noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(drawn, mean + spread * noise)  # what old runs saw
 
 
 def spectrum(audio: Tensor) -> np.ndarray:

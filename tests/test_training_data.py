@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ravecodec.errors import InputError, OutputError
-from ravecodec.train.augment import POLE_HERTZ, SETTLING, turn_phase
+from ravecodec.train.augment import POLE_HERTZ, SETTLING, SPEEDS, change_speed, turn_phase
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
 from ravecodec.train.data import Augmentation, Crops, seed_for_draws, split
 
@@ -446,6 +446,86 @@ def test_the_allpass_of_a_batch_is_seeded_and_takes_its_share(cache: Path) -> No
     crest = np.abs(sounds).max((1, 2)) / sounds.std((1, 2))
     untouched = crest > crest.max() * 0.999
     assert 0.12 < untouched.mean() < 0.28
+
+
+def periodic(cycles: int, frames: int) -> np.ndarray:
+    """Sines [frames, 2] of whole numbers of cycles, of amplitudes 1 and 0.25."""
+    phase = 2 * np.pi * cycles * np.arange(frames) / frames + 0.3
+    return (np.sin(phase)[:, None] * [1, 0.25]).astype(np.float32)
+
+
+def test_another_speed_moves_a_sine_and_keeps_its_amplitude(subtests: pytest.Subtests) -> None:
+    """As many cycles in another length are the same sine; half of the lower rate and what is above
+    it is gone instead of folded."""
+    for frames, length in [(1_064, 1_000), (1_063, 1_000), (940, 1_000), (937, 1_001)]:
+        for cycles in (0, 1, 77, 467, 468, 469, 470, 499, 500, 501, 530, 531, 532):
+            if cycles > frames / 2:
+                continue
+            with subtests.test(frames=frames, length=length, cycles=cycles):
+                heard = change_speed(torch.from_numpy(periodic(cycles, frames)), length).numpy()
+                kept = cycles < min(frames, length) / 2
+                assert heard.shape == (length, 2) and heard.dtype == np.float32
+                assert np.abs(heard - kept * periodic(cycles, length)).max() < 1e-4
+
+
+def write_tone(cache: Path, hertz: float) -> None:
+    """The long track becomes a sine of amplitude 8000, left only."""
+    audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
+    sine = 8_000 * np.sin(2 * np.pi * hertz / RATE * np.arange(40_000))
+    audio[:40_000] = np.rint(sine)[:, None] * [1, 0]
+
+
+def test_a_share_of_crops_is_faster_or_slower_at_the_same_level(cache: Path) -> None:
+    """Peaks of windowed spectra: a tone stands where one of SPEEDS moves it, as loud as others."""
+    write_tone(cache, 6_000)
+    augmentation = Augmentation(speed=0.5)
+    tones, batches = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, augmentation=augmentation), range(50)
+    sounds = np.concatenate([tones.batch(step, 8).numpy() for step in batches])
+    plain = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8).numpy() for step in batches])
+    window = np.hanning(LENGTH)
+    found, before = (
+        np.abs(np.fft.rfft(x.sum(1) * window, 16 * LENGTH)) / window.sum() * 2
+        for x in (sounds, plain)
+    )
+    speed = found.argmax(1) * RATE / (16 * LENGTH) / 6_000
+    nearest = np.array([1, *SPEEDS])[np.abs(speed[:, None] - [1, *SPEEDS]).argmin(1)]
+    assert np.abs(speed - nearest).max() < 1e-3
+    assert 0.4 < (nearest != 1).mean() < 0.6
+    assert all((nearest == wanted).sum() > 8 for wanted in SPEEDS)
+    assert found.max(1) == pytest.approx(before.max(1), rel=0.01)  # the same gains
+
+
+def test_another_speed_takes_no_draws_from_the_other_augmentations(cache: Path) -> None:
+    """Crops that keep their speed are to the bit what they were, and nothing depends on the order
+    of batches."""
+    everything = {"placed": 0.5, "allpass": 0.5, "faint": 0.5}
+    before, after, again = (
+        Crops(cache, TRACKS, 2, LENGTH, 3, augmentation=Augmentation(speed=share, **everything))
+        for share in (0.0, 0.3, 0.3)
+    )
+    batches = [after.batch(step, 8).numpy() for step in range(20)]
+    assert all(np.array_equal(again.batch(step, 8).numpy(), batches[step]) for step in (19, 4, 0))
+    old = [before.batch(step, 8).numpy() for step in range(20)]
+    same = (np.concatenate(old) == np.concatenate(batches)).all((1, 2))
+    assert 0.6 < same.mean() < 0.8
+
+
+def test_every_kind_of_track_can_be_played_at_another_speed(cache: Path) -> None:
+    """Silence stays rare and silent, short tracks are joined, and crops stay in their tracks."""
+    always = Augmentation(speed=1.0)
+    changed = Crops(cache, TRACKS, 2, LENGTH, 0, augmentation=always)
+    batch = np.concatenate([changed.batch(step, 8).numpy() for step in range(60)])
+    assert batch.shape == (480, 2, LENGTH) and np.abs(batch).max() <= 1
+    assert (np.abs(batch).max((1, 2)) < 1e-3).sum() <= 10
+    silence = Crops(cache, [TRACKS[1]], 2, LENGTH, 0, augmentation=always).batch(0, 4).numpy()
+    assert 0 < np.abs(silence).max() < 1e-4
+    short = Crops(cache, [TRACKS[2]], 2, LENGTH, 0, augmentation=always).batch(0, 8).numpy()
+    assert (np.abs(short).min(2) > 0.1).all()  # constant at every speed
+    audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
+    audio[:20_000], audio[20_000:] = 1_000, 32_000
+    first = Crops(cache, [Track("first", 0, 20_000)], 2, LENGTH, 0, augmentation=always)
+    level = np.concatenate([first.batch(step, 8).numpy() for step in range(20)])
+    assert np.abs(level).max() < 1_001 / 32_768 * 10 ** (3 / 20)
 
 
 def test_crops_stay_inside_their_tracks(cache: Path) -> None:

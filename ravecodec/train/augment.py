@@ -12,6 +12,9 @@ POLE_RADIUS = 0.99  # of the all-pass; with its frequencies: RAVE, section 4.1
 POLE_HERTZ = (20.0, 2000.0)
 # samples after which the all-pass has forgotten what was before: POLE_RADIUS ** SETTLING is 1e-18
 SETTLING = 4096
+# of a crop, up to a semitone slower or faster; most crops are multiples of 64 samples, so that all
+# these lengths have small factors and a fast FFT
+SPEEDS = np.array([60, 61, 62, 63, 65, 66, 67, 68]) / 64
 
 
 def place(crop: Tensor, random: np.random.Generator) -> Tensor:
@@ -43,6 +46,19 @@ def _image(random: np.random.Generator) -> np.ndarray:
     if random.random() < 0.1:
         gain = -gain
     return np.array([[1 + width, gain * (1 - width)], [1 - width, gain * (1 + width)]]) / 2
+
+
+def change_speed(crop: Tensor, length: int) -> Tensor:
+    """A crop [n, channels] played in `length` samples, n / `length` times as fast and as high, as
+    [length, channels]: band-limited interpolation by FFT, which keeps amplitudes.
+
+    What lies at or above half of the lower of both sample rates is left out and does not fold. The
+    crop is resampled as if it were repeated: where its ends do not meet, they ring at the upper end
+    of the band.
+    """
+    spectrum = torch.fft.rfft(crop, dim=0)
+    spectrum[(min(len(crop), length) + 1) // 2 :] = 0
+    return torch.fft.irfft(spectrum, length, dim=0) * (length / len(crop))
 
 
 def random_allpass(crop: Tensor, rate: int, random: np.random.Generator) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ravecodec.errors import InputError
-from ravecodec.train.augment import SETTLING, place, random_allpass
+from ravecodec.train.augment import SETTLING, SPEEDS, change_speed, place, random_allpass
 from ravecodec.train.cache import SILENCE_RMS, Track
 from ravecodec.train.recipe import Recipe
 
@@ -77,18 +77,20 @@ class Augmentation:
     placed: of stereo crops that get another place in the stereo image. allpass: that goes through
     an all-pass at a random frequency, the same for all channels, which changes phases and no
     magnitude; its frequencies are of audio at `rate` Hz. faint: that is turned down by another
-    FAINT dB.
+    FAINT dB. speed: that is played faster or slower, by one of SPEEDS.
     """
 
     placed: float = 0.0
     allpass: float = 0.0
     faint: float = 0.0
     rate: int = 48_000
+    speed: float = 0.0
 
     @classmethod
     def of(cls, recipe: Recipe) -> Augmentation:
         """What a recipe asks for."""
-        return cls(recipe.placed, recipe.allpass, recipe.faint, recipe.model.sample_rate)
+        rate = recipe.model.sample_rate
+        return cls(recipe.placed, recipe.allpass, recipe.faint, rate, recipe.speed)
 
 
 PLAIN = Augmentation()
@@ -127,11 +129,11 @@ class Crops:
         frames = np.array([t.frames for t in self.tracks], dtype=np.float64)
         self.weights = frames / frames.sum()
 
-    def _crop(self, random: np.random.Generator) -> Tensor:
-        """float32 [lead + length, channels] of one track; a shorter one is joined with others until
-        the crop is full."""
+    def _crop(self, random: np.random.Generator, frames: int) -> Tensor:
+        """float32 [frames, channels] of one track; a shorter one is joined with others until the
+        crop is full."""
         pieces: list[Tensor] = []
-        left = self.lead + self.length
+        left = frames
         while left > 0:
             track = self.tracks[random.choice(len(self.tracks), p=self.weights)]
             start = track.start + int(random.integers(max(track.frames - left, 0) + 1))
@@ -139,12 +141,30 @@ class Crops:
             left -= len(pieces[-1])
         return torch.cat(pieces)
 
-    def _audible_crop(self, random: np.random.Generator) -> Tensor:
+    def _audible_crop(self, random: np.random.Generator, frames: int) -> Tensor:
         for _ in range(8):
-            crop = self._crop(random)
+            crop = self._crop(random, frames)
             if crop.square().mean().sqrt() > SILENCE_RMS:
                 break
         return crop  # the eighth may be silent: a decoder has to know silence too
+
+    def _heard(self, random: np.random.Generator, frames: int) -> Tensor:
+        """float32 [lead + length, channels]: `frames` of audio, played in the time of a crop."""
+        crop = self._audible_crop(random, frames)
+        whole = self.lead + self.length
+        return crop if frames == whole else change_speed(crop, whole)
+
+    def _lengths(self, step: int, size: int) -> list[int]:
+        """How many frames of audio each crop of a batch plays: lead + length, or a SPEEDS-fold of
+        it.
+
+        They are drawn from a source of their own, so the draws of `batch` stay what they are.
+        """
+        own = np.random.SeedSequence((self.seed, step), spawn_key=(0,))
+        random, whole = np.random.default_rng(own), self.lead + self.length
+        changed = random.random(size) < self._augmentation.speed
+        speeds = np.where(changed, random.choice(SPEEDS, size), 1)
+        return [round(whole * speed) for speed in speeds]
 
     def _rounding(self, shape: torch.Size, random: np.random.Generator) -> Tensor:
         """Uniform noise of one 16-bit step; a GPU draws its own, and the draws behind it stay what
@@ -165,7 +185,7 @@ class Crops:
         that augmentation existed.
         """
         random, changed = np.random.default_rng((self.seed, step)), self._augmentation
-        crops = torch.stack([self._audible_crop(random) for _ in range(size)])
+        crops = torch.stack([self._heard(random, n) for n in self._lengths(step, size)])
         crops += self._rounding(crops.shape, random)
         for i in np.flatnonzero(random.random(size) < self._placed):
             crops[i] = place(crops[i], random)

@@ -136,6 +136,12 @@ class Recipe:
         "share of crops that are turned down by another 20 to 60 dB; where it is not 0, crops "
         "below -40 dBFS are lifted to that level before S is taken",
     )
+    speed: float = _key(
+        0.0,
+        "data",
+        "share of crops that are played up to a semitone (6 %) faster or slower, which moves their "
+        "pitch as well",
+    )
     distance: str = _key(
         "paper",
         "loss",
@@ -209,7 +215,7 @@ class Recipe:
         self._check(counts and len(self.windows) > 0, "windows", "a list of window lengths")
         steps = all(isinstance(n, int) and n >= 0 for n in self.refine)
         self._check(steps and len(self.refine) > 0, "refine", "a list of numbers of corrections")
-        for key in ("placed", "allpass", "faint", "average"):
+        for key in ("placed", "allpass", "faint", "speed", "average"):
             self._check(0 <= getattr(self, key) <= 1, key, "0 to 1")
         self._check(
             self.windows_per_step <= len(self.windows),
