@@ -148,7 +148,7 @@ class Crops:
                 break
         return crop  # the eighth may be silent: a decoder has to know silence too
 
-    def _heard(self, random: np.random.Generator, frames: int) -> Tensor:
+    def _played(self, random: np.random.Generator, frames: int) -> Tensor:
         """float32 [lead + length, channels]: `frames` of audio, played in the time of a crop."""
         crop = self._audible_crop(random, frames)
         whole = self.lead + self.length
@@ -185,7 +185,7 @@ class Crops:
         that augmentation existed.
         """
         random, changed = np.random.default_rng((self.seed, step)), self._augmentation
-        crops = torch.stack([self._heard(random, n) for n in self._lengths(step, size)])
+        crops = torch.stack([self._played(random, n) for n in self._lengths(step, size)])
         crops += self._rounding(crops.shape, random)
         for i in np.flatnonzero(random.random(size) < self._placed):
             crops[i] = place(crops[i], random)
