@@ -135,9 +135,10 @@ def machine() -> dict[str, Any]:
 
 def blocks(found: Found) -> Blocks:
     """What is measured, as Markdown by mark: the machine, then a row per network and length."""
+    runs = "one run" if found["runs"] == 1 else f"the fastest of {found['runs']} runs"
     head = (
         f"{found['processor']}, {found['cores']} cores, torch {found['torch']}, "
-        f"{found['precision']}, the fastest of {found['runs']} runs:"
+        f"{found['precision']}, {runs}:"
     )
     rows = []
     for values in found["rows"]:
