@@ -706,6 +706,8 @@ def test_no_request_left_the_page_and_nothing_was_refused(opened: Any, page: Pat
     assert page.as_uri() in opened.addresses
     assert all(at.startswith(("data:", "blob:", page.parent.as_uri())) for at in opened.addresses)
     assert opened.complaints == []
+    broken = opened.locator("audio").evaluate_all("all => all.map(sound => sound.error !== null)")
+    assert broken and not any(broken)
 
 
 def test_without_scripts_there_are_plain_players(browser: Any, page: Path) -> None:
