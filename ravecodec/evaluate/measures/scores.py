@@ -219,9 +219,9 @@ def absent() -> list[str]:
 
 
 Measure = tuple[tuple[str, ...], Callable[[], Any]]
-Function = Callable[[ArrayLike, ArrayLike, int], float]
+Function = Callable[..., float]  # of (reference, decoded, rate)
 
-# Scores of the mid channel: the function of (reference, decoded, rate), and the packages it needs.
+# Scores of the mid channel: the function, and the packages that it needs.
 MID: dict[str, tuple[Function, tuple[str, ...]]] = {
     "visqol": (perceptual.visqol_audio, ("visqol",)),
     "zimtohrli": (perceptual.zimtohrli, ("zimtohrli",)),
@@ -249,7 +249,7 @@ def _measures(x: Doubles, y: Doubles, speech: bool, mid: bool) -> Iterator[Measu
     bands = tuple(f"lsd_{name}" for name in spectral.LSD_BANDS)
     yield bands, lambda: list(spectral.log_spectral_distance(a, b, RATE).values())
     sent = (a[None], b[None]) if mid else (x, y)
-    yield ("loudness_error",), partial(level.loudness_error, *sent, RATE)
+    yield ("loudness_error",), lambda: level.loudness_error(sent[0], sent[1], RATE)
     yield ("si_sdr_aligned",), lambda: level.si_sdr(a, b)
     if len(x) == 2:
         stereo = ("stereo_level_error", "stereo_correlation_error")
