@@ -74,10 +74,10 @@ def analyse_latents(
     before anything is fitted along them."""
     wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
     batches = list(posteriors(network, recipe, training, wanted, device))
-    means, spreads, levels = (np.concatenate(each) for each in zip(*batches, strict=True))
-    runs = list(means)
-    flat = [each.reshape(-1, *each.shape[2:]) for each in (means, spreads, levels)]
-    latent = analyse(flat[0], flat[1], recipe.whiten, flat[2])
+    runs = [run for means, _, _ in batches for run in means]
+    spreads = np.concatenate([run for _, spreads, _ in batches for run in spreads])
+    levels = np.concatenate([run for _, _, levels in batches for run in levels])
+    latent = analyse(np.concatenate(runs), spreads, recipe.whiten, levels)
     effort = level_of(recipe.refine[0]) if recipe.model.refiner else 0
     coding = fit_coding(latent, runs, effort)
     validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
