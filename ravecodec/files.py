@@ -246,6 +246,20 @@ class AtomicFile:
         self._temp.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it where there are none. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes a file, or replaces it, whole or not at all. Raises OutputError."""
+    with AtomicFile(path, force=True) as file:
+        file.write(data)
+
+
 @contextmanager
 def held_folder(folder: Path, busy: str) -> Iterator[None]:
     """Makes a folder; within the block no other process holds it. What was made and is empty in

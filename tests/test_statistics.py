@@ -277,11 +277,10 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_worst_come_first_in_every_direction():
     results = make_results()
-    assert worst(results, "q", "m2", 2) == [("i0", 3.0), ("i2", 4.0)]
-    assert worst(results, "d", "m2", 1) == [("i0", -3.0)]
-    assert [item for item, _ in worst(results, "signed", "m1")] == ["i1", "i0", "i2"]
-    with pytest.raises(UsageError, match="q, d, signed"):
-        worst(results, "visqol", "m1")
+    q, d, signed = results.metrics
+    assert worst(results, q, "m2", 2) == [("i0", 3.0), ("i2", 4.0)]
+    assert worst(results, d, "m2", 1) == [("i0", -3.0)]
+    assert [item for item, _ in worst(results, signed, "m1")] == ["i1", "i0", "i2"]
 
 
 def test_a_curve_of_results_has_what_was_coded():

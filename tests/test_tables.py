@@ -73,7 +73,7 @@ def test_numbers_that_were_taken_by_hand_are_of_these_results(tables: ModuleType
     rows = page.partition("| number | by hand | report |")[2].split("\n\n")[0].splitlines()[2:]
     results = Results.load(SAVED)
     opus = results.values("opus-12", "zimtohrli").values()
-    score = results.by_pair[results.items[5].id, tables.own_point(results).id]
+    score = results.by_condition[tables.own_point(results).id][results.items[5].id]
     expected = [
         f"{score.bytes}",
         f"{score.values['log_mel']} dB",

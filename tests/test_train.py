@@ -796,7 +796,7 @@ def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path
     with pytest.raises(UsageError, match="another recipe"):
         run(SHORT.replace(batch=3), tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be made a run folder"):
+    with pytest.raises(OutputError, match="cannot be made"):
         run(SHORT, tmp_path / "file")
     with pytest.raises(InputError, match="no such folder"):
         loop.train(tmp_path / "nowhere", SHORT, tmp_path / "run", device="cpu")

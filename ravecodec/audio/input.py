@@ -171,6 +171,12 @@ class AudioInput:
         raise InputError(f"{self.name}: holds {value:g} at {where}, {expected_amplitude(value)}")
 
 
+def audio_files(folder: Path) -> list[Path]:
+    """All files below `folder` that are called like audio, sorted."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    return sorted(path for path in files if path.is_file())
+
+
 def check_full_scale(full_scale: float) -> None:
     """UsageError unless it can stand for full scale."""
     if not (np.isfinite(full_scale) and full_scale > 0):

@@ -286,11 +286,10 @@ def _merged(paths: tuple[Path, ...]) -> Results:
 def _write(results: Results, out: Path, embed: int) -> None:
     """The report, from the results alone."""
     from ravecodec.evaluate.page.report import write_page
-    from ravecodec.files import AtomicFile
+    from ravecodec.files import write_file
 
     results.save(out / RESULTS)
-    with AtomicFile(out / ITEMS, force=True) as file:
-        file.write(results.to_csv().encode())
+    write_file(out / ITEMS, results.to_csv().encode())
     write_page(results, out, embed)
 
 
@@ -340,37 +339,37 @@ def compare(
     from ravecodec.evaluate.comparing import compare_files
 
     threads = threads_or_default(threads)
-    found = compare_files(
+    compared = compare_files(
         reference, decoded, speech=speech, model=model, device=device, threads=threads
     )
     if as_json:
-        console.emit_json(found)
+        console.emit_json(compared)
     else:
-        console.emit(_compared(found))
-    console.warn(() if quiet else found.remarks)
-    if found.absent and not quiet:
-        more = " pesq" if "pesq" in found.absent else ""  # which no extra has
+        console.emit(_compared_text(compared))
+    console.warn(() if quiet else compared.remarks)
+    if compared.absent and not quiet:
+        more = " pesq" if "pesq" in compared.absent else ""  # which no extra has
         console.say(
-            f"warning: not installed, so their scores are missing: {', '.join(found.absent)} "
+            f"warning: not installed, so their scores are missing: {', '.join(compared.absent)} "
             f"(`pip install 'ravecodec[eval]'{more}`)"
         )
 
 
-def _compared(found: Comparison) -> str:
+def _compared_text(compared: Comparison) -> str:
     """A line for each of the two and for each score."""
     from ravecodec.evaluate.measures.scores import METRICS
 
     rows = []
-    for label, side in (("A", found.reference), ("B", found.decoded)):
+    for label, side in (("A", compared.reference), ("B", compared.decoded)):
         cost = f", {side.kbps:.3f} kbit/s" if side.kbps is not None else ""
         form = sentences.sound(side.sample_rate, side.channels)
         seconds = side.samples / side.sample_rate
         rows.append(console.printable(f"{label}  {side.name}: {seconds:.3f} s of {form}{cost}"))
-    if found.delay:
-        rows.append(f"   B is {1000 * found.delay:.2f} ms late, which is undone")
+    if compared.delay:
+        rows.append(f"   B is {1000 * compared.delay:.2f} ms late, which is undone")
     for metric in METRICS:
-        if metric.id in found.scores:
-            value = f"{found.scores[metric.id]:10.3f} {metric.unit}".rstrip()
+        if metric.id in compared.scores:
+            value = f"{compared.scores[metric.id]:10.3f} {metric.unit}".rstrip()
             better = f"  ({metric.better} is better)" if metric.better else ""
             rows.append(f"   {metric.label:<32} {value}{better}")
     return "\n".join(rows)

@@ -18,20 +18,13 @@ import soxr
 from numpy.typing import NDArray
 
 from ravecodec.errors import UsageError
-from ravecodec.evaluate.excerpts import RATE, Audio
-from ravecodec.evaluate.filters import correlation
+from ravecodec.evaluate.filters import RATE, Doubles, Floats, correlation
+from ravecodec.evaluate.sounds import Audio, fitted
 
-# Kbit/s a channel that libsndfile's compression levels 1 and 0 stand for.
-OPUS_LEVELS = (
-    6.0,
-    256.0,
-)
+OPUS_LEVELS = 6.0, 256.0  # kbit/s a channel: libsndfile's compression levels 1 and 0
 MP3_LOWEST = 32.0  # kbit/s of MPEG-1 layer III
 # Samples: less is no priming (a filter moves the maximum by a few), more is no codec.
-PRIMING, MOST_LATE = (
-    64,
-    8192,
-)
+PRIMING, MOST_LATE = 64, 8192
 MP3_SLOW_RATE = 16_000  # Hz below that: MPEG-2, as encoders do by themselves
 
 
@@ -57,12 +50,10 @@ def opus(audio: Audio, kbps: float) -> Outcome:
             f"Opus at {kbps:g} kbit/s: libsndfile takes {low:g} to {high:g} "
             f"for {len(audio)} channels"
         )
-    file = io.BytesIO()
     level = (high - kbps) / (high - low)
-    soundfile.write(file, audio.T, RATE, format="OGG", subtype="OPUS", compression_level=level)
-    data = file.getvalue()
-    decoded, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    return Outcome(_like(audio, decoded, rate), len(data), ogg_payload(data))
+    options = {"format": "OGG", "subtype": "OPUS", "compression_level": level}
+    data, decoded = _by_libsndfile(audio.T, RATE, **options)
+    return Outcome(_like(audio, decoded, RATE), len(data), ogg_payload(data))
 
 
 def mp3(audio: Audio, kbps: float) -> Outcome:
@@ -73,12 +64,18 @@ def mp3(audio: Audio, kbps: float) -> Outcome:
         raise UsageError(f"MP3 at {kbps:g} kbit/s: expected 8 to 320")
     samples = soxr.resample(audio.T, RATE, rate, quality="VHQ") if slow else audio.T
     level = min(0.99, (high - kbps) / (high - low))
+    options = {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": level}
+    data, decoded = _by_libsndfile(samples, rate, bitrate_mode="CONSTANT", **options)
+    return Outcome(_like(audio, decoded, rate), len(data), len(data))
+
+
+def _by_libsndfile(samples: Floats, rate: int, **options: Any) -> tuple[bytes, NDArray[np.float32]]:
+    """(a file of samples [samples, channels], what it decodes to at the same rate)."""
     file = io.BytesIO()
-    options: dict[str, Any] = {"bitrate_mode": "CONSTANT", "compression_level": level}
-    soundfile.write(file, samples, rate, format="MP3", subtype="MPEG_LAYER_III", **options)
-    data = file.getvalue()
-    decoded, decoded_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    return Outcome(_like(audio, decoded, decoded_rate), len(data), len(data))
+    soundfile.write(file, samples, rate, **options)
+    file.seek(0)
+    decoded, _ = soundfile.read(file, dtype="float32", always_2d=True)
+    return file.getvalue(), decoded
 
 
 def av_codec(
@@ -119,14 +116,11 @@ def noise_vocoded(audio: Audio, size: int = 1024) -> Outcome:
     """Noise whose power spectrum, smoothed over a third of an octave, follows that of each channel
     every 5 ms: rhythm and timbre without a tone. The same noise for all channels, so that the
     stereo image stays."""
-    return Outcome(
-        np.stack([_noise_like(channel.astype(np.float64), size) for channel in audio]).astype(
-            np.float32
-        )
-    )
+    channels = [_noise_like(channel, size) for channel in audio.astype(np.float64)]
+    return Outcome(np.stack(channels).astype(np.float32))
 
 
-def _noise_like(signal: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def _noise_like(signal: Doubles, size: int) -> Doubles:
     hop, window, padded = size // 4, np.hanning(size + 1)[:-1], np.pad(signal, size)
     view = np.lib.stride_tricks.sliding_window_view
     noise = np.random.default_rng(0).standard_normal(len(padded))
@@ -158,15 +152,12 @@ def ogg_payload(data: bytes) -> int:
     return total
 
 
-def _like(original: Audio, decoded: NDArray[np.floating], rate: int) -> Audio:
+def _like(original: Audio, decoded: Floats, rate: int) -> Audio:
     """Decoded [samples, channels] -> float32 of the original's shape, in time with it: what an
     encoder put before the first sample (MP3 and AAC do, and say nothing) and behind the last is
     left out."""
     audio = decoded if rate == RATE else soxr.resample(decoded, rate, RATE, quality="VHQ")
-    samples = original.shape[1]
     mids = original.mean(0, dtype=np.float64), audio.mean(1, dtype=np.float64)
     lag = int(correlation(*mids, range(MOST_LATE)).argmax())
-    audio = audio[lag if lag >= PRIMING else 0 :][:samples]
-    return np.ascontiguousarray(
-        np.pad(audio, ((0, samples - len(audio)), (0, 0))).T, dtype=np.float32
-    )
+    late = lag if lag >= PRIMING else 0
+    return np.ascontiguousarray(fitted(audio.T, original.shape[1], late), dtype=np.float32)

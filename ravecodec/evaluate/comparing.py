@@ -7,6 +7,7 @@ Each is an audio file or an .rvc stream, which is decoded first. The scores are 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,19 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
 from ravecodec.audio import match_channels, open_input
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.errors import InputError, UsageError
 from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.measures.scores import absent, score
+from ravecodec.evaluate.sounds import Audio
 from ravecodec.files import check_source, is_stdio
 
 if TYPE_CHECKING:
     from ravecodec.models.package import Model
 
-Audio = NDArray[np.float32]  # [channels, samples]
 BLOCK = 1 << 18  # samples read at a time
 
 
@@ -142,20 +142,18 @@ def _decoded(
     return samples, replace(side, name=str(source), kbps=done.stream.kbps)
 
 
-def _differences(first: Side, second: Side) -> list[str]:
+def _differences(first: Side, second: Side) -> Iterator[str]:
     """Sentences on what is not alike."""
-    found = []
     if first.sample_rate != second.sample_rate:
         rates = f"{second.sample_rate} Hz is resampled to {first.sample_rate} Hz"
-        found.append(f"{second.name}: {rates}")
+        yield f"{second.name}: {rates}"
     if first.channels != second.channels:
         mono = first if first.channels == 1 else second
-        found.append(f"{mono.name}: is mono, and stands on both sides")
+        yield f"{mono.name}: is mono, and stands on both sides"
     seconds = [side.samples / side.sample_rate for side in (first, second)]
     if abs(seconds[0] - seconds[1]) > 0.5 / first.sample_rate:
         lengths = f"lasts {seconds[1]:.3f} s, {first.name} {seconds[0]:.3f} s"
-        found.append(f"{second.name}: {lengths}; it is cut or padded with silence to that")
-    return found
+        yield f"{second.name}: {lengths}; it is cut or padded with silence to that"
 
 
 def _at_rate(audio: Audio, rate: int, wanted: int) -> Audio:

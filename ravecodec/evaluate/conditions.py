@@ -3,6 +3,7 @@ condition is data (`Condition.settings`); `apply` carries it out, in any process
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -13,29 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.audio import match_channels
+from ravecodec.bitstream import StreamReader, StreamWriter
 from ravecodec.effort import check_effort
 from ravecodec.errors import UsageError
 from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
-from ravecodec.evaluate.excerpts import RATE, Audio
-from ravecodec.evaluate.filters import TRANSITION, low_pass
+from ravecodec.evaluate.filters import RATE, TRANSITION, low_pass
 from ravecodec.evaluate.results import Condition
+from ravecodec.evaluate.sounds import Audio, repeated
+from ravecodec.tables import tables_of
 
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
 LADDER = (-12, -6, 0, 6, 12)  # step indices around a model's own: three octaves
 FIDELITIES = (0.8, 0.9, 0.95, 0.99)  # the paper's, and one more
-OPUS, OPUS_STEREO, MP3 = (6, 8, 12, 16, 24), (16, 24, 32), (16, 32, 48, 64)  # nominal kbit/s
-OPUS_LONG, AAC = (8, 9, 12, 16), (16, 24, 32, 48)
 GENERATIONS = (3, 10)  # times through the codec
-# BS.1534's anchors.
-LOWPASS = (
-    ("lowpass-3.5k", "low-pass 3.5kHz", 3500.0),
-    ("lowpass-7k", "low-pass 7kHz", 7000.0),
-)
+LOWPASS = {"3.5k": 3500.0, "7k": 7000.0}  # Hz: BS.1534's anchors
+CONTROLS = {
+    "identity": "the excerpt itself",
+    "noise-vocoded": "noise with the excerpt's envelope",
+    "another-excerpt": "another excerpt",
+}
 Settings = Mapping[str, Any]
-ANCHORS = ("opus", "opus-stereo", "mp3", "lowpass", "opus-60ms", "aac")
 
 
 def model_conditions(
@@ -49,19 +50,16 @@ def model_conditions(
     LADDER around its own), a curve for each fidelity, and one at its own dims for each of the
     efforts beside its own; by default also FIDELITIES at its own step, the two bounds that split
     the blame, and GENERATIONS at its own point."""
+    own = _own_point(model)
+    curves = {"": own}
+    if fidelities is not None:
+        curves = {f" f={f:g}": replace(own, dims=model.latent.dims_for(f)) for f in fidelities}
     for level in efforts:
         check_effort(level)
-    own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
-    grid = [("", own)]
-    if fidelities is not None:
-        grid = [(f" f={f:g}", replace(own, dims=model.latent.dims_for(f))) for f in fidelities]
-    grid += [
-        (f", effort {level}", replace(own, effort=level))
-        for level in efforts
-        if level != own.effort
-    ]
+        if level != own.effort:
+            curves[f", effort {level}"] = replace(own, effort=level)
     ladder = steps if steps is not None else [own.step_index + offset for offset in LADDER]
-    for suffix, point in grid:
+    for suffix, point in curves.items():
         for step in sorted(ladder, reverse=True):  # rates rise
             label = f"{name}{suffix}, step {step}"
             yield _condition(name, name + suffix, model, replace(point, step_index=step), label)
@@ -70,17 +68,18 @@ def model_conditions(
             point = replace(own, dims=model.latent.dims_for(f))
             label = f"{name}, f = {f:g}, {point.dims} dims"
             yield _condition(name, f"{name} by fidelity", model, point, label)
-    bounds: dict[str, int | None] = {
-        "not quantised": None,
-        "cropped, not quantised": model.coding.dims,
-    }
-    for what, sent in bounds.items():
-        settings = {"do": "unquantised", "model": model.id.hex(), "dims": sent}
-        yield Condition(_id(name, what), f"{name}, {what}", "bound", f"{name}, {what}", settings)
+    identity = model.id.hex()
+    for what, dims in (("not quantised", None), ("cropped, not quantised", own.dims)):
+        yield _single(name, what, "bound", do="unquantised", model=identity, dims=dims)
     for passes in GENERATIONS:
-        label = f"{name}, {passes} times"
-        settings = {"do": "ravecodec", "model": model.id.hex(), **asdict(own), "passes": passes}
-        yield Condition(_id(name, f"{passes} times"), label, "again", label, settings)
+        point_of = {"do": "ravecodec", "model": identity, **asdict(own)}
+        yield _single(name, f"{passes} times", "again", **point_of, passes=passes)
+
+
+def _single(name: str, what: str, kind: str, **settings: Any) -> Condition:
+    """A condition that is a series of its own."""
+    label = f"{name}, {what}"
+    return Condition(_id(name, what), label, kind, label, settings)
 
 
 @dataclass(frozen=True)
@@ -92,38 +91,36 @@ class _Point:
     effort: int
 
 
+def _own_point(model: Model) -> _Point:
+    return _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
+
+
 def _condition(name: str, series: str, model: Model, point: _Point, label: str) -> Condition:
     settings = {"do": "ravecodec", "model": model.id.hex(), **asdict(point)}
     settings["fidelity"] = round(model.latent.fidelity(point.dims), 4)
-    own = _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
+    own = _own_point(model)
     settings["default"] = point == own
-    place = f"d{point.dims}g{point.step_index}" + (
-        f"e{point.effort}" if point.effort != own.effort else ""
-    )
+    place = f"d{point.dims}g{point.step_index}"
+    if point.effort != own.effort:
+        place += f"e{point.effort}"
     return Condition(_id(name, series, place), series, "model", label, settings)
 
 
 def anchor_conditions(names: Sequence[str]) -> Iterator[Condition]:
-    """The conditions of anchors by name, and the controls, which no report goes without. UsageError
+    """The conditions of ANCHORS by name, and the controls, which no report goes without. UsageError
     for other names."""
-    if unknown := [name for name in names if name not in ANCHORS]:
-        raise UsageError(f"anchor {unknown[0]!r}; expected some of {', '.join(ANCHORS)}")
     for name in dict.fromkeys(names):
-        yield from _ANCHORS[name]
-    for name, label in (
-        ("identity", "the excerpt itself"),
-        ("noise-vocoded", "noise with the excerpt's envelope"),
-        ("another-excerpt", "another excerpt"),
-    ):
+        if name not in ANCHORS:
+            raise UsageError(f"anchor {name!r}; expected some of {', '.join(ANCHORS)}")
+        yield from ANCHORS[name]
+    for name, label in CONTROLS.items():
         yield Condition(name, name, "control", label, {"do": name})
 
 
 def _codec(series: str, label: str, rates: Sequence[int], **settings: Any) -> list[Condition]:
     return [
-        Condition(
-            _id(series, str(kbps)), series, "codec", f"{label} {kbps}", {**settings, "kbps": kbps}
-        )
-        for kbps in rates
+        Condition(f"{series}-{n}", series, "codec", f"{label} {n}", settings | {"kbps": n})
+        for n in rates
     ]
 
 
@@ -133,31 +130,23 @@ def _id(*parts: str) -> str:
     return "".join(c if c.isalnum() or c in ".-_" else "-" for c in text)
 
 
+def _low_pass(name: str, hertz: float) -> Condition:
+    settings = {"do": "lowpass", "hz": hertz, "transition_hz": TRANSITION}
+    series = f"lowpass-{name}"
+    return Condition(series, series, "control", f"low-pass {name}Hz", settings)
+
+
 _AV: dict[str, Any] = {"do": "av", "channels": 1}
-_ANCHORS = {
-    "opus": _codec("opus", "Opus (mid)", OPUS, do="opus", channels=1),
-    "opus-stereo": _codec("opus-stereo", "Opus (stereo)", OPUS_STEREO, do="opus", channels=2),
-    "mp3": _codec("mp3", "MP3 (mid)", MP3, do="mp3", channels=1),
-    "opus-60ms": _codec(
-        "opus-60ms",
-        "Opus (mid, 60 ms)",
-        OPUS_LONG,
-        codec="libopus",
-        container="ogg",
-        options={"frame_duration": "60"},
-        **_AV,
-    ),
-    "aac": _codec("aac", "AAC-LC (mid)", AAC, codec="aac", container="adts", options={}, **_AV),
-    "lowpass": [
-        Condition(
-            name,
-            name,
-            "control",
-            label,
-            {"do": "lowpass", "hz": hertz, "transition_hz": TRANSITION},
-        )
-        for name, label, hertz in LOWPASS
-    ],
+_OPUS_LONG = {"codec": "libopus", "container": "ogg", "options": {"frame_duration": "60"}}
+_AAC = {"codec": "aac", "container": "adts", "options": {}}
+# By name; codecs at these nominal rates in kbit/s.
+ANCHORS = {
+    "opus": _codec("opus", "Opus (mid)", (6, 8, 12, 16, 24), do="opus", channels=1),
+    "opus-stereo": _codec("opus-stereo", "Opus (stereo)", (16, 24, 32), do="opus", channels=2),
+    "mp3": _codec("mp3", "MP3 (mid)", (16, 32, 48, 64), do="mp3", channels=1),
+    "lowpass": [_low_pass(name, hertz) for name, hertz in LOWPASS.items()],
+    "opus-60ms": _codec("opus-60ms", "Opus (mid, 60 ms)", (8, 9, 12, 16), **_OPUS_LONG, **_AV),
+    "aac": _codec("aac", "AAC-LC (mid)", (16, 24, 32, 48), **_AAC, **_AV),
 }
 
 
@@ -174,31 +163,24 @@ def apply(settings: Settings, audio: Audio, other: Audio, models: Mapping[str, P
         case "identity":
             return Outcome(audio)
         case "another-excerpt":
-            return Outcome(_fitted(match_channels(other, len(audio)), audio.shape[1]))
+            return Outcome(repeated(match_channels(other, len(audio)), audio.shape[1]))
         case "noise-vocoded":
             return anchors.noise_vocoded(audio)
         case "lowpass":
             return Outcome(low_pass(audio, settings["hz"]))
         case _:
             done = _by_codec(settings, match_channels(audio, settings["channels"]))
-            return Outcome(match_channels(done.audio, len(audio)), done.bytes, done.payload)
+            return replace(done, audio=match_channels(done.audio, len(audio)))
 
 
 def _by_codec(settings: Settings, sent: Audio) -> Outcome:
     kbps = settings["kbps"]
-    match settings["do"]:
-        case "opus":
-            return anchors.opus(sent, kbps)
-        case "mp3":
-            return anchors.mp3(sent, kbps)
-        case _:
-            codec, container = settings["codec"], settings["container"]
-            return anchors.av_codec(sent, codec, container, kbps, settings["options"])
-
-
-def _fitted(audio: Audio, samples: int) -> Audio:
-    """Repeated or cut to a length."""
-    return np.ascontiguousarray(np.tile(audio, -(-samples // audio.shape[1]))[:, :samples])
+    if settings["do"] == "opus":
+        return anchors.opus(sent, kbps)
+    if settings["do"] == "mp3":
+        return anchors.mp3(sent, kbps)
+    codec, container = settings["codec"], settings["container"]
+    return anchors.av_codec(sent, codec, container, kbps, settings["options"])
 
 
 @lru_cache(maxsize=2)
@@ -210,9 +192,6 @@ def _model(path: Path) -> Model:
 
 def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     """Through a real stream."""
-    import io
-
-    from ravecodec.bitstream import StreamReader
     from ravecodec.decoding import decode
     from ravecodec.encoding import encode
 
@@ -223,21 +202,17 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
         data = encode(np.clip(audio, -1, 1), RATE, model, **point)
         audio = decode(data, model)[0]
         sent.append(data)
-    reader = StreamReader(io.BytesIO(data))
-    payload = sum(1 for _ in reader.chunks()) and reader.bytes.payload
-    kept = _kept(sent[0], data, model) if len(sent) > 1 else None
+    symbols, payload = _symbols(data, model)
+    kept = None
+    if len(sent) > 1:
+        kept = float(np.mean(symbols == _symbols(sent[0], model)[0]))
     return Outcome(audio, len(data), payload, kept, static_bytes(data, model))
 
 
 def static_bytes(data: bytes, model: Model) -> int | None:
     """What a stream would take if its symbols were coded with static tables alone; None for a model
-    without a predictor.
-    """
-    import io
-
-    from ravecodec.bitstream import StreamReader, StreamWriter
+    without a predictor."""
     from ravecodec.pipeline import with_lead_in
-    from ravecodec.tables import tables_of
 
     if model.coding.prediction is None:
         return None
@@ -256,21 +231,11 @@ def static_bytes(data: bytes, model: Model) -> int | None:
     return writer.bytes.total
 
 
-def _kept(first: bytes, last: bytes, model: Model) -> float:
-    """Share of the symbols of one stream that another has at the same place."""
-    one, other = (_symbols(data, model) for data in (first, last))
-    return float(np.mean(one == other))
-
-
-def _symbols(data: bytes, model: Model) -> NDArray[np.int32]:
-    """Of all chunks, [frames, dims]."""
-    import io
-
-    from ravecodec.bitstream import StreamReader
-    from ravecodec.tables import tables_of
-
-    reader, static = StreamReader(io.BytesIO(data)), tables_of(model.coding)
-    return np.concatenate([reader.decode_chunk(chunk, static) for chunk in reader.chunks()])
+def _symbols(data: bytes, model: Model) -> tuple[NDArray[np.int32], int]:
+    """(symbols [frames, dims], bytes of payload) of all chunks."""
+    reader, tables = StreamReader(io.BytesIO(data)), tables_of(model.coding)
+    symbols = [reader.decode_chunk(chunk, tables) for chunk in reader.chunks()]
+    return np.concatenate(symbols), reader.bytes.payload
 
 
 def _unquantised(dims: int | None, audio: Audio, model: Model) -> Outcome:

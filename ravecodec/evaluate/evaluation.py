@@ -9,6 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,10 +21,11 @@ import soundfile
 from ravecodec import __version__
 from ravecodec.cluster import Cluster
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
-from ravecodec.evaluate.excerpts import Audio, choose, find_sources
-from ravecodec.evaluate.folder import Clock, held, timed
+from ravecodec.evaluate.excerpts import choose, find_sources
+from ravecodec.evaluate.folder import held, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
-from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references
+from ravecodec.evaluate.runner import Task, run_all, write_references
+from ravecodec.evaluate.sounds import Audio, read_sound
 from ravecodec.evaluate.speed import measure
 from ravecodec.machine import usable_cores
 from ravecodec.zoo import ModelEntry
@@ -31,17 +33,8 @@ from ravecodec.zoo import ModelEntry
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "soundfile",
-    "soxr",
-    "visqol-python",
-    "zimtohrli",
-    "pyloudnorm",
-    "pystoi",
-    "av",
-)
+PACKAGES = ("torch", "numpy", "soundfile", "soxr")
+PACKAGES += ("visqol-python", "zimtohrli", "pyloudnorm", "pystoi", "av")
 
 
 @dataclass(frozen=True)
@@ -93,29 +86,29 @@ def evaluate(request: Request, report: Report, say: Callable[[str], None]) -> Re
     ]
     unreadable = [sentence.removeprefix(above) for sentence in unreadable]
     with held(request.out), timed(request.out, began) as clock:
-        return _scored(request, excerpts, unreadable, report, say, clock)
+        results = _scored(request, excerpts, report, say)
+        manifest = _manifest(request, results.items, clock())
+        return replace(results, unreadable=unreadable, manifest=manifest)
 
 
 def _scored(
     request: Request,
     excerpts: Sequence[tuple[Item, Audio]],
-    unreadable: list[str],
     report: Report,
     say: Callable[[str], None],
-    clock: Clock,
 ) -> Results:
-    """`evaluate`, once the excerpts are chosen."""
+    """`evaluate`, once the excerpts are chosen, without what it says of its making."""
+    from ravecodec.loading import load_model
+
     write_references(request.out, excerpts)
     items = [item for item, _ in excerpts]
     if len(items) < request.items:
-        say(
-            f"{len(items)} excerpts instead of {request.items}: "
-            "there is no more audio that is not the same"
-        )
-    loaded = _load(request.models)
+        fewer = f"{len(items)} excerpts instead of {request.items}"
+        say(f"{fewer}: there is no more audio that is not the same")
+    entries = _named(request.models)
+    loaded = {name: load_model(entry.path, device="cpu") for name, entry in entries.items()}
     conditions = list(_conditions(request, loaded))
     scores = run_all(_tasks(request, items, conditions), request.jobs, report, request.cluster)
-    speed = list(_speed(request, items)) if request.speed else []
     from ravecodec.evaluate.measures.scores import METRICS
 
     measured = {metric for score in scores for metric in score.values}
@@ -127,12 +120,10 @@ def _scored(
         scores=scores,
         metrics=[metric for metric in METRICS if metric.id in measured],
         fidelity=[_fidelity(name, model) for name, model in loaded.items()],
-        speed=speed,
-        models={
-            name: _facts(entry, loaded[name]) for name, entry in _named(request.models).items()
-        },
-        unreadable=unreadable,
-        manifest=_manifest(request, items, clock.seconds()),
+        speed=list(_speed(request, items)) if request.speed else [],
+        models={name: _facts(entry, loaded[name]) for name, entry in entries.items()},
+        unreadable=[],
+        manifest={},
     )
 
 
@@ -152,12 +143,10 @@ def without_folders(arguments: Sequence[str]) -> list[str]:
     alone."""
     words = []
     for argument in arguments:
-        option, sign, value = (
-            argument.rpartition("=") if argument.startswith("-") else ("", "", argument)
-        )
-        words.append(
-            f"{option}{sign}{Path(value).name or value if Path(value).is_absolute() else value}"
-        )
+        start = argument.rfind("=") + 1 if argument.startswith("-") else 0
+        path = Path(argument[start:])
+        last = path.name if path.is_absolute() else ""
+        words.append(argument[:start] + (last or argument[start:]))
     return words
 
 
@@ -170,17 +159,10 @@ def _named(models: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
     }
 
 
-def _load(models: Sequence[ModelEntry]) -> dict[str, Model]:
-    from ravecodec.loading import load_model
-
-    return {name: load_model(entry.path, device="cpu") for name, entry in _named(models).items()}
-
-
 def _conditions(request: Request, loaded: dict[str, Model]) -> Iterator[Condition]:
+    efforts = request.efforts or ()
     for name, model in loaded.items():
-        yield from model_conditions(
-            name, model, request.steps, request.fidelities, request.efforts or ()
-        )
+        yield from model_conditions(name, model, request.steps, request.fidelities, efforts)
     yield from anchor_conditions(request.anchors)
 
 
@@ -210,19 +192,16 @@ def _fidelity(name: str, model: Model) -> Fidelity:
 
 
 def _facts(entry: ModelEntry, model: Model) -> dict[str, Any]:
-    weights = sum(p.numel() for p in model.network.parameters())
-    facts = {
+    told = ("licence", "hours_of_audio", "steps")
+    return {
         "id": entry.id.hex(),
         "sha256": entry.digest.hex(),
         "bytes": entry.size,
-        "parameters": weights,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "config": json.loads(entry.config.to_json()),
+        "point": dict(entry.point),
+        **{key: value for key, value in dict(entry.info).items() if key in told},
     }
-    info = {
-        key: value
-        for key, value in dict(entry.info).items()
-        if key in ("licence", "hours_of_audio", "steps")
-    }
-    return facts | {"config": json.loads(entry.config.to_json()), "point": dict(entry.point)} | info
 
 
 def _description(items: list[Item], request: Request) -> str:
@@ -236,7 +215,6 @@ def _description(items: list[Item], request: Request) -> str:
 def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, Any]:
     """What reproducing the evaluation needs; seconds: of all calls that took part."""
     data = hashlib.sha256("".join(item.sha256 for item in items).encode()).hexdigest()
-    versions = {name: _version(name) for name in PACKAGES}
     return {
         "ravecodec": __version__,
         "commit": _commit(),
@@ -246,7 +224,7 @@ def _manifest(request: Request, items: list[Item], seconds: float) -> dict[str, 
         "speech": request.speech,
         "data_sha256": data,
         "models": {name: entry.digest.hex() for name, entry in _named(request.models).items()},
-        "packages": {name: found for name, found in versions.items() if found},
+        "packages": _versions(),
         "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
@@ -267,11 +245,13 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+def _versions() -> dict[str, str]:
+    """Of those PACKAGES that are installed."""
+    versions = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def processor() -> str:

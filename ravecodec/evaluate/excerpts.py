@@ -10,24 +10,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
-from ravecodec.audio import AUDIO_SUFFIXES
+from ravecodec.audio import audio_files
 from ravecodec.errors import InputError
 from ravecodec.evaluate.filters import RATE, high_pass
 from ravecodec.evaluate.results import Item
+from ravecodec.evaluate.sounds import Audio, fitted
 
 MARGIN = 1.0  # seconds of context on both sides for the filters
 EARLIEST_SHARE = 0.4  # of a file, where the first excerpt is looked for: past the introduction
 QUIET_DB = -45.0  # a half second below this: look further
 SHORTEST = 1.0  # seconds that an excerpt must last
 ANNOUNCED = 8192  # samples that files of lossy formats may announce too many
-Audio = NDArray[np.float32]  # [channels, samples]
 
 
 @dataclass(frozen=True)
@@ -71,21 +71,13 @@ def _files(paths: list[Path]) -> Iterator[tuple[Path, str]]:
     """All files with their group, each once."""
     seen = set()
     for path in paths:
-        if path.is_dir():
-            inside = (
-                p
-                for p in sorted(path.rglob("*"))
-                if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()
-            )
-            found = [(p, p.relative_to(path).parts[0] if p.parent != path else "") for p in inside]
-        elif path.exists():
-            found = [(path, "")]
-        else:
+        if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-        for file, group in found:
-            if (key := file.resolve()) not in seen:
-                seen.add(key)
-                yield file, f"{path}/{group}"
+        for file in audio_files(path) if path.is_dir() else [path]:
+            if file.resolve() not in seen:
+                seen.add(file.resolve())
+                inside = file.relative_to(path).parts[:-1]
+                yield file, f"{path}/{inside[0] if inside else ''}"
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -102,13 +94,13 @@ def choose(
     excerpt before any gives a second, the groups take turns, and within a group the order is that
     of a hash of seed and name. InputError if no file can be read to its end.
     """
-    found: dict[str, tuple[Item, Audio]] = {}
+    chosen: dict[str, tuple[Item, Audio]] = {}
     damaged: dict[Path, str] = {}
     before, turn = -1, 0
-    while before < len(found) < count:
-        before = len(found)
+    while before < len(chosen) < count:
+        before = len(chosen)
         for source in _order(sources, seed):
-            if source.path in damaged or len(found) == count:
+            if source.path in damaged or len(chosen) == count:
                 continue
             try:
                 audio, start = cut(source, turn, seconds)
@@ -116,27 +108,24 @@ def choose(
                 damaged[source.path] = str(error)
             else:
                 item = item_of(source, start, audio)
-                found.setdefault(item.id, (item, audio))
+                chosen.setdefault(item.id, (item, audio))
         turn += 1
-    if not found:
+    if not chosen:
         raise InputError(
             f"none of {len(sources)} files can be read to its end ({next(iter(damaged.values()))})"
         )
-    return list(found.values()), list(damaged.values())
+    return list(chosen.values()), list(damaged.values())
 
 
 def _order(sources: list[Source], seed: int) -> list[Source]:
+    def rank(source: Source) -> tuple[str, bytes]:
+        return source.group, hashlib.sha256(f"{seed} {source.path.name}".encode()).digest()
+
     groups: dict[str, list[Source]] = {}
-    for source in sorted(
-        sources, key=lambda s: (s.group, hashlib.sha256(f"{seed} {s.path.name}".encode()).digest())
-    ):
+    for source in sorted(sources, key=rank):
         groups.setdefault(source.group, []).append(source)
-    return [
-        group[i]
-        for i in range(max(map(len, groups.values())))
-        for group in groups.values()
-        if i < len(group)
-    ]
+    turns = zip_longest(*groups.values())
+    return [source for turn in turns for source in turn if source is not None]
 
 
 def cut(source: Source, turn: int, seconds: float) -> tuple[Audio, float]:
@@ -152,15 +141,14 @@ def cut(source: Source, turn: int, seconds: float) -> tuple[Audio, float]:
         (EARLIEST_SHARE * source.seconds + 5 * i + turn * (length + 5)) % free if free > 0 else 0.0
         for i in range(12)
     ]
-    found = []
+    tried = []
     for start in starts:
         audio = _read(source.path, start, length)
-        found.append((_quietest(audio), start, audio))
-        if found[-1][0] > QUIET_DB or free <= 0:
+        level = _quietest(audio)
+        tried.append((level, start, audio))
+        if level > QUIET_DB or free <= 0:
             break
-    _, start, audio = (
-        found[-1] if found[-1][0] > QUIET_DB else max(found, key=lambda entry: entry[0])
-    )
+    _, start, audio = max(tried, key=lambda entry: entry[0])
     return audio, round(start, 3)
 
 
@@ -180,9 +168,7 @@ def _read(path: Path, start: float, seconds: float) -> Audio:
         raise InputError(f"{path}: holds NaN or infinity")
     if rate != RATE:
         audio = soxr.resample(audio, rate, RATE, quality="VHQ")
-    begin, samples = round((start - first) * RATE), round(seconds * RATE)
-    clean = high_pass(audio.T)[:, begin : begin + samples]
-    clean = np.pad(clean, ((0, 0), (0, samples - clean.shape[1])))
+    clean = fitted(high_pass(audio.T), round(seconds * RATE), round((start - first) * RATE))
     clean = clean * min(1.0, 0.99 / (np.abs(clean).max() + 1e-9))
     return np.ascontiguousarray(np.rint(clean * 32767) / 32768, dtype=np.float32)
 
@@ -199,7 +185,6 @@ def item_of(source: Source, start: float, audio: Audio) -> Item:
     """The record of an excerpt. Its id is made of the file's name and its samples' hash."""
     name = "".join(c if c.isalnum() or c in "-_" else "-" for c in source.path.stem)[:48]
     digest = hashlib.sha256(np.ascontiguousarray(audio.T).tobytes()).hexdigest()
-    name_of = str(source.path).encode(errors="replace").decode()
-    return Item(
-        f"{name}-{digest[:6]}", name_of, start, audio.shape[1] / RATE, digest, len(audio), RATE
-    )
+    path = str(source.path).encode(errors="replace").decode()
+    seconds = audio.shape[1] / RATE
+    return Item(f"{name}-{digest[:6]}", path, start, seconds, digest, len(audio), RATE)

@@ -2,21 +2,21 @@
 
 A report's folder holds `evaluation.json` from the first moment on: `made_by`, what wrote the
 report, and `seconds`, the time that all calls of `ravecodec eval` with this folder took together. A
-folder without it is somebody else's.
+folder without it holds something else.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from ravecodec.errors import FormatError, OutputError
 from ravecodec.evaluate.results import Results
-from ravecodec.files import AtomicFile, held_folder
+from ravecodec.files import held_folder, make_folder, write_file
 
 MARK, RESULTS = "evaluation.json", "results.json"
 FORMAT = "ravecodec-evaluation-folder"
@@ -38,32 +38,24 @@ def check_folder(folder: Path, made_by: str, *, force: bool = False) -> None:
         )
     if force or not any(folder.iterdir()):
         return
-    found = _maker(folder)
-    if found is None:
+    maker = _maker(folder)
+    if maker is None:
         raise OutputError(
             f"{folder}: is there and no report; "
             "expected a new folder, or that of a report (or --force)"
         )
-    if found != made_by:
+    if maker != made_by:
         raise OutputError(
-            f"{folder}: holds the report of `ravecodec {found}`, which would be replaced; "
+            f"{folder}: holds the report of `ravecodec {maker}`, which would be replaced; "
             f"expected a new folder, or a report of `ravecodec {made_by}` (or --force)"
         )
 
 
 def mark(folder: Path, made_by: str, seconds: float = 0.0) -> None:
     """Makes the folder and notes whose it is. OutputError."""
-    _make(folder)
+    make_folder(folder)
     values = {"format": FORMAT, "made_by": made_by, "seconds": round(seconds, 3)}
-    with AtomicFile(folder / MARK, force=True) as file:
-        file.write(json.dumps(values).encode())
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
+    write_file(folder / MARK, json.dumps(values).encode())
 
 
 def held(folder: Path) -> AbstractContextManager[None]:
@@ -74,33 +66,28 @@ def held(folder: Path) -> AbstractContextManager[None]:
     return held_folder(folder, busy)
 
 
-class Clock:
-    """Seconds that the evaluation in a folder has taken, over all calls."""
-
-    def __init__(self, before: float, began: float) -> None:
-        self._before, self._began = before, began
-
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-
 @contextmanager
-def timed(folder: Path, began: float) -> Iterator[Clock]:
-    """Marks a folder as an evaluation's; the time since `began` (of time.monotonic()) is added to
-    that of earlier calls, however the block ends (kill -9 excepted)."""
-    clock = Clock(float(_read_mark(folder).get("seconds", 0.0)), began)
-    mark(folder, MEASURED, clock.seconds())
+def timed(folder: Path, began: float) -> Iterator[Callable[[], float]]:
+    """Marks a folder as an evaluation's, and yields a clock: the seconds since `began` (of
+    time.monotonic()) and those of earlier calls, which are noted in the end, however the block ends
+    (kill -9 excepted)."""
+    before = float(_read_mark(folder).get("seconds", 0.0))
+
+    def seconds() -> float:
+        return before + time.monotonic() - began
+
+    mark(folder, MEASURED, seconds())
     try:
-        yield clock
+        yield seconds
     finally:
-        mark(folder, MEASURED, clock.seconds())
+        mark(folder, MEASURED, seconds())
 
 
 def _maker(folder: Path) -> str | None:
     """What made the report in `folder`, None if there is none. Before there were marks, only
     evaluations had audio."""
-    if found := _read_mark(folder):
-        return str(found["made_by"])
+    if written := _read_mark(folder):
+        return str(written["made_by"])
     try:
         Results.load(folder / RESULTS)
     except FormatError:
@@ -111,15 +98,11 @@ def _maker(folder: Path) -> str | None:
 def _read_mark(folder: Path) -> dict[str, Any]:
     """What `evaluation.json` says, {} where there is none or it is another file."""
     try:
-        found = json.loads((folder / MARK).read_text())
+        values = json.loads((folder / MARK).read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         return {}
-    seconds = found.get("seconds")
-    good = (
-        found.get("made_by") in (MEASURED, PLOTTED)
-        and isinstance(seconds, (int, float))
-        and seconds >= 0
-    )
-    return found if good else {}
+    seconds = values.get("seconds")
+    good = isinstance(seconds, (int, float)) and seconds >= 0
+    return values if good and values.get("made_by") in (MEASURED, PLOTTED) else {}

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ravecodec.errors import FormatError, InputError
+from ravecodec.evaluate.results import check_format
 from ravecodec.evaluate.statistics import Interval, t_interval
 
 FORMAT, VERSION = "ravecodec-listening-test", 1
@@ -31,12 +32,7 @@ LABELS = {
 SCREEN_SCORE = 90.0  # BS.1534-3: the hidden reference is below it, the mid anchor above it,
 SCREEN_PERCENT = 15  # in more than this share of trials: the listener's answers are left out
 # Of webMUSHRA's mushra.csv that we read.
-COLUMNS = (
-    "session_test_id",
-    "trial_id",
-    "rating_stimulus",
-    "rating_score",
-)
+COLUMNS = "session_test_id", "trial_id", "rating_stimulus", "rating_score"
 # All other columns are fields of the listener.
 NOT_LISTENER = frozenset({*COLUMNS, "rating_time", "rating_comment"})
 
@@ -76,33 +72,24 @@ class Key:
         in the trial."""
         if trial not in self.trials:
             return None
-        if signal == REFERENCE:
-            return REFERENCE
-        stimulus = self.trials[trial].stimuli.get(signal)
-        return stimulus.condition if stimulus else None
+        known = self.trials[trial].stimuli
+        codes = {code: stimulus.condition for code, stimulus in known.items()}
+        return ({REFERENCE: REFERENCE} | codes).get(signal)
 
     @classmethod
     def load(cls, path: Path) -> Key:
         """FormatError if it is not the key of a listening test."""
         try:
             values = json.loads(path.read_text("utf-8"))
-            if values["format"] != FORMAT or values["version"] != VERSION:
-                raise FormatError(
-                    f"{path}: format {values['format']} {values['version']}; "
-                    f"expected {FORMAT} {VERSION}"
-                )
+            check_format(str(path), values, FORMAT, VERSION)
             trials = {name: _trial(entry) for name, entry in values["trials"].items()}
             return cls(values["test"], values["seed"], dict(values["labels"]), trials)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path}: not the key of a listening test ({error})") from error
 
     def to_json(self) -> str:
-        return (
-            json.dumps(
-                {"format": FORMAT, "version": VERSION} | asdict(self), indent=1, ensure_ascii=False
-            )
-            + "\n"
-        )
+        values = {"format": FORMAT, "version": VERSION} | asdict(self)
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -142,10 +129,10 @@ def score_kit(key: Path, answers: Path) -> MushraScores:
     columns does not matter. Needs `ravecodec[eval]`.
 
     Raises FormatError if `key` is none, InputError for answers that do not fit it, are there twice
-    or lack a signal, or come from nobody, before or after post-screening.
+    or lack a signal, or leave no listener, before or after post-screening.
     """
-    found = Key.load(key)
-    ratings = _read_answers(answers, found)
+    test = Key.load(key)
+    ratings = _read_answers(answers, test)
     if not ratings:
         raise InputError(f"{answers}: no listeners, expected the answers of at least one")
     reasons = {listener: _screen(trials) for listener, trials in ratings.items()}
@@ -156,15 +143,14 @@ def score_kit(key: Path, answers: Path) -> MushraScores:
         raise InputError(
             f"{answers}: post-screening leaves none of {len(dropped)} listeners ({listener}: {why})"
         )
-    conditions = {name: _over_trials(kept, name) for name in found.labels}
-    return MushraScores(conditions, dict(_by_item(kept, found)), list(kept), dropped, found.labels)
+    conditions = {name: _over_trials(kept, name) for name in test.labels}
+    return MushraScores(conditions, dict(_by_item(kept, test)), list(kept), dropped, test.labels)
 
 
 def _trial(values: dict[str, Any]) -> Trial:
     """A trial of key.json."""
-    return Trial(
-        values["item"], {code: Stimulus(**entry) for code, entry in values["stimuli"].items()}
-    )
+    stimuli = {code: Stimulus(**entry) for code, entry in values["stimuli"].items()}
+    return Trial(values["item"], stimuli)
 
 
 def _read_answers(path: Path, key: Key) -> Ratings:
@@ -185,10 +171,11 @@ def _read_answers(path: Path, key: Key) -> Ratings:
         scores[condition] = score
     for listener, trials in ratings.items():
         for trial, scores in trials.items():
-            if missing := [name for name in key.labels if name not in scores]:
-                raise InputError(
-                    f"{path}: listener {listener!r} has not rated {missing[0]} in {trial}"
-                )
+            for name in key.labels:
+                if name not in scores:
+                    raise InputError(
+                        f"{path}: listener {listener!r} has not rated {name} in {trial}"
+                    )
     return ratings
 
 
@@ -199,8 +186,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file, restval=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as webMUSHRA's mushra.csv ({error})") from error
-    if rows and (missing := [name for name in COLUMNS if name not in rows[0]]):
-        raise InputError(f"{path}: has no column {missing[0]}, expected webMUSHRA's mushra.csv")
+    for name in COLUMNS:
+        if rows and name not in rows[0]:
+            raise InputError(f"{path}: has no column {name}, expected webMUSHRA's mushra.csv")
     if any(None in row for row in rows):
         raise InputError(
             f"{path}: has lines with more fields than columns, expected webMUSHRA's mushra.csv"
@@ -237,13 +225,12 @@ def _screen(trials: Mapping[str, Mapping[str, float]]) -> str:
 
 def _over_trials(ratings: Ratings, condition: str) -> Interval:
     """Over listeners, of each one's mean over all trials."""
-    return t_interval(
-        [float(np.mean([s[condition] for s in trials.values()])) for trials in ratings.values()]
-    )
+    scores = ([trial[condition] for trial in trials.values()] for trials in ratings.values())
+    return t_interval([float(np.mean(each)) for each in scores])
 
 
 def _by_item(ratings: Ratings, key: Key) -> Iterator[tuple[tuple[str, str], Interval]]:
-    """((condition, item), over listeners) of all trials that somebody did."""
+    """((condition, item), over listeners) of all trials that were done."""
     for name, trial in key.trials.items():
         done = [trials[name] for trials in ratings.values() if name in trials]
         for condition in key.labels if done else ():

@@ -13,15 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import soundfile
 
+from ravecodec.audio import match_channels
 from ravecodec.errors import InputError, OutputError, UsageError
-from ravecodec.evaluate.excerpts import RATE, Audio
 from ravecodec.evaluate.extras import extra
-from ravecodec.evaluate.filters import low_pass
+from ravecodec.evaluate.filters import RATE, low_pass
 from ravecodec.evaluate.listening import LABELS, LOW, MID, REFERENCE, Key, Stimulus, Trial
+from ravecodec.evaluate.measures.level import loudness
 from ravecodec.evaluate.results import Results
-from ravecodec.evaluate.runner import write_sound
+from ravecodec.evaluate.sounds import Audio, fitted, read_sound, write_sound
 
 # In a trial, hidden reference and anchors among them (BS.1534-3); webMUSHRA checks it.
 MOST_SIGNALS = 12
@@ -45,21 +45,36 @@ training with the same signals before the test.
 """
 
 
-WELCOME = (
-    "You will hear short recordings. Each comes with several versions; compare every version "
-    "with the reference, and rate its quality from 0 (bad) to 100 (excellent: no difference "
-    "from the reference can be heard). One version is the reference itself: please give 100 to "
-    "the version that you believe it is. Use headphones in a quiet room."
-)
-VOLUME = "Please set a comfortable volume, and leave it as it is from now on."
-QUESTION = "How good is each version, compared with the reference? Any difference from it counts."
-TEST_OPTIONS = {
+TEST = {  # what no kit has otherwise, and below each of its pages
+    "testname": "Listening test",
+    "testId": "",
     "bufferSize": 2048,
     "stopOnErrors": True,
     "showButtonPreviousPage": True,
     "remoteService": "service/write.php",
 }
-TRIAL_OPTIONS: dict[str, Any] = {
+WELCOME = {
+    "type": "generic",
+    "id": "welcome",
+    "name": "Welcome",
+    "content": "You will hear short recordings. Each comes with several versions; compare every "
+    "version with the reference, and rate its quality from 0 (bad) to 100 (excellent: no "
+    "difference from the reference can be heard). One version is the reference itself: please "
+    "give 100 to the version that you believe it is. Use headphones in a quiet room.",
+}
+VOLUME = {
+    "type": "volume",
+    "id": "volume",
+    "name": "Volume",
+    "content": "Please set a comfortable volume, and leave it as it is from now on.",
+    "defaultVolume": 0.5,
+}
+TRIAL: dict[str, Any] = {
+    "type": "mushra",
+    "id": "",
+    "name": "Listening test",
+    "content": "How good is each version, compared with the reference? Any difference from it "
+    "counts.",
     "showWaveform": True,
     "enableLooping": True,
     "randomize": True,
@@ -159,40 +174,18 @@ def _fill(folder: Path, results: Results, audio: Path, conditions: list[str], se
 def _signals(folder: Path, conditions: list[str]) -> dict[str, Audio]:
     """By condition, audio of one shape: the reference, its anchors, and the conditions as they are
     in the folder."""
-    reference = _read(folder / f"{REFERENCE}.flac")
-    if reference.shape[1] > MOST_SECONDS * RATE:
-        seconds = reference.shape[1] / RATE
-        raise InputError(
-            f"{folder}: lasts {seconds:g} s, "
-            f"expected at most {MOST_SECONDS:g} s for a listening test"
-        )
-    signals = {REFERENCE: reference} | {
-        name: low_pass(reference, hertz) for name, hertz in CUTOFFS.items()
-    }
-    return signals | {
-        name: _fit(_read(folder / f"{name}.flac"), reference.shape) for name in conditions
-    }
-
-
-def _read(path: Path) -> Audio:
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{path}: cannot be read for the listening test ({error})") from error
-    if rate != RATE or not len(samples):
-        raise InputError(
-            f"{path}: has {len(samples)} samples at {rate} Hz, expected some at {RATE} Hz"
-        )
-    return np.ascontiguousarray(samples.T)
-
-
-def _fit(audio: Audio, shape: tuple[int, ...]) -> Audio:
-    """Cut or padded with silence at the end, and the mean of its channels, or one of them twice, if
-    need be."""
-    channels, samples = shape
-    if len(audio) != channels:
-        audio = np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
-    return np.pad(audio[:, :samples], ((0, 0), (0, max(0, samples - audio.shape[1]))))
+    reference = read_sound(folder / f"{REFERENCE}.flac")
+    channels, samples = reference.shape
+    if samples > MOST_SECONDS * RATE:
+        most = f"expected at most {MOST_SECONDS:g} s for a listening test"
+        raise InputError(f"{folder}: lasts {samples / RATE:g} s, {most}")
+    signals = {REFERENCE: reference}
+    for name, hertz in CUTOFFS.items():
+        signals[name] = low_pass(reference, hertz)
+    for name in conditions:
+        audio = match_channels(read_sound(folder / f"{name}.flac"), channels)
+        signals[name] = fitted(audio, samples)
+    return signals
 
 
 def _write_trial(
@@ -200,12 +193,10 @@ def _write_trial(
 ) -> dict[str, Stimulus]:
     """Write reference.wav and CODE.wav of every signal, all as loud as the reference; stimuli by
     code, sorted."""
-    loudness = {name: _loudness(audio) for name, audio in signals.items()}
-    gains = _gains(signals, loudness)
-    codes = dict(zip(_codes(len(signals), rng), signals, strict=True))
-    stimuli = {
-        code: Stimulus(name, loudness[name], gains[name]) for code, name in sorted(codes.items())
-    }
+    levels = {name: _loudness(audio) for name, audio in signals.items()}
+    gains = _gains(signals, levels)
+    codes = sorted(zip(_codes(len(signals), rng), signals, strict=True))
+    stimuli = {code: Stimulus(name, levels[name], gains[name]) for code, name in codes}
     write_sound(folder / f"{REFERENCE}.wav", _louder(signals[REFERENCE], gains[REFERENCE]))
     for code, stimulus in stimuli.items():
         write_sound(folder / f"{code}.wav", _louder(signals[stimulus.condition], stimulus.gain_db))
@@ -215,24 +206,18 @@ def _write_trial(
 def _loudness(audio: Audio) -> float | None:
     """Integrated loudness by BS.1770 in LUFS; None if it is shorter than a block or silent
     throughout."""
-    module = extra("pyloudnorm")
-    if audio.shape[1] < 0.4 * RATE:
-        return None
-    value = float(module.Meter(RATE).integrated_loudness(audio.T.astype(np.float64)))
+    value = loudness(audio.astype(np.float64), RATE)
     return round(value, 4) if math.isfinite(value) else None
 
 
-def _gains(signals: Mapping[str, Audio], loudness: Mapping[str, float | None]) -> dict[str, float]:
+def _gains(signals: Mapping[str, Audio], levels: Mapping[str, float | None]) -> dict[str, float]:
     """Gain in dB that makes each signal as loud as the reference, less what would clip any of
     them."""
-    wanted = loudness[REFERENCE]
+    wanted = levels[REFERENCE]
     gains = {
-        name: 0.0 if wanted is None or own is None else wanted - own
-        for name, own in loudness.items()
+        name: 0.0 if wanted is None or own is None else wanted - own for name, own in levels.items()
     }
-    peak = max(
-        float(np.abs(audio).max()) * 10 ** (gains[name] / 20) for name, audio in signals.items()
-    )
+    peak = max(float(np.abs(_louder(audio, gains[name])).max()) for name, audio in signals.items())
     down = max(0.0, 20 * math.log10(peak / HEADROOM)) if peak else 0.0
     return {name: round(gain - down, 4) for name, gain in gains.items()}
 
@@ -254,28 +239,11 @@ def _config(key: Key) -> str:
     folder = f"configs/{key.test}"
     trials = []
     for name, trial in key.trials.items():
-        others = [
-            code for code, stimulus in trial.stimuli.items() if stimulus.condition != REFERENCE
-        ]
-        page = {
-            "type": "mushra",
-            "id": name,
-            "name": "Listening test",
-            "content": QUESTION,
-            **TRIAL_OPTIONS,
-        }
-        page["reference"] = f"{folder}/{name}/{REFERENCE}.wav"
-        page["stimuli"] = {code: f"{folder}/{name}/{code}.wav" for code in others}
-        trials.append(page)
-    welcome = {"type": "generic", "id": "welcome", "name": "Welcome", "content": WELCOME}
-    volume = {
-        "type": "volume",
-        "id": "volume",
-        "name": "Volume",
-        "content": VOLUME,
-        "defaultVolume": 0.5,
-    }
-    volume["stimulus"] = trials[0]["reference"]
-    config = {"testname": "Listening test", "testId": key.test, **TEST_OPTIONS}
-    config["pages"] = [welcome, volume, ["random", *trials], FINISH]
+        others = [code for code, each in trial.stimuli.items() if each.condition != REFERENCE]
+        stimuli = {code: f"{folder}/{name}/{code}.wav" for code in others}
+        reference = f"{folder}/{name}/{REFERENCE}.wav"
+        trials.append(TRIAL | {"id": name, "reference": reference, "stimuli": stimuli})
+    volume = VOLUME | {"stimulus": trials[0]["reference"]}
+    pages = [WELCOME, volume, ["random", *trials], FINISH]
+    config = TEST | {"testId": key.test, "pages": pages}
     return str(extra("yaml").safe_dump(config, sort_keys=False, allow_unicode=True))

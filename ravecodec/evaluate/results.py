@@ -10,19 +10,27 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ravecodec.errors import FormatError
-from ravecodec.files import AtomicFile
+from ravecodec.files import write_file
 
 FORMAT, VERSION = "ravecodec-evaluation", 1
 # Among the values of a score: bytes of the file, had its symbols been coded with static tables
 # alone. Only models with a predictor have it; it is no metric.
 STATIC_BYTES = "static_bytes"
+
+
+def check_format(name: str, values: dict[str, Any], expected: str, version: int) -> None:
+    """FormatError if a JSON file is of another format or version; KeyError if it says neither."""
+    if (values["format"], values["version"]) != (expected, version):
+        raise FormatError(
+            f"{name}: format {values['format']} {values['version']}; expected {expected} {version}"
+        )
 
 
 @dataclass(frozen=True)
@@ -176,9 +184,12 @@ class Results:
     manifest: dict[str, Any]
 
     @cached_property
-    def by_pair(self) -> dict[tuple[str, str], Score]:
-        """Scores by (item id, condition id)."""
-        return {(score.item, score.condition): score for score in self.scores}
+    def by_condition(self) -> dict[str, dict[str, Score]]:
+        """Scores by condition id and item id."""
+        scores: dict[str, dict[str, Score]] = {}
+        for score in self.scores:
+            scores.setdefault(score.condition, {})[score.item] = score
+        return scores
 
     @property
     def series(self) -> list[str]:
@@ -192,37 +203,28 @@ class Results:
     def kbps(self, condition: str, *, payload: bool = False) -> float | None:
         """Rate in kbit/s: all bytes of a condition over all seconds it was scored on; None where
         nothing is coded."""
-        seconds = {item.id: item.seconds for item in self.items}
-        found = [score for score in self.scores if score.condition == condition]
-        sizes = [score.payload if payload else score.bytes for score in found]
-        if not found or any(size is None for size in sizes):
-            return None
-        return (
-            sum(size for size in sizes if size is not None)
-            * 8
-            / 1000
-            / sum(seconds[s.item] for s in found)
-        )
+        scores = self.by_condition.get(condition, {})
+        return self._rate({i: s.payload if payload else s.bytes for i, s in scores.items()})
 
     def static_kbps(self, condition: str) -> float | None:
         """The rate that the same symbols would take with static tables alone; None where that was
         not counted for every item."""
-        sizes = self.values(condition, STATIC_BYTES)
-        found = {score.item for score in self.scores if score.condition == condition}
-        if not found or found != sizes.keys():
+        scores = self.by_condition.get(condition, {})
+        return self._rate({i: s.values.get(STATIC_BYTES) for i, s in scores.items()})
+
+    def _rate(self, sizes: Mapping[str, float | None]) -> float | None:
+        """Rate in kbit/s of bytes by item id; None where there are none, or one is not known."""
+        known = [size for size in sizes.values() if size is not None]
+        if not known or len(known) < len(sizes):
             return None
-        seconds = sum(item.seconds for item in self.items if item.id in found)
-        return sum(sizes.values()) * 8 / 1000 / seconds
+        return sum(known) * 8 / 1000 / sum(i.seconds for i in self.items if i.id in sizes)
 
     def values(self, condition: str, metric: str) -> dict[str, float]:
         """A metric of a condition by item id, in the order of the items, without items that have
         none."""
-        pairs = ((item.id, self.by_pair.get((item.id, condition))) for item in self.items)
-        return {
-            key: score.values[metric]
-            for key, score in pairs
-            if score is not None and metric in score.values
-        }
+        scores = self.by_condition.get(condition, {})
+        known = [scores[item.id] for item in self.items if item.id in scores]
+        return {score.item: score.values[metric] for score in known if metric in score.values}
 
     def compact(self) -> dict[str, dict[str, Any]]:
         """CompressAI's view: by series, parallel arrays over its conditions of `condition`, `kbps`,
@@ -230,24 +232,20 @@ class Results:
         return {series: self._compact(self.of(series)) for series in self.series}
 
     def _compact(self, conditions: list[Condition]) -> dict[str, Any]:
-        arrays: dict[str, Any] = {"condition": [c.id for c in conditions]}
-        arrays["kbps"] = [self.kbps(c.id) for c in conditions]
-        arrays["payload_kbps"] = [self.kbps(c.id, payload=True) for c in conditions]
+        arrays: dict[str, Any] = {
+            "condition": [c.id for c in conditions],
+            "kbps": [self.kbps(c.id) for c in conditions],
+            "payload_kbps": [self.kbps(c.id, payload=True) for c in conditions],
+        }
         for metric in self.metrics:
-            columns = [list(self.values(c.id, metric.id).values()) for c in conditions]
-            arrays[metric.id] = [
-                sum(column) / len(column) if column else None for column in columns
-            ]
+            columns = [self.values(c.id, metric.id).values() for c in conditions]
+            arrays[metric.id] = [sum(each) / len(each) if each else None for each in columns]
         return arrays
 
     def to_json(self) -> str:
-        head = {
-            "format": FORMAT,
-            "version": VERSION,
-            "name": self.name,
-            "description": self.description,
-        }
-        values = head | {"results": self.compact()} | asdict(self)
+        values = {"format": FORMAT, "version": VERSION}
+        values |= {"name": self.name, "description": self.description, "results": self.compact()}
+        values |= asdict(self)
         return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -255,19 +253,14 @@ class Results:
         """Inverse of `to_json`. FormatError if it is not such a file."""
         try:
             values = json.loads(text)
-            if values["format"] != FORMAT or values["version"] != VERSION:
-                raise FormatError(
-                    f"{name}: format {values['format']} {values['version']}; "
-                    f"expected {FORMAT} {VERSION}"
-                )
+            check_format(name, values, FORMAT, VERSION)
             lists = {key: [kind(**entry) for entry in values[key]] for key, kind in _LISTS.items()}
             return cls(**{f.name: lists.get(f.name, values[f.name]) for f in fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{name}: not the results of an evaluation ({error})") from error
 
     def save(self, path: Path) -> None:
-        with AtomicFile(path, force=True) as file:
-            file.write(self.to_json().encode())
+        write_file(path, self.to_json().encode())
 
     @classmethod
     def load(cls, path: Path) -> Results:
@@ -285,7 +278,7 @@ class Results:
         conditions = {condition.id: condition for condition in self.conditions}
         for score in self.scores:
             item, condition = items[score.item], conditions[score.condition]
-            row = {
+            yield {
                 "item": item.id,
                 "source": item.source,
                 "condition": condition.id,
@@ -294,8 +287,8 @@ class Results:
                 "payload_kbps": _kbps(score.payload, item.seconds),
                 "bytes": score.bytes,
                 "delay": score.delay,
+                **{metric.id: score.values.get(metric.id) for metric in self.metrics},
             }
-            yield row | {metric.id: score.values.get(metric.id) for metric in self.metrics}
 
     def to_csv(self) -> str:
         rows, file = list(self.rows()), io.StringIO()
@@ -334,25 +327,24 @@ def merge(parts: list[Results]) -> Results:
         return parts[0]
     known: dict[str, Condition] = {}
     scores: dict[tuple[str, str], Score] = {}
-    for index, part in enumerate(parts):
-        names = {
-            c.id: _merged_condition(known, c, f"{part.name or index}") for c in part.conditions
-        }
+    owners = [part.name or str(index) for index, part in enumerate(parts)]
+    for owner, part in zip(owners, parts, strict=True):
+        names = {c.id: _merged_condition(known, c, owner).id for c in part.conditions}
         for score in part.scores:
-            moved = replace(score, condition=names[score.condition].id)
+            moved = replace(score, condition=names[score.condition])
             scores.setdefault((moved.item, moved.condition), moved)
     return Results(
         name=" + ".join(part.name for part in parts),
         description=" ".join(part.description for part in parts),
-        items=_unique(parts, "items", lambda item: item.id),
+        items=_unique(parts, "items", "id"),
         conditions=list(known.values()),
         scores=list(scores.values()),
-        metrics=_unique(parts, "metrics", lambda metric: metric.id),
-        fidelity=_unique(parts, "fidelity", lambda curve: curve.model),
+        metrics=_unique(parts, "metrics", "id"),
+        fidelity=_unique(parts, "fidelity", "model"),
         speed=[row for part in parts for row in part.speed],
         models={name: facts for part in parts for name, facts in part.models.items()},
         unreadable=[line for part in parts for line in part.unreadable],
-        manifest={part.name or str(index): part.manifest for index, part in enumerate(parts)},
+        manifest={owner: part.manifest for owner, part in zip(owners, parts, strict=True)},
     )
 
 
@@ -360,16 +352,15 @@ def _merged_condition(known: dict[str, Condition], condition: Condition, owner: 
     """The condition as the merged results call it."""
     if known.setdefault(condition.id, condition) == condition:
         return condition
-    renamed = replace(
-        condition, id=f"{owner}-{condition.id}", series=f"{owner}: {condition.series}"
-    )
+    series = f"{owner}: {condition.series}"
+    renamed = replace(condition, id=f"{owner}-{condition.id}", series=series)
     return known.setdefault(renamed.id, renamed)
 
 
-def _unique(parts: list[Results], name: str, key: Callable[[Any], str]) -> list[Any]:
-    """A list of all parts, the first of each key."""
-    found: dict[str, Any] = {}
+def _unique(parts: list[Results], name: str, key: str) -> list[Any]:
+    """A list of all parts, the first of each value of `key`."""
+    first: dict[str, Any] = {}
     for part in parts:
         for entry in getattr(part, name):
-            found.setdefault(key(entry), entry)
-    return list(found.values())
+            first.setdefault(getattr(entry, key), entry)
+    return list(first.values())

@@ -9,7 +9,6 @@ done again.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -17,16 +16,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import soundfile
-from numpy.typing import NDArray
-
 from ravecodec.cluster import Cluster, run_on_cluster
-from ravecodec.errors import InputError, OutputError, RavecodecError
+from ravecodec.errors import RavecodecError
 from ravecodec.evaluate.conditions import apply
-from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Score
-from ravecodec.files import AtomicFile
+from ravecodec.evaluate.sounds import Audio, fitted, read_sound, write_sound
+from ravecodec.files import make_folder, write_file
 from ravecodec.pool import Died, Hear, run_tasks
 from ravecodec.zoo import find_model
 
@@ -82,34 +78,6 @@ def write_references(out: Path, excerpts: Sequence[tuple[Item, Audio]]) -> None:
             write_sound(path, audio)
 
 
-def write_sound(path: Path, audio: NDArray[np.floating]) -> None:
-    """Writes float [channels, samples] at 48 kHz as a 16-bit file of the kind that the path's
-    suffix names (`.flac`, `.wav`), whole or not at all. Raises OutputError."""
-    samples = np.clip(np.rint(audio.T.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    data = io.BytesIO()
-    soundfile.write(data, samples, RATE, format=path.suffix[1:].upper(), subtype="PCM_16")
-    _write(path, data.getvalue())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """A file in a folder that may not be there yet, whole or not at all. Raises OutputError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made ({error.strerror})") from error
-    with AtomicFile(path, force=True) as file:
-        file.write(data)
-
-
-def read_sound(path: Path) -> Audio:
-    """Reads what `write_sound` wrote: float32 [channels, samples]. Raises InputError."""
-    try:
-        audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove it and call again") from error
-    return np.ascontiguousarray(audio.T)
-
-
 def run_task(task: Task) -> Score:
     """Does what the task says, or reads what it said before."""
     if task.done:
@@ -128,11 +96,12 @@ def run_task(task: Task) -> Score:
         values["symbols_kept"] = done.kept
     if done.static is not None:
         values[STATIC_BYTES] = done.static
-    write_sound(task.sound, scores.fitted(done.audio.astype(np.float64), reference.shape[1], delay))
+    write_sound(task.sound, fitted(done.audio, reference.shape[1], delay))
     rounded = {name: round(value, 5) for name, value in values.items()}
-    found = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)
-    _write(task.record, json.dumps(asdict(found)).encode())
-    return found
+    score = Score(task.item.id, task.condition.id, done.bytes, done.payload, delay, rounded)
+    make_folder(task.record.parent)
+    write_file(task.record, json.dumps(asdict(score)).encode())
+    return score
 
 
 @dataclass(frozen=True)
@@ -171,24 +140,17 @@ def run_all(
     jobs: processes of one thread. cluster: do it there instead; the folder of the report is then
     on storage that all machines share.
     """
-    found: dict[tuple[str, str], Score] = {}
-    waiting = []
-    for task in tasks:
-        if task.done:
-            found[task.item.id, task.condition.id] = run_task(task)
-        else:
-            waiting.append(task)
-    report(len(found), len(tasks))
+    known = {(t.item.id, t.condition.id): run_task(t) for t in tasks if t.done}
+    report(len(known), len(tasks))
+    waiting = [t for t in tasks if (t.item.id, t.condition.id) not in known]
     with closing(_run(waiting, jobs, cluster)) as scores:
         for score in scores:
-            found[score.item, score.condition] = score
-            report(len(found), len(tasks))
-    return [found[task.item.id, task.condition.id] for task in tasks]
+            known[score.item, score.condition] = score
+            report(len(known), len(tasks))
+    return [known[t.item.id, t.condition.id] for t in tasks]
 
 
-def _run(
-    tasks: Sequence[Task], jobs: int, cluster: Cluster | None = None
-) -> Generator[Score, None, None]:
+def _run(tasks: Sequence[Task], jobs: int, cluster: Cluster | None) -> Generator[Score, None, None]:
     """Scores as they are ready."""
     if not tasks:
         return

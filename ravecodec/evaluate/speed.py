@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ravecodec.errors import RavecodecError
-from ravecodec.evaluate.excerpts import RATE, Audio
+from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.results import Speed
-from ravecodec.evaluate.runner import write_sound
+from ravecodec.evaluate.sounds import Audio, repeated, write_sound
 
 # Linux counts the memory of whoever started a process as that process' peak: the one that starts
 # it has to be small.
@@ -39,29 +39,16 @@ def measure(
     """
     with tempfile.TemporaryDirectory() as folder:
         long, short = Path(folder) / "long.flac", Path(folder) / "short.flac"
-        audio = _joined(sounds, round(seconds * RATE))
+        alike = [sound for sound in sounds if len(sound) == len(sounds[0])]
+        audio = repeated(np.concatenate(alike, axis=1), round(seconds * RATE))
         write_sound(long, audio)
         write_sound(short, audio[:, : round(SHORT * RATE)])
         for count in threads:
             for what, endings in (("encode", (".flac", ".rvc")), ("decode", (".rvc", ".wav"))):
-                costs = [
-                    _run(
-                        what,
-                        model,
-                        count,
-                        path.with_suffix(endings[0]),
-                        path.with_suffix(endings[1]),
-                    )
-                    for path in (short, long)
-                ]
-                yield Speed(what, name, count, seconds, costs[1][0], costs[0][0], costs[1][1])
-
-
-def _joined(sounds: Sequence[Audio], samples: int) -> Audio:
-    """One after the other, again from the first if need be; of the channels of the first."""
-    alike = [sound for sound in sounds if len(sound) == len(sounds[0])]
-    line = np.concatenate(alike, axis=1)
-    return np.tile(line, -(-samples // line.shape[1]))[:, :samples]
+                files = [[path.with_suffix(end) for end in endings] for path in (short, long)]
+                startup, _ = _run(what, model, count, *files[0])
+                took, peak = _run(what, model, count, *files[1])
+                yield Speed(what, name, count, seconds, took, startup, peak)
 
 
 def _run(what: str, model: Path, threads: int, source: Path, target: Path) -> tuple[float, int]:

@@ -15,13 +15,15 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ravecodec.errors import InputError, UsageError
 from ravecodec.evaluate.extras import extra
+from ravecodec.evaluate.filters import Doubles
 from ravecodec.evaluate.results import Metric, Results
 
 LEVEL = 0.95  # of every interval here
+TAILS = 50 * (1 - LEVEL), 50 * (1 + LEVEL)  # percentiles, its ends
 ROUNDS = 10_000  # of a bootstrap
 POINTS = 4  # that a curve needs for a Bjontegaard difference
 LEAST_OVERLAP = 0.05  # of two curves: below it a difference would speak of almost nothing
@@ -77,11 +79,11 @@ class Delta:
     """
 
     value: float | None
-    overlap: float
-    low: float
-    high: float
-    reason: str
-    note: str
+    reason: str = ""
+    note: str = ""
+    overlap: float = 0.0
+    low: float = math.nan
+    high: float = math.nan
 
 
 def clusters_of(results: Results) -> dict[str, str]:
@@ -110,7 +112,7 @@ def mean_interval(
     if len(names) == 1:
         return Interval(mean, math.nan, math.nan, len(values), 1)
     drawn = _draws(len(names), seed, rounds)
-    low, high = np.percentile((drawn @ sums) / (drawn @ counts), _tails())
+    low, high = np.percentile((drawn @ sums) / (drawn @ counts), TAILS)
     return Interval(mean, float(low), float(high), len(values), len(names))
 
 
@@ -122,11 +124,8 @@ def t_interval(values: ArrayLike) -> Interval:
     mean, count = float(sample.mean()), len(sample)
     if count == 1:
         return Interval(mean, math.nan, math.nan, 1, 1)
-    reach = (
-        float(extra("scipy.stats").t.ppf((1 + LEVEL) / 2, count - 1))
-        * float(sample.std(ddof=1))
-        / math.sqrt(count)
-    )
+    quantile = float(extra("scipy.stats").t.ppf((1 + LEVEL) / 2, count - 1))
+    reach = quantile * float(sample.std(ddof=1)) / math.sqrt(count)
     return Interval(mean, mean - reach, mean + reach, count, count)
 
 
@@ -153,10 +152,8 @@ def curve(results: Results, series: str, metric: str) -> list[tuple[float, float
     of rate."""
     points = []
     for condition in results.of(series):
-        rate, values = (
-            results.kbps(condition.id),
-            list(results.values(condition.id, metric).values()),
-        )
+        rate = results.kbps(condition.id)
+        values = results.values(condition.id, metric).values()
         if rate is not None and values:
             points.append((rate, math.fsum(values) / len(values)))
     return sorted(points)
@@ -187,25 +184,11 @@ def bd_quality(a: Curve, b: Curve, method: str = "pchip", better: str = "higher"
     return _delta(a, b, method, better, over_rate=True)
 
 
-def worst(results: Results, metric: str, condition: str, n: int = 5) -> list[tuple[str, float]]:
+def worst(results: Results, metric: Metric, condition: str, n: int = 5) -> list[tuple[str, float]]:
     """The n items (id, value) that a condition did worst on, worst first; for signed errors the
-    farthest from 0.
-
-    UsageError for a metric that the results do not have.
-    """
-    better = _metric(results, metric).better
-    values = results.values(condition, metric)
-    return sorted(values.items(), key=lambda entry: _gain(entry[1], 0.0, better))[:n]
-
-
-def _metric(results: Results, name: str) -> Metric:
-    for metric in results.metrics:
-        if metric.id == name:
-            return metric
-    raise UsageError(
-        f"metric {name} is not in the results, "
-        f"expected one of {', '.join(m.id for m in results.metrics)}"
-    )
+    farthest from 0."""
+    values = results.values(condition, metric.id)
+    return sorted(values.items(), key=lambda entry: _gain(entry[1], 0.0, metric.better))[:n]
 
 
 def _check_finite(values: Mapping[Any, float]) -> None:
@@ -217,17 +200,11 @@ def _check_finite(values: Mapping[Any, float]) -> None:
 
 
 @lru_cache(maxsize=8)
-def _draws(clusters: int, seed: int, rounds: int) -> NDArray[np.float64]:
+def _draws(clusters: int, seed: int, rounds: int) -> Doubles:
     """[rounds, clusters]: how often each cluster was drawn. Kept, as a report asks for the same
     ones all the time."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=rounds).astype(
-        np.float64
-    )
-
-
-def _tails() -> tuple[float, float]:
-    return 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    shares = np.full(clusters, 1 / clusters)
+    return np.random.default_rng(seed).multinomial(clusters, shares, size=rounds).astype(np.float64)
 
 
 def _gain(a: float, b: float, better: str) -> float:
@@ -249,35 +226,25 @@ def _delta(a: Curve, b: Curve, method: str, better: str, *, over_rate: bool) -> 
             f"expected one of {METHODS} and 'higher' or 'lower'"
         )
     sign = 1.0 if better == "higher" else -1.0
-    fronts = [_front(points, sign) for points in (a, b)]
-    note = "; ".join(
-        f"{name}: {text}" for name, (_, text) in zip("ab", fronts, strict=True) if text
-    )
-    (first, _), (second, _) = fronts
-    few = [
-        f"curve {name} has {len(p)}" for name, p in (("a", first), ("b", second)) if len(p) < POINTS
-    ]
+    (first, left_a), (second, left_b) = _front(a, sign), _front(b, sign)
+    note = "; ".join(f"{name}: {left}" for name, left in (("a", left_a), ("b", left_b)) if left)
+    counts = {"a": len(first), "b": len(second)}
+    few = [f"curve {name} has {count}" for name, count in counts.items() if count < POINTS]
     if few:
-        return Delta(
-            None, 0.0, math.nan, math.nan, f"too few points: {' and '.join(few)} of {POINTS}", note
-        )
-    overlap, low, high = _overlap(first[:, 0 if over_rate else 1], second[:, 0 if over_rate else 1])
-    low, high = sorted((10**low, 10**high) if over_rate else (sign * low, sign * high))
+        return Delta(None, f"too few points: {' and '.join(few)} of {POINTS}", note)
+    axis = 0 if over_rate else 1
+    overlap, low, high = _overlap(first[:, axis], second[:, axis])
     if overlap == 0:
-        return Delta(None, 0.0, math.nan, math.nan, "no overlap", note)
+        return Delta(None, "no overlap", note)
+    low, high = sorted((10**low, 10**high) if over_rate else (sign * low, sign * high))
     if overlap < LEAST_OVERLAP:
-        return Delta(
-            None,
-            overlap,
-            low,
-            high,
-            f"overlap of {100 * overlap:.1f} %, expected at least {100 * LEAST_OVERLAP:g} %",
-            note,
-        )
-    return Delta(_bjontegaard(first, second, method, over_rate, sign), overlap, low, high, "", note)
+        least = f"expected at least {100 * LEAST_OVERLAP:g} %"
+        return Delta(None, f"overlap of {100 * overlap:.1f} %, {least}", note, overlap, low, high)
+    value = _bjontegaard(first, second, method, over_rate, sign)
+    return Delta(value, "", note, overlap, low, high)
 
 
-def _front(points: Curve, sign: float) -> tuple[NDArray[np.float64], str]:
+def _front(points: Curve, sign: float) -> tuple[Doubles, str]:
     """[n, 2] of (log10 rate, quality times sign), both strictly rising, and a text about the points
     left out."""
     kept: list[tuple[float, float]] = []
@@ -296,24 +263,19 @@ def _front(points: Curve, sign: float) -> tuple[NDArray[np.float64], str]:
     return np.array(kept, dtype=np.float64).reshape(-1, 2), text
 
 
-def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float]:
+def _overlap(a: Doubles, b: Doubles) -> tuple[float, float, float]:
     """(share of the range of either that is the range of both, its lower end, its upper end);
     rising a and b."""
     low, high = max(a[0], b[0]), min(a[-1], b[-1])
-    return (
-        max(0.0, float((high - low) / (max(a[-1], b[-1]) - min(a[0], b[0])))),
-        float(low),
-        float(high),
-    )
+    share = (high - low) / (max(a[-1], b[-1]) - min(a[0], b[0]))
+    return max(0.0, float(share)), float(low), float(high)
 
 
-def _bjontegaard(
-    a: NDArray[np.float64], b: NDArray[np.float64], method: str, over_rate: bool, sign: float
-) -> float:
+def _bjontegaard(a: Doubles, b: Doubles, method: str, over_rate: bool, sign: float) -> float:
     """The difference itself: quality in the metric's unit, or rate in %."""
     module = extra("bjontegaard")
     options = {"method": method, "require_matching_points": False, "min_overlap": 0}
-    rate_a, rate_b = 10 ** a[:, 0], 10 ** b[:, 0]
+    points = 10 ** b[:, 0], b[:, 1], 10 ** a[:, 0], a[:, 1]
     if over_rate:
-        return sign * float(module.bd_psnr(rate_b, b[:, 1], rate_a, a[:, 1], **options))
-    return float(module.bd_rate(rate_b, b[:, 1], rate_a, a[:, 1], **options))
+        return sign * float(module.bd_psnr(*points, **options))
+    return float(module.bd_rate(*points, **options))

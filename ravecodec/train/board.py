@@ -102,7 +102,7 @@ class Board:
 
 def is_shown(number: int) -> bool:
     """Whether the `number`th validation of a stage has pictures and audio: 1, 2, 4, 8, ... and
-    every ALWAYSth.
+    every EVERYth.
 
     A network changes fast at first; and a megabyte at each of the paper recipe's 6000 validations
     would fill a disk.
@@ -126,11 +126,8 @@ def _add_bits(writer: SummaryWriter, stage: int, step: int, batches: list[Recons
 
 def _add_curve(writer: SummaryWriter, stage: int, step: int, batches: list[Reconstruction]) -> None:
     if _has_matplotlib():
-        writer.add_figure(
-            f"stage {stage}/KL per latent",
-            figures.bits_per_latent(_bits(batches), ACTIVE_BITS).figure(),
-            step,
-        )
+        chart = figures.bits_per_latent(_bits(batches), ACTIVE_BITS)
+        writer.add_figure(f"stage {stage}/KL per latent", chart.figure(), step)
 
 
 def _add_fidelity(writer: SummaryWriter, latent: LatentSpace, default_dims: int) -> None:
@@ -162,9 +159,8 @@ def _crops(
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """(original, output) of one crop after the other, [channels, samples]."""
     for part in batches:
-        yield from zip(
-            part.original.float().cpu().numpy(), part.output.float().cpu().numpy(), strict=True
-        )
+        both = [audio.float().cpu().numpy() for audio in (part.original, part.output)]
+        yield from zip(*both, strict=True)
 
 
 def _add_audio(

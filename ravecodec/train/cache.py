@@ -13,15 +13,23 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from ravecodec.audio import AUDIO_SUFFIXES, AudioInput, match_channels, open_input, resample_blocks
+from ravecodec.audio import (
+    AUDIO_SUFFIXES,
+    AudioInput,
+    audio_files,
+    match_channels,
+    open_input,
+    resample_blocks,
+)
 from ravecodec.errors import InputError, OutputError
-from ravecodec.files import AtomicFile
+from ravecodec.files import write_file
 
 try:
     import fcntl
@@ -35,21 +43,8 @@ CLIPPED_SHARE = 1e-4  # of samples at full scale, from which a file is named
 BLOCK = 1 << 18
 # What people keep sound in and libsndfile does not read: such files are named, not passed over in
 # silence.
-UNREAD_SUFFIXES = {
-    ".aac",
-    ".ac3",
-    ".ape",
-    ".dsf",
-    ".m4a",
-    ".m4b",
-    ".mka",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpc",
-    ".spx",
-}
-UNREAD_SUFFIXES |= {".tta", ".webm", ".wma", ".wv"}
+UNREAD_SUFFIXES = {".aac", ".ac3", ".ape", ".dsf", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4"}
+UNREAD_SUFFIXES |= {".mpc", ".spx", ".tta", ".webm", ".wma", ".wv"}
 
 
 @dataclass(frozen=True)
@@ -83,28 +78,26 @@ class Lock:
     system has no such locks (Windows), no call is kept out."""
 
     def __init__(self, cache: Path) -> None:
-        self._path = cache / "lock"
-        self._file = self._path.open("a")
-        self._flock(shared=True, why="is being built by another run; wait for it")
+        self._cache = cache
+        self._file = (cache / "lock").open("a")
+        self.share()
 
-    def exclusive(self) -> None:
+    def share(self) -> None:
+        """Lets other runs read. InputError if one of them changes the cache."""
+        if fcntl is not None:
+            self._take(fcntl.LOCK_SH, "is being built by another run; wait for it")
+
+    def exclude(self) -> None:
         """InputError if another run uses the cache."""
-        self._flock(
-            shared=False,
-            why="needs new audio, but another run uses it; wait for it or give another --cache",
-        )
+        wait = "wait for it or give another --cache"
+        if fcntl is not None:
+            self._take(fcntl.LOCK_EX, f"needs new audio, but another run uses it; {wait}")
 
-    def shared(self) -> None:
-        """Lets other runs read."""
-        self._flock(shared=True, why="is being built by another run; wait for it")
-
-    def _flock(self, *, shared: bool, why: str) -> None:
-        if fcntl is None:
-            return
+    def _take(self, kind: int, why: str) -> None:
         try:
-            fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(f"{self._path.parent}: {why}") from error
+            raise InputError(f"{self._cache}: {why}") from error
 
 
 @dataclass(frozen=True)
@@ -142,15 +135,10 @@ def describe(summary: dict[str, Any]) -> Iterator[str]:
     rates = ", ".join(f"{count} at {rate} Hz" for rate, count in summary["rates"].items())
     silence = f"{100 * summary['silence']:.1f} % silence"
     yield f"data: {summary['files']} files, {summary['hours']:.2f} h ({rates}), {silence}"
-    for kind, what in (
-        ("clipped", "reach full scale"),
-        ("duplicates", "repeat another and are left out"),
-    ):
-        if found := list(summary[kind]):
-            yield f"data: {len(found)} files {what}: {_some(found)}"
-    for kind, what in PASSED_OVER.items():
-        if found := list(summary.get(kind, [])):
-            yield f"data: {len(found)} {what}: {_some(found)}"
+    for kind, what in (REMARKED | PASSED_OVER).items():
+        names = list(summary.get(kind, []))
+        if names:
+            yield f"data: {len(names)} {what}: {_some(names)}"
     if summary["unreadable"]:
         yield f"data: {len(summary['unreadable'])} files cannot be read and are left out"
 
@@ -160,6 +148,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
+REMARKED = {
+    "clipped": "files reach full scale",
+    "duplicates": "files repeat another and are left out",
+}
 PASSED_OVER = {
     "links": "links lead to folders or to nothing and are not followed",
     "unread": "files are of formats that are not read",
@@ -173,19 +165,28 @@ def passed_over(folder: Path) -> dict[str, list[str]]:
     """
     closed: list[str] = []
     links, unread = [], []
-    for place, folders, files in os.walk(
-        folder, onerror=lambda error: closed.append(str(error.filename))
-    ):
+    for place, folders, files in os.walk(folder, onerror=lambda e: closed.append(str(e.filename))):
         inside = Path(place)
         links += [str(inside / name) for name in folders if (inside / name).is_symlink()]
-        sounds = [
-            inside / name
-            for name in files
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES | UNREAD_SUFFIXES
-        ]
-        links += [str(path) for path in sounds if path.is_symlink() and not path.exists()]
-        unread += [str(path) for path in sounds if path.suffix.lower() not in AUDIO_SUFFIXES]
+        for path in map(inside.joinpath, files):
+            suffix = path.suffix.lower()
+            if suffix in UNREAD_SUFFIXES:
+                unread.append(str(path))
+            if suffix in AUDIO_SUFFIXES | UNREAD_SUFFIXES and not path.exists():
+                links.append(str(path))
     return {"links": sorted(links), "unread": sorted(unread), "closed": sorted(closed)}
+
+
+def read_json(path: Path, lost: str) -> dict[str, Any] | None:
+    """A JSON object of a run or a cache, None if there is none; InputError, with what is `lost`
+    behind it, if it is damaged."""
+    if not path.exists():
+        return None
+    with suppress(ValueError, RecursionError):
+        values = json.loads(path.read_text())
+        if isinstance(values, dict):
+            return values
+    raise InputError(f"{path}: is damaged; {lost}")
 
 
 def scan(folder: Path) -> list[Path]:
@@ -196,9 +197,7 @@ def scan(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: is a file; expected a folder of audio files")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a folder of audio files")
-    files = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()
-    )
+    files = audio_files(folder)
     if not files:
         raise InputError(
             f"{folder}: no audio files found; expected {', '.join(sorted(AUDIO_SUFFIXES))}"
@@ -229,7 +228,7 @@ def build_cache(
     lock = Lock(cache)
     known = {t.path: t for t in read_index(index) if _is_current(t, sources)}
     if not sources.keys() <= known.keys() or not _is_whole(index, audio, channels * 2):
-        lock.exclusive()
+        lock.exclude()
         known = {t.path: t for t in _recover(index, audio, channels * 2, sources)}
         try:
             with audio.open("ab") as data, index.open("a") as lines:
@@ -241,19 +240,14 @@ def build_cache(
                     )
                     lines.write(_line(track))
                     lines.flush()
-                    report(
-                        f"left out: {track.error}"
-                        if track.error
-                        else f"cached {len(known)}/{len(files)} {name}"
-                    )
+                    cached = f"cached {len(known)}/{len(files)} {name}"
+                    report(f"left out: {track.error}" if track.error else cached)
         except OSError as error:
             raise OutputError(
                 f"{audio}: cannot be written ({error.strerror}); call again to go on"
             ) from error
-        lock.shared()
-    tracks = sorted(
-        (known[name] for name in sources if name in known), key=lambda t: (t.start, t.stop)
-    )
+        lock.share()
+    tracks = sorted((known[name] for name in sources), key=lambda t: (t.start, t.stop))
     if not any(t.frames for t in tracks):
         raise InputError(f"{folder}: none of {len(files)} audio files holds readable sound")
     return _library(tracks, passed_over(folder), lock)
@@ -268,13 +262,8 @@ def _library(tracks: list[Track], others: dict[str, list[str]], lock: Lock) -> L
         if other is not track:
             duplicates[track.path] = other.path
     unreadable = [t.error for t in tracks if t.error]
-    return Library(
-        [t for t in tracks if t.path not in duplicates and not t.error],
-        duplicates,
-        unreadable,
-        others,
-        lock,
-    )
+    once = [t for t in tracks if t.path not in duplicates and not t.error]
+    return Library(once, duplicates, unreadable, others, lock)
 
 
 def _line(track: Track) -> str:
@@ -298,14 +287,12 @@ def read_index(index: Path) -> list[Track]:
 
 def _track(index: Path, number: int, line: str) -> Track:
     """The track of one line of the index."""
-    try:
+    with suppress(ValueError, TypeError, RecursionError):
         track = Track(**json.loads(line))
         kinds = {f.name: str if f.type == "str" else int for f in fields(Track)}
         good = all(type(getattr(track, name)) is kind for name, kind in kinds.items())
         if good and track.start >= 0 and track.frames >= 0:
             return track
-    except (ValueError, TypeError, RecursionError):
-        pass
     lost = "delete it to have all audio of this cache decoded again; nothing else is lost"
     raise InputError(f"{index}: line {number} is damaged; {lost}")
 
@@ -329,8 +316,7 @@ def _recover(index: Path, audio: Path, frame_bytes: int, sources: dict[str, Path
     ]
     text = "".join(_line(t) for t in tracks).encode()
     if not index.exists() or index.read_bytes() != text:
-        with AtomicFile(index, force=True) as file:
-            file.write(text)
+        write_file(index, text)
     end = tracks[-1].stop * frame_bytes if tracks else 0
     if end < size:
         os.truncate(audio, end)
@@ -341,8 +327,8 @@ def _is_current(track: Track, sources: dict[str, Path]) -> bool:
     """Whether the file is as it was; one that is not there any more counts as such."""
     if track.path not in sources:
         return True
-    found = sources[track.path].stat()
-    return (track.size, track.changed) == (found.st_size, found.st_mtime_ns)
+    status = sources[track.path].stat()
+    return (track.size, track.changed) == (status.st_size, status.st_mtime_ns)
 
 
 def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
@@ -350,29 +336,19 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
     with these settings.
     """
     stamp = cache / "settings.json"
-    if not stamp.exists():
+    again = "delete it with audio.i16 and tracks.jsonl beside it, and the audio is decoded again"
+    earlier = read_json(stamp, f"{again}; nothing is lost")
+    if earlier is None:
         for name in ("audio.i16", "tracks.jsonl"):
             if (cache / name).exists():
                 raise InputError(
                     f"{cache}: holds {name} and no settings.json, so no cache; expected a new "
                     "folder, or delete it"
                 )
-        with AtomicFile(stamp) as file:
-            file.write(json.dumps(settings).encode())
-        return
-    try:
-        found = json.loads(stamp.read_text())
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        beside = "audio.i16 and tracks.jsonl beside it"
+        write_file(stamp, json.dumps(settings).encode())
+    elif earlier != settings:
         raise InputError(
-            f"{stamp}: is damaged; delete it with {beside}, and the audio is decoded again; "
-            "nothing is lost"
-        )
-    if found != settings:
-        raise InputError(
-            f"{cache}: holds the audio of other settings {found}; expected {json.dumps(settings)}"
+            f"{cache}: holds the audio of other settings {earlier}; expected {json.dumps(settings)}"
         )
 
 
@@ -390,11 +366,12 @@ def _append(
     Remarks are reported.
     """
     position = data.seek(0, os.SEEK_END)
-    start, frames, silent, clipped = position // (2 * channels), 0, 0, 0
+    frames = silent = clipped = 0
     digest, status = hashlib.sha256(), path.stat()
+    track = Track(name, position // (2 * channels), 0, status.st_size, status.st_mtime_ns)
     try:
         with open_input(path, ignore_length=ignore_length) as source:
-            own_rate, own_channels = source.sample_rate, source.channels
+            track = replace(track, rate=source.sample_rate, channels=source.channels)
             for block in _int16_blocks(source, rate, channels):
                 data.write(block.tobytes())
                 digest.update(block.tobytes())
@@ -407,22 +384,12 @@ def _append(
         os.fsync(data.fileno())
     except InputError as error:
         data.truncate(position)
-        return Track(name, start, 0, status.st_size, status.st_mtime_ns, error=str(error))
+        return replace(track, rate=0, channels=0, error=str(error))
     except OSError:
         data.truncate(position)
         raise
-    return Track(
-        path=name,
-        start=start,
-        frames=frames,
-        size=status.st_size,
-        changed=status.st_mtime_ns,
-        rate=own_rate,
-        channels=own_channels,
-        digest=digest.hexdigest()[:32],
-        silent=silent,
-        clipped=clipped,
-    )
+    summary = digest.hexdigest()[:32]
+    return replace(track, frames=frames, digest=summary, silent=silent, clipped=clipped)
 
 
 def _int16_blocks(source: AudioInput, rate: int, channels: int) -> Iterator[np.ndarray]:

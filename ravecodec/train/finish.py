@@ -4,6 +4,7 @@ file.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,20 +44,18 @@ def posteriors(
     network: Rave, recipe: Recipe, crops: Crops, frames: int, device: torch.device
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
     """Means and spreads [batch, n, latent] of valid frames only, in eval mode, and levels [batch,
-    n] of the audio of these frames as the encoder hears it, until `frames` are seen.
+    n] of the audio of these frames as the encoder receives it, until `frames` are seen.
     """
     valid = Valid.of(network, recipe.crop_frames)
-    seen = step = 0
+    each = recipe.batch * (recipe.crop_frames - sum(valid.encoder))  # frames of a step
     network.eval()
-    while seen < frames:
+    for step in range(-(-frames // each)):
         audio = crops.batch((1 << 41) + step, recipe.batch).to(device)
         clock = random_clock(len(audio), torch.Generator().manual_seed(step), device)
         with torch.no_grad():
             both = posterior(network, valid, audio, clock, recipe.refine[0])
         mean, spread = (valid.latents(x).transpose(1, 2).cpu().numpy() for x in both)
         yield mean, spread, valid.latents(frame_levels(audio, recipe.model.hop)).cpu().numpy()
-        seen += mean.shape[0] * mean.shape[1]
-        step += 1
 
 
 def frame_levels(audio: Tensor, hop: int) -> Tensor:
@@ -84,7 +83,7 @@ def analyse_latents(
     validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
     held_runs = [run for means, _, _ in validation for run in means]
     coding = operating_point(recipe, latent, coding, held_runs)
-    bits = _axis_bits(latent, coding, held_runs, coding.step_index)[: coding.dims].sum()
+    bits = _axis_bits(latent, coding, held_runs)[: coding.dims].sum()
     return latent, coding, float(bits * recipe.model.frame_rate / 1000)
 
 
@@ -95,22 +94,15 @@ def fit_coding(latent: LatentSpace, runs: Runs, effort: int = 0) -> Coding:
     base = base_steps(latent)
     symbols = [_fine_symbols(latent, base, run) for run in runs]
     static = fit_static(np.concatenate(symbols), FITTING_STEP)
-    return Coding(
-        base,
-        static.shapes,
-        static.scales,
-        len(base),
-        0,
-        True,
-        effort,
-        fit_prediction(latent, base, runs),
-    )
+    shapes, scales = static.shapes, static.scales
+    prediction = fit_prediction(latent, base, runs)
+    return Coding(base, shapes, scales, len(base), 0, True, effort, prediction)
 
 
 def fit_prediction(latent: LatentSpace, base: NDArray[np.float64], runs: Runs) -> Prediction:
     """The predictor for runs of latents, float32 [frames, latent] each, and these base steps."""
-    found = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FITTING_STEP)
-    return Prediction(found.weights, found.shapes, found.scales)
+    fitted = fit_predictor([_fine_symbols(latent, base, run) for run in runs], FITTING_STEP)
+    return Prediction(fitted.weights, fitted.shapes, fitted.scales)
 
 
 def _fine_symbols(
@@ -125,23 +117,22 @@ def operating_point(recipe: Recipe, latent: LatentSpace, coding: Coding, runs: R
     latent] is at most the recipe's `rate_kbps` (0: step index 0), and every axis that is worth its
     bits there."""
     low, high = STEP_INDICES if recipe.rate_kbps else (0, 0)
-    while low < high:  # the rate falls with the step index
-        middle = (low + high) // 2
-        bits = _axis_bits(latent, coding, runs, middle).sum()
-        if bits * recipe.model.frame_rate <= recipe.rate_kbps * 1000:
-            high = middle
-        else:
-            low = middle + 1
-    worth = np.flatnonzero(_axis_bits(latent, coding, runs, low) > WORTHWHILE)
-    return replace(coding, step_index=low, dims=int(worth[-1]) + 1 if len(worth) else 1)
+
+    def fits(step_index: int) -> bool:
+        bits = _axis_bits(latent, replace(coding, step_index=step_index), runs).sum()
+        return bool(bits * recipe.model.frame_rate <= recipe.rate_kbps * 1000)
+
+    # The rate falls with the step index.
+    step_index = low + bisect_left(range(low, high), True, key=fits)
+    coding = replace(coding, step_index=step_index)
+    worth = np.flatnonzero(_axis_bits(latent, coding, runs) > WORTHWHILE)
+    return replace(coding, dims=int(worth[-1]) + 1 if len(worth) else 1)
 
 
-def _axis_bits(
-    latent: LatentSpace, coding: Coding, runs: Runs, step_index: int
-) -> NDArray[np.float64]:
-    """Ideal code length in bits per frame of every axis at a step index, as the model predicts it
-    or, if it cannot, under its static tables."""
-    quantizer = Quantizer(latent, coding, len(coding.base), step_index, coding.fill)
+def _axis_bits(latent: LatentSpace, coding: Coding, runs: Runs) -> NDArray[np.float64]:
+    """Ideal code length in bits per frame of every axis at the default step, as the model predicts
+    it or, if it cannot, under its static tables."""
+    quantizer = Quantizer(latent, coding, len(coding.base), coding.step_index, coding.fill)
     return bits_of_axes(quantizer, [quantizer.symbols(run) for run in runs])
 
 

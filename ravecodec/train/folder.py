@@ -23,8 +23,9 @@ from typing import Any
 import torch
 
 from ravecodec.errors import InputError, ModelError, OutputError, UsageError
-from ravecodec.files import AtomicFile
+from ravecodec.files import make_folder, write_file
 from ravecodec.train.board import Board
+from ravecodec.train.cache import read_json
 from ravecodec.train.recipe import Recipe, refuse_removed, without_removed_defaults
 
 try:
@@ -45,14 +46,6 @@ UNPICKLING = (
 )
 
 
-def make_folder(folder: Path) -> None:
-    """OutputError if there is none and none can be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made a run folder ({error.strerror})") from error
-
-
 def check_folder(folder: Path, *, force: bool = False) -> None:
     """OutputError unless a run may write into `folder` without replacing what no run made. Creates
     nothing.
@@ -63,15 +56,10 @@ def check_folder(folder: Path, *, force: bool = False) -> None:
     if force or not folder.is_dir():
         return
     names = {entry.name for entry in folder.iterdir()}
-    if not (
-        names <= {"cache"}
-        or _is_lock(folder / "lock")
-        or ("lock" not in names and "recipe.json" in names)
-    ):
-        raise OutputError(
-            f"{folder}: is there and no training run; expected a new folder, or that of a run (or "
-            "--force)"
-        )
+    old_run = "recipe.json" in names and "lock" not in names
+    if not (names <= {"cache"} or _is_lock(folder / "lock") or old_run):
+        expected = "expected a new folder, or that of a run (or --force)"
+        raise OutputError(f"{folder}: is there and no training run; {expected}")
 
 
 def _is_lock(path: Path) -> bool:
@@ -115,6 +103,18 @@ def held(folder: Path, wanted: bool = True) -> Iterator[None]:
         yield
 
 
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint, None if there is none yet; ModelError if it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except PermissionError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, *UNPICKLING, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path}: cannot be read as a checkpoint; {LOST}") from error
+
+
 class Run:
     """The training folder."""
 
@@ -122,13 +122,14 @@ class Run:
         self.folder = folder
         self.recipe = recipe
         self.checkpoint = folder / "checkpoint.pt"
+        self.package = folder / f"{recipe.name}.safetensors"  # when the run is finished
         self.board = Board(folder)
-        self.longer: list[
-            str
-        ] = []  # stages that are to have more steps than the run was started with
+        # Stages that are to have more steps than the run was started with.
+        self.longer: list[str] = []
         make_folder(folder)
         self._check_recipe(recipe)
-        self.facts: dict[str, Any] = _read_facts(folder / "run.json")
+        lost = "delete it and call again; the licence and the warnings that it held are lost"
+        self.facts: dict[str, Any] = read_json(folder / "run.json", lost) or {}
         self._mend_log()
 
     def _check_recipe(self, recipe: Recipe) -> None:
@@ -179,11 +180,7 @@ class Run:
             part.replace(self.checkpoint)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as either
             part.unlink(missing_ok=True)
-            why = (
-                error.strerror
-                if isinstance(error, OSError) and error.strerror
-                else str(error).splitlines()[0]
-            )
+            why = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise OutputError(
                 f"{self.checkpoint}: cannot be written ({why}); the last one is kept, free some "
                 "space and call again"
@@ -191,19 +188,7 @@ class Run:
 
     def load(self) -> dict[str, Any] | None:
         """The last checkpoint, None if there is none yet; ModelError if it is damaged."""
-        if not self.checkpoint.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(
-                self.checkpoint, map_location="cpu", weights_only=True
-            )
-        except PermissionError as error:
-            raise ModelError(f"{self.checkpoint}: cannot be read ({error.strerror})") from error
-        except (OSError, *UNPICKLING, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"{self.checkpoint}: cannot be read as a checkpoint; {LOST}"
-            ) from error
-        return state
+        return load_checkpoint(self.checkpoint)
 
     def remember(self, **facts: Any) -> None:
         """Puts these facts into `run.json`, beside those that are there."""
@@ -212,8 +197,7 @@ class Run:
 
     def note(self, name: str, values: dict[str, Any]) -> None:
         """Writes a JSON file of the run, whole or not at all."""
-        with AtomicFile(self.folder / name, force=True) as file:
-            file.write(json.dumps(values, indent=1).encode())
+        write_file(self.folder / name, json.dumps(values, indent=1).encode())
 
     def log(self, values: dict[str, Any]) -> None:
         """One line of the log: `stage`, `step` and what was measured or is to be said there; for
@@ -259,17 +243,3 @@ def _removed(values: dict[str, Any]) -> str:
     except UsageError as error:
         return str(error)
     return ""
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    """What `run.json` says, {} if there is none; InputError if it is damaged."""
-    if not path.exists():
-        return {}
-    try:
-        facts = json.loads(path.read_text())
-        if isinstance(facts, dict):
-            return facts
-    except (ValueError, RecursionError):
-        pass
-    lost = "delete it and call again; the licence and the warnings that it held are lost"
-    raise InputError(f"{path}: is damaged; {lost}")

@@ -11,7 +11,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,11 @@ from torch import Tensor
 from ravecodec import __version__
 from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.models.istft import IstftGenerator
-from ravecodec.models.latent import LatentSpace
-from ravecodec.models.package import Coding, load_package
+from ravecodec.models.package import load_package
 from ravecodec.models.rave import Rave
 from ravecodec.precision import AUTO
 from ravecodec.train import outcome, stages
-from ravecodec.train.cache import Library, Track, build_cache, describe, scan
+from ravecodec.train.cache import Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Augmentation, Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
@@ -75,7 +74,7 @@ class Journal:
             means = {key: float(np.mean(values)) for key, values in self._sums.items()}
             self.write(means, self._progress(now))
             if advice := self._collapse.advice(step, means):
-                self.advise(advice)
+                self._say(advice, {"advice": advice})
             self._sums.clear()
             self._reported = now
 
@@ -95,10 +94,6 @@ class Journal:
         if note:
             parts.append(note)
         self._say("  ".join(parts), values)
-
-    def advise(self, sentence: str) -> None:
-        """A sentence for whoever looks after the run, here and in the run's log."""
-        self._say(sentence, {"advice": sentence})
 
     def _say(self, text: str, values: Mapping[str, Any]) -> None:
         self._report(
@@ -127,18 +122,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """The latents of a network after stage 1. kbps: ideal rate of the default point on validation
-    audio.
-    """
-
-    latent: LatentSpace
-    coding: Coding
-    kbps: float
-    sender: stages.Sender
-
-
-@dataclass(frozen=True)
 class Session:
     """What a run consists of, in one of its processes. Of several processes the first validates,
     reports and writes.
@@ -159,8 +142,9 @@ class Session:
         trainer = self.trainer
         self._run_stage(self.request.recipe.stage1, lambda audio: stage1_step(trainer, audio))
 
-    def analyse(self) -> Analysis:
-        """Latent space, tables and default point of the moving average."""
+    def analyse(self) -> tuple[stages.Sender, float]:
+        """Latent space, tables and default point of the moving average, and the ideal rate of that
+        point in kbit/s on validation audio."""
         trainer, recipe = self.trainer, self.request.recipe
         latent, coding, kbps = analyse_latents(
             trainer.average, recipe, self.crops, self.validation, trainer.device
@@ -169,11 +153,11 @@ class Session:
         self.report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
         if self.trainer.world.leads:
             self.run.board.latents(latent, coding.dims)
-        return Analysis(latent, coding, kbps, stages.Sender(latent, coding, recipe.seed))
+        return stages.Sender(latent, coding, recipe.seed), kbps
 
-    def stage2(self, analysis: Analysis) -> None:
+    def stage2(self, sender: stages.Sender) -> None:
         """Fine-tuning of the generator, from where the trainer stands."""
-        trainer, sender = self.trainer, analysis.sender
+        trainer = self.trainer
         if trainer.stage == 1:
             trainer.enter_stage2()
         self._run_stage(
@@ -185,22 +169,22 @@ class Session:
             best = f"stage 2 step {trainer.best['step']}"
             self.report(f"kept the generator of {best}, the best on validation audio")
 
-    def pack(self, analysis: Analysis) -> None:
-        """Writes the model package, and says what speaks against the model."""
+    def pack(self, sender: stages.Sender, kbps: float) -> None:
+        """Writes the model package, and says what speaks against the model. kbps: see `analyse`."""
         trainer, run, recipe = self.trainer, self.run, self.request.recipe
-        path = outcome.package_path(run, recipe)
-        doubts = outcome.warnings(run, recipe, self.tracks, analysis.coding, analysis.kbps)
+        path = run.package
+        doubts = outcome.warnings(run, self.tracks, sender.coding, kbps)
         network = trainer.finished()
         licence = run.facts["licence"]
         info = provenance(trainer, self.request.data, self.tracks, licence, doubts)
-        self._set_level(network, analysis)
-        decoded = reconstruct(trainer, network, self.validation, analysis.sender.at_default)
+        self._set_level(network, sender)
+        decoded = reconstruct(trainer, network, self.validation, sender.at_default)
         run.board.finished(trainer.step, recipe.model.sample_rate, decoded)
         write_package(
             path,
             network=network,
-            latent=analysis.latent,
-            coding=analysis.coding,
+            latent=sender.latent,
+            coding=sender.coding,
             name=recipe.name,
             info=info,
             held=self.validation,
@@ -214,12 +198,12 @@ class Session:
         ready = f"is written, with {len(doubts)} warnings" if doubts else "is ready"
         self.report(f"{path} {ready}; `ravecodec model add {path}` installs it")
 
-    def _set_level(self, network: Rave, analysis: Analysis) -> None:
+    def _set_level(self, network: Rave, sender: stages.Sender) -> None:
         """Brings what the network plays to the level of validation audio."""
         trainer = self.trainer
         if not isinstance(network.generator, IstftGenerator):
             return
-        decoded = reconstruct(trainer, network, self.validation, analysis.sender.at_default)
+        decoded = reconstruct(trainer, network, self.validation, sender.at_default)
         gain = level_gain(decoded, trainer.objective.valid, trainer.recipe.model.hop)
         network.generator.turn_up(gain)
         self.report(f"level: {20 * math.log10(gain):+.1f} dB, as validation audio has it")
@@ -281,10 +265,10 @@ class Session:
     def _validate(self, stage: Stage, latents: Latents, journal: Journal) -> None:
         trainer, rate = self.trainer, self.request.recipe.model.sample_rate
 
-        def show(found: list[Reconstruction]) -> None:
+        def show(batches: list[Reconstruction]) -> None:
             step, number = trainer.step, -(-trainer.step // trainer.recipe.validate_every)
             last = step == stage.steps
-            self.run.board.validation(trainer.stage, step, number, last, rate, found)
+            self.run.board.validation(trainer.stage, step, number, last, rate, batches)
 
         values = validate(trainer, self.validation, latents, show)
         journal.write(values)
@@ -303,15 +287,12 @@ def _guarded(step_function: StepFunction, audio: Tensor, trainer: Trainer) -> Lo
     except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
             raise
-        smaller = (
-            f"batch = {recipe.batch // 2}"
-            if recipe.batch > 1
-            else f"crop_frames = {recipe.crop_frames // 2}"
-        )
+        now = f"batch = {recipe.batch} and crop_frames = {recipe.crop_frames}"
+        smaller = f"crop_frames = {recipe.crop_frames // 2}"
+        if recipe.batch > 1:
+            smaller = f"batch = {recipe.batch // 2}"
         raise UsageError(
-            f"out of memory at {place}, with batch = {recipe.batch} and crop_frames = "
-            f"{recipe.crop_frames}; "
-            f"try {smaller} in the recipe"
+            f"out of memory at {place}, with {now}; try {smaller} in the recipe"
         ) from error
 
 
@@ -362,15 +343,10 @@ def _start_from(trainer: Trainer, run: Run, package: Path, report: Report) -> No
     except ModelError as error:
         raise ModelError(f"{package}: {error}") from error
     if donor.config != config:
-        keys = [
-            f.name
-            for f in fields(config)
-            if getattr(config, f.name) != getattr(donor.config, f.name)
-        ]
-        report(
-            f"warning: {package.name} differs from the recipe in {', '.join(keys)}; {len(new)} "
-            "weights start anew"
-        )
+        theirs = asdict(donor.config)
+        keys = ", ".join(key for key, value in asdict(config).items() if value != theirs[key])
+        anew = f"{len(new)} weights start anew"
+        report(f"warning: {package.name} differs from the recipe in {keys}; {anew}")
     if trainer.world.leads:
         run.remember(warnings=outcome.taken_over(package.name, trainer, new))
 
@@ -436,23 +412,22 @@ def _train(request: Request, world: World, report: Report) -> Path:
     run = Run(request.out, recipe)
     begin(trainer, run, request.stage, request.init_from, report)
     if recipe.bfloat16 == AUTO:
-        found = "bfloat16" if trainer.recipe.bfloat16 else "float32"
-        report(f"computing in {found}, which was found to be faster")
-    path = outcome.package_path(run, recipe)
-    if outcome.is_packed(run, trainer, recipe, request.stage):
+        precision = "bfloat16" if trainer.recipe.bfloat16 else "float32"
+        report(f"computing in {precision}, which was found to be faster")
+    if outcome.is_packed(run, trainer, request.stage):
         if world.leads:
             world.wait()
-            report(outcome.left_alone(run, recipe, request.licence))
-        return path
+            report(outcome.left_alone(run, request.licence))
+        return run.package
     session = open_session(request, trainer, run, report)
     if trainer.stage == 1 and request.stage != "2":
         session.stage1()
-    analysis = session.analyse()
+    sender, kbps = session.analyse()
     if request.stage != "1":
-        session.stage2(analysis)
+        session.stage2(sender)
     if world.leads:  # the other processes leave the file to the first
-        session.pack(analysis)
-    return path
+        session.pack(sender, kbps)
+    return run.package
 
 
 def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -> Session:
@@ -464,8 +439,12 @@ def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -
     )
     tracks, held_out = split(library.tracks)
     if world.leads:
-        run.remember(licence=outcome.licence_of(run, recipe, request.licence))
-        note_data(run, library, held_out, cache, rate, report)
+        run.remember(licence=outcome.licence_of(run, request.licence))
+        summary = library.summary(rate)
+        held = {"cache": str(cache.resolve()), "validation": [asdict(track) for track in held_out]}
+        run.note("data.json", summary | held)
+        for line in describe(summary):
+            report(line)
         world.wait()
     length = recipe.crop_frames * config.hop
     crops = Crops(
@@ -483,19 +462,6 @@ def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -
     return Session(request, trainer, run, tracks, crops, validation, report)
 
 
-def note_data(
-    run: Run, library: Library, validation: list[Track], cache: Path, rate: int, report: Report
-) -> None:
-    """Says what the folder holds, and writes it into the run's data.json with where its validation
-    audio is.
-    """
-    summary = library.summary(rate)
-    held = {"cache": str(cache.resolve()), "validation": [asdict(track) for track in validation]}
-    run.note("data.json", summary | held)
-    for line in describe(summary):
-        report(line)
-
-
 def provenance(
     trainer: Trainer, data: Path, training: list[Track], licence: str, doubts: list[str]
 ) -> dict[str, Any]:
@@ -503,19 +469,17 @@ def provenance(
     ran.
     """
     recipe = trainer.recipe
+    seconds = sum(t.frames for t in training) / recipe.model.sample_rate
     steps = {"stage 1": trainer.step}
     if trainer.stage == 2:
         last = trainer.best["step"] or trainer.step
         steps = {"stage 1": trainer.stage1_steps, "stage 2": last}
-    credits_file = data / "CREDITS.md"
     return {
         "licence": licence,
         "recipe": recipe.to_dict(),
         "steps": steps,
-        "hours_of_audio": round(
-            sum(t.frames for t in training) / recipe.model.sample_rate / 3600, 3
-        ),
+        "hours_of_audio": round(seconds / 3600, 3),
         "tracks": len(training),
-        "credits": credits_file.read_text() if credits_file.exists() else "",
+        "credits": outcome.credits_of(data),
         "made_with": f"ravecodec {__version__}",
     } | ({"warnings": doubts} if doubts else {})

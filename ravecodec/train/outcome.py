@@ -9,7 +9,7 @@ versions) stands in `run.json`, not in the model.
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from ravecodec.models.header import read_header
 from ravecodec.models.package import Coding
 from ravecodec.train.cache import Track
 from ravecodec.train.folder import Run
-from ravecodec.train.recipe import Recipe
 from ravecodec.train.trainer import Trainer
 
 UNSTATED = "unstated"
@@ -29,83 +28,78 @@ MOST_NEW = 0.5  # of the weights: where more start anew, a model is hardly taken
 LOWEST_RATE = 1 / 3  # of the rate asked for
 
 
-def package_path(run: Run, recipe: Recipe) -> Path:
-    """Where the run's model is."""
-    return run.folder / f"{recipe.name}.safetensors"
-
-
-def is_packed(run: Run, trainer: Trainer, recipe: Recipe, stage: str) -> bool:
+def is_packed(run: Run, trainer: Trainer, stage: str) -> bool:
     """Whether the package holds the state that the run is in, and the run has come as far as it was
     asked to.
     """
-    wanted, steps = (1, recipe.stage1.steps) if stage == "1" else (2, recipe.stage2.steps)
+    wanted, steps = (1, run.recipe.stage1.steps) if stage == "1" else (2, run.recipe.stage2.steps)
     if trainer.stage != wanted or trainer.step < steps:
         return False
-    packed = run.facts.get("packed", _packed_before(package_path(run, recipe), trainer))
-    return package_path(run, recipe).is_file() and packed == [trainer.stage, trainer.step]
+    packed = run.facts.get("packed", _packed_before(run.package, trainer))
+    return run.package.is_file() and packed == [trainer.stage, trainer.step]
 
 
 def _packed_before(path: Path, trainer: Trainer) -> list[int]:
     """The same of a run that is older than `run.json`: a package of stage 2 is the finished one."""
-    try:
-        steps = read_header(path).info.get("steps", {})
-    except ModelError:
+    steps = _packed_info(path).get("steps", {})
+    if not steps:
         return []
     return [trainer.stage, trainer.step] if ("stage 2" in steps) == (trainer.stage == 2) else []
 
 
-def licence_of(run: Run, recipe: Recipe, wanted: str | None) -> str:
+def licence_of(run: Run, wanted: str | None) -> str:
     """The licence of the run's model: what was said in this call, else in an earlier one."""
-    return (
-        wanted or run.facts.get("licence") or _packed_licence(package_path(run, recipe)) or UNSTATED
-    )
+    earlier = run.facts.get("licence") or _packed_info(run.package).get("licence")
+    return wanted or str(earlier or UNSTATED)
 
 
-def _packed_licence(path: Path) -> str:
+def _packed_info(path: Path) -> Mapping[str, Any]:
+    """What a package says of itself; nothing where there is none that can be read."""
     try:
-        return str(read_header(path).info.get("licence", ""))
+        return read_header(path).info
     except ModelError:
-        return ""
+        return {}
 
 
-def left_alone(run: Run, recipe: Recipe, licence: str | None) -> str:
+def credits_of(data: Path) -> str:
+    """What the data folder's CREDITS.md says, which goes into the model; "" if there is none."""
+    path = data / "CREDITS.md"
+    return path.read_text() if path.exists() else ""
+
+
+def left_alone(run: Run, licence: str | None) -> str:
     """What is said of a finished run.
 
     UsageError if another licence is wanted than the one that is packed.
     """
-    path = package_path(run, recipe)
-    header = read_header(path)
+    path, header = run.package, read_header(run.package)
     packed = str(header.info.get("licence", UNSTATED))
     if licence is not None and licence != packed:
         again = "delete the file to pack the model anew, under another id"
         raise UsageError(
             f"{path}: is finished, and its licence is {packed!r}, not {licence!r}; {again}"
         )
-    longer = "--steps1 or --steps2 with more steps lengthen the run"
-    return (
-        f"{path} ({header.digest()[:8].hex()}) is finished already and is left as it is; {longer}"
-    )
+    finished = f"{path} ({header.digest()[:8].hex()}) is finished already and is left as it is"
+    return f"{finished}; --steps1 or --steps2 with more steps lengthen the run"
 
 
-def warnings(
-    run: Run, recipe: Recipe, training: Sequence[Track], coding: Coding, kbps: float
-) -> list[str]:
-    """Sentences on what makes a model that is no good, for its maker and for whoever gets it: what
+def warnings(run: Run, training: Sequence[Track], coding: Coding, kbps: float) -> list[str]:
+    """Sentences on what makes a bad model, for its maker and for those who receive it: what
     was remembered when the run began, too little audio, a default point far below what was asked
     for. kbps: ideal rate of that point."""
-    found = list(run.facts.get("warnings", []))
+    recipe, doubts = run.recipe, list(run.facts.get("warnings", []))
     seconds = sum(track.frames for track in training) / recipe.model.sample_rate
     if seconds < LITTLE_SECONDS:
-        found.append(f"trained on {seconds:.3g} s of audio only; an hour is a start")
+        doubts.append(f"trained on {seconds:.3g} s of audio only; an hour is a start")
     if recipe.rate_kbps and kbps < LOWEST_RATE * recipe.rate_kbps:
-        found.append(
+        doubts.append(
             f"its default point is {kbps:.2g} kbit/s, far below the {recipe.rate_kbps:g} asked for"
         )
     if coding.dims == 1 and recipe.model.latent > 1:
-        found.append(
+        doubts.append(
             f"1 of {recipe.model.latent} latent axes carries information; it is barely trained"
         )
-    return found
+    return doubts
 
 
 def taken_over(name: str, trainer: Trainer, new: list[str]) -> list[str]:
@@ -113,16 +107,10 @@ def taken_over(name: str, trainer: Trainer, new: list[str]) -> list[str]:
     were taken over.
     """
     sizes = {key: value.numel() for key, value in trainer.model.state_dict().items()}
-    anew = sum(count for key, count in sizes.items() if _plain(key) in new)
-    if anew <= MOST_NEW * sum(sizes.values()):
+    share = sum(size for key, size in sizes.items() if _plain(key) in new) / sum(sizes.values())
+    if share <= MOST_NEW:
         return []
-    return [
-        (
-            f"{100 * anew / sum(sizes.values()):.0f} % of the weights were not taken over from "
-            f"{name}, "
-            "but began anew"
-        )
-    ]
+    return [f"{100 * share:.0f} % of the weights were not taken over from {name}, but began anew"]
 
 
 def _plain(name: str) -> str:

@@ -84,10 +84,8 @@ def gather(device: str, devices: int = 1, nodes: int = 1) -> World:
     """
     started = int(os.environ.get("WORLD_SIZE", devices * nodes))
     if started != devices * nodes:
-        found = f"--devices {devices} and --nodes {nodes}"
-        raise UsageError(
-            f"torchrun started {started} processes, but {found} ask for {devices * nodes}"
-        )
+        asked = f"--devices {devices} and --nodes {nodes} ask for {devices * nodes}"
+        raise UsageError(f"torchrun started {started} processes, but {asked}")
     if devices == nodes == 1:
         return World(choose_device(device))
     try:

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from ravecodec.audio import open_input
 from ravecodec.errors import InputError
-from ravecodec.files import AtomicFile
+from ravecodec.files import make_folder, write_file
 from ravecodec.models.package import Model
 from ravecodec.refit import excerpt_latents
 from ravecodec.train.cache import scan
-from ravecodec.train.folder import make_folder
 
 HELD_SHARE = 0.1  # of the files, or of the time of few files
 FEW = 10  # files; of fewer, the end of each is held out instead of whole files
@@ -96,8 +95,7 @@ def _analysed(model: Model, path: Path, frames: int, ignore_length: bool) -> Val
 def _keep(path: Path, values: Values) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, values=values.astype(PRECISION))
-    with AtomicFile(path, force=True) as file:
-        file.write(buffer.getvalue())
+    write_file(path, buffer.getvalue())
 
 
 def _read(path: Path) -> Values | None:
@@ -115,10 +113,11 @@ def split_pieces(pieces: Sequence[Piece]) -> tuple[list[Piece], list[Piece]]:
     them; of fewer than FEW files, the end of each."""
     pieces = [piece for piece in pieces if len(piece.values)]
     if len(pieces) < FEW:
-        cuts = [len(piece.values) - round(len(piece.values) * HELD_SHARE) for piece in pieces]
-        both = list(zip(pieces, cuts, strict=True))
-        before = [Piece(piece.path, piece.values[:cut]) for piece, cut in both]
-        behind = [Piece(piece.path, piece.values[cut:]) for piece, cut in both]
+        before, behind = [], []
+        for piece in pieces:
+            cut = len(piece.values) - round(len(piece.values) * HELD_SHARE)
+            before.append(Piece(piece.path, piece.values[:cut]))
+            behind.append(Piece(piece.path, piece.values[cut:]))
         return before, behind
     ranked = sorted(pieces, key=_rank)
     held = round(len(ranked) * HELD_SHARE)

@@ -13,7 +13,6 @@ when it is done and which weights are kept.
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,15 +30,21 @@ from ravecodec.bitstream.limits import MAX_SYMBOL
 from ravecodec.bitstream.predict import WEIGHT_ONE, predicted_code_lengths
 from ravecodec.device import choose_device
 from ravecodec.errors import InputError, ModelError, UsageError
-from ravecodec.files import AtomicFile
+from ravecodec.files import AtomicFile, make_folder, write_file
 from ravecodec.models.package import Model, load_package
 from ravecodec.models.prior import Prior, prior_package
 from ravecodec.models.prior_file import SUFFIX, PriorConfig
 from ravecodec.tables import tables_of
-from ravecodec.train.cache import scan
-from ravecodec.train.folder import LOST, UNPICKLING, check_folder, held, make_folder
+from ravecodec.train.cache import read_json, scan
+from ravecodec.train.folder import (
+    LOST,
+    UNPICKLING,
+    check_folder,
+    held,
+    load_checkpoint,
+)
 from ravecodec.train.interrupts import deferred
-from ravecodec.train.outcome import UNSTATED
+from ravecodec.train.outcome import UNSTATED, credits_of
 from ravecodec.train.pieces import Piece, collect, split_pieces
 from ravecodec.zoo import find_model
 
@@ -137,25 +142,18 @@ class _Stage:
         """UsageError if this folder's prior was begun with other settings."""
         path = self.folder / "settings.json"
         wanted = {"model": self.model.id.hex(), "recipe": asdict(self.recipe)}
-        try:
-            found = json.loads(path.read_text()) if path.exists() else None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: is damaged; {LOST}") from error
-        if found is None:
-            self._write(path, json.dumps(wanted).encode())
-        elif found != wanted:
+        earlier = read_json(path, LOST)
+        if earlier is None:
+            write_file(path, json.dumps(wanted).encode())
+        elif earlier != wanted:
             raise UsageError(
                 f"{path}: this prior was begun for another model or with other settings; use "
                 "those, or another --out folder"
             )
 
-    def _write(self, path: Path, data: bytes) -> None:
-        with AtomicFile(path, force=True) as file:
-            file.write(data)
-
     def is_done(self) -> bool:
         """Whether the result was written."""
-        return self.target.is_file() and bool((self._load() or {}).get("done"))
+        return self.target.is_file() and (load_checkpoint(self.checkpoint) or {}).get("done", False)
 
     # ---- the whole ----
 
@@ -168,25 +166,23 @@ class _Stage:
         training, held_out = split_pieces(pieces)
         config = self.recipe.config(self.model)
         step = grid(self.model, config)
-        symbols = [on_grid(piece, step) for piece in training]
-        heard = [on_grid(piece, step) for piece in held_out]
+        symbols, unseen = ([on_grid(p, step) for p in part] for part in (training, held_out))
         prior = new_prior(self.model, config, symbols, self.recipe)
         report(_described(training, held_out, self.model))
-        costs = other_costs(self.model, config, heard)
+        costs = other_costs(self.model, config, unseen)
         report(f"held out: {costs['tables']:.1f} bits a frame under the tables, " + _rest(costs))
-        learning = _Learning(prior.to(device), self.recipe, self._load())
-        self._learn(learning, symbols, heard, report)
+        learning = _Learning(prior.to(device), self.recipe, load_checkpoint(self.checkpoint))
+        self._learn(learning, symbols, unseen, report)
         prior = learning.best_prior()
-        costs["prior"] = bits_per_frame(prior, heard)
+        costs["prior"] = bits_per_frame(prior, unseen)
         info = self._info(licence, training, held_out, costs, learning)
-        self._write(self.target, prior_package(prior, self.name, self.model.id, info))
+        write_file(self.target, prior_package(prior, self.name, self.model.id, info))
         self._save(learning.state() | {"done": True})
-        report(
-            f"{self.target} is ready: {costs['prior']:.1f} bits a frame held out, {_rest(costs)}"
-        )
+        bits = f"{costs['prior']:.1f} bits a frame held out"
+        report(f"{self.target} is ready: {bits}, {_rest(costs)}")
 
     def _learn(
-        self, learning: _Learning, symbols: list[Symbols], heard: list[Symbols], report: Report
+        self, learning: _Learning, symbols: list[Symbols], held_out: list[Symbols], report: Report
     ) -> None:
         """Steps until there is nothing more to be gained; the first Ctrl-C is obeyed between two
         steps, which are saved."""
@@ -194,13 +190,12 @@ class _Stage:
         length = max(2, round(recipe.seconds * self.model.config.frame_rate))
         with deferred() as stop:
             while not learning.is_over() and not stop:
-                bits = learning.learn(
-                    crops(symbols, length, recipe.batch, recipe.seed, learning.step)
-                )
+                batch = crops(symbols, length, recipe.batch, recipe.seed, learning.step)
+                bits = learning.learn(batch)
                 if learning.step % recipe.validate_every == 0 or learning.step == recipe.steps:
-                    found = learning.validate(heard)
-                    report(f"prior  step {learning.step}  bits {bits:.1f}  held out {found:.1f}")
-                    self._log(learning.step, bits, found)
+                    held = learning.validate(held_out)
+                    report(f"prior  step {learning.step}  bits {bits:.1f}  held out {held:.1f}")
+                    self._log(learning.step, bits, held)
                 if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                     self._save(learning.state())
                     saved = time.monotonic()
@@ -218,7 +213,6 @@ class _Stage:
         learning: _Learning,
     ) -> dict[str, Any]:
         """What the prior says about its making: the same for equal trainings."""
-        credits_file = self.data / "CREDITS.md"
         return {
             "licence": licence or str(self.model.info.get("licence", UNSTATED)),
             "recipe": asdict(self.recipe),
@@ -227,7 +221,7 @@ class _Stage:
             "files": len(training),
             "held_out_files": len(held_out),
             "held_out_bits": {name: round(bits, 2) for name, bits in costs.items()},
-            "credits": credits_file.read_text() if credits_file.exists() else "",
+            "credits": credits_of(self.data),
             "made_with": f"ravecodec {__version__}",
         }
 
@@ -240,18 +234,6 @@ class _Stage:
     def _save(self, state: Mapping[str, Any]) -> None:
         with AtomicFile(self.checkpoint, force=True) as file:
             torch.save(dict(state), file)
-
-    def _load(self) -> dict[str, Any] | None:
-        """The last checkpoint, None if there is none yet; ModelError if it is damaged."""
-        if not self.checkpoint.exists():
-            return None
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            return dict(state)
-        except (OSError, *UNPICKLING, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"{self.checkpoint}: cannot be read as a checkpoint; {LOST}"
-            ) from error
 
 
 class _Learning:
@@ -315,9 +297,9 @@ class _Learning:
         falling = LAST_RATE + (1 - LAST_RATE) * (1 + np.cos(np.pi * done)) / 2
         return float(self.recipe.rate * min(1, (self.step + 1) / WARM_UP) * falling)
 
-    def validate(self, heard: list[Symbols]) -> float:
+    def validate(self, held_out: list[Symbols]) -> float:
         """Held-out bits per frame, by which the best weights are kept."""
-        bits = bits_per_frame(self.prior, heard)
+        bits = bits_per_frame(self.prior, held_out)
         self.waited += 1
         if bits < self.best_bits:
             self.best_bits, self.best_step, self.waited = bits, self.step, 0
@@ -397,11 +379,11 @@ def other_costs(model: Model, config: PriorConfig, pieces: Sequence[Symbols]) ->
     and by its predictor if it has one (which is not reset here, as it is with each chunk)."""
     static, frames = tables_of(model.coding), sum(map(len, pieces))
     rows = static.rows(config.step_index)[: config.dims]
-    found = {"tables": ideal_code_length(np.concatenate(pieces), rows) / frames}
+    costs = {"tables": ideal_code_length(np.concatenate(pieces), rows) / frames}
     if (predictor := static.predictor) is not None:
         lengths = (predicted_code_lengths(piece, predictor, config.step_index) for piece in pieces)
-        found["predictor"] = sum(float(bits.sum()) for bits in lengths) / frames
-    return found
+        costs["predictor"] = sum(float(bits.sum()) for bits in lengths) / frames
+    return costs
 
 
 def _rest(costs: Mapping[str, float]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from ravecodec.evaluate.page.cells import facts
 from ravecodec.evaluate.page.charts import Chart, Line, spectrograms_svg
 from ravecodec.evaluate.page.html import Player, Sound, flac_url, write_html
 from ravecodec.train import figures
-from ravecodec.train.cache import Track, describe
+from ravecodec.train.cache import Track, describe, read_json
 
 if TYPE_CHECKING:
     from ravecodec.models.package import Model
@@ -43,17 +42,6 @@ HEIGHT = 190.0  # of a chart, points
 INFO = ("steps", "hours_of_audio", "licence", "warnings")  # of a package
 
 
-@dataclass(frozen=True)
-class Excerpt:
-    """Audio float32 [channels, samples] before and after; `title`: what it is and how it was
-    coded."""
-
-    title: str
-    rate: int
-    original: NDArray[np.float32]
-    decoded: NDArray[np.float32]
-
-
 def can_write_report() -> bool:
     """Whether the packages of `ravecodec[report]` are installed."""
     return all(find_spec(name) is not None for name in ("jinja2", "matplotlib"))
@@ -65,7 +53,8 @@ def write_report(run: Path) -> Path:
     Raises InputError where there is no log in the folder, UsageError where jinja2 or matplotlib is
     missing."""
     log = _read_log(run)
-    data = _read_json(run / "data.json")
+    lost = "the same call of `ravecodec train` writes it anew"
+    data = read_json(run / "data.json", lost) or {}
     context = {
         "title": f"Training run {run.resolve().name}",
         "name": run.resolve().name,
@@ -73,7 +62,7 @@ def write_report(run: Path) -> Path:
         "advice": _last_advice(log),
         "data": [line.removeprefix("data: ") for line in describe(data)] if data else [],
         "curves": [chart.svg() for chart in _curves(log)],
-        "recipe": json.dumps(_read_json(run / "recipe.json"), indent=1),
+        "recipe": json.dumps(read_json(run / "recipe.json", lost) or {}, indent=1),
     }
     return write_html(run / "report.html", "run.html.j2", **context, **_about_model(run, data))
 
@@ -89,10 +78,6 @@ def _read_log(run: Path) -> list[dict[str, Any]]:
     if not lines:
         raise InputError(f"{run}: its log is empty; nothing has been trained yet")
     return lines
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def _place(line: dict[str, Any]) -> str:
@@ -112,8 +97,7 @@ def _curves(log: list[dict[str, Any]]) -> Iterator[Chart]:
     stage1 = max((line["step"] for line in log if line["stage"] == 1), default=0)
     marks = [stage1] if stage1 and log[-1]["stage"] == 2 else []
     for title, (keys, scale) in CURVES.items():
-        named = zip(keys, COLOURS, strict=False)
-        lines = [_line(log, key, colour, stage1) for key, colour in named]
+        lines = [_line(log, *named, stage1) for named in zip(keys, COLOURS, strict=False)]
         drawn = [line for line in lines if line.points]
         if drawn:
             yield Chart(title, "", drawn, (), "linear", scale, marks=marks, height=HEIGHT)
@@ -149,25 +133,25 @@ def _about_model(run: Path, data: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": facts(_model(packages[0], model)),
         "fidelity": figures.fidelity(model.latent, model.coding.dims).svg(),
-        "players": [_player(excerpt) for excerpt in excerpts],
-        "pictures": [(excerpt.title, _picture(excerpt)) for excerpt in excerpts],
+        "players": [player for player, _ in excerpts],
+        "pictures": [(player.title, picture) for player, picture in excerpts],
     }
 
 
 def _model(path: Path, model: Model) -> dict[str, Any]:
     dims = f"{model.coding.dims} of {model.config.latent} dims"
-    found: dict[str, Any] = {
+    return {
         "file": f"{path.name}, {path.stat().st_size / 1e6:.2f} MB",
         "id": model.id.hex(),
         "default point": f"{dims}, step {model.coding.step_index}",
         "dims for f = 0.9, 0.95, 0.99": [model.latent.dims_for(f) for f in (0.9, 0.95, 0.99)],
+        **{key: model.info[key] for key in INFO if key in model.info},
     }
-    return found | {key: model.info[key] for key in INFO if key in model.info}
 
 
-def _excerpts(data: dict[str, Any], model: Model) -> Iterator[Excerpt]:
-    """The middles of validation tracks, coded and decoded; nothing where the cache of decoded audio
-    is gone."""
+def _excerpts(data: dict[str, Any], model: Model) -> Iterator[tuple[Player, str]]:
+    """(player, spectrograms) of the middles of validation tracks, coded and decoded; nothing where
+    the cache of decoded audio is gone."""
     cache = Path(data.get("cache", ""))
     if not (cache / "audio.i16").is_file():
         return
@@ -176,7 +160,7 @@ def _excerpts(data: dict[str, Any], model: Model) -> Iterator[Excerpt]:
         yield _excerpt(Track(**track), audio, model)
 
 
-def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> Excerpt:
+def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> tuple[Player, str]:
     from ravecodec.decoding import decode
     from ravecodec.encoding import encode
     from ravecodec.evaluate.measures.peaks import peak_f1
@@ -187,23 +171,16 @@ def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> Excerpt:
     original = (audio[start : start + frames].T / 32768).astype(np.float32)
     coded = encode(original, rate, model)
     decoded, _ = decode(coded, model)
-    kbps = len(coded) * 8 / (frames / rate) / 1000
-    peaks = peak_f1(original.mean(0), decoded.mean(0), rate)
+    seconds = frames / rate
+    mids = {"original": original.mean(0), "decoded": decoded.mean(0)}
     name = track.path.encode(errors="replace").decode()
-    return Excerpt(f"{name}: {kbps:.2f} kbit/s, peak F1 {peaks:.2f}", rate, original, decoded)
-
-
-def _player(excerpt: Excerpt) -> Player:
+    peaks = f"peak F1 {peak_f1(*mids.values(), rate):.2f}"
+    title = f"{name}: {len(coded) * 8 / seconds / 1000:.2f} kbit/s, {peaks}"
     sounds = [
-        Sound("original", "", "ink", _flac(excerpt.original, excerpt.rate)),
-        Sound("decoded", "", "model-1", _flac(excerpt.decoded, excerpt.rate)),
+        Sound("original", "", "ink", _flac(original, rate)),
+        Sound("decoded", "", "model-1", _flac(decoded, rate)),
     ]
-    return Player(excerpt.title, excerpt.original.shape[1] / excerpt.rate, sounds)
-
-
-def _picture(excerpt: Excerpt) -> str:
-    mids = {"original": excerpt.original.mean(0), "decoded": excerpt.decoded.mean(0)}
-    return spectrograms_svg(mids, excerpt.rate)
+    return Player(title, seconds, sounds), spectrograms_svg(mids, rate)
 
 
 def _flac(audio: NDArray[np.float32], rate: int) -> str:

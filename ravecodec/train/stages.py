@@ -88,11 +88,9 @@ def check_crop(recipe: Recipe, valid: Valid, discriminator: torch.nn.Module) -> 
         windows += discriminator.windows
     samples = (recipe.crop_frames - sum(valid.total)) * recipe.model.hop
     if samples < max(windows):
-        raise UsageError(
-            f"recipe: {recipe.crop_frames} crop_frames leave {samples} samples that saw no "
-            "padding; "
-            f"expected at least {max(windows)}, the longest window and its hop"
-        )
+        left = f"{recipe.crop_frames} crop_frames leave {samples} samples that saw no padding"
+        expected = f"expected at least {max(windows)}, the longest window and its hop"
+        raise UsageError(f"recipe: {left}; {expected}")
 
 
 def grids(windows: Sequence[int]) -> int:
@@ -188,8 +186,13 @@ class Objective:
         return full + multiscale_distance(real_bands, fake_bands, spectra.windows)
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """The context in which networks compute: bfloat16 where the recipe says so."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.bfloat16 is True)
+        """The context in which networks compute."""
+        return autocast(self.recipe, device)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The context in which networks compute: bfloat16 where the recipe says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16 is True)
 
 
 class Beta:
@@ -243,10 +246,7 @@ class Sender:
     serves the whole rate ladder."""
 
     # Step indices around the default one: from two octaves finer to nearly two coarser.
-    LADDER = (
-        -16,
-        14,
-    )
+    LADDER = -16, 14
 
     def __init__(self, latent: LatentSpace, coding: Coding, seed: int) -> None:
         self.latent, self.coding, self.seed = latent, coding, seed
@@ -281,11 +281,9 @@ class Sender:
 
 
 def build_discriminator(recipe: Recipe) -> Discriminator:
-    kinds: dict[str, type[Discriminator]] = {
-        "waveform": WaveformDiscriminator,
-        "spectrum": SpectrumDiscriminator,
-    }
-    return kinds[recipe.discriminator](recipe.model.channels)
+    spectrum = recipe.discriminator == "spectrum"
+    kind = SpectrumDiscriminator if spectrum else WaveformDiscriminator
+    return kind(recipe.model.channels)
 
 
 def stage2_output(
@@ -321,10 +319,9 @@ def discriminator_loss(
 ) -> Tensor:
     """Hinge loss on the discriminator's views of audio that is already cut to the valid region."""
     fake = [view.detach() for view in fake]
-    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
-        return discriminator_hinge(
-            _logits(discriminator.judge(real)), _logits(discriminator.judge(fake))
-        )
+    with autocast(recipe, real[0].device):
+        judged = [_logits(discriminator.judge(views)) for views in (real, fake)]
+        return discriminator_hinge(*judged)
 
 
 def adversarial_loss(
@@ -333,7 +330,7 @@ def adversarial_loss(
     """(adversarial * hinge + feature_matching * FM, RAVE's eq. 8; hinge and FM for the log), of the
     same views of real and fake audio.
     """
-    with torch.autocast(real[0].device.type, torch.bfloat16, enabled=recipe.bfloat16 is True):
+    with autocast(recipe, real[0].device):
         with torch.no_grad():
             real_features = discriminator.judge(real)
         fake_features = discriminator.judge(fake)

@@ -56,12 +56,11 @@ def level_gain(decoded: Iterable[Reconstruction], valid: stages.Valid, hop: int)
     """
     levels = []
     for part in decoded:
-        powers = (
-            valid.audio(x, hop).square().mean((1, 2)).tolist() for x in (part.original, part.output)
-        )
-        for wanted, found in zip(*powers, strict=True):
-            if wanted > 0 and found > 0:
-                levels.append(10 * math.log10(wanted / found))
+        both = (part.original, part.output)
+        powers = (valid.audio(x, hop).square().mean((1, 2)).tolist() for x in both)
+        for wanted, played in zip(*powers, strict=True):
+            if wanted > 0 and played > 0:
+                levels.append(10 * math.log10(wanted / played))
     return 10 ** (float(np.clip(np.median(levels), -6, 6)) / 20) if levels else 1.0
 
 
@@ -108,10 +107,8 @@ def _rows(
 ) -> Iterator[dict[str, float]]:
     """What was measured, one row a crop."""
     rate = batch.bits.sum().item() * config.frame_rate / 1000
-    pair = [
-        valid.audio(x, config.hop).mean(1).double().cpu().numpy()
-        for x in (batch.original, batch.output)
-    ]
+    both = (batch.original, batch.output)
+    pair = [valid.audio(x, config.hop).mean(1).double().cpu().numpy() for x in both]
     for original, output in zip(*pair, strict=True):
         peaks = peak_f1(original, output, config.sample_rate)
         yield {"validation": batch.distance, "validation_kbps": rate, "validation_peaks": peaks}

@@ -6,34 +6,22 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ravecodec.evaluate.extras import extra
-from ravecodec.evaluate.measures.spectral import hann
-
-Audio = NDArray[np.float64]
+from ravecodec.evaluate.filters import Doubles
+from ravecodec.evaluate.measures.signals import hann
 
 MOST_SI_SDR = 100.0  # dB: what an identical signal gets
 SHORTEST_LOUDNESS = 0.4  # seconds: one block of BS.1770
 # Hz: edges of the stereo bands.
-OCTAVES = (
-    88.0,
-    177.0,
-    354.0,
-    707.0,
-    1414.0,
-    2828.0,
-    5657.0,
-    11314.0,
-    20000.0,
-)
+OCTAVES = 88.0, 177.0, 354.0, 707.0, 1414.0, 2828.0, 5657.0, 11314.0, 20000.0
 STEREO_WINDOW, STEREO_FRAMES = 2048, 8  # a tile lasts about 0.1 s at 48 kHz
 LEAST_ENERGY = 1e-9  # of a tile (of unscaled spectra); the tiles of any sound have more
 AUDIBLE = 1e-6  # of the loudest tile's energy: quieter ones say nothing of a stereo image
 MOST_LEVEL = 40.0  # dB between left and right
 
 
-def loudness(audio: Audio, rate: int) -> float:
+def loudness(audio: Doubles, rate: int) -> float:
     """Integrated loudness in LUFS (ITU-R BS.1770-4, by pyloudnorm); -inf for silence, NaN below 0.4
     s.
 
@@ -46,14 +34,14 @@ def loudness(audio: Audio, rate: int) -> float:
         return float(meter.integrated_loudness(audio.T))
 
 
-def loudness_error(reference: Audio, decoded: Audio, rate: int) -> float:
+def loudness_error(reference: Doubles, decoded: Doubles, rate: int) -> float:
     """Loudness of `decoded` minus that of `reference` in LU; 0 is equal, NaN where one of them has
     none."""
     levels = [loudness(audio, rate) for audio in (reference, decoded)]
     return levels[1] - levels[0] if np.isfinite(levels).all() else float("nan")
 
 
-def si_sdr(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> float:
+def si_sdr(reference: Doubles, decoded: Doubles) -> float:
     """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), of mono signals
     (samples,).
 
@@ -70,7 +58,7 @@ def si_sdr(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> floa
     return float(np.clip(10 * np.log10(max(ratio, 1e-30)), -MOST_SI_SDR, MOST_SI_SDR))
 
 
-def stereo_errors(reference: Audio, decoded: Audio, rate: int) -> tuple[float, float]:
+def stereo_errors(reference: Doubles, decoded: Doubles, rate: int) -> tuple[float, float]:
     """(level, correlation) errors of the stereo image of [2, samples]: means of |difference| over
     tiles of an octave and 0.1 s, weighted by the reference's energy in the tile.
 
@@ -87,7 +75,7 @@ def stereo_errors(reference: Audio, decoded: Audio, rate: int) -> tuple[float, f
     return float(errors[0]), float(errors[1])
 
 
-def _stereo_cues(audio: Audio, rate: int) -> tuple[Audio, Audio, Audio]:
+def _stereo_cues(audio: Doubles, rate: int) -> tuple[Doubles, Doubles, Doubles]:
     """Level difference in dB, correlation, and energy of each tile [tiles, bands]."""
     window = STEREO_WINDOW
     frames = np.lib.stride_tricks.sliding_window_view(audio, window, axis=1)[:, :: window // 4]

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ravecodec.evaluate.measures.signals import Signal, checked_pair, spectra
 
-Spectrum = NDArray[np.float32]
+Spectrum = NDArray[np.float32]  # [frames, bins]
+Mask = NDArray[np.bool_]
 
 # The peak measure is this project's own, and so are these values: no standard defines them
 # (`peak_score` says what each does). A change of any makes new scores incomparable with old ones.
@@ -86,9 +87,9 @@ def peak_score(reference: ArrayLike, decoded: ArrayLike, rate: int) -> PeakScore
     counts = np.zeros(4, dtype=np.int64)
     for first, second in zip(*levels, strict=True):
         peaks = _peaks(first, floors[0], rate), _peaks(second, floors[1], rate)
-        found = _met(peaks[0], first, peaks[1], second, rate)
+        met = _met(peaks[0], first, peaks[1], second, rate)
         also = _met(peaks[1], second, peaks[0], first, rate)
-        counts += [np.count_nonzero(mask) for mask in (*peaks, found, also)]
+        counts += [np.count_nonzero(mask) for mask in (*peaks, met, also)]
     return PeakScore(*(int(count) for count in counts))
 
 
@@ -110,7 +111,7 @@ def _levels(signal: Signal, rate: int) -> Iterator[Spectrum]:
         yield 20 * np.log10(block[:, :bins] + np.float32(1e-9))
 
 
-def _peaks(levels: Spectrum, floor: float, rate: int) -> NDArray[np.bool_]:
+def _peaks(levels: Spectrum, floor: float, rate: int) -> Mask:
     """Mask of the prominent peaks in levels (frames, bins); `floor` in dB silences quiet frames."""
     width = rate / _peak_size(rate)
     low, high = (round(edge / width) for edge in PEAK_BAND)
@@ -126,7 +127,7 @@ def _peaks(levels: Spectrum, floor: float, rate: int) -> NDArray[np.bool_]:
     return mask & _prominent(levels, mask, round(PEAK_MEDIAN_HZ / width))
 
 
-def _prominent(levels: Spectrum, mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+def _prominent(levels: Spectrum, mask: Mask, reach: int) -> Mask:
     """Of the bins in `mask`, those 12 dB over the median of the bins within `reach`."""
     padded = np.pad(levels, ((0, 0), (reach, reach)), mode="reflect")
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1)
@@ -139,12 +140,12 @@ def _prominent(levels: Spectrum, mask: NDArray[np.bool_], reach: int) -> NDArray
 
 
 def _met(
-    peaks: NDArray[np.bool_],
+    peaks: Mask,
     levels: Spectrum,
-    others: NDArray[np.bool_],
+    others: Mask,
     other_levels: Spectrum,
     rate: int,
-) -> NDArray[np.bool_]:
+) -> Mask:
     """Of `peaks`, those with one of `others` within 1 bin or 10 cents and within 12 dB."""
     out = np.zeros_like(peaks)
     bins = np.arange(peaks.shape[1])

@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 import soxr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ravecodec.errors import InputError
 from ravecodec.evaluate.extras import extra
-from ravecodec.evaluate.measures.signals import Signal, checked_pair
+from ravecodec.evaluate.filters import RATE, Doubles
+from ravecodec.evaluate.measures.signals import checked_pair
 
 # Seconds: audio mode compares patches of 0.96 s, speech mode fails below, too.
 SHORTEST_VISQOL = 1.0
 SHORTEST_ZIMTOHRLI = 0.1  # seconds: on 0.06 s the library damages its memory
+SPEECH_RATE = 16_000  # Hz: where scores of speech are taken
 UNDEFINED_ESTOI = 1e-5  # what pystoi returns where less than 30 frames are left without silence
 
 
@@ -34,12 +36,7 @@ def visqol_audio(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     Any rate (brought to 48 kHz), 1 s or more; NaN for silence. Raises UsageError where the extra is
     missing, InputError as `peak_score` does and for shorter audio.
     """
-    left, right = checked_pair(reference, decoded)
-    _at_least(SHORTEST_VISQOL, left, rate)
-    if not (left.any() and right.any()):
-        return float("nan")
-    result = _visqol("audio").measure_from_arrays(_at_48k(left, rate), _at_48k(right, rate), 48000)
-    return float(result.moslqo)
+    return _visqol_mos("audio", RATE, reference, decoded, rate)
 
 
 def visqol_speech(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
@@ -48,12 +45,7 @@ def visqol_speech(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
 
     Not on one scale with the audio mode. Raises as `visqol_audio` does.
     """
-    left, right = checked_pair(reference, decoded)
-    _at_least(SHORTEST_VISQOL, left, rate)
-    if not (left.any() and right.any()):
-        return float("nan")
-    result = _visqol("speech").measure_from_arrays(_at_16k(left, rate), _at_16k(right, rate), 16000)
-    return float(result.moslqo)
+    return _visqol_mos("speech", SPEECH_RATE, reference, decoded, rate)
 
 
 def estoi(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
@@ -63,11 +55,11 @@ def estoi(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     Any rate (brought to 10 kHz by pystoi). NaN where there is too little sound for it (some 0.4 s).
     Raises as `peak_score` does, UsageError without `ravecodec[eval]`.
     """
-    left, right = checked_pair(reference, decoded)
+    x, y = _pair(reference, decoded, rate, SPEECH_RATE)
     module = extra("pystoi")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        value = float(module.stoi(_at_16k(left, rate), _at_16k(right, rate), 16000, extended=True))
+        value = float(module.stoi(x, y, SPEECH_RATE, extended=True))
     return float("nan") if value == UNDEFINED_ESTOI else value
 
 
@@ -78,12 +70,12 @@ def pesq_wb(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     Any rate (brought to 16 kHz). NaN where it finds no speech, and for silence and less than 0.25
     s. Raises as `peak_score` does, UsageError without the package.
     """
-    left, right = checked_pair(reference, decoded)
+    x, y = _pair(reference, decoded, rate, SPEECH_RATE)
     module = extra("pesq")
-    if not (left.any() and right.any()):
+    if not (x.any() and y.any()):
         return float("nan")
     try:
-        return float(module.pesq(16000, _at_16k(left, rate), _at_16k(right, rate), "wb"))
+        return float(module.pesq(SPEECH_RATE, x, y, "wb"))
     except module.PesqError:
         return float("nan")
 
@@ -94,31 +86,36 @@ def zimtohrli(reference: ArrayLike, decoded: ArrayLike, rate: int) -> float:
     Any rate (brought to 48 kHz), 0.1 s or more. Raises UsageError where the extra is missing,
     InputError as `peak_score` does and for shorter audio.
     """
-    left, right = checked_pair(reference, decoded)
     module = extra("zimtohrli")
-    _at_least(SHORTEST_ZIMTOHRLI, left, rate)
-    first, second = (_at_48k(signal, rate).astype(np.float32) for signal in (left, right))
-    return float(module.mos_from_signals(first, second))
+    pair = _pair(reference, decoded, rate, RATE, SHORTEST_ZIMTOHRLI)
+    x, y = (signal.astype(np.float32) for signal in pair)
+    return float(module.mos_from_signals(x, y))
 
 
-def _at_least(seconds: float, signal: Signal, rate: int) -> None:
-    """InputError for a shorter signal."""
-    if len(signal) < seconds * rate:
+def _visqol_mos(
+    mode: str, wanted: int, reference: ArrayLike, decoded: ArrayLike, rate: int
+) -> float:
+    """ViSQOL in a mode, at the rate that it takes; NaN for silence."""
+    x, y = _pair(reference, decoded, rate, wanted, SHORTEST_VISQOL)
+    if not (x.any() and y.any()):
+        return float("nan")
+    return float(_visqol(mode).measure_from_arrays(x, y, wanted).moslqo)
+
+
+def _pair(
+    reference: ArrayLike, decoded: ArrayLike, rate: int, wanted: int, shortest: float = 0.0
+) -> list[Doubles]:
+    """Both signals at the rate `wanted`. InputError as `checked_pair`, and below `shortest`
+    seconds."""
+    pair = [signal.astype(np.float64) for signal in checked_pair(reference, decoded)]
+    samples = len(pair[0])
+    if samples < shortest * rate:
         raise InputError(
-            f"this score takes {seconds:g} s or more, found {len(signal)} samples at {rate} Hz"
+            f"this score takes {shortest:g} s or more, found {samples} samples at {rate} Hz"
         )
-
-
-def _at_48k(signal: Signal, rate: int) -> NDArray[np.float64]:
-    """The signal at 48 kHz."""
-    audio = signal if rate == 48000 else soxr.resample(signal, rate, 48000, quality="VHQ")
-    return np.asarray(audio, dtype=np.float64)
-
-
-def _at_16k(signal: Signal, rate: int) -> NDArray[np.float64]:
-    """The signal at 16 kHz, where scores of speech are taken."""
-    audio = np.asarray(signal, dtype=np.float64)
-    return audio if rate == 16000 else np.asarray(soxr.resample(audio, rate, 16000, quality="VHQ"))
+    if rate == wanted:
+        return pair
+    return [soxr.resample(signal, rate, wanted, quality="VHQ") for signal in pair]
 
 
 @lru_cache(maxsize=2)

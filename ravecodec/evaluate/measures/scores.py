@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import soxr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate.filters import RATE, correlation
+from ravecodec.evaluate.filters import RATE, Doubles, correlation
 from ravecodec.evaluate.measures import level, peaks, perceptual, spectral
 from ravecodec.evaluate.results import Metric
+from ravecodec.evaluate.sounds import fitted
 
 MOST_DELAY = 0.5  # seconds either way that are looked at
 LEAST_CORRELATION = 0.5  # normalised; below it the two signals do not correlate
@@ -23,7 +24,6 @@ LEAST_CORRELATION = 0.5  # normalised; below it the two signals do not correlate
 LEAST_GAIN = 0.01
 SILENT = 1e-5  # RMS of an excerpt that nothing can be said about
 SHORTEST = 0.5  # seconds
-Audio = NDArray[np.float64]  # [channels, samples]
 
 
 METRICS: tuple[Metric, ...] = (
@@ -67,7 +67,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "mel_dac", "Mel distance of DAC", "", "lower", 0.0,
         "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as"
-        " the paper of the Descript Audio Codec defines it (there at 44.1 kHz; its evaluation "
+        " the paper of the Descript Doubles Codec defines it (there at 44.1 kHz; its evaluation "
         "script has other settings).",
     ),
     Metric(
@@ -139,7 +139,7 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
-def aligned(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio, Audio, int]:
+def aligned(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Doubles, Doubles, int]:
     """(reference, decoded, delay): both float64 [channels, samples] at 48 kHz, ready to be
     compared.
 
@@ -149,7 +149,7 @@ def aligned(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio,
     believed only where the waveforms are alike: codecs that make up phases have none that could be
     measured so. InputError for different numbers of channels, NaN or empty audio.
     """
-    pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
+    pair = _as_arrays(reference, decoded)
     if len(pair[0]) != len(pair[1]) or min(audio.size for audio in pair) == 0:
         raise InputError(
             "scores take audio of the same channels, "
@@ -158,22 +158,14 @@ def aligned(reference: ArrayLike, decoded: ArrayLike, rate: int) -> tuple[Audio,
     if not all(np.isfinite(audio).all() for audio in pair):
         raise InputError("scores take finite samples, found NaN or infinity")
     if rate != RATE:
-        pair = [
-            np.atleast_2d(soxr.resample(audio.T, rate, RATE, quality="VHQ").T) for audio in pair
-        ]
+        pair = _as_arrays(*(soxr.resample(audio.T, rate, RATE, quality="VHQ").T for audio in pair))
     x, y = pair[0], np.clip(np.rint(pair[1] * 32768), -32768, 32767) / 32768
     x, y = (audio - audio.mean(axis=1, keepdims=True) for audio in (x, y))
     delay = find_delay(x.mean(0), y.mean(0))
     return x, fitted(y, x.shape[1], delay), delay
 
 
-def fitted(audio: Audio, samples: int, delay: int) -> Audio:
-    """`audio` from sample `delay` on, zeros where it has none, `samples` long."""
-    late = np.pad(audio, ((0, 0), (max(0, -delay), 0)))[:, max(0, delay) :][:, :samples]
-    return np.pad(late, ((0, 0), (0, samples - late.shape[1])))
-
-
-def find_delay(reference: NDArray[np.float64], decoded: NDArray[np.float64]) -> int:
+def find_delay(reference: Doubles, decoded: Doubles) -> int:
     """By how many samples `decoded` is late, within half a second: the maximum of the normalised
     cross-correlation if it is at least 0.5 and clearly above that of no delay, else 0."""
     scale = np.linalg.norm(reference) * np.linalg.norm(decoded)
@@ -210,16 +202,14 @@ def score(
             if not set(names) <= set(skip):
                 with suppress(InputError):  # too short for this one
                     values |= dict(zip(names, np.atleast_1d(compute()).tolist(), strict=True))
-        values["si_sdr"] = level.si_sdr(*_as_it_is(reference, decoded))
+        pair = _as_arrays(reference, decoded)
+        values["si_sdr"] = level.si_sdr(*(fitted(a, len(pair[0][0])).mean(0) for a in pair))
     wanted = [metric.id for metric in METRICS if metric.id not in skip]
     return {name: values[name] for name in wanted if np.isfinite(values.get(name, np.nan))}, delay
 
 
-def _as_it_is(reference: ArrayLike, decoded: ArrayLike) -> list[NDArray[np.float64]]:
-    """Mid channels (samples,), nothing undone; the decoded one cut or padded to the reference's
-    length."""
-    pair = [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in (reference, decoded)]
-    return [fitted(audio, pair[0].shape[1], 0).mean(0) for audio in pair]
+def _as_arrays(*pair: ArrayLike) -> list[Doubles]:
+    return [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in pair]
 
 
 def absent() -> list[str]:
@@ -229,50 +219,46 @@ def absent() -> list[str]:
 
 
 Measure = tuple[tuple[str, ...], Callable[[], Any]]
+Function = Callable[..., float]  # of (reference, decoded, rate)
+
+# Scores of the mid channel: the function, and the packages that it needs.
+MID: dict[str, tuple[Function, tuple[str, ...]]] = {
+    "visqol": (perceptual.visqol_audio, ("visqol",)),
+    "zimtohrli": (perceptual.zimtohrli, ("zimtohrli",)),
+    "log_mel": (spectral.log_mel_distance, ()),
+    "mel_dac": (spectral.dac_mel_distance, ()),
+}
+SPEECH: dict[str, tuple[Function, tuple[str, ...]]] = {
+    # Without ai_edge_litert ViSQOL's speech mode says one or two points too much.
+    "visqol_speech": (perceptual.visqol_speech, ("visqol", "ai_edge_litert")),
+    "estoi": (perceptual.estoi, ("pystoi",)),
+    "pesq_wb": (perceptual.pesq_wb, ("pesq",)),
+}
 
 
-def _measures(x: Audio, y: Audio, speech: bool, mid: bool) -> Iterator[Measure]:
+def _measures(x: Doubles, y: Doubles, speech: bool, mid: bool) -> Iterator[Measure]:
     """Names and functions that compute their values, of prepared audio."""
     a, b = x.mean(0), y.mean(0)
-    if "visqol" not in absent():
-        yield ("visqol",), lambda: perceptual.visqol_audio(a, b, RATE)
-    if "zimtohrli" not in absent():
-        yield ("zimtohrli",), lambda: perceptual.zimtohrli(a, b, RATE)
+    missing = absent()
+    for name, (function, packages) in (MID | SPEECH if speech else MID).items():
+        if all(package not in missing and find_spec(package) for package in packages):
+            yield (name,), partial(function, a, b, RATE)
     yield ("peak_f1", "peak_precision", "peak_recall"), lambda: _peaks(a, b)
-    yield ("log_mel",), lambda: spectral.log_mel_distance(a, b, RATE)
-    yield ("mel_dac",), lambda: spectral.dac_mel_distance(a, b, RATE)
     yield ("spectral_paper",), lambda: spectral.multiscale(a, b, added=1e-7)
     yield ("spectral_floored",), lambda: spectral.multiscale(a, b, floor=1e-4)
-    yield (
-        tuple(f"lsd_{name}" for name in spectral.LSD_BANDS),
-        lambda: list(spectral.log_spectral_distance(a, b, RATE).values()),
-    )
-    compared = (a[None], b[None]) if mid else (x, y)
-    yield ("loudness_error",), lambda: level.loudness_error(compared[0], compared[1], RATE)
+    bands = tuple(f"lsd_{name}" for name in spectral.LSD_BANDS)
+    yield bands, lambda: list(spectral.log_spectral_distance(a, b, RATE).values())
+    sent = (a[None], b[None]) if mid else (x, y)
+    yield ("loudness_error",), lambda: level.loudness_error(sent[0], sent[1], RATE)
     yield ("si_sdr_aligned",), lambda: level.si_sdr(a, b)
     if len(x) == 2:
-        yield (
-            ("stereo_level_error", "stereo_correlation_error"),
-            lambda: level.stereo_errors(x, y, RATE),
-        )
+        stereo = ("stereo_level_error", "stereo_correlation_error")
+        yield stereo, lambda: level.stereo_errors(x, y, RATE)
         for side, one, other in (("left", x[0], y[0]), ("right", x[1], y[1])):
             yield (f"log_mel_{side}",), partial(spectral.log_mel_distance, one, other, RATE)
             yield (f"peak_f1_{side}",), partial(peaks.peak_f1, one, other, RATE)
-    if speech:
-        yield from _speech_measures(a, b)
 
 
-def _speech_measures(a: NDArray[np.float64], b: NDArray[np.float64]) -> Iterator[Measure]:
-    # Without it ViSQOL's speech mode says one or two points too much.
-    lattice = find_spec("ai_edge_litert") is not None
-    if lattice and "visqol" not in absent():
-        yield ("visqol_speech",), lambda: perceptual.visqol_speech(a, b, RATE)
-    if "pystoi" not in absent():
-        yield ("estoi",), lambda: perceptual.estoi(a, b, RATE)
-    if find_spec("pesq") is not None:
-        yield ("pesq_wb",), lambda: perceptual.pesq_wb(a, b, RATE)
-
-
-def _peaks(a: NDArray[np.float64], b: NDArray[np.float64]) -> list[float]:
-    found = peaks.peak_score(a, b, RATE)
-    return [found.f1, found.precision, found.recall]
+def _peaks(a: Doubles, b: Doubles) -> list[float]:
+    peak = peaks.peak_score(a, b, RATE)
+    return [peak.f1, peak.precision, peak.recall]

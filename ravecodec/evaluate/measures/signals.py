@@ -28,10 +28,15 @@ def checked_pair(reference: ArrayLike, decoded: ArrayLike) -> tuple[Signal, Sign
     return left, right
 
 
+def hann(size: int) -> NDArray[np.float64]:
+    """A periodic Hann window."""
+    return np.hanning(size + 1)[:-1]
+
+
 def spectra(signal: Signal, size: int, hop: int) -> Iterator[Signal]:
     """Magnitudes (frames, size // 2 + 1) of Hann windows, a sine of amplitude 1 giving 1; blocks of
     256 frames."""
-    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    window = hann(size).astype(np.float32)
     window /= window.sum() / 2
     padded = np.pad(signal, (0, max(0, size - len(signal))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]

@@ -8,9 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.evaluate.measures.signals import checked_pair, spectra
-
-Signal = NDArray[np.float64]
+from ravecodec.evaluate.filters import Doubles
+from ravecodec.evaluate.measures.signals import checked_pair, hann, spectra
 
 PAPER_WINDOWS = (2048, 1024, 512, 256, 128)
 DAC_MELS = {32: 5, 64: 10, 128: 20, 256: 40, 512: 80, 1024: 160, 2048: 320}  # window: bands
@@ -24,19 +23,15 @@ LSD_BANDS = {
 }
 
 
-def magnitudes(signal: Signal, window: int, hop: int) -> NDArray[np.float64]:
+def magnitudes(signal: Doubles, window: int, hop: int) -> Doubles:
     """[frames, window // 2 + 1], periodic Hann, no padding, scaled so that a full-scale sine has
     magnitude 1/2."""
     frames = np.lib.stride_tricks.sliding_window_view(signal, window)[::hop]
     return np.abs(np.fft.rfft(frames * (hann(window) * 2 / window), axis=1))
 
 
-def hann(window: int) -> Signal:
-    return np.hanning(window + 1)[:-1]
-
-
 def multiscale(
-    reference: Signal, decoded: Signal, *, added: float = 0.0, floor: float = 0.0
+    reference: Doubles, decoded: Doubles, *, added: float = 0.0, floor: float = 0.0
 ) -> float:
     """RAVE's multiscale spectral distance (Caillon & Esling 2021, eq. 5): the sum over windows of
     2048 to 128 samples, hop a quarter, of ||X - Y|| / ||X|| + mean |ln X - ln Y|.
@@ -58,7 +53,7 @@ def multiscale(
     return total
 
 
-def dac_mel_distance(reference: Signal, decoded: Signal, rate: int) -> float:
+def dac_mel_distance(reference: Doubles, decoded: Doubles, rate: int) -> float:
     """The mel distance of the Descript Audio Codec (Kumar et al. 2023, section 4; seven windows of
     32 to 2048 samples with 5 to 320 bands): the sum over windows of mean |log10 X - log10 Y|,
     magnitudes clamped at 1e-5.
@@ -70,20 +65,17 @@ def dac_mel_distance(reference: Signal, decoded: Signal, rate: int) -> float:
     total = 0.0
     for window, bands in DAC_MELS.items():
         logs = []
+        filters = slaney_filters(rate, window, bands)
         for signal in (reference, decoded):
             padded = np.pad(signal, window // 2, mode="reflect")
-            mels = (
-                magnitudes(padded, window, window // 4)
-                * (window / 2)
-                @ slaney_filters(rate, window, bands)
-            )
+            mels = magnitudes(padded, window, window // 4) * (window / 2) @ filters
             logs.append(np.log10(np.maximum(mels, DAC_FLOOR)))
         total += float(np.abs(logs[0] - logs[1]).mean())
     return total
 
 
 @lru_cache(maxsize=16)
-def slaney_filters(rate: int, window: int, bands: int) -> NDArray[np.float64]:
+def slaney_filters(rate: int, window: int, bands: int) -> Doubles:
     """[window // 2 + 1, bands]: triangles between points that are equally spaced on Slaney's mel
     scale (linear to 1 kHz, then 27 steps to a factor of 6.4), from 0 to half the rate, each of area
     1 in Hz."""
@@ -95,13 +87,11 @@ def slaney_filters(rate: int, window: int, bands: int) -> NDArray[np.float64]:
     hertz = np.arange(window // 2 + 1)[:, None] * (rate / window)
     rising = (hertz - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - hertz) / (edges[2:] - edges[1:-1])
-    filters: NDArray[np.float64] = (
-        np.maximum(0, np.minimum(rising, falling)) * 2 / (edges[2:] - edges[:-2])
-    )
-    return filters
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return np.asarray(triangles * 2 / (edges[2:] - edges[:-2]))
 
 
-def log_spectral_distance(reference: Signal, decoded: Signal, rate: int) -> dict[str, float]:
+def log_spectral_distance(reference: Doubles, decoded: Doubles, rate: int) -> dict[str, float]:
     """Log-spectral distance in dB by band (LSD_BANDS, Hz): per frame the root of the mean square
     over bins of the level difference, then the mean over frames (Gray & Markel 1976). Hann 2048,
     hop 512, levels from -100 dB. 0 and up."""
@@ -110,14 +100,11 @@ def log_spectral_distance(reference: Signal, decoded: Signal, rate: int) -> dict
         for signal in (reference, decoded)
     ]
     square = (levels[0] - levels[1]) ** 2
-    edges = {
-        name: [round(hertz * LSD_WINDOW / rate) for hertz in band]
-        for name, band in LSD_BANDS.items()
-    }
-    return {
-        name: float(np.sqrt(square[:, low:high].mean(axis=1)).mean())
-        for name, (low, high) in edges.items()
-    }
+    distances = {}
+    for name, band in LSD_BANDS.items():
+        low, high = (round(hertz * LSD_WINDOW / rate) for hertz in band)
+        distances[name] = float(np.sqrt(square[:, low:high].mean(axis=1)).mean())
+    return distances
 
 
 def log_mel_distance(
@@ -129,14 +116,12 @@ def log_mel_distance(
     reference, decoded: mono, (samples,), same rate in Hz, full scale = 1. Raises InputError as
     `peak_score` does.
     """
-    left, right = checked_pair(reference, decoded)
     weights = _htk_filters(rate, 2048, bands)
-    total, count = 0.0, 0
-    for first, second in zip(spectra(left, 2048, 512), spectra(right, 2048, 512), strict=True):
-        mels = [20 * np.log10(np.maximum(spectrum @ weights, 1e-5)) for spectrum in (first, second)]
-        total += float(np.abs(mels[0] - mels[1]).sum())
-        count += mels[0].size
-    return total / count
+    levels = []
+    for signal in checked_pair(reference, decoded):
+        mels = np.concatenate([block @ weights for block in spectra(signal, 2048, 512)])
+        levels.append(20 * np.log10(np.maximum(mels, 1e-5)))
+    return float(np.abs(levels[0] - levels[1]).mean(dtype=np.float64))
 
 
 @lru_cache(maxsize=4)

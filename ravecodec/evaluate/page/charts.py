@@ -18,17 +18,18 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ravecodec.errors import UsageError
+from ravecodec.evaluate.filters import Doubles, Floats
+from ravecodec.evaluate.measures.signals import spectra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS: dict[
-    str, tuple[str, str]
-] = {  # name -> (light, dark); text on `paper` has a contrast of 4.5 or more
+# Name -> (light, dark); text on `paper` has a contrast of 4.5 or more.
+COLOURS: dict[str, tuple[str, str]] = {
     "paper": ("#ffffff", "#14171b"),
     "panel": ("#f5f6f8", "#1d2127"),
     "ink": ("#1b1f24", "#e8eaed"),
@@ -47,9 +48,8 @@ COLOURS: dict[
     "codec-4": ("#0369a1", "#38bdf8"),
     "codec-5": ("#475569", "#94a3c8"),
 }
-INK, MUTED, RULE, GREY, PAPER = (
-    COLOURS[name][0] for name in ("ink", "muted", "rule", "control", "paper")
-)
+PAPER, INK, MUTED = COLOURS["paper"][0], COLOURS["ink"][0], COLOURS["muted"][0]
+RULE, GREY = COLOURS["rule"][0], COLOURS["control"][0]
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": GREY,
@@ -89,13 +89,7 @@ COLUMNS = 3  # of a legend
 NAME_APART = 0.062  # of the axes' height between names in the margin: a line of text
 LABEL_APART = 0.09  # of the axes' width between the labels of ticks: `f 0.98` is 24 points wide
 REACH = 0.35  # of the curves' range: levels farther outside are named at the edge, not drawn
-# Of spectrograms: samples, samples, dB, colours.
-WINDOW, HOP, RANGE_DB, SHADES = (
-    4096,
-    512,
-    90.0,
-    48,
-)
+WINDOW, HOP, RANGE_DB, SHADES = 4096, 512, 90.0, 48  # samples, samples, dB, colours
 
 
 @dataclass(frozen=True)
@@ -195,11 +189,15 @@ def svg_of(figure: Figure, spoken: str, dpi: float = 72) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{escape(spoken)}" ', 1)
 
 
+def palette(shade: int) -> dict[str, str]:
+    """Colours by name: of the light scheme (0) or the dark one (1)."""
+    return {name: pair[shade] for name, pair in COLOURS.items()}
+
+
 def standalone(svg: str) -> str:
     """A figure as a file of its own: with its colours for light and dark."""
-    light, dark = (
-        "".join(f"--{name}:{pair[i]};" for name, pair in COLOURS.items()) for i in (0, 1)
-    )
+    schemes = (palette(shade).items() for shade in (0, 1))
+    light, dark = ("".join(f"--{name}:{colour};" for name, colour in each) for each in schemes)
     sheet = f"svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}{TEXT_STYLE}"
     tag, rest = svg.split(">", 1)
     return f"{tag}><style>{sheet}</style>{rest}"
@@ -240,10 +238,8 @@ def _set_x_axis(axes: Axes, chart: Chart) -> None:
     labels = {float(2**n): f"{2**n:g}" for n in range(-6, 14) if low <= 2**n <= high}
     if chart.ticks:
         places = [place for place in sorted(chart.ticks) if low <= place <= high]
-        labels = {
-            place: chart.ticks[place]
-            for place in _apart(places, LABEL_APART * math.log(high / low))
-        }
+        least = LABEL_APART * math.log(high / low)
+        labels = {place: chart.ticks[place] for place in _apart(places, least)}
     axes.set_xticks(list(labels), list(labels.values()))
     axes.set_xticks([], minor=True)
 
@@ -279,9 +275,7 @@ def _draw_levels(axes: Axes, levels: Sequence[Level]) -> None:
         axes.text(1.03, place, name, va="center_baseline", **look)
 
 
-def _range_with_levels(
-    curves: NDArray[np.float64] | None, values: NDArray[np.float64]
-) -> tuple[float, float]:
+def _range_with_levels(curves: Doubles | None, values: Doubles) -> tuple[float, float]:
     """The range (low, high) of the curves, widened to hold the levels that are near it; of all
     levels where there are no curves."""
     near = values
@@ -297,20 +291,16 @@ def spread(heights: ArrayLike, least: float) -> list[float]:
     """Places near the heights (0 to 1), in the same order, `least` or more from each other, as far
     as there is room."""
     order = np.argsort(heights, kind="stable")
-    places = np.array(heights, dtype=np.float64)[order]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + least)
-    top = 1.0
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], top)
-        top = places[i] - least
-    return [float(places[rank]) for rank in np.argsort(order)]
+    steps = least * np.arange(len(order))
+    raised = np.maximum.accumulate(np.asarray(heights)[order] - steps) + steps
+    places: list[float] = np.minimum(raised, 1 - steps[::-1])[np.argsort(order)].tolist()
+    return places
 
 
 # ---- spectrograms --------------------------------------------------------------------------------
 
 
-def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> Figure:
+def spectrograms(sounds: Mapping[str, Floats], rate: int) -> Figure:
     """One row per sound (samples,), the first one above: 0 to 20 kHz on the left, 0 to 4 kHz on the
     right; one scale of level for all, 90 dB down from the loudest of the first."""
     levels = {name: spectrum(sound) for name, sound in sounds.items()}
@@ -320,19 +310,15 @@ def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> Figur
         from matplotlib.figure import Figure
 
         shades = mpl.colormaps["magma"].resampled(SHADES)  # few colours: a small PNG
-        look: dict[str, Any] = {
-            "vmin": top - RANGE_DB,
-            "vmax": top,
-            "cmap": shades,
-            "interpolation": "nearest",
-        }
+        look: dict[str, Any] = {"vmin": top - RANGE_DB, "vmax": top, "cmap": shades}
+        look |= {"interpolation": "nearest", "origin": "lower", "aspect": "auto"}
         figure = Figure(figsize=(960 / 72, (150 * len(sounds) + 20) / 72))
         grid = figure.subplots(len(sounds), 2, squeeze=False, sharex=True)
         for row, (name, image) in zip(grid, levels.items(), strict=True):
             for axes, khz in zip(row, (min(20.0, rate / 2000), 4.0), strict=True):
                 bins = int(khz * 1000 * WINDOW / rate) + 1
                 extent = (0.0, len(sounds[name]) / rate, 0.0, khz)
-                axes.imshow(image[:bins], extent=extent, origin="lower", aspect="auto", **look)
+                axes.imshow(image[:bins], extent=extent, **look)
                 axes.set_title(f"{name}, 0 to {khz:g} kHz", color=INK)
                 axes.spines[:].set_visible(False)
                 axes.grid(visible=False)
@@ -341,15 +327,14 @@ def spectrograms(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> Figur
         return figure
 
 
-def spectrograms_svg(sounds: Mapping[str, NDArray[np.floating]], rate: int) -> str:
+def spectrograms_svg(sounds: Mapping[str, Floats], rate: int) -> str:
     """`spectrograms` as text; the pictures are PNG inside the SVG."""
     return svg_of(spectrograms(sounds, rate), f"Spectrograms of {', '.join(sounds)}", dpi=96)
 
 
-def spectrum(sound: NDArray[np.floating]) -> NDArray[np.floating]:
+def spectrum(sound: Floats) -> Floats:
     """Levels in dB [bins, frames] of a sound (samples,)."""
     # Zeros would click.
     padded = np.pad(np.asarray(sound, dtype=np.float32), WINDOW // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    window = np.hanning(WINDOW).astype(np.float32)
-    return np.asarray(20 * np.log10(np.abs(np.fft.rfft(frames * window)).T + 1e-6))
+    frames = np.concatenate([*spectra(padded, WINDOW, HOP)])
+    return 20 * np.log10(frames.T + np.float32(1e-9))

@@ -3,6 +3,7 @@ models' fidelity."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -71,64 +72,47 @@ def _scale(metric: Metric) -> str:
 def _rate_lines(results: Results, metric: Metric) -> Iterator[Line]:
     """A family's second series is dashed, its third dotted. Behind a model's own curve comes what
     it would be with static tables, if the model has others."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     own = {lead.series for lead in series.leads(results)}
     for name in results.series:
         conditions = [c for c in results.of(name) if c.kind in MARKERS]
-        placed = [(results.kbps(c.id) or 0.0, c) for c in conditions]
-        line = _line(
-            results, metric, sorted(((x, c) for x, c in placed if x), key=lambda place: place[0])
-        )
-        if line is None:
+        if not conditions:
             continue
-        family, label = series.family(conditions[0]), series.series_name(conditions)
-        yield replace(line, name=label, dashes=_next_dashes(seen, family))
-        static = _static_line(results, metric, conditions) if name in own else None
-        if static is not None:
-            label = f"{label}, static tables"
-            yield replace(static, name=label, dashes=_next_dashes(seen, family))
-
-
-def _next_dashes(seen: dict[str, int], family: str) -> str:
-    """How the next series of a family is drawn."""
-    seen[family] = seen.get(family, 0) + 1
-    return DASHES[(seen[family] - 1) % len(DASHES)]
-
-
-def _static_line(results: Results, metric: Metric, conditions: Sequence[Condition]) -> Line | None:
-    """The same scores over the rates of the same symbols with static tables, where those are
-    known."""
-    placed = [(results.static_kbps(c.id) or 0.0, c) for c in conditions]
-    known = sorted(((x, c) for x, c in placed if x), key=lambda place: place[0])
-    return _line(results, metric, known) if known else None
+        label, family = series.series_name(conditions), series.family(conditions[0])
+        rates = {label: results.kbps}
+        if name in own:
+            rates[f"{label}, static tables"] = results.static_kbps
+        for title, rate in rates.items():
+            line = _line(results, metric, [(rate(c.id), c) for c in conditions])
+            if line is not None:
+                yield replace(line, name=title, dashes=DASHES[seen[family] % len(DASHES)])
+                seen[family] += 1
 
 
 def _line(
-    results: Results, metric: Metric, placed: Sequence[tuple[float, Condition]]
+    results: Results, metric: Metric, placed: Sequence[tuple[float | None, Condition]]
 ) -> Line | None:
-    """Conditions at places on the x axis; None where none of them has values."""
-    means = [(x, series.interval(results, condition, metric)) for x, condition in placed]
+    """Conditions at places on the x axis, in their order; those without a place or values are left
+    out. None where none is left."""
+    known = sorted(((x, c) for x, c in placed if x), key=lambda place: place[0])
+    means = [(x, series.interval(results, condition, metric)) for x, condition in known]
     points = [(x, mean.mean) for x, mean in means if mean is not None]
     if not points:
         return None
     bars = [(x, mean.low, mean.high) for x, mean in means if mean is not None and mean.bounded]
-    colour = series.colour(results, placed[0][1])
+    colour = series.colour(results, known[0][1])
     kind, shade = colour.split("-")
     return Line("", colour, points, bars, MARKERS[kind][int(shade) - 1])
 
 
 def _levels(results: Results, metric: Metric) -> list[Level]:
     """Bounds and controls that have values."""
-    found = []
-    for condition in results.conditions:
-        mean = (
-            series.interval(results, condition, metric)
-            if condition.kind in ("bound", "control")
-            else None
-        )
+    levels = []
+    for condition in [c for c in results.conditions if c.kind in ("bound", "control")]:
+        mean = series.interval(results, condition, metric)
         if mean is not None:
-            found.append(Level(condition.label, series.colour(results, condition), mean.mean))
-    return found
+            levels.append(Level(condition.label, series.colour(results, condition), mean.mean))
+    return levels
 
 
 def _dims_lines(results: Results, metric: Metric) -> Iterator[Line]:
@@ -139,26 +123,22 @@ def _dims_lines(results: Results, metric: Metric) -> Iterator[Line]:
             group = groups.setdefault((series.family(condition), condition.step_index), {})
             group.setdefault(condition.dims, condition)
     for (_, step), by_dims in groups.items():
-        placed = [(float(dims), by_dims[dims]) for dims in sorted(by_dims)]
-        line = _line(results, metric, placed)
+        line = _line(results, metric, [(float(dims), c) for dims, c in by_dims.items()])
         if line is not None and len(line.points) > 1:
-            name = series.model_name(results, placed[0][1])
-            label = name if step is None else f"{name}, step {step}"
-            yield Line(label, line.colour, line.points, line.bars, line.marker)
+            name = series.model_name(results, next(iter(by_dims.values())))
+            yield replace(line, name=name if step is None else f"{name}, step {step}")
 
 
 def _labels_of_dims(results: Results) -> dict[float, str]:
     """Text under a number of dims: with its f, where all dims are of one model."""
     models = series.of_kind(results, "model")
     single = len({series.family(c) for c in models}) == 1
-    found = {}
+    labels = {}
     for condition in models:
         if condition.dims:
-            f = condition.fidelity if single else None
-            found[float(condition.dims)] = (
-                f"{condition.dims}\nf {f:.2f}" if f else str(condition.dims)
-            )
-    return found
+            f = f"\nf {condition.fidelity:.2f}" if single and condition.fidelity else ""
+            labels[float(condition.dims)] = f"{condition.dims}{f}"
+    return labels
 
 
 def _colour_of_model(results: Results, name: str) -> str:

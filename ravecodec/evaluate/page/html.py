@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ravecodec.errors import UsageError
-from ravecodec.evaluate.page.charts import COLOURS, TEXT_STYLE
-from ravecodec.files import AtomicFile
+from ravecodec.evaluate.page.charts import TEXT_STYLE, palette
+from ravecodec.files import write_file
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -63,11 +63,8 @@ def write_html(path: Path, template: str, **context: Any) -> Path:
         keep_trailing_newline=True,
     )
     environment.filters["svg"] = Markup
-    environment.globals["palette"] = [
-        {name: pair[shade] for name, pair in COLOURS.items()} for shade in (0, 1)
-    ]
+    environment.globals["palette"] = [palette(0), palette(1)]
     environment.globals["text_style"] = TEXT_STYLE
     text = environment.get_template(template).render(context)
-    with AtomicFile(path, force=True) as file:
-        file.write(text.encode(errors="replace"))
+    write_file(path, text.encode(errors="replace"))
     return path

@@ -16,23 +16,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-import soundfile
-from numpy.typing import NDArray
-
-from ravecodec.errors import InputError
+from ravecodec.evaluate import statistics
+from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.page import cells, figures, series, tables, verdict
 from ravecodec.evaluate.page.charts import Chart, spectrograms_svg
 from ravecodec.evaluate.page.html import Player, Sound, flac_url, write_html
-from ravecodec.evaluate.results import Item, Results
+from ravecodec.evaluate.results import Condition, Item, Results
+from ravecodec.evaluate.sounds import read_sound
 
 REFERENCE = "reference"
 PICTURED = 2  # items that have spectrograms
 # Drawn over dims beside the headline metrics, as in the paper.
-DISTANCES = (
-    "spectral_paper",
-    "spectral_floored",
-)
+DISTANCES = "spectral_paper", "spectral_floored"
 
 
 @dataclass(frozen=True)
@@ -51,9 +46,8 @@ def write_page(results: Results, folder: Path, embed: int = 2) -> Path:
     FOLDER/audio, and what is not there is left out. Raises UsageError where jinja2 or matplotlib is
     missing, InputError for audio that cannot be read, OutputError.
     """
-    return write_html(
-        folder / "index.html", "evaluation.html.j2", **_context(results, folder, embed)
-    )
+    context = _context(results, folder, embed)
+    return write_html(folder / "index.html", "evaluation.html.j2", **context)
 
 
 def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
@@ -84,10 +78,7 @@ def _context(results: Results, folder: Path, embed: int) -> dict[str, Any]:
 def _over_dims(results: Results) -> Iterator[Chart]:
     """The paper's figures: f over dims, and distances over dims."""
     metrics = [m for m in results.metrics if m.id in DISTANCES or m.headline]
-    charts = [
-        figures.fidelity(results),
-        *(figures.over_dims(results, metric) for metric in metrics),
-    ]
+    charts = [figures.fidelity(results), *(figures.over_dims(results, m) for m in metrics)]
     yield from (chart for chart in charts if chart is not None)
 
 
@@ -123,53 +114,50 @@ def _players(results: Results, folder: Path, embed: int) -> Iterator[Player]:
 
 def _source(folder: Path, item: Item, condition: str, inside: bool) -> str:
     """What an <audio> element plays."""
-    return (
-        flac_url(_file(folder, item, condition).read_bytes()) if inside else _url(item, condition)
-    )
+    if not inside:
+        return _url(item, condition)
+    return flac_url(_file(folder, item, condition).read_bytes())
+
+
+def _offered(results: Results, models: list[Condition]) -> dict[str, str]:
+    """Labels by condition of what is set side by side: the original, these models, and the anchor
+    nearest to the first of them in rate."""
+    offered = {REFERENCE: "original"} | {c.id: c.label for c in models}
+    codecs = series.of_kind(results, "codec")
+    anchor = series.nearest(results, models[0], codecs) if models else None
+    return offered if anchor is None else offered | {anchor.id: anchor.label}
 
 
 def _pictures(results: Results, folder: Path) -> Iterator[tuple[str, str]]:
-    """Spectrograms of the first items: original, each model, and the anchor nearest to the first
-    model in rate."""
-    leads = series.leads(results)
-    anchor = series.nearest(results, leads[0], series.of_kind(results, "codec")) if leads else None
-    shown = {REFERENCE: "original"} | {c.id: c.label for c in leads}
-    if anchor is not None:
-        shown[anchor.id] = anchor.label
+    """Spectrograms of the first items."""
+    shown = _offered(results, series.leads(results))
     for item in _items_with_audio(results, folder)[:PICTURED]:
         files = {label: _file(folder, item, name) for name, label in shown.items()}
-        sounds = {label: _mid(path) for label, path in files.items() if path.is_file()}
-        rate = sounds["original"][1]
-        yield (
-            series.item_title(item),
-            spectrograms_svg({label: mid for label, (mid, _) in sounds.items()}, rate),
-        )
-
-
-def _mid(path: Path) -> tuple[NDArray[np.float32], int]:
-    """(mean of the channels (samples,), rate)."""
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    return audio.mean(axis=1), rate
+        mids = {label: read_sound(path).mean(0) for label, path in files.items() if path.is_file()}
+        yield series.item_title(item), spectrograms_svg(mids, RATE)
 
 
 def _worst(results: Results, folder: Path) -> list[tuple[str, list[tuple[str, list[Links]]]]]:
-    """By model: (metric, its worst items)."""
+    """By model, whose own point is meant: (headline metric, its worst items)."""
     items = {item.id: item for item in results.items}
-    found: dict[str, list[tuple[str, list[Links]]]] = {}
-    for entry in tables.worst_items(results):
-        offered = {REFERENCE: "original", entry.condition.id: entry.condition.label}
-        anchor = series.nearest(results, entry.condition, series.of_kind(results, "codec"))
-        if anchor is not None:
-            offered[anchor.id] = anchor.label
-        rows = [
-            Links(series.item_title(items[i]), value, _links(folder, items[i], offered))
-            for i, value in entry.items
-        ]
-        found.setdefault(entry.condition.label, []).append((entry.metric.label, rows))
-    return list(found.items())
+    models = []
+    for lead in series.leads(results):
+        offered = _offered(results, [lead])
+        metrics = []
+        for metric in series.headlines(results):
+            rows = [
+                Links(
+                    series.item_title(items[name]),
+                    cells.number(value),
+                    _links(folder, items[name], offered),
+                )
+                for name, value in statistics.worst(results, metric, lead.id)
+            ]
+            if rows:
+                metrics.append((metric.label, rows))
+        if metrics:
+            models.append((lead.label, metrics))
+    return models
 
 
 def _links(folder: Path, item: Item, offered: dict[str, str]) -> list[tuple[str, str]]:

@@ -48,11 +48,11 @@ def family(condition: Condition) -> str:
 
 def colours(results: Results) -> dict[str, str]:
     """Names of colours (`charts.COLOURS`) by family."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for kind, shades in SHADES.items():
         families = dict.fromkeys(family(c) for c in of_kind(results, kind))
-        found |= {name: f"{kind}-{index % shades + 1}" for index, name in enumerate(families)}
-    return found
+        names |= {name: f"{kind}-{index % shades + 1}" for index, name in enumerate(families)}
+    return names
 
 
 def colour(results: Results, condition: Condition) -> str:
@@ -94,10 +94,10 @@ def item_title(item: Item) -> str:
 def leads(results: Results) -> list[Condition]:
     """One condition for each model: its own operating point, or the middle one of its first series
     by rate."""
-    found: dict[str, list[Condition]] = {}
+    models: dict[str, list[Condition]] = {}
     for condition in of_kind(results, "model"):
-        found.setdefault(family(condition), []).append(condition)
-    return [_lead(results, conditions) for conditions in found.values()]
+        models.setdefault(family(condition), []).append(condition)
+    return [_lead(results, conditions) for conditions in models.values()]
 
 
 def _lead(results: Results, conditions: Sequence[Condition]) -> Condition:
@@ -111,21 +111,18 @@ def _lead(results: Results, conditions: Sequence[Condition]) -> Condition:
 def nearest(results: Results, lead: Condition, candidates: Iterable[Condition]) -> Condition | None:
     """The candidate whose measured rate is nearest to the lead's, as a ratio; None where one of
     both has none."""
-    rate = results.kbps(lead.id)
-    found: list[tuple[float, Condition]] = []
-    for candidate in candidates:
-        other = results.kbps(candidate.id)
-        if rate and other:
-            found.append((abs(math.log(other / rate)), candidate))
-    return min(found, key=lambda pair: pair[0])[1] if found else None
+    rate = results.kbps(lead.id) or 0.0
+    rated = [(results.kbps(c.id) or 0.0, c) for c in candidates]
+    apart = [(abs(math.log(other / rate)), c) for other, c in rated if rate and other]
+    return min(apart, key=lambda pair: pair[0])[1] if apart else None
 
 
 def nearest_of_each_codec(results: Results, lead: Condition) -> list[Condition]:
     """Of every series of codecs what is nearest to the lead in rate."""
     codecs = of_kind(results, "codec")
     names = dict.fromkeys(c.series for c in codecs)
-    found = [nearest(results, lead, [c for c in codecs if c.series == name]) for name in names]
-    return [condition for condition in found if condition is not None]
+    near = [nearest(results, lead, [c for c in codecs if c.series == name]) for name in names]
+    return [condition for condition in near if condition is not None]
 
 
 def series_at_other_efforts(results: Results) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ravecodec.evaluate import statistics
 from ravecodec.evaluate.page import series
@@ -26,7 +25,7 @@ from ravecodec.evaluate.page.cells import (
     tone_of,
 )
 from ravecodec.evaluate.page.series import headlines, interval, leads, of_kind
-from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Metric, Results
+from ravecodec.evaluate.results import STATIC_BYTES, Condition, Metric, Results
 from ravecodec.evaluate.statistics import Delta, Interval, Paired, clusters_of
 
 COLUMNS = 5  # of metrics in one table
@@ -37,7 +36,6 @@ SINGLE = {  # over series of one condition
     "again": "Several times through the codec",
     "control": "Controls",
 }
-WORST = 5
 MIB = 2**20
 
 
@@ -96,9 +94,9 @@ def score_table(results: Results, caption: str, metrics: Sequence[Metric]) -> Ta
     groups: list[tuple[str, list[Row]]] = []
     for name in results.series:
         conditions = results.of(name)
-        label = (
-            SINGLE[conditions[0].kind] if len(conditions) == 1 else series.series_name(conditions)
-        )
+        label = series.series_name(conditions)
+        if len(conditions) == 1:
+            label = SINGLE[conditions[0].kind]
         if not groups or groups[-1][0] != label:
             groups.append((label, []))
         groups[-1][1].extend(_score_row(results, condition, metrics) for condition in conditions)
@@ -116,16 +114,12 @@ def paired_tables(results: Results) -> Iterator[Table]:
     """For each model: its point minus every codec's, every other model's, its own bounds and the
     controls, item by item."""
     for lead in leads(results):
-        own = series.family(lead)
+        own = [c for c in results.conditions if series.family(c) == series.family(lead)]
         groups = {
             "Codecs": of_kind(results, "codec"),
             "Other models": [other for other in leads(results) if other != lead],
-            "What quantisation costs": [
-                c for c in of_kind(results, "bound") if series.family(c) == own
-            ],
-            "The same, several times": [
-                c for c in of_kind(results, "again") if series.family(c) == own
-            ],
+            "What quantisation costs": [c for c in own if c.kind == "bound"],
+            "The same, several times": [c for c in own if c.kind == "again"],
             "Controls": of_kind(results, "control"),
         }
         rows = [
@@ -140,11 +134,10 @@ def paired_tables(results: Results) -> Iterator[Table]:
 
 
 def _paired_row(results: Results, lead: Condition, other: Condition) -> Row:
-    cells = [
-        _paired_cell(compared(results, metric, lead, other), metric)
-        for metric in headlines(results)
-    ]
-    return Row(other.label, [rate_cell(results, other), *cells], series.colour(results, other))
+    cells = [rate_cell(results, other)]
+    for metric in headlines(results):
+        cells.append(_paired_cell(compared(results, metric, lead, other), metric))
+    return Row(other.label, cells, series.colour(results, other))
 
 
 def _paired_cell(pair: Paired | None, metric: Metric) -> Cell:
@@ -176,10 +169,9 @@ def delta_tables(results: Results) -> Iterator[Table]:
             for other in compared_with
             if other != name
         ]
+        caption = f"{name}: differences of whole curves"
         if groups:
-            yield Table(
-                f"{name}: differences of whole curves", "Metric", columns, groups, "even wordy"
-            )
+            yield Table(caption, "Metric", columns, groups, "even wordy")
 
 
 def _delta_rows(results: Results, name: str, other: str) -> list[Row]:
@@ -226,83 +218,66 @@ def prediction_tables(results: Results) -> Iterator[Table]:
         points.sort(key=lambda c: results.kbps(c.id) or 0.0)
         if not points:
             continue
-        rows = [_saved_row(results, point) for point in points]
+        groups = [("Points", [_saved_at(results, point) for point in points])]
+        saved = {
+            m.label: _saved_by_item(results, points, m) for m in headlines(results) if m.better
+        }
         curves = [
-            _saved_curve(results, points, metric) for metric in headlines(results) if metric.better
+            _saved_row(results, points[0], f"{label}, {len(items)} items", items)
+            for label, items in saved.items()
+            if items
         ]
-        groups = [("Points", rows), ("Whole curves, by BD-rate", [row for row in curves if row])]
+        if curves:
+            groups.append(("Whole curves, by BD-rate", curves))
         caption = f"{name}: what prediction saves, for the same symbols and the same sound"
-        yield Table(caption, "", columns, [group for group in groups if group[1]], "even wordy")
+        yield Table(caption, "", columns, groups, "even wordy")
 
 
-def _saved_row(results: Results, point: Condition) -> Row:
+def _saved_at(results: Results, point: Condition) -> Row:
     """Rates of a point, and the mean over items of what is saved."""
-    static = results.values(point.id, STATIC_BYTES)
-    saved = {
-        item: 100 * (1 - (results.by_pair[item, point.id].bytes or 0) / size)
-        for item, size in static.items()
-    }
+    scores = results.by_condition[point.id].values()
+    saved = {s.item: 100 * (1 - (s.bytes or 0) / s.values[STATIC_BYTES]) for s in scores}
+    rates = results.static_kbps(point.id), results.kbps(point.id)
+    return _saved_row(results, point, point.label, saved, *rates)
+
+
+def _saved_row(
+    results: Results,
+    point: Condition,
+    label: str,
+    saved: dict[str, float],
+    *rates: float | None,
+) -> Row:
+    """The mean of what is saved, in % by item, behind rates if there are any."""
     mean = statistics.mean_interval(saved, clusters_of(results))
-    rates = [Cell(number(x)) for x in (results.static_kbps(point.id), results.kbps(point.id))]
-    cells = [*rates, Cell(number(mean.mean, 1), brackets(mean, 1))]
-    return Row(point.label, cells, series.colour(results, point))
+    cells = [Cell(number(rate)) for rate in rates or (None, None)]
+    cells.append(Cell(number(mean.mean, 1), brackets(mean, 1)))
+    return Row(label, cells, series.colour(results, point))
 
 
-def _saved_curve(results: Results, points: Sequence[Condition], metric: Metric) -> Row | None:
-    """By how much the rate falls for the same score; None where no item has curves of both."""
-    found = {}
+def _saved_by_item(
+    results: Results, points: Sequence[Condition], metric: Metric
+) -> dict[str, float]:
+    """By how many % the rate falls for the same score, of items that have curves of both."""
+    saved = {}
     for item in results.items:
-        curves = _item_curves(results, item, points, metric)
-        delta = statistics.bd_rate(*curves, better=metric.better)
+        scores = [results.by_condition[point.id].get(item.id) for point in points]
+        known = [s for s in scores if s and s.bytes and metric.id in s.values]
+        coded = [(s.bytes or 0, s.values[metric.id]) for s in known]
+        static = [(s.values[STATIC_BYTES], s.values[metric.id]) for s in known]
+        delta = statistics.bd_rate(coded, static, better=metric.better)
         if delta.value is not None:
-            found[item.id] = -delta.value
-    if not found:
-        return None
-    mean = statistics.mean_interval(found, clusters_of(results))
-    cells = [Cell(NONE), Cell(NONE), Cell(number(mean.mean, 1), brackets(mean, 1))]
-    return Row(f"{metric.label}, {len(found)} items", cells, series.colour(results, points[0]))
-
-
-def _item_curves(
-    results: Results, item: Item, points: Sequence[Condition], metric: Metric
-) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """(kbit/s, score) of an item, as coded and with static tables."""
-    scores = [results.by_pair.get((item.id, point.id)) for point in points]
-    known = [s for s in scores if s and s.bytes and {metric.id, STATIC_BYTES} <= s.values.keys()]
-    each = 8 / 1000 / item.seconds
-    return (
-        [((s.bytes or 0) * each, s.values[metric.id]) for s in known],
-        [(s.values[STATIC_BYTES] * each, s.values[metric.id]) for s in known],
-    )
+            saved[item.id] = -delta.value
+    return saved
 
 
 def _named(text: str, names: dict[str, str]) -> str:
     """A text of `statistics` about curves a and b with their names."""
     return re.sub(
         r"\b(?:curve ([ab])\b|([ab])(?=: left out))",
-        lambda found: names[found[1] or found[2]],
+        lambda match: names[match[1] or match[2]],
         text,
     )
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The items that a model did worst on by a metric: (item id, value)."""
-
-    condition: Condition
-    metric: Metric
-    items: list[tuple[str, str]]
-
-
-def worst_items(results: Results) -> list[Worst]:
-    """Of every model's point, by every headline metric."""
-    found = []
-    for lead in leads(results):
-        for metric in headlines(results):
-            worst = statistics.worst(results, metric.id, lead.id, WORST)
-            if worst:
-                found.append(Worst(lead, metric, [(item, number(value)) for item, value in worst]))
-    return found
 
 
 def speed_table(results: Results) -> Table | None:
