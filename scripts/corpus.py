@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build the training, evaluation and small folders of real audio out of Debian packages.
 
-A maintainer's tool: it stands outside the installed package and needs apt-get, dpkg-deb and
-soundfile.
+A maintainer's tool: it stands outside the installed package and needs apt-get, dpkg-deb, soundfile
+and PyYAML (in the extras `dev` and `eval`).
 
     python scripts/corpus.py --out DIR [--list train|eval|small|all] [--debs DIR]
 
@@ -32,9 +32,10 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import soundfile
+import yaml
 
 SPEC_VERSION = 3
 MIN_SECONDS, MIN_RATE = 30.0, 44100
@@ -221,18 +222,36 @@ def dep5_rules(text: str) -> list[tuple[list[str], str, str]]:
 
 
 def yaml_rules(text: str) -> list[tuple[list[str], str, str]]:
-    """naev's SOUND_LICENSE.yaml (a list of authors, each with `license` and lists of names) as
-    rules.
+    """naev's SOUND_LICENSE.yaml, a list of authors, each with `license` and lists of names, as
+    rules; [] for an empty text. CorpusError where the text has another form.
     """
-    rules: list[tuple[list[str], str, str]] = []
-    for line in text.splitlines():
-        if author := re.match(r"^- (.*):$", line):
-            rules.append(([], "unknown", author[1]))
-        elif rules and (licence := re.match(r"^\s+license:\s*(.*)$", line)):
-            rules[-1] = (rules[-1][0], spdx_like(licence[1]), rules[-1][2])
-        elif rules and (name := re.match(r"^\s+- (\S+)$", line)):
-            rules[-1][0].append("*/" + name[1])
-    return rules
+    try:
+        authors = yaml.safe_load(text) or []
+    except yaml.YAMLError as error:
+        found = " ".join(str(error).split())
+        raise CorpusError(f"SOUND_LICENSE.yaml: is not YAML: {found}") from error
+    if not isinstance(authors, list) or not all(map(is_author, authors)):
+        raise CorpusError(
+            "SOUND_LICENSE.yaml: expected a list of authors, each with `license` and lists of "
+            "names; found another form"
+        )
+    return [
+        (list(globs_of(work)), spdx_like(str(work.get("license", "unknown"))), str(author))
+        for entry in authors
+        for author, work in entry.items()
+    ]
+
+
+def is_author(entry: object) -> bool:
+    """Whether an entry is {author: {"license": text, "music": [name, ...], ...}}."""
+    return isinstance(entry, dict) and all(isinstance(work, dict) for work in entry.values())
+
+
+def globs_of(work: dict[str, Any]) -> Iterator[str]:
+    """A glob for every name in the lists of an author: `music`, `sounds` and so on."""
+    for names in work.values():
+        if isinstance(names, list):
+            yield from (f"*/{name}" for name in names)
 
 
 def spdx_like(licence: str) -> str:

@@ -91,7 +91,32 @@ def test_encode_decode_info_verify(folder: Path) -> None:
     assert "(default)" in done.stdout
     assert done.stderr == ""
     done = call("verify", "new.rvc", "tune.rvc")
-    assert done.stdout.count(": ok, 3.000 s in 1 chunks, symbols checked with model default") == 2
+    assert done.stdout.count(": ok, 3.000 s in 1 chunk, symbols checked with model default") == 2
+
+
+def test_one_thing_is_said_in_the_singular(folder: Path) -> None:
+    """Of a stream of one chunk, one frame, one dim and one tag, by every command that counts."""
+    soundfile.write("one.wav", np.full(1, 0.5, np.float32), 44_100)
+    said = ""
+    for line in [
+        "encode one.wav -o out/ --dims 1 --tag A=b",
+        "info out/one.rvc",
+        "info out/one.rvc out/one.rvc",
+        "verify out/one.rvc",
+        "tag out/one.rvc --set A=c",
+        "cut out/one.rvc cut.rvc",
+        "encode -r out --raw-rate 44100",
+        "decode -r out -o caf --to caf",
+        "decode -r out -o caf --dry-run",
+        "decode -r out -o caf",
+        "latents export out/one.rvc one.npz",
+    ]:
+        done = call(*line.split())
+        said += done.stdout + done.stderr
+    nouns = r"chunks?|frames?|dims?|ax[ie]s|samples?|tags?|files?"
+    counts = re.findall(rf"(?<![\d.])\b1 ({nouns})\b", said)
+    assert {"chunk", "dim", "axis", "sample", "tag", "file"} <= set(counts), said
+    assert not set(counts) & {"chunks", "frames", "dims", "axes", "samples", "tags", "files"}, said
 
 
 def test_options_reach_the_stream(folder: Path) -> None:

@@ -107,6 +107,20 @@ def test_the_packages_own_list_wins_over_the_copyright_file():
     assert corpus.licence_of(package, "dat/music/d.ogg", texts) == ("CC-BY-SA-4.0", "Ann")
 
 
+def test_the_packages_own_list_is_read_as_yaml(subtests: pytest.Subtests) -> None:
+    """What a line-by-line reading would get wrong, and what is no list of authors."""
+    flow = "- 'Ann: the first':\n    music: [c.ogg, 'd e.ogg']  # two\n    license: \"CC0\"\n"
+    assert corpus.yaml_rules(flow) == [(["*/c.ogg", "*/d e.ogg"], "CC0", "Ann: the first")]
+    assert corpus.yaml_rules("- Eve:\n    music: []\n") == [([], "unknown", "Eve")]
+    assert corpus.yaml_rules("") == []
+    for text in ["a: b", "- Ann", "- Ann: [c.ogg]", "- Ann: [", "text"]:
+        with (
+            subtests.test(text=text),
+            pytest.raises(corpus.CorpusError, match=r"SOUND_LICENSE\.yaml"),
+        ):
+            corpus.yaml_rules(text)
+
+
 def test_a_stated_licence_needs_its_wording():
     package = corpus.Package(
         "song", "train", "usr/", r"\.ogg$", stated=("MIT", "Carl", "free of charge")

@@ -27,9 +27,10 @@ def why_not(container: str, tags: Tags) -> str:
     """ "" where a container gets tags as they are asked for, else a sentence on why it does not."""
     if not tags or container == "WAV":
         return ""
+    not_written = "1 tag is not written" if len(tags) == 1 else f"{len(tags)} tags are not written"
     if container not in TAGGED:
-        return f"{len(tags)} tags are not written: {container} has no place for them here"
-    return "" if has_mutagen() else f"{len(tags)} tags are not written: needs mutagen ({PIP})"
+        return f"{not_written}: {container} has no place for tags here"
+    return "" if has_mutagen() else f"{not_written}: needs mutagen ({PIP})"
 
 
 def wav_chunks(tags: Tags) -> tuple[bytes, list[str]]:

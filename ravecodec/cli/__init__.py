@@ -26,6 +26,7 @@ from ravecodec.cli.latents import edit, latents
 from ravecodec.cli.live import live
 from ravecodec.cli.models import model
 from ravecodec.cli.options import threads_or_default
+from ravecodec.cli.sentences import counted
 from ravecodec.cli.splicing import concat, cut
 from ravecodec.cli.tagging import tag
 from ravecodec.cli.training import train
@@ -40,11 +41,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
             torch = version("torch")
         except PackageNotFoundError:
             torch = "not installed"
-        threads = threads_or_default(None) or "OMP_NUM_THREADS"
+        threads = threads_or_default(None)
+        count = counted(threads, "thread") if threads else "as many threads as OMP_NUM_THREADS says"
         console.emit(f"ravecodec {__version__}")
         console.emit(f"format    writes {MAJOR}.{MINOR}, reads {MAJOR}.x")
         console.emit(f"torch     {torch}")
-        console.emit(f"device    auto: CUDA if torch finds it, else the CPU with {threads} threads")
+        console.emit(f"device    auto: CUDA if torch finds it, else the CPU with {count}")
         ctx.exit()
 
 

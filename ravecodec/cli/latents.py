@@ -299,7 +299,9 @@ def _number(text: str, option: str) -> float:
 
 def _described(found: Latents) -> str:
     """Their shape and what they are of."""
-    what = f"{len(found)} frames of {found.info.dims} axes at {found.frame_rate:.3g} Hz"
+    frames = sentences.counted(len(found), "frame")
+    axes = sentences.counted(found.info.dims, "axis", "axes")
+    what = f"{frames} of {axes} at {found.frame_rate:.3g} Hz"
     sound = sentences.sound(found.sample_rate, found.channels)
     return f"{what}; {found.duration:.3f} s of {sound}, model {found.model_id.hex()}"
 

@@ -182,12 +182,13 @@ def _described(done: Played) -> str:
     """The last line."""
     sound = sentences.sound(done.sample_rate, done.channels)
     what = f"{done.samples / done.sample_rate:.3f} s of {sound}, model {done.model}"
-    late = f"latency {done.latency_ms:.1f} ms ({done.latency} samples)"
+    late = f"latency {done.latency_ms:.1f} ms ({sentences.counted(done.latency, 'sample')})"
     if done.device_latency > 0:
         late += f" and {1000 * done.device_latency:.1f} ms of the devices"
     longest = f"longest block {1000 * done.longest:.1f} ms, {100 * done.load:.0f} % of its time"
-    missed = f"{done.late} blocks too late, {done.underruns} underruns"
+    blocks = sentences.counted(done.late, "block")
+    missed = f"{blocks} too late, {sentences.counted(done.underruns, 'underrun')}"
     parts = [what, late, longest, missed]
     if done.clipped:
-        parts.append(f"{done.clipped} samples beyond full scale were limited")
+        parts.append(sentences.beyond_full_scale(done.clipped))
     return "; ".join(parts)

@@ -199,7 +199,9 @@ class Report:
         except BaseException as error:
             if manifest is not None and not isinstance(error, Exception) and not self._quiet:
                 done = self.totals.done + self.totals.skipped
-                console.say(f"{done} files are done; the same call goes on with the others")
+                are = "is" if done == 1 else "are"
+                files = sentences.counted(done, "file")
+                console.say(f"{files} {are} done; the same call goes on with the others")
             raise
 
     def add(self, outcome: Outcome) -> None:
@@ -272,13 +274,13 @@ class Report:
         if self._quiet:
             return
         if self._dry:
-            console.say(
-                f"{self.totals.done} of {self.totals.files} files would be written; nothing was"
-            )
+            files = sentences.counted(self.totals.files, "file")
+            console.say(f"{self.totals.done} of {files} would be written; nothing was")
         elif not self._as_json:
             console.say(sentences.added_up(self.totals))
         if self._failed:
-            console.say(f"{len(self._failed)} of {self.totals.files} files failed:")
+            files = sentences.counted(self.totals.files, "file")
+            console.say(f"{len(self._failed)} of {files} failed:")
             for sentence in self._failed:
                 console.say(f"  {sentence}")
 

@@ -24,6 +24,11 @@ def sound(rate: int, channels: int) -> str:
     return f"{rate} Hz {names.get(channels, f'{channels} channels')}"
 
 
+def counted(number: int, noun: str, several: str = "") -> str:
+    """A number and its noun: "1 chunk", "2 chunks"; `several` where that is not the noun with s."""
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
+
+
 def shares(stream: StreamSummary) -> str:
     """Where the bytes of a stream went."""
     payload, lost = (
@@ -58,7 +63,7 @@ def encoded(done: EncodeSummary) -> str:
     )
     low, high = done.steps or (stream.step_index, stream.step_index)
     steps = f"step {low}" if low == high else f"steps {low} to {high}"
-    how = f"{stream.dims} dims, {steps}, model {done.model} ({stream.model_id})"
+    how = f"{counted(stream.dims, 'dim')}, {steps}, model {done.model} ({stream.model_id})"
     if done.quality is not None:
         how = f"quality {done.quality}: {how}"
     parts = [what, how, f"{done.seconds:.1f} s, {done.speed:.1f}x real time"]
@@ -82,9 +87,13 @@ def limited(clipped: int) -> list[str]:
     """That so many samples were limited, if any were."""
     if not clipped:
         return []
-    were = "1 sample {} was" if clipped == 1 else f"{clipped} samples {{}} were"
-    what = f"{were.format('beyond full scale')} limited"
-    return [f"{what} (--soft-clip bends, --bits float keeps them)"]
+    return [f"{beyond_full_scale(clipped)} (--soft-clip bends, --bits float keeps them)"]
+
+
+def beyond_full_scale(clipped: int) -> str:
+    """That so many samples, one or more, were limited."""
+    were = "was" if clipped == 1 else "were"
+    return f"{counted(clipped, 'sample')} beyond full scale {were} limited"
 
 
 def damaged(damage: Damage, stream: StreamSummary) -> str:
@@ -118,14 +127,14 @@ def inspected(found: Inspection) -> str:
         "model": f"{stream.model_id} ({found.model or _not_installed(found)})",
         "audio": (
             f"{sound(stream.sample_rate, stream.channels)}, {stream.duration:.3f} s, "
-            f"{stream.samples} samples"
+            f"{counted(stream.samples, 'sample')}"
         ),
         "latents": (
-            f"{stream.frames} frames of {found.hop} samples at {found.model_rate} Hz in "
-            f"{stream.chunks} chunks"
+            f"{counted(stream.frames, 'frame')} of {found.hop} samples at {found.model_rate} Hz in "
+            f"{counted(stream.chunks, 'chunk')}"
         ),
         "coding": (
-            f"{stream.dims} dims, step {stream.step_index}, noise fill "
+            f"{counted(stream.dims, 'dim')}, step {stream.step_index}, noise fill "
             f"{'on' if found.noise_fill else 'off'}"
         ),
         "seed": str(found.seed),
@@ -165,8 +174,7 @@ def _values(value: Any) -> list[Any]:
 def retagged(done: TagSummary) -> str:
     """The last line of `tag`."""
     count = sum(len(_values(value)) for value in done.tags.values())
-    tags = "1 tag" if count == 1 else f"{count} tags"
-    return printable(f"{done.target}: {tags}, {cost(done.stream)}")
+    return printable(f"{done.target}: {counted(count, 'tag')}, {cost(done.stream)}")
 
 
 def inspected_in_one_line(found: Inspection) -> str:
@@ -176,13 +184,13 @@ def inspected_in_one_line(found: Inspection) -> str:
         f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
     )
     model = f"{found.model or _not_installed(found)} ({stream.model_id})"
-    how = f"{stream.dims} dims, step {stream.step_index}, model {model}"
+    how = f"{counted(stream.dims, 'dim')}, step {stream.step_index}, model {model}"
     return printable(f"{found.name}: {what}; {how}")
 
 
 def added_up(totals: Totals) -> str:
     """The last line of a call with several files."""
-    files = [f"{totals.done} of {totals.files} files"]
+    files = [f"{totals.done} of {counted(totals.files, 'file')}"]
     if totals.skipped:
         files.append(f"{totals.skipped} skipped")
     if totals.failed:
@@ -228,8 +236,8 @@ def verified(result: Verification) -> str:
         else "symbols not checked, no model at hand"
     )
     return printable(
-        f"{result.name}: ok, {result.stream.duration:.3f} s in {result.stream.chunks} chunks, "
-        f"{tables}"
+        f"{result.name}: ok, {result.stream.duration:.3f} s in "
+        f"{counted(result.stream.chunks, 'chunk')}, {tables}"
     )
 
 

@@ -133,7 +133,7 @@ def _described(done: TransferSummary) -> str:
         f"{done.subtype}"
     )
     shifted = f", pitch {done.pitch:+g} semitones" if done.pitch else ""
-    how = f"model {done.model}, {done.dims} dims{shifted}"
+    how = f"model {done.model}, {sentences.counted(done.dims, 'dim')}{shifted}"
     known = f"{100 * done.outside:.0f} % of frames outside of what it was trained on"
     speed = f"{done.seconds:.1f} s, {done.speed:.1f}x real time"
     return "; ".join([what, how, known, speed, *sentences.limited(done.clipped)])
