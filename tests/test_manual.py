@@ -1,5 +1,6 @@
 """docs/cli.md has every command, every option and every exit code; --help has examples."""
 
+import hashlib
 import importlib.util
 import pydoc
 import re
@@ -141,6 +142,18 @@ def test_help_explains_every_option_and_has_examples(subtests: pytest.Subtests) 
                     f"{parameter.name} has no help"
                 )
             assert ("Examples:" in done.stdout) == (name not in WITHOUT_EXAMPLES)
+
+
+def test_examples_name_models_that_ship(page: str) -> None:
+    """An id of a model in a command's examples, in `--help` or in the manual, is a shipped one."""
+    shipped = {
+        hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in (PAGE.parent.parent / "models" / "pretrained").glob("*.safetensors")
+    }
+    text = page + "".join(command.help or "" for command in COMMANDS.values())
+    lines = [line for line in text.splitlines() if line.lstrip().startswith("ravecodec ")]
+    named = set(re.findall(r"\b[0-9a-f]{16}\b", "\n".join(lines)))
+    assert named and named <= shipped
 
 
 def test_every_exit_code_is_in_the_manual(page: str, subtests: pytest.Subtests) -> None:

@@ -102,7 +102,7 @@ def main(ctx: click.Context) -> None:
       ravecodec generate new.wav --seed 1      new sound from a model
       ravecodec cut song.rvc bridge.rvc --start 1:02.5 --end 1:10
       ravecodec tag song.rvc --set TITLE=Feelings
-      ravecodec model list                     the models at hand
+      ravecodec model list                     the installed models
       ravecodec train music/ --recipe default --out run
       ravecodec eval music/ --model default --out report
       ravecodec compare song.flac song.rvc     the scores of one pair

@@ -70,11 +70,11 @@ CONTAINERS = ("wav", "flac", "ogg", "aiff", "caf", "w64", "rf64")
 def decode(files: tuple[str, ...], to: str, quiet: bool, as_json: bool, **options: Any) -> int:
     """Turn streams into audio files again.
 
-    FILE... is IN, IN OUT, or several inputs. IN becomes the audio file OUT; by default OUT is IN
-    with the extension .wav. The extension of OUT says what it becomes: .wav, .flac, .ogg, .aiff,
-    .caf, .w64 or .rf64; - is WAV on standard output. Sample rate, channels and number of samples
-    are those of the original. Several inputs become a file each, beside them or in the folder -o,
-    where folders keep their structure; one that fails does not stop the others.
+    FILE... is one input IN, IN and OUT, or several inputs. IN becomes the audio file OUT; by
+    default OUT is IN with the extension .wav. The extension of OUT says what it becomes: .wav,
+    .flac, .ogg, .aiff, .caf, .w64 or .rf64; - is WAV on standard output. Sample rate, channels and
+    number of samples are those of the original. Several inputs become a file each, beside them or
+    in the folder -o, where folders keep their structure; one that fails does not stop the others.
 
     \b
     Examples:

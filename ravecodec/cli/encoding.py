@@ -58,7 +58,7 @@ from ravecodec.tagging import as_meta, parse_tags
     "--fidelity",
     type=float,
     metavar="F",
-    help="Keep as many latent dims as carry the share F, 0 to 1.",
+    help="Keep the fewest latent dims that carry the share F, 0 to 1, of their singular values.",
 )
 @dims_option("Keep N latent dims; default: as the model says.")
 @click.option(
@@ -157,12 +157,12 @@ def encode(
 ) -> int:
     """Compress audio files.
 
-    FILE... is IN, IN OUT, or several inputs. IN becomes the stream OUT; by default OUT is IN with
-    the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64, RF64 and AU of 1
-    to 768 kHz, mono or stereo; more channels with --downmix or --channels. Tags are kept. IN may be
-    -, standard input; then OUT defaults to standard output. Each of several inputs becomes a stream
-    beside it or in the folder -o, where folders keep their structure. An input that fails does not
-    stop the others.
+    FILE... is one input IN, IN and OUT, or several inputs. IN becomes the stream OUT; by default
+    OUT is IN with the extension .rvc. Reads WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF, CAF, W64,
+    RF64 and AU of 1 to 768 kHz, mono or stereo; more channels with --downmix or --channels. Tags
+    are kept. IN may be -, standard input; then OUT defaults to standard output. Each of several
+    inputs becomes a stream beside it or in the folder -o, where folders keep their structure. An
+    input that fails does not stop the others.
 
     \b
     Examples:

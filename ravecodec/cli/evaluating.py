@@ -63,24 +63,29 @@ RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
     "--steps",
     type=Numbers(int),
     metavar="G,...",
-    help="Quantiser steps; default: five around the model's.",
+    help="Quantiser steps to measure; default: five around the model's.",
 )
 @click.option(
     "--fidelity",
     "fidelities",
     type=Numbers(float),
     metavar="F,...",
-    help="A curve over the steps for each.",
+    help="Measure the steps with each of these fidelities, 0 to 1 (see encode --fidelity). "
+    "Default: the steps with the model's own dims, and four fidelities at its own step.",
 )
 @click.option(
     "--effort",
     "efforts",
     type=Numbers(int),
     metavar="N,...",
-    help="A curve for each level of effort, too.",
+    help="Measure the steps at these levels of effort, too (see encode --effort).",
 )
 @click.option(
-    "--items", type=click.IntRange(1), default=24, metavar="N", help="Excerpts; default 24."
+    "--items",
+    type=click.IntRange(1),
+    default=24,
+    metavar="N",
+    help="Number of excerpts; default 24.",
 )
 @click.option(
     "--seconds",
@@ -109,10 +114,13 @@ RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
     type=click.IntRange(0),
     default=2,
     metavar="N",
-    help="Items with audio inside the page; default 2.",
+    help="Excerpts whose audio is inside the page, not beside it; default 2.",
 )
 @click.option(
-    "--mushra", metavar="DIR", type=click.Path(path_type=Path), help="Write a listening test, too."
+    "--mushra",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a listening test for webMUSHRA into this folder, too.",
 )
 @click.option(
     "--mushra-key",

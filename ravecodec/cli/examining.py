@@ -39,7 +39,7 @@ def info(
     """Show what streams hold and cost.
 
     Reads each FILE (or -) to its end and checks every checksum of its bytes on the way. Of several
-    files each gets one line, and all together a sum.
+    files each gets one line; the last line has the totals.
 
     \b
     Examples:
@@ -81,9 +81,9 @@ def verify(
 ) -> int:
     """Check that streams are whole.
 
-    Of each FILE (or -) all checksums are checked, and all symbols where the model is at hand. Says
-    where the first bad chunk begins, as byte and as time. Exits with the code of what is wrong, or
-    1 if several files fail in different ways.
+    Of each FILE (or -) all checksums are checked, and all symbols where the model is installed or
+    in the stream. Says where the first bad chunk begins, as byte and as time. Exits with the code
+    of what is wrong, or 1 if several files fail in different ways.
 
     \b
     Examples:

@@ -23,7 +23,7 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 
 @click.command()
 @click.argument("target", metavar="OUT")
-@model_option("Name, file or id; default: default.")
+@model_option("Model to use: name, file or id; default: the one called default.")
 @click.option(
     "--prior",
     metavar="FILE",
@@ -33,7 +33,7 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 @click.option(
     "--seconds", type=float, default=20.0, metavar="S", help="How much to make; default 20."
 )
-@seed_option("Default 0.")
+@seed_option("Seed of what is drawn; default 0.")
 @click.option(
     "--temperature",
     type=float,
@@ -54,8 +54,9 @@ from ravecodec.generating import HOTTEST, GenerateSummary, generate_file
 def generate(target: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Make new sound with a model.
 
-    The model's prior draws latents, which are decoded to OUT, or written as a stream if OUT ends
-    in .rvc. The same call makes the same OUT on the same machine.
+    The model's prior, a small network in a file beside the model, draws latents. They are decoded
+    to OUT, or written as a stream if OUT ends in .rvc. The same call makes the same OUT on the same
+    machine.
 
     \b
     Examples:

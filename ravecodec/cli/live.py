@@ -115,10 +115,10 @@ def live(
 ) -> None:
     """Play audio through a model in real time.
 
-    Reads headerless little-endian PCM from standard input and writes as many samples, as the model
-    plays them, to standard output. The last line says how late they are. With --audio-in or
+    Reads headerless little-endian PCM from standard input, plays it through the model and writes as
+    many samples to standard output. The last line says how late they are. With --audio-in or
     --audio-out sound devices take the place of both, until Ctrl-C. Nothing is quantised. Any model
-    works, but one that looks only back (recipe live) has less latency.
+    works, but one whose networks only look back, such as strings-live, has less latency.
 
     \b
     Examples:

@@ -35,7 +35,7 @@ def model(ctx: click.Context) -> None:
 @click.option(
     "--used-by",
     is_flag=True,
-    help="Say instead which model each of the streams FILE... needs, and whether it is at hand.",
+    help="Say instead which model each stream FILE... needs, and whether that is installed.",
 )
 @recursive_option
 @examine_options
@@ -114,7 +114,7 @@ def _need(need: Need) -> str:
 
 
 @model.command("show")
-@click.argument("name", metavar="MODEL", required=False)
+@click.argument("name", metavar="[MODEL]", required=False)
 @examine_options
 def show_command(name: str | None, quiet: bool, as_json: bool) -> None:
     """Show what a model says about itself.
@@ -200,10 +200,11 @@ def refit_command(
 ) -> None:
     """Write a copy of a model that codes the same symbols in fewer bytes.
 
-    A predictor is fitted to audio like that which the model is for, and the qualities of `encode
-    --quality` are measured on it; weights and sound stay as they are. The copy has another id. It
-    decodes streams of MODEL as well, MODEL not those of the copy. `train` does this for every new
-    model. Streams that MODEL has coded with a predictor of its own need --curve, which keeps it.
+    A predictor is fitted to audio of the kind that the model is for, and the qualities of `encode
+    --quality` are measured on it. Weights and sound stay as they are. The copy has another id: it
+    decodes streams of MODEL, but MODEL does not decode those of the copy. If MODEL has a predictor
+    already, use --curve, which keeps it; a copy with another predictor cannot decode the streams
+    that were coded with the old one. `train` does all this for every new model.
 
     \b
     Examples:
@@ -235,7 +236,7 @@ def export_command(name: str, file: Path, force: bool, quiet: bool, as_json: boo
     \b
     Examples:
       ravecodec model export default default.safetensors
-      ravecodec model export 317bf32fc2c3fb9d archive/model.safetensors
+      ravecodec model export c1db4c0d32b7c723 archive/model.safetensors
     """
     entry = installing.export_model(name, file, force=force)
     if as_json:

@@ -83,13 +83,13 @@ in_and_out = options(
     click.argument("source", metavar="IN"), click.argument("target", metavar="OUT")
 )
 sound_options = options(  # of a model through which audio is played
-    model_option("Model of the sound wanted: name, file or id; default: default."),
+    model_option("Model of the sound wanted: name, file or id; default: the one called default."),
     click.option(
         "--fidelity",
         type=float,
         metavar="F",
-        help="Keep as many latent dims as carry the share F, 0 to 1; less gives more of the "
-        "model's own sound.",
+        help="Keep the fewest latent dims that carry the share F, 0 to 1, of their singular "
+        "values; less gives more of the model's own sound.",
     ),
     dims_option("Keep N latent dims; default: as the model says."),
 )
@@ -159,7 +159,7 @@ jobs_option = click.option(
     "--jobs",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes for several files; see docs/cli.md.",
+    help="Processes for several files; default: one per core, 8 at most (info, verify, tag: 1).",
 )
 ray_option = click.option(
     "--ray",
@@ -167,7 +167,7 @@ ray_option = click.option(
     flag_value=AUTO,
     metavar="[ADDRESS]",
     help="Do the work on a Ray cluster: the one that this machine belongs to, or --ray=HOST:PORT, "
-    "or --ray=local; see docs/scale.md. Needs the extra ray.",
+    "or --ray=local. Needs the extra ray.",
 )
 many_options = options(
     click.option(

@@ -233,7 +233,7 @@ def verified(result: Verification) -> str:
     tables = (
         f"symbols checked with model {result.model}"
         if result.model
-        else "symbols not checked, no model at hand"
+        else "symbols not checked, its model is not installed"
     )
     return printable(
         f"{result.name}: ok, {result.stream.duration:.3f} s in "

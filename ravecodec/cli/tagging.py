@@ -34,9 +34,7 @@ from ravecodec.tagging import parse_tags, tag_file
 @click.option(
     "--remove", multiple=True, metavar="KEY", help="Remove a tag; may be given several times."
 )
-@click.option(
-    "-o", "--output", metavar="OUT", help="Write here; default: in the place of the input."
-)
+@click.option("-o", "--output", metavar="OUT", help="Write to OUT; default: replace FILE.")
 @keep_time_option
 @recursive_option
 @jobs_option
@@ -55,8 +53,8 @@ def tag(
 ) -> int:
     """Edit the tags of streams; their audio is not touched.
 
-    Each FILE is replaced by one with other tags, when that is complete; a single one, or - for
-    standard input, may go to OUT instead. `ravecodec info` shows tags.
+    Each FILE is replaced when the new one is complete. With -o a single FILE, or - for standard
+    input, stays as it is and OUT is written. `ravecodec info` shows tags.
 
     \b
     Examples:

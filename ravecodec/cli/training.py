@@ -30,7 +30,8 @@ PRIOR = "prior"  # the stage that is no part of training a model
     "recipe_name",
     default="default",
     metavar="RECIPE",
-    help="Name, .toml file or a run's recipe.json; default: default.",
+    help="Name of a recipe that ships (default, live, paper, tiny), .toml file, or a run's "
+    "recipe.json; default: the one called default.",
 )
 @click.option("--out", metavar="RUN", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
