@@ -112,8 +112,8 @@ class Mixer:
 
     def _mix_down(self, name: str, order: tuple[str, ...] | None, known: bool) -> None:
         if order is None or not set(order) <= _GAINS.keys():
-            found = f"{self.channels} channels that are not known ({', '.join(order or ['?'])})"
-            raise InputError(f"{name}: has {found}; --channels takes one or two of them")
+            unknown = f"{self.channels} channels that are not known ({', '.join(order or ['?'])})"
+            raise InputError(f"{name}: has {unknown}; --channels takes one or two of them")
         matrix = np.array([_GAINS[each] for each in order]).T
         matrix /= max(1.0, matrix.sum(axis=1).max())  # so that nothing clips
         self._matrix = matrix.astype(np.float32)

@@ -190,41 +190,41 @@ class Mpeg:
 
 def scan(data: Bytes, start: int, stop: int) -> Mpeg:
     """Every frame from the one at `start` on."""
-    found = Mpeg([], [])
+    layout = Mpeg([], [])
     place = start
     while place < stop:
         frame = parse_frame(head := data.at(place, 4))
-        if found.pieces and stop - place < 4 and head[:1] == b"\xff":
-            found.pieces[-1].cut = True
+        if layout.pieces and stop - place < 4 and head[:1] == b"\xff":
+            layout.pieces[-1].cut = True
             break
-        if frame is None or not _continues(found, frame, data, place, stop):
-            place = _skip(found, data, place, stop)
+        if frame is None or not _continues(layout, frame, data, place, stop):
+            place = _skip(layout, data, place, stop)
         elif place + frame.size > stop:
-            if found.pieces:
-                found.pieces[-1].cut = True
+            if layout.pieces:
+                layout.pieces[-1].cut = True
             break
         else:
-            _take(found, frame, head, data, place)
+            _take(layout, frame, head, data, place)
             place += frame.size
-    return found
+    return layout
 
 
-def _continues(found: Mpeg, frame: Frame, data: Bytes, place: int, stop: int) -> bool:
+def _continues(layout: Mpeg, frame: Frame, data: Bytes, place: int, stop: int) -> bool:
     """Whether a frame belongs to what came before it: of the same form, or the first of several of
     another.
     """
-    before = found.pieces[-1].first if found.pieces else None
+    before = layout.pieces[-1].first if layout.pieces else None
     if before is not None and (before.form, before.channels) == (frame.form, frame.channels):
         return True
     return _agree(data, place, stop)
 
 
-def _take(found: Mpeg, frame: Frame, head: bytes, data: Bytes, place: int) -> None:
+def _take(layout: Mpeg, frame: Frame, head: bytes, data: Bytes, place: int) -> None:
     kind, announced = _announcement(frame, data.at(place, frame.size) if frame.layer == 3 else b"")
-    before = found.pieces[-1].first if found.pieces else None
+    before = layout.pieces[-1].first if layout.pieces else None
     if kind or before is None or (before.form, before.channels) != (frame.form, frame.channels):
-        found.pieces.append(Piece(frame, head))
-    piece = found.pieces[-1]
+        layout.pieces.append(Piece(frame, head))
+    piece = layout.pieces[-1]
     if kind:
         piece.info, piece.kind, piece.announced = (place, frame), kind, announced
     else:
@@ -245,11 +245,11 @@ def _announcement(frame: Frame, content: bytes) -> tuple[bytes, int | None]:
     return b"", None
 
 
-def _skip(found: Mpeg, data: Bytes, place: int, stop: int) -> int:
+def _skip(layout: Mpeg, data: Bytes, place: int, stop: int) -> int:
     """The place behind a tag, or behind bytes that are no frames."""
     if length := tag_length(data, place):
         return place + length
-    form = found.pieces[-1].first.form if found.pieces else None
+    form = layout.pieces[-1].first.form if layout.pieces else None
     begin = place
     while (place := data.find(b"\xff", place + 1, stop)) >= 0:
         if _agree(data, place, stop, form) or tag_length(data, place):
@@ -260,5 +260,5 @@ def _skip(found: Mpeg, data: Bytes, place: int, stop: int) -> int:
         if tag >= 0 and tag_length(data, tag):
             place = min(place, tag)
     if place > begin:
-        found.junk.append((begin, place))
+        layout.junk.append((begin, place))
     return place

@@ -53,28 +53,28 @@ class Ogg:
 
 def scan(data: Bytes, start: int, stop: int) -> Ogg:
     """Every page from the one at `start` on."""
-    found = Ogg([], 0, False)
+    layout = Ogg([], 0, False)
     place, beginning = start, False
     while place < stop:
         head = data.at(place, 27)
         if head[:4] != _MAGIC:
             following = data.find(_MAGIC, place + 1, stop)
-            found.junk += (stop if following < 0 else following) - place
+            layout.junk += (stop if following < 0 else following) - place
             place = stop if following < 0 else following
             continue
         table = data.at(place + 27, head[26]) if len(head) == 27 else b""
         body = place + 27 + len(table)
         end = body + sum(table)
         if len(head) < 27 or len(table) < head[26] or end > stop:
-            found.cut = True
+            layout.cut = True
             break
         if head[5] & _BEGIN and not beginning:
-            found.links.append(Link(place, end, data.at(body, 8)))
+            layout.links.append(Link(place, end, data.at(body, 8)))
         beginning = bool(head[5] & _BEGIN)
-        if found.links:
-            _add(found.links[-1], head, body, end)
+        if layout.links:
+            _add(layout.links[-1], head, body, end)
         place = end
-    return found
+    return layout
 
 
 def _add(link: Link, head: bytes, body: int, end: int) -> None:

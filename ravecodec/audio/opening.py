@@ -51,10 +51,10 @@ def truncated(
     name: str, there: int, announced: int, what: str, ignore: bool, remarks: list[str]
 ) -> None:
     """InputError, or with `ignore` a remark."""
-    found = f"{name}: is truncated after {there} {what}, expected {announced} as its header says"
+    sentence = f"{name}: is truncated after {there} {what}, expected {announced} as its header says"
     if not ignore:
-        raise InputError(f"{found}; {IGNORE} takes what is there")
-    remarks.append(found)
+        raise InputError(f"{sentence}; {IGNORE} takes what is there")
+    remarks.append(sentence)
 
 
 class Opening:
@@ -224,12 +224,12 @@ class Opening:
         return AvReader(self._name, self._stream, self._resources)
 
     def _mpeg(self, data: Bytes, begin: int, first: int, stop: int) -> Reader:
-        found = mpeg.scan(data, first, stop)
-        pieces = [piece for piece in found.pieces if piece.frames]
+        layout = mpeg.scan(data, first, stop)
+        pieces = [piece for piece in layout.pieces if piece.frames]
         if not pieces:
             raise InputError(f"{self._name}: is MPEG audio without a whole frame")
         before = [(begin, first)] if first > begin else []
-        for low, high in before + found.junk:
+        for low, high in before + layout.junk:
             self.remarks.append(
                 f"{self._name}: {high - low} bytes at byte {low} are no MPEG audio, passed over"
             )
@@ -253,24 +253,24 @@ class Opening:
         )
 
     def _ogg(self, data: Bytes, begin: int, stop: int) -> Reader:
-        found = ogg.scan(data, begin, stop)
-        if not found.links:
+        layout = ogg.scan(data, begin, stop)
+        if not layout.links:
             raise InputError(f"{self._name}: is Ogg without the first page of a stream")
-        if found.cut or not found.links[-1].whole:
+        if layout.cut or not layout.links[-1].whole:
             self._or_remark(f"is truncated: its last page is missing, {stop} bytes are there")
-        elif not all(link.whole for link in found.links):
+        elif not all(link.whole for link in layout.links):
             self._or_remark("is truncated: the last page of one of its streams is missing")
-        if found.junk:
-            self.remarks.append(f"{self._name}: {found.junk} bytes are no Ogg, passed over")
-        if lost := sum(link.lost for link in found.links):
+        if layout.junk:
+            self.remarks.append(f"{self._name}: {layout.junk} bytes are no Ogg, passed over")
+        if lost := sum(link.lost for link in layout.links):
             self._or_remark(f"is damaged: {lost} of its pages are missing")
-        if any(link.is_flac for link in found.links):
+        if any(link.is_flac for link in layout.links):
             parts = [
-                self._flac_part(View(self._stream, _unmapped(link.bodies))) for link in found.links
+                self._flac_part(View(self._stream, _unmapped(link.bodies))) for link in layout.links
             ]
             return self._soundfile(parts)
         return self._soundfile_or_av(
-            [Part(View(self._stream, [(link.start, link.stop)])) for link in found.links]
+            [Part(View(self._stream, [(link.start, link.stop)])) for link in layout.links]
         )
 
     def _flac(self, data: Bytes, begin: int, stop: int) -> Reader:
@@ -338,8 +338,8 @@ def _mask_in_comment(data: Bytes, begin: int) -> int:
     """
     place = data.find(_MASK, begin, min(data.size, begin + _MOST_COMMENTS))
     digits = data.at(place + len(_MASK), 8) if place >= 0 else b""
-    found = re.match(rb"0x([0-9A-Fa-f]{1,8})", digits + b"\0")
-    return int(found[1], 16) if found else 0
+    digit_run = re.match(rb"0x([0-9A-Fa-f]{1,8})", digits + b"\0")
+    return int(digit_run[1], 16) if digit_run else 0
 
 
 def _goes_on(announced: int, behind: str, what: str = "samples") -> str:

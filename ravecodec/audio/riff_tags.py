@@ -42,7 +42,7 @@ _HISTORY = "CODING_HISTORY"
 _MOST_TIME = (1 << 64) - 1
 
 
-def read_info(body: bytes, found: TagSet) -> None:
+def read_info(body: bytes, tag_set: TagSet) -> None:
     """The entries of a LIST chunk's body, if it is an INFO list."""
     if body[:4] != b"INFO":
         return
@@ -53,27 +53,27 @@ def read_info(body: bytes, found: TagSet) -> None:
         text = decoded(body[place + 8 : place + 8 + size]).strip()
         name = INFO_NAMES.get(key) or INFO_ALSO.get(key) or INFO_OTHER + key
         for each, part in parted(name, text):
-            found.add(each, part)
+            tag_set.add(each, part)
         place += 8 + size + size % 2
 
 
-def read_bext(body: bytes, found: TagSet) -> None:
+def read_bext(body: bytes, tag_set: TagSet) -> None:
     """The fields of a bext chunk's body. Loudness is that of the original, and marked so."""
     place = 0
     for name, size in _TEXTS.items():
-        found.add(BEXT + name, decoded(body[place : place + size]).strip())
+        tag_set.add(BEXT + name, decoded(body[place : place + size]).strip())
         place += size
     if len(body) < place + _FIXED.size:
         return
     time, version, umid, *loudness = _FIXED.unpack_from(body, place)
     if time:
-        found.add(TIME_REFERENCE, time)
+        tag_set.add(TIME_REFERENCE, time)
     if version >= 1 and any(umid):
-        found.add(f"{BEXT}UMID", umid.hex())
+        tag_set.add(f"{BEXT}UMID", umid.hex())
     for name, value in zip(_LOUDNESS, loudness, strict=True):
         if version >= 2 and value != _NO_LOUDNESS:
-            found.add(f"{ORIGINAL}{BEXT}{name}", f"{value / 100:.2f}")
-    found.add(BEXT + _HISTORY, decoded(body[place + _FIXED.size :]).strip())
+            tag_set.add(f"{ORIGINAL}{BEXT}{name}", f"{value / 100:.2f}")
+    tag_set.add(BEXT + _HISTORY, decoded(body[place + _FIXED.size :]).strip())
 
 
 def info_and_bext(tags: Mapping[str, list[str]]) -> tuple[bytes, list[str]]:

@@ -150,12 +150,12 @@ def marked(name: str) -> str:
 
 def parted(name: str, text: str) -> Iterator[tuple[str, str]]:
     """ "3/12" of a track or disc as two tags, as Vorbis comments have them; others as they are."""
-    found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text) if name in TOTALS else None
-    if found is None:
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text) if name in TOTALS else None
+    if match is None:
         yield name, text
         return
-    yield name, found[1]
-    yield TOTALS[name], found[2]
+    yield name, match[1]
+    yield TOTALS[name], match[2]
 
 
 def joined(tags: Mapping[str, list[str]]) -> dict[str, list[str]]:

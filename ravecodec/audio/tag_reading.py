@@ -49,63 +49,65 @@ def has_mutagen() -> bool:
     return find_spec("mutagen") is not None
 
 
-def read_tags(stream: BinaryIO, found: TagSet) -> None:
+def read_tags(stream: BinaryIO, tag_set: TagSet) -> None:
     """Takes the tags of a seekable file, whose place is lost. Raises nothing but OSError."""
     data = Bytes(stream)
     start = data.at(0, 12)
     if start[:4] in (b"RIFF", b"RF64", b"BW64"):
-        _read_wav(data, found)
+        _read_wav(data, tag_set)
     elif start[:4] == b"FORM":
-        _read_aiff(data, found)
+        _read_aiff(data, tag_set)
     elif start[:4] not in (b"riff", b"caff", b".snd", b"RIFX", b"\x1a\x45\xdf\xa3"):
-        _read_by_mutagen(stream, data, found)
+        _read_by_mutagen(stream, data, tag_set)
 
 
-def read_metadata(metadata: Mapping[str, str], found: TagSet) -> None:
+def read_metadata(metadata: Mapping[str, str], tag_set: TagSet) -> None:
     """What FFmpeg found in Matroska, which mutagen does not know."""
     for key, text in metadata.items():
         if key.upper().startswith(_ABOUT_STREAMS):
             continue
         name = MATROSKA_NAMES.get(key.upper(), key.upper())
         for each, part in parted(name, text):
-            found.add(each, part)
+            tag_set.add(each, part)
 
 
 # ---- WAV and AIFF --------------------------------------------------------------------------------
 
 
-def _read_wav(data: Bytes, found: TagSet) -> None:
+def _read_wav(data: Bytes, tag_set: TagSet) -> None:
     """ID3 first, because it can hold what INFO cannot."""
     chunks = list(iff.chunks(data))
-    _read_id3_chunks(data, chunks, found)
+    _read_id3_chunks(data, chunks, tag_set)
     for wanted, read in ((b"LIST", read_info), (b"bext", read_bext)):
-        found.next_source()
+        tag_set.next_source()
         for name, start, size in chunks:
             if name == wanted:
-                read(_body(data, start, size, found), found)
+                read(_body(data, start, size, tag_set), tag_set)
 
 
-def _read_aiff(data: Bytes, found: TagSet) -> None:
+def _read_aiff(data: Bytes, tag_set: TagSet) -> None:
     chunks = list(iff.chunks(data))
-    _read_id3_chunks(data, chunks, found)
-    found.next_source()
+    _read_id3_chunks(data, chunks, tag_set)
+    tag_set.next_source()
     for name, start, size in chunks:
         if name in AIFF_NAMES:
-            found.add(AIFF_NAMES[name], decoded(_body(data, start, size, found)).strip())
+            tag_set.add(AIFF_NAMES[name], decoded(_body(data, start, size, tag_set)).strip())
 
 
-def _read_id3_chunks(data: Bytes, chunks: Iterable[tuple[bytes, int, int]], found: TagSet) -> None:
+def _read_id3_chunks(
+    data: Bytes, chunks: Iterable[tuple[bytes, int, int]], tag_set: TagSet
+) -> None:
     for name, start, size in chunks:
         if name.upper() == b"ID3 ":
-            found.next_source()
-            body = _body(data, start, size, found)
-            _by_mutagen(found, partial(_read_id3, io.BytesIO(body), found))
+            tag_set.next_source()
+            body = _body(data, start, size, tag_set)
+            _by_mutagen(tag_set, partial(_read_id3, io.BytesIO(body), tag_set))
 
 
-def _body(data: Bytes, start: int, size: int, found: TagSet) -> bytes:
+def _body(data: Bytes, start: int, size: int, tag_set: TagSet) -> bytes:
     """A chunk's body; b"" of one that is far too large."""
     if size > _MOST_CHUNK:
-        found.leave_out("chunks of an absurd size")
+        tag_set.leave_out("chunks of an absurd size")
         return b""
     return data.at(start, size)
 
@@ -113,7 +115,7 @@ def _body(data: Bytes, start: int, size: int, found: TagSet) -> bytes:
 # ---- what mutagen reads --------------------------------------------------------------------------
 
 
-def _read_by_mutagen(stream: BinaryIO, data: Bytes, found: TagSet) -> None:
+def _read_by_mutagen(stream: BinaryIO, data: Bytes, tag_set: TagSet) -> None:
     """By what a file begins with, behind an ID3 tag if there is one."""
     before = tag_length(data, 0) if data.at(0, 3) == b"ID3" else 0
     if not before and data.at(0, 4) == b"fLaC" and not _has_comments(data):
@@ -124,8 +126,8 @@ def _read_by_mutagen(stream: BinaryIO, data: Bytes, found: TagSet) -> None:
         reads.append(_read_id3)
     for read in reads:
         stream.seek(0)
-        found.next_source()
-        _by_mutagen(found, partial(read, stream, found))
+        tag_set.next_source()
+        _by_mutagen(tag_set, partial(read, stream, tag_set))
 
 
 def _has_comments(data: Bytes) -> bool:
@@ -157,12 +159,12 @@ def _reader_of(start: bytes) -> Callable[[BinaryIO, TagSet], None] | None:
     return _read_asf if start[:8] == _ASF else None
 
 
-def _by_mutagen(found: TagSet, read: Callable[[], None]) -> None:
+def _by_mutagen(tag_set: TagSet, read: Callable[[], None]) -> None:
     """Reads, or says why not: tags are made by anybody, and mutagen fails on some in ways that it
     does not name.
     """
     if not has_mutagen():
-        found.say(f"its tags, if it has any, are not carried: mutagen is not installed ({PIP})")
+        tag_set.say(f"its tags, if it has any, are not carried: mutagen is not installed ({PIP})")
         return
     try:
         read()
@@ -170,10 +172,10 @@ def _by_mutagen(found: TagSet, read: Callable[[], None]) -> None:
         raise
     except Exception as error:
         what = " ".join(str(error).split())[:100]
-        found.say(f"some of its tags cannot be read ({type(error).__name__}: {what})")
+        tag_set.say(f"some of its tags cannot be read ({type(error).__name__}: {what})")
 
 
-def _read_ogg(stream: BinaryIO, found: TagSet) -> None:
+def _read_ogg(stream: BinaryIO, tag_set: TagSet) -> None:
     from mutagen import File
     from mutagen.oggflac import OggFLAC
     from mutagen.oggopus import OggOpus
@@ -182,30 +184,30 @@ def _read_ogg(stream: BinaryIO, found: TagSet) -> None:
 
     file = File(stream, options=[OggVorbis, OggOpus, OggFLAC, OggSpeex])
     if file is not None:
-        _read_comments(file.tags or (), found)
+        _read_comments(file.tags or (), tag_set)
 
 
-def _read_flac(stream: BinaryIO, found: TagSet) -> None:
+def _read_flac(stream: BinaryIO, tag_set: TagSet) -> None:
     from mutagen.flac import FLAC
 
     file = FLAC(stream)
-    _read_comments(file.tags or (), found)
+    _read_comments(file.tags or (), tag_set)
     for picture in file.pictures:
-        found.add_picture(picture.write())
+        tag_set.add_picture(picture.write())
 
 
-def _read_comments(comments: Iterable[tuple[str, str]], found: TagSet) -> None:
+def _read_comments(comments: Iterable[tuple[str, str]], tag_set: TagSet) -> None:
     """Vorbis comments."""
     for name, text in comments:
         if name.upper() == PICTURE:
-            found.add_picture(base64.b64decode(text))
+            tag_set.add_picture(base64.b64decode(text))
         elif name.upper() in OLD_PICTURES:
-            found.leave_out("pictures of a form that is out of use")
+            tag_set.leave_out("pictures of a form that is out of use")
         else:
-            found.add(name, text)
+            tag_set.add(name, text)
 
 
-def _read_mp4(stream: BinaryIO, found: TagSet) -> None:
+def _read_mp4(stream: BinaryIO, tag_set: TagSet) -> None:
     from mutagen.mp4 import MP4
 
     tags: Any = MP4(stream).tags or {}
@@ -213,13 +215,13 @@ def _read_mp4(stream: BinaryIO, found: TagSet) -> None:
         if key == "covr":
             for cover in values:
                 kind = "image/png" if cover.imageformat == cover.FORMAT_PNG else "image/jpeg"
-                found.add_picture(_picture(bytes(cover), kind))
+                tag_set.add_picture(_picture(bytes(cover), kind))
             continue
         for value in values if isinstance(values, list) else [values]:
-            _add_mp4(key, value, found)
+            _add_mp4(key, value, tag_set)
 
 
-def _add_mp4(key: str, value: Any, found: TagSet) -> None:
+def _add_mp4(key: str, value: Any, tag_set: TagSet) -> None:
     name = MP4_NAMES.get(key) or key.removeprefix("----:").rpartition(":")[2]
     if isinstance(value, bytes):
         text = decoded(value)
@@ -228,23 +230,23 @@ def _add_mp4(key: str, value: Any, found: TagSet) -> None:
     else:
         text = str(int(value)) if isinstance(value, bool) else str(value)
     for each, part in parted(name, text):
-        found.add(each, part)
+        tag_set.add(each, part)
 
 
-def _read_asf(stream: BinaryIO, found: TagSet) -> None:
+def _read_asf(stream: BinaryIO, tag_set: TagSet) -> None:
     from mutagen.asf import ASF
 
     tags: Any = ASF(stream).tags or ()
     for key, attribute in tags:
         if isinstance(attribute.value, bytes):
-            found.leave_out("pictures or other binary values of ASF")
+            tag_set.leave_out("pictures or other binary values of ASF")
         elif not key.startswith(("WMFSDK", "IsVBR", "DeviceConformance", "AspectRatio")):
             name = ASF_NAMES.get(key) or key.removeprefix("WM/")
             for each, part in parted(name.upper(), str(attribute.value)):
-                found.add(each, part)
+                tag_set.add(each, part)
 
 
-def _read_ape(stream: BinaryIO, found: TagSet) -> None:
+def _read_ape(stream: BinaryIO, tag_set: TagSet) -> None:
     from mutagen.apev2 import APENoHeaderError, APEv2
 
     try:
@@ -253,21 +255,21 @@ def _read_ape(stream: BinaryIO, found: TagSet) -> None:
         return
     for key, value in tags.items():
         if value.kind != 0:  # no text
-            _add_ape_binary(key, value, found)
+            _add_ape_binary(key, value, tag_set)
             continue
         name = APE_NAMES.get(key.upper(), key.upper())
         for text in value:
             for each, part in parted(name, text):
-                found.add(each, part)
+                tag_set.add(each, part)
 
 
-def _add_ape_binary(key: str, value: Any, found: TagSet) -> None:
+def _add_ape_binary(key: str, value: Any, tag_set: TagSet) -> None:
     if not key.lower().startswith("cover art"):
-        found.leave_out("binary values of APE")
+        tag_set.leave_out("binary values of APE")
         return
     image = bytes(value.value).partition(b"\0")[2]
     kind = "image/png" if image[:4] == b"\x89PNG" else "image/jpeg"
-    found.add_picture(_picture(image, kind))
+    tag_set.add_picture(_picture(image, kind))
 
 
 def _picture(image: bytes, kind: str, role: int = 3, words: str = "") -> bytes:
@@ -282,7 +284,7 @@ def _picture(image: bytes, kind: str, role: int = 3, words: str = "") -> bytes:
 # ---- ID3 -----------------------------------------------------------------------------------------
 
 
-def _read_id3(stream: BinaryIO, found: TagSet) -> None:
+def _read_id3(stream: BinaryIO, tag_set: TagSet) -> None:
     from mutagen.id3 import ID3, ID3NoHeaderError
 
     _refuse_bombs(Bytes(stream))
@@ -293,10 +295,10 @@ def _read_id3(stream: BinaryIO, found: TagSet) -> None:
         return
     binary = []
     for frame in frames.values():
-        if not _add_frame(frame, found):
+        if not _add_frame(frame, tag_set):
             binary.append(frame.FrameID)
     if binary:
-        found.leave_out(
+        tag_set.leave_out(
             f"frames of ID3 that hold no text ({listed(sorted(set(binary)))})", len(binary)
         )
 
@@ -322,7 +324,7 @@ def _known_frames() -> Mapping[str, Any]:
     return Frames
 
 
-def _add_frame(frame: Any, found: TagSet) -> bool:
+def _add_frame(frame: Any, tag_set: TagSet) -> bool:
     """Takes a frame; False for one that holds no text."""
     from mutagen import id3
 
@@ -330,49 +332,49 @@ def _add_frame(frame: Any, found: TagSet) -> bool:
     url_frame: Any = id3.UrlFrame
     kind = frame.FrameID
     if kind == "APIC":
-        found.add_picture(_picture(frame.data, frame.mime, int(frame.type), frame.desc))
+        tag_set.add_picture(_picture(frame.data, frame.mime, int(frame.type), frame.desc))
     elif kind == "TXXX":
-        _add_texts(frame.desc or kind, frame.text, found)
+        _add_texts(frame.desc or kind, frame.text, tag_set)
     elif kind == "TCON":
-        _add_texts("GENRE", frame.genres, found)
+        _add_texts("GENRE", frame.genres, tag_set)
     elif kind == "COMM":
         desc = "" if frame.desc == _ID3V1_COMMENT else frame.desc
-        _add_texts(f"COMMENT:{desc}" if desc else "COMMENT", frame.text, found)
+        _add_texts(f"COMMENT:{desc}" if desc else "COMMENT", frame.text, tag_set)
     elif kind in ("USLT", "USER"):
-        _add_texts("LYRICS" if kind == "USLT" else "TERMSOFUSE", [frame.text], found)
+        _add_texts("LYRICS" if kind == "USLT" else "TERMSOFUSE", [frame.text], tag_set)
     elif kind in ("TIPL", "TMCL", "IPLS"):
-        _add_people(frame.people, found)
+        _add_people(frame.people, tag_set)
     elif kind == "UFID":
-        _add_identifier(frame, found)
+        _add_identifier(frame, tag_set)
     elif kind == "RVA2":
-        _add_texts(f"RVA2:{frame.desc}", [f"{frame.gain:+.2f} dB"], found)
+        _add_texts(f"RVA2:{frame.desc}", [f"{frame.gain:+.2f} dB"], tag_set)
     elif kind == "POPM":
-        _add_texts("RATING", [frame.rating], found)
+        _add_texts("RATING", [frame.rating], tag_set)
     elif isinstance(frame, text_frame):
-        _add_texts(ID3_NAMES.get(kind, kind), frame.text, found)
+        _add_texts(ID3_NAMES.get(kind, kind), frame.text, tag_set)
     elif isinstance(frame, url_frame):
-        _add_texts(getattr(frame, "desc", "") or ID3_NAMES.get(kind, kind), [frame.url], found)
+        _add_texts(getattr(frame, "desc", "") or ID3_NAMES.get(kind, kind), [frame.url], tag_set)
     else:
         return False
     return True
 
 
-def _add_texts(name: str, texts: Iterable[object], found: TagSet) -> None:
+def _add_texts(name: str, texts: Iterable[object], tag_set: TagSet) -> None:
     for text in texts:
         for each, part in parted(name, str(text)):
-            found.add(each, part)
+            tag_set.add(each, part)
 
 
-def _add_people(people: Iterable[Iterable[str]], found: TagSet) -> None:
+def _add_people(people: Iterable[Iterable[str]], tag_set: TagSet) -> None:
     """Pairs of what somebody did and a name."""
     for pair in people:
         role, person = ([*pair, "", ""])[:2]
         if role in _ROLES:
-            found.add("MIXER" if role == "mix" else role.replace("-", "").upper(), person)
+            tag_set.add("MIXER" if role == "mix" else role.replace("-", "").upper(), person)
         else:
-            found.add("PERFORMER", f"{person} ({role})" if role else person)
+            tag_set.add("PERFORMER", f"{person} ({role})" if role else person)
 
 
-def _add_identifier(frame: Any, found: TagSet) -> None:
+def _add_identifier(frame: Any, tag_set: TagSet) -> None:
     owner = "MUSICBRAINZ_TRACKID" if "musicbrainz.org" in frame.owner else f"UFID:{frame.owner}"
-    found.add(owner, decoded(frame.data))
+    tag_set.add(owner, decoded(frame.data))

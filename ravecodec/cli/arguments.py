@@ -68,14 +68,14 @@ class Choices:
 @dataclass(frozen=True)
 class Kind:
     """What a command makes of what. made: suffixes that an output may have, the default first.
-    taken: suffixes that an input has, and an output has not. found: those that are looked for in
-    folders, `what` they are in words. do: does it to one file, as `encode_file` does. describe: a
-    sentence on what that returns."""
+    taken: suffixes that an input has, and an output has not. in_folders: those that are looked for
+    in folders, `what` they are in words. do: does it to one file, as `encode_file` does. describe:
+    a sentence on what that returns."""
 
     command: str
     made: tuple[str, ...]
     taken: frozenset[str]
-    found: frozenset[str]
+    in_folders: frozenset[str]
     what: str
     name: Callable[[str], str]
     do: Callable[..., Any]
@@ -202,7 +202,7 @@ def items_of(
         )
     return collect(
         files,
-        suffixes=kind.found,
+        suffixes=kind.in_folders,
         what=kind.what,
         recursive=choices.recursive,
         name=kind.name,

@@ -36,8 +36,8 @@ class ModelName(StringParamType):
             names = sorted({entry.name for entry in list_models()})
         except (RavecodecError, OSError):  # nobody wants to read that at TAB
             names = []
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
+        matching = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return matching or [CompletionItem(incomplete, type="file")]
 
 
 def offer_names(command: click.Command) -> None:

@@ -91,7 +91,7 @@ def as_json(value: Any, indent: int | None = 2) -> str:
     text = json.dumps(
         _finite(plain), indent=indent, ensure_ascii=encoding != "utf8", allow_nan=False
     )
-    return re.sub("[\ud800-\udfff\x7f-\x9f]", lambda found: f"\\u{ord(found.group()):04x}", text)
+    return re.sub("[\ud800-\udfff\x7f-\x9f]", lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def _finite(value: Any) -> Any:

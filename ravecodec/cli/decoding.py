@@ -92,7 +92,7 @@ def decode(files: tuple[str, ...], to: str, quiet: bool, as_json: bool, **option
         command="decode",
         made=tuple(f".{name}" for name in CONTAINERS),
         taken=frozenset({STREAM}),
-        found=frozenset({STREAM}),
+        in_folders=frozenset({STREAM}),
         what="streams",
         name=lambda name: named_after(name, f".{to}"),
         do=decode_file,

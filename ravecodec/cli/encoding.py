@@ -186,12 +186,12 @@ def encode(
     options["tags"] = not options.pop("no_tags")
     options["meta"] = _meta(tags)
     Mix(options["downmix"], options["channels"] or ())  # refuses what makes no sense
-    found = HEADERLESS if options["raw_rate"] else IN_FOLDERS
+    in_folders = HEADERLESS if options["raw_rate"] else IN_FOLDERS
     kind = Kind(
         command="encode",
         made=(STREAM,),
         taken=AUDIO | OTHER_AUDIO,
-        found=found,
+        in_folders=in_folders,
         what="audio",
         name=lambda name: named_after(name, STREAM),
         do=encode_file,

@@ -55,11 +55,11 @@ def info(
         )
         return examine_many(report, InspectWork(frames), files, recursive, jobs)
     check_kind(files[0], stream=True)
-    found = inspect_file(files[0], frames=frames)
+    inspection = inspect_file(files[0], frames=frames)
     if as_json:
-        console.emit_json(found)
+        console.emit_json(inspection)
     elif not quiet:
-        console.emit(sentences.inspected(found))
+        console.emit(sentences.inspected(inspection))
     return 0
 
 

@@ -85,10 +85,10 @@ def export_command(
     check_latents_output(target, force=force, source=source)
     console.check_json_output(target, as_json)
     options["threads"] = threads_or_default(options["threads"])
-    found = _exported(source, model, **options)
-    found.save(target, force=force)
-    sentence = f"{target}: {_described(found)}"
-    console.tell(found.about(), sentence, quiet=quiet, as_json=as_json)
+    exported = _exported(source, model, **options)
+    exported.save(target, force=force)
+    sentence = f"{target}: {_described(exported)}"
+    console.tell(exported.about(), sentence, quiet=quiet, as_json=as_json)
 
 
 def _exported(
@@ -143,20 +143,22 @@ def import_command(
     check_source(source)
     check_output(target, force=force, source=source)
     console.check_json_output(target, as_json)
-    found = Latents.load(source)
+    imported = Latents.load(source)
     audible = extension(target) in AUDIO
-    opening = partial(open_output, target, found.sample_rate, found.channels) if audible else None
+    opening = (
+        partial(open_output, target, imported.sample_rate, imported.channels) if audible else None
+    )
     threads = threads_or_default(threads)
-    loaded = model_of(found.info, source, model, device=device, threads=threads)
+    loaded = model_of(imported.info, source, model, device=device, threads=threads)
     if opening:
-        with opening(force=force, total=found.samples) as output:
-            for block in found.audio(loaded):
+        with opening(force=force, total=imported.samples) as output:
+            for block in imported.audio(loaded):
                 output.write(block)
     else:
         with open_binary_output(target, force=force) as file:
-            found.write(file, loaded)
-    sentence = f"{target}: {_described(found)}"
-    console.tell(found.about(), sentence, quiet=quiet, as_json=as_json)
+            imported.write(file, loaded)
+    sentence = f"{target}: {_described(imported)}"
+    console.tell(imported.about(), sentence, quiet=quiet, as_json=as_json)
 
 
 class InOrder(click.Command):
@@ -297,13 +299,13 @@ def _number(text: str, option: str) -> float:
         raise UsageError(f"{option}: {text!r} is no number") from None
 
 
-def _described(found: Latents) -> str:
+def _described(content: Latents) -> str:
     """Their shape and what they are of."""
-    frames = sentences.counted(len(found), "frame")
-    axes = sentences.counted(found.info.dims, "axis", "axes")
-    what = f"{frames} of {axes} at {found.frame_rate:.3g} Hz"
-    sound = sentences.sound(found.sample_rate, found.channels)
-    return f"{what}; {found.duration:.3f} s of {sound}, model {found.model_id.hex()}"
+    frames = sentences.counted(len(content), "frame")
+    axes = sentences.counted(content.info.dims, "axis", "axes")
+    what = f"{frames} of {axes} at {content.frame_rate:.3g} Hz"
+    sound = sentences.sound(content.sample_rate, content.channels)
+    return f"{what}; {content.duration:.3f} s of {sound}, model {content.model_id.hex()}"
 
 
 def _edited(done: EditSummary) -> str:

@@ -119,51 +119,51 @@ def spliced(done: SpliceSummary) -> str:
     return f"{done.target}: {stream.duration:.3f} s of {sounds}{begins}, {cost(stream)}"
 
 
-def inspected(found: Inspection) -> str:
+def inspected(inspection: Inspection) -> str:
     """What `info` shows."""
-    stream = found.stream
+    stream = inspection.stream
     rows = {
-        "format": f"RVC {found.version}",
-        "model": f"{stream.model_id} ({found.model or _not_installed(found)})",
+        "format": f"RVC {inspection.version}",
+        "model": f"{stream.model_id} ({inspection.model or _not_installed(inspection)})",
         "audio": (
             f"{sound(stream.sample_rate, stream.channels)}, {stream.duration:.3f} s, "
             f"{counted(stream.samples, 'sample')}"
         ),
         "latents": (
-            f"{counted(stream.frames, 'frame')} of {found.hop} samples at {found.model_rate} Hz in "
-            f"{counted(stream.chunks, 'chunk')}"
+            f"{counted(stream.frames, 'frame')} of {inspection.hop} samples at "
+            f"{inspection.model_rate} Hz in {counted(stream.chunks, 'chunk')}"
         ),
         "coding": (
             f"{counted(stream.dims, 'dim')}, step {stream.step_index}, noise fill "
-            f"{'on' if found.noise_fill else 'off'}"
+            f"{'on' if inspection.noise_fill else 'off'}"
         ),
-        "seed": str(found.seed),
+        "seed": str(inspection.seed),
         "size": _size(stream),
         "payload": f"{stream.payload_bytes} bytes",
         "framing": f"{stream.framing_bytes} bytes ({shares(stream)})",
     }
-    if (brought := found.embedded) is not None:
+    if (brought := inspection.embedded) is not None:
         rows["embedded"] = (
             f"decoder of {brought.size} bytes in {brought.bytes}, SHA-256 {brought.sha256}"
         )
-    if found.meta:
+    if inspection.meta:
         rows["metadata"] = f"{stream.meta_bytes} bytes"
-    tags = found.meta.get("tags")
+    tags = inspection.meta.get("tags")
     listed = tags if isinstance(tags, dict) else {}
-    others = {key: value for key, value in found.meta.items() if value is not listed}
-    lines = [found.name, *(f"  {name:<9} {value}" for name, value in rows.items())]
+    others = {key: value for key, value in inspection.meta.items() if value is not listed}
+    lines = [inspection.name, *(f"  {name:<9} {value}" for name, value in rows.items())]
     pairs = [(key, each) for key, value in listed.items() for each in _values(value)]
     pairs += list(others.items())
     lines += [f"  {'':<9} {key} = {shown(key, value)}" for key, value in pairs]
-    lines += _chunk_rows(found.chunks) if found.chunks is not None else []
+    lines += _chunk_rows(inspection.chunks) if inspection.chunks is not None else []
     return "\n".join(map(printable, lines))
 
 
-def _not_installed(found: Inspection) -> str:
+def _not_installed(inspection: Inspection) -> str:
     """In place of a model's name, with the one that whoever made the stream gave it."""
-    called = found.meta.get("model")
+    called = inspection.meta.get("model")
     known = f", called {called!r} there" if isinstance(called, str) else ""
-    return ("embedded" if found.embedded else "not installed") + known
+    return ("embedded" if inspection.embedded else "not installed") + known
 
 
 def _values(value: Any) -> list[Any]:
@@ -177,15 +177,15 @@ def retagged(done: TagSummary) -> str:
     return printable(f"{done.target}: {counted(count, 'tag')}, {cost(done.stream)}")
 
 
-def inspected_in_one_line(found: Inspection) -> str:
+def inspected_in_one_line(inspection: Inspection) -> str:
     """What `info` shows of one of several streams."""
-    stream = found.stream
+    stream = inspection.stream
     what = (
         f"{stream.duration:.3f} s of {sound(stream.sample_rate, stream.channels)} in {cost(stream)}"
     )
-    model = f"{found.model or _not_installed(found)} ({stream.model_id})"
+    model = f"{inspection.model or _not_installed(inspection)} ({stream.model_id})"
     how = f"{counted(stream.dims, 'dim')}, step {stream.step_index}, model {model}"
-    return printable(f"{found.name}: {what}; {how}")
+    return printable(f"{inspection.name}: {what}; {how}")
 
 
 def added_up(totals: Totals) -> str:

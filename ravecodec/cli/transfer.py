@@ -78,7 +78,7 @@ def transfer(files: tuple[str, ...], quiet: bool, as_json: bool, **options: Any)
         command="transfer",
         made=(".wav",),
         taken=frozenset(),
-        found=AUDIO_SUFFIXES,
+        in_folders=AUDIO_SUFFIXES,
         what="audio files",
         name=_renamed,
         do=transfer_file,
