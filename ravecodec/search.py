@@ -8,9 +8,10 @@ block of frames after the other, with its neighbours held, Adam moves the axis v
     tables.
 
 The decoder's own rounding, centroids, fill and excitation are in the loop; gradients pass the
-rounding as if it were not there (Bengio, Leonard & Courville 2013). The weight follows the bits
-(dual ascent), so that the stream costs what it was given. The format and the decoder know nothing
-of it.
+rounding as if it were not there (Bengio, Leonard & Courville 2013). The weight follows the bits, so
+that the stream costs what it was given: dual ascent with a proportional part (Stooke, Achiam &
+Abbeel 2020, "Responsive safety in reinforcement learning by PID Lagrangian methods"). The format
+and the decoder know nothing of it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,12 @@ WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, dra
 WINDOWS_DRAWN = 3
 RATE = 0.04  # Adam's, in steps
 BETAS = (0.9, 0.95)
-WEIGHT = 1e-4  # distance per bit and frame, to begin with
-ASCENT = 1.5  # the weight grows by this power of bits spent over bits allowed, in every iteration
+WEIGHT = 2e-4  # distance per bit and frame, to begin with
+# The weight is steered by the logarithm of bits spent over bits allowed. Bits follow the weight
+# slowly, so a weight that only adds up what was spent too much swings widely; the proportional part
+# damps it.
+PROPORTIONAL = 10.0
+INTEGRAL = 0.5  # in every iteration
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
 
 Symbols = NDArray[np.int32]  # [frames, dims]
@@ -227,15 +232,18 @@ class Search:
         adam = torch.optim.Adam([y], betas=BETAS)
         random = torch.Generator().manual_seed(self._searched % (1 << 32))
         frames = excerpt.target.shape[-1] / self._network.config.hop
+        weight = self._weight
         for iteration in range(self._iterations):
             adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)
             with torch.enable_grad():
                 distance = played_distance(self._network, self._channel, excerpt, y, random)
-                cost = frames * distance + self._weight * self._channel.bits(y, past)
+                cost = frames * distance + weight * self._channel.bits(y, past)
                 (y.grad,) = torch.autograd.grad(cost, [y])
             adam.step()
             spent = self._channel.bits(y.detach().round(), past).item()
-            self._weight *= (max(spent, 1) / max(estimated, 1)) ** ASCENT
+            excess = math.log(max(spent, 1) / max(estimated, 1))
+            self._weight *= math.exp(INTEGRAL * excess)
+            weight = self._weight * math.exp(PROPORTIONAL * excess)
         symbols = trimmed(y.detach(), self._channel, allowed + self._saved, past)
         self._saved += allowed - self._channel.cost(symbols, past)
         return symbols.cpu().numpy().astype(np.int32)

@@ -17,7 +17,7 @@ from ravecodec.analysis import Analysed, Analyser
 from ravecodec.bitstream import ideal_code_length
 from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.codec import Coded, Decoder, Encoder, stream_info
-from ravecodec.effort import LEVELS, Analysis, Effort, effort_of, level_of
+from ravecodec.effort import CORRECTED, SEARCHED, Analysis, Effort, effort_of, level_of
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.clock import Clock
 from ravecodec.models.coding import Prediction
@@ -352,12 +352,19 @@ def test_trimming_ends_where_it_is_told(stereo_model: Model) -> None:
 
 
 def test_levels(stereo_model: Model, refined: Model) -> None:
-    assert effort_of(refined, None) == LEVELS[0]
-    assert effort_of(replace(refined, coding=replace(refined.coding, effort=1)), None) == LEVELS[1]
-    assert effort_of(refined, 3) == LEVELS[3]
-    assert effort_of(stereo_model, 1).corrections == 0
-    assert effort_of(stereo_model, 1).iterations > 0
-    for level in (-1, len(LEVELS)):
+    """A model that was trained to encode with corrections has them at every level that it does not
+    refuse; another one searches.
+    """
+    own = replace(refined, coding=replace(refined.coding, effort=1))
+    assert effort_of(own, None) == CORRECTED[1]
+    assert effort_of(own, 3) == CORRECTED[3]
+    for model in (stereo_model, refined):
+        assert effort_of(model, None) == Effort(0, 0)
+        assert effort_of(model, 3) == SEARCHED[3]
+    for levels in (CORRECTED, SEARCHED):
+        work = [(effort.corrections, effort.iterations) for effort in levels]
+        assert work == sorted(set(work))
+    for level in (-1, len(SEARCHED)):
         with pytest.raises(UsageError, match="effort"):
             ravecodec.encode(np.zeros((1, 100), np.float32), 48_000, stereo_model, effort=level)
 
