@@ -40,11 +40,8 @@ WINDOWS_DRAWN = 3
 RATE = 0.04  # Adam's, in steps
 BETAS = (0.9, 0.95)
 WEIGHT = 2e-4  # distance per bit and frame, to begin with
-# The weight is steered by the logarithm of bits spent over bits allowed. Bits follow the weight
-# slowly, so a weight that only adds up what was spent too much swings widely; the proportional part
-# damps it.
-PROPORTIONAL = 10.0
-INTEGRAL = 0.5  # in every iteration
+PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
+INTEGRAL = 0.5
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
 
 Symbols = NDArray[np.int32]  # [frames, dims]
@@ -116,6 +113,24 @@ class Channel:
         return below + (above - below) * (size - low)
 
 
+class BitWeight:
+    """What a bit weighs, in distance per frame; it follows what a search spends.
+
+    Bits answer slowly to the weight. One that only added up the excess would swing around, and the
+    search would end on one side, so a part of it is proportional to the excess of the moment. Both
+    are of logarithms, because weights differ by powers of ten from model to model.
+    """
+
+    def __init__(self) -> None:
+        self._settled = WEIGHT
+
+    def follow(self, spent: float, allowed: float) -> float:
+        """The weight for a block that costs so many bits at present."""
+        excess = math.log(max(spent, 1) / max(allowed, 1))
+        self._settled *= math.exp(INTEGRAL * excess)
+        return self._settled * math.exp(PROPORTIONAL * excess)
+
+
 @dataclass(frozen=True)
 class Excerpt:
     """A block to search and what surrounds it.
@@ -153,7 +168,7 @@ class Search:
         self._channel = Channel(quantizer, self._device)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
-        self._weight = WEIGHT
+        self._weight = BitWeight()
         self._saved = 0.0  # bits that earlier blocks left over
         self._held = no_frames(model)  # begins at frame `_begin`
         # Of the same frames: what is sent of those that were searched, of the others where the
@@ -232,18 +247,15 @@ class Search:
         adam = torch.optim.Adam([y], betas=BETAS)
         random = torch.Generator().manual_seed(self._searched % (1 << 32))
         frames = excerpt.target.shape[-1] / self._network.config.hop
-        weight = self._weight
         for iteration in range(self._iterations):
+            spent = self._channel.bits(y.detach().round(), past).item()
+            weight = self._weight.follow(spent, estimated)
             adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)
             with torch.enable_grad():
                 distance = played_distance(self._network, self._channel, excerpt, y, random)
                 cost = frames * distance + weight * self._channel.bits(y, past)
                 (y.grad,) = torch.autograd.grad(cost, [y])
             adam.step()
-            spent = self._channel.bits(y.detach().round(), past).item()
-            excess = math.log(max(spent, 1) / max(estimated, 1))
-            self._weight *= math.exp(INTEGRAL * excess)
-            weight = self._weight * math.exp(PROPORTIONAL * excess)
         symbols = trimmed(y.detach(), self._channel, allowed + self._saved, past)
         self._saved += allowed - self._channel.cost(symbols, past)
         return symbols.cpu().numpy().astype(np.int32)

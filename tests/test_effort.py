@@ -3,6 +3,7 @@ audio was cut.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from ravecodec.models.rave import Rave
 from ravecodec.models.refine import WINDOWS, distance_gradient
 from ravecodec.quantize import Quantizer
 from ravecodec.refinement import Correction
-from ravecodec.search import Channel, Search, trimmed
+from ravecodec.search import BitWeight, Channel, Search, trimmed
 
 Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
@@ -195,6 +196,21 @@ def test_a_search_lowers_the_distance_at_no_more_bits(
         distances.append(distance(model, chunks, info, audio))
     assert bits[1] <= bits[0] + 1
     assert distances[1] < 0.99 * distances[0]
+
+
+def test_the_weight_of_the_bits_holds_them() -> None:
+    """From the second block on, whatever weight is right: bits fall by a fiftieth in an iteration
+    for a weight e times too large (so measured), and iterations get shorter as in a search.
+    """
+    for right in (4e-5, 2e-4, 1e-3):
+        weight = BitWeight()
+        for block in range(3):
+            bits = 1.0
+            for iteration in range(30):
+                by = 0.02 * math.cos(math.pi / 2 * iteration / 30)
+                bits *= (weight.follow(1000 * bits, 1000) / right) ** -by
+                assert abs(bits - 1) < (0.25 if block == 0 else 0.05)
+            assert abs(bits - 1) < (0.1 if block == 0 else 0.03)
 
 
 def test_what_is_compared_is_what_a_decoder_plays(stereo_model: Model, music: Music) -> None:
