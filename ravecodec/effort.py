@@ -1,4 +1,9 @@
-"""How much the encoder tries: from the encoder network alone to a long search, as one number."""
+"""How much the encoder tries: from the encoder network alone to a long search, as one number.
+
+Level 0 is the network alone. What the others are depends on whether the model was trained to encode
+with learned corrections (recipe key `refine`), which its own level says. If not, they search: a
+correction that was learned aside brings less than two iterations do (docs/experiments.md).
+"""
 
 from __future__ import annotations
 
@@ -23,29 +28,32 @@ class Effort:
     iterations: int
 
 
-LEVELS = (Effort(0, 0), Effort(1, 0), Effort(3, 0), Effort(3, 10), Effort(3, 30), Effort(3, 100))
-assert len(LEVELS) == MOST_EFFORT + 1, "a model file may name every level and no other"
-IN_PLACE_OF_CORRECTION = 5  # iterations, where a model has not learned to correct
+# Of models that encode with learned corrections of their own accord.
+CORRECTED = (Effort(0, 0), Effort(1, 0), Effort(3, 0), Effort(3, 10), Effort(3, 30), Effort(3, 100))
+# Of all others: a search from where the encoder network ends.
+SEARCHED = tuple(Effort(0, iterations) for iterations in (0, 2, 5, 10, 30, 100))
+assert len(CORRECTED) == len(SEARCHED) == MOST_EFFORT + 1, "a model file may name every level"
 
 
 def check_effort(level: int | None) -> None:
     """UsageError unless it is None or the number of a level."""
-    if level is not None and level not in range(len(LEVELS)):
-        raise UsageError(f"effort is {level}, expected 0 to {len(LEVELS) - 1}")
+    if level is not None and level not in range(MOST_EFFORT + 1):
+        raise UsageError(f"effort is {level}, expected 0 to {MOST_EFFORT}")
 
 
 def effort_of(model: Model, level: int | None) -> Effort:
     """A level for a model, None being the model's default."""
-    effort = LEVELS[model.coding.effort if level is None else level]
-    if model.config.refiner:
-        return effort
-    return Effort(0, effort.iterations + IN_PLACE_OF_CORRECTION * effort.corrections)
+    own = model.coding.effort
+    levels = CORRECTED if model.config.refiner and own else SEARCHED
+    return levels[own if level is None else level]
 
 
 def level_of(corrections: int) -> int:
     """The highest level that makes at most so many corrections and does not search."""
     return max(
-        level for level, e in enumerate(LEVELS) if e.corrections <= corrections and not e.iterations
+        level
+        for level, effort in enumerate(CORRECTED)
+        if effort.corrections <= corrections and not effort.iterations
     )
 
 

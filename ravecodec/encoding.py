@@ -301,7 +301,7 @@ def model_effort(model: Model, point: Point) -> Effort:
     if not (point.cbr and effort.iterations):
         return effort
     if point.effort is None:
-        return Effort(effort.corrections if model.config.refiner else 0, 0)
+        return Effort(effort.corrections, 0)
     raise UsageError(
         f"cbr and effort {point.effort} are both given; expected a level that does not search with "
         f"model {model.name}"

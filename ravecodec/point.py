@@ -47,7 +47,7 @@ class Point:
     fidelity: chooses the dims (paper, eq. 11). dims: axes coded. step_index: g, the quantiser's
     step is 2^(g/8) times the model's base step. bitrate: chooses that instead, so that the file is
     at most so many kbit/s. cbr: it is at most that in every ten seconds, too. effort: how much the
-    encoder tries, a level of `effort.LEVELS`.
+    encoder tries, a level of `effort.py`.
 
     UsageError for values out of range, and for two that choose the same.
     """

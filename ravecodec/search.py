@@ -8,9 +8,10 @@ block of frames after the other, with its neighbours held, Adam moves the axis v
     tables.
 
 The decoder's own rounding, centroids, fill and excitation are in the loop; gradients pass the
-rounding as if it were not there (Bengio, Leonard & Courville 2013). The weight follows the bits
-(dual ascent), so that the stream costs what it was given. The format and the decoder know nothing
-of it.
+rounding as if it were not there (Bengio, Leonard & Courville 2013). The weight follows the bits, so
+that the stream costs what it was given: dual ascent with a proportional part (Stooke, Achiam &
+Abbeel 2020, "Responsive safety in reinforcement learning by PID Lagrangian methods"). The format
+and the decoder know nothing of it.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ from ravecodec.quantize import CENTROIDS, Quantizer
 
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
-RATE = 0.04  # Adam's, in steps
+RATE = 0.02  # Adam's, in steps; larger ones move what only the drawn windows see
 BETAS = (0.9, 0.95)
-WEIGHT = 1e-4  # distance per bit and frame, to begin with
-ASCENT = 1.5  # the weight grows by this power of bits spent over bits allowed, in every iteration
+WEIGHT = 2e-4  # distance per bit and frame, to begin with
+PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
+INTEGRAL = 0.5
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
 
 Symbols = NDArray[np.int32]  # [frames, dims]
@@ -111,6 +113,24 @@ class Channel:
         return below + (above - below) * (size - low)
 
 
+class BitWeight:
+    """What a bit weighs, in distance per frame; it follows what a search spends.
+
+    Bits answer slowly to the weight. One that only added up the excess would swing around, and the
+    search would end on one side, so a part of it is proportional to the excess of the moment. Both
+    are of logarithms, because weights differ by powers of ten from model to model.
+    """
+
+    def __init__(self) -> None:
+        self._settled = WEIGHT
+
+    def follow(self, spent: float, allowed: float) -> float:
+        """The weight for a block that costs so many bits at present."""
+        excess = math.log(max(spent, 1) / max(allowed, 1))
+        self._settled *= math.exp(INTEGRAL * excess)
+        return self._settled * math.exp(PROPORTIONAL * excess)
+
+
 @dataclass(frozen=True)
 class Excerpt:
     """A block to search and what surrounds it.
@@ -148,7 +168,7 @@ class Search:
         self._channel = Channel(quantizer, self._device)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
-        self._weight = WEIGHT
+        self._weight = BitWeight()
         self._saved = 0.0  # bits that earlier blocks left over
         self._held = no_frames(model)  # begins at frame `_begin`
         # Of the same frames: what is sent of those that were searched, of the others where the
@@ -228,14 +248,14 @@ class Search:
         random = torch.Generator().manual_seed(self._searched % (1 << 32))
         frames = excerpt.target.shape[-1] / self._network.config.hop
         for iteration in range(self._iterations):
+            spent = self._channel.bits(y.detach().round(), past).item()
+            weight = self._weight.follow(spent, estimated)
             adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)
             with torch.enable_grad():
                 distance = played_distance(self._network, self._channel, excerpt, y, random)
-                cost = frames * distance + self._weight * self._channel.bits(y, past)
+                cost = frames * distance + weight * self._channel.bits(y, past)
                 (y.grad,) = torch.autograd.grad(cost, [y])
             adam.step()
-            spent = self._channel.bits(y.detach().round(), past).item()
-            self._weight *= (max(spent, 1) / max(estimated, 1)) ** ASCENT
         symbols = trimmed(y.detach(), self._channel, allowed + self._saved, past)
         self._saved += allowed - self._channel.cost(symbols, past)
         return symbols.cpu().numpy().astype(np.int32)

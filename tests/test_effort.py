@@ -3,6 +3,7 @@ audio was cut.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ravecodec.analysis import Analysed, Analyser
 from ravecodec.bitstream import ideal_code_length
 from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.codec import Coded, Decoder, Encoder, stream_info
-from ravecodec.effort import LEVELS, Analysis, Effort, effort_of, level_of
+from ravecodec.effort import CORRECTED, SEARCHED, Analysis, Effort, effort_of, level_of
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.clock import Clock
 from ravecodec.models.coding import Prediction
@@ -28,7 +29,7 @@ from ravecodec.models.rave import Rave
 from ravecodec.models.refine import WINDOWS, distance_gradient
 from ravecodec.quantize import Quantizer
 from ravecodec.refinement import Correction
-from ravecodec.search import Channel, Search, trimmed
+from ravecodec.search import BitWeight, Channel, Search, trimmed
 
 Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
@@ -197,6 +198,21 @@ def test_a_search_lowers_the_distance_at_no_more_bits(
     assert distances[1] < 0.99 * distances[0]
 
 
+def test_the_weight_of_the_bits_holds_them() -> None:
+    """From the second block on, whatever weight is right: bits fall by a fiftieth in an iteration
+    for a weight e times too large (so measured), and iterations get shorter as in a search.
+    """
+    for right in (4e-5, 2e-4, 1e-3):
+        weight = BitWeight()
+        for block in range(3):
+            bits = 1.0
+            for iteration in range(30):
+                by = 0.02 * math.cos(math.pi / 2 * iteration / 30)
+                bits *= (weight.follow(1000 * bits, 1000) / right) ** -by
+                assert abs(bits - 1) < (0.25 if block == 0 else 0.05)
+            assert abs(bits - 1) < (0.1 if block == 0 else 0.03)
+
+
 def test_what_is_compared_is_what_a_decoder_plays(stereo_model: Model, music: Music) -> None:
     """Of a stream of one block, held at both ends: the distance that the search sees is that of the
     decoded file.
@@ -352,12 +368,19 @@ def test_trimming_ends_where_it_is_told(stereo_model: Model) -> None:
 
 
 def test_levels(stereo_model: Model, refined: Model) -> None:
-    assert effort_of(refined, None) == LEVELS[0]
-    assert effort_of(replace(refined, coding=replace(refined.coding, effort=1)), None) == LEVELS[1]
-    assert effort_of(refined, 3) == LEVELS[3]
-    assert effort_of(stereo_model, 1).corrections == 0
-    assert effort_of(stereo_model, 1).iterations > 0
-    for level in (-1, len(LEVELS)):
+    """A model that was trained to encode with corrections has them at every level that it does not
+    refuse; another one searches.
+    """
+    own = replace(refined, coding=replace(refined.coding, effort=1))
+    assert effort_of(own, None) == CORRECTED[1]
+    assert effort_of(own, 3) == CORRECTED[3]
+    for model in (stereo_model, refined):
+        assert effort_of(model, None) == Effort(0, 0)
+        assert effort_of(model, 3) == SEARCHED[3]
+    for levels in (CORRECTED, SEARCHED):
+        work = [(effort.corrections, effort.iterations) for effort in levels]
+        assert work == sorted(set(work))
+    for level in (-1, len(SEARCHED)):
         with pytest.raises(UsageError, match="effort"):
             ravecodec.encode(np.zeros((1, 100), np.float32), 48_000, stereo_model, effort=level)
 

@@ -34,11 +34,11 @@ from ravecodec.cli.options import (
     model_option,
     seed_option,
 )
-from ravecodec.effort import LEVELS
 from ravecodec.encoding import encode_file
 from ravecodec.errors import UsageError
 from ravecodec.files import is_stdio
 from ravecodec.ladder import quality_of
+from ravecodec.models.config import MOST_EFFORT
 from ravecodec.point import STEP_LIMIT, Point
 from ravecodec.tagging import as_meta, parse_tags
 
@@ -81,7 +81,7 @@ from ravecodec.tagging import as_meta, parse_tags
     help="Keep --bitrate in every ten seconds, for streaming, and not only on average.",
 )
 @effort_option(
-    f"How much work to spend, 0 to {len(LEVELS) - 1}: better sound for the same bits, but slower. "
+    f"How much work to spend, 0 to {MOST_EFFORT}: better sound for the same bits, but slower. "
     "Default: the model's."
 )
 @seed_option("Seed of the decoder's noise; default 0.")

@@ -14,8 +14,8 @@ from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.cli.console import say
 from ravecodec.cli.exits import State
 from ravecodec.cluster import AUTO
-from ravecodec.effort import LEVELS
 from ravecodec.machine import bounded_threads, usable_cores
+from ravecodec.models.config import MOST_EFFORT
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -75,7 +75,7 @@ def dims_option(help: str) -> Decorator:
 
 def effort_option(help: str) -> Decorator:
     """--effort, a level of what the encoder tries."""
-    return click.option("--effort", type=click.IntRange(0, len(LEVELS) - 1), metavar="N", help=help)
+    return click.option("--effort", type=click.IntRange(0, MOST_EFFORT), metavar="N", help=help)
 
 
 files_argument = click.argument("files", metavar="FILE...", nargs=-1, required=True)
