@@ -37,7 +37,7 @@ from ravecodec.quantize import CENTROIDS, Quantizer
 
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
-RATE = 0.02  # Adam's, in steps; larger ones move what only the drawn windows see
+RATE = 0.02  # Adam's, in steps
 BETAS = (0.9, 0.95)
 WEIGHT = 2e-4  # distance per bit and frame, to begin with
 PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
