@@ -2,11 +2,11 @@
 """What the levels of `encode --effort` bring at the same bits, and how long they take.
 
     python benchmarks/effort.py --music CORPUS/eval [--model default] [--steps 5,-7]
-        [--levels 0,1,3,4] [--jobs 2] [--write]
+        [--levels 0,1,3] [--jobs 2] [--write]
 
 The excerpts are those of `ravecodec eval` (24 of 10 s), the scores of the mid channel, rates of
-whole files. Differences are paired with level 0, with 95 % intervals (Student's t). Speed is of one
-thread, with --jobs other processes beside it. Needs the extra `ravecodec[eval]`. Prints a Markdown
+whole files. Differences are paired with level 0, with 95 % intervals (Student's t). Speed is audio
+over processor time of one thread. Needs the extra `ravecodec[eval]`. Prints a Markdown
 table; with --write docs/evaluation.md gets it (see pages.py).
 """
 
@@ -59,9 +59,9 @@ def measured(task: Task) -> list[float]:
     """kbit/s, every measure, and the seconds that encoding took."""
     name, step, level, audio = task
     model, seconds = loaded(name), audio.shape[1] / RATE
-    begun = time.perf_counter()
+    begun = time.process_time()
     data = encode(audio, RATE, model, step_index=step, effort=level)
-    took = time.perf_counter() - begun
+    took = time.process_time() - begun
     mids = audio.mean(axis=0), decode(data, model)[0].mean(axis=0)
     scores = [measure(*mids, RATE) for measure in MEASURES.values()]
     return [len(data) * 8 / 1000 / seconds, *scores, took / seconds]
@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--music", type=Path, required=True, help="folder of the excerpts")
     parser.add_argument("--model", default="default")
     parser.add_argument("--steps", type=numbers, default=[5, -7])
-    parser.add_argument("--levels", type=numbers, default=[0, 1, 3, 4], help="the first one is 0")
+    parser.add_argument("--levels", type=numbers, default=[0, 1, 3], help="the first one is 0")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--jobs", type=int, default=2)
     add_write(parser)

@@ -5,6 +5,7 @@ here. `check_output` is called before anything slow; `AtomicFile` writes a `.par
 target, syncs it and renames it, so that a target that exists survives every failure and Ctrl-C.
 """
 
+import errno
 import io
 import os
 import re
@@ -80,6 +81,7 @@ def check_output(
 
     Raises:
         UsageError: target and source are the same file.
+        InputError: their common folder does not exist, so that it is the source that is missing.
         OutputError: the target exists and `force` is not set, is no regular file, or its folder
         cannot be written.
     """
@@ -93,6 +95,8 @@ def check_output(
     path = Path(target)
     if source is not None and not is_stdio(source):
         _check_distinct(Path(source), path)
+        if Path(source).parent == path.parent and not path.parent.exists():
+            raise InputError(f"{source}: cannot be opened ({os.strerror(errno.ENOENT)})")
     with _named(path):
         _check_target(path, force)
         _check_folder(path)

@@ -348,6 +348,7 @@ def test_output_is_8(folder: Path) -> None:
     assert "exists already" in sentence(call("encode", "tune.wav"), 8)
     assert "exists already" in sentence(call("decode", "tune.rvc"), 8)
     assert "does not exist" in sentence(call("encode", "tune.wav", "no/x.rvc"), 8)
+    assert "no/tune.wav: cannot be opened" in sentence(call("encode", "no/tune.wav"), 3)
     assert "is a folder" in sentence(call("decode", "tune.rvc", ".", "-f"), 8)
     assert {path: (folder / path).read_bytes() for path in files(folder)} == before
     assert call("encode", "tune.wav", "-f").exit_code == 0

@@ -277,7 +277,7 @@ def test_silence_is_left_alone(stereo_model: Model, music: Music) -> None:
     audio[:, 20 * 2048 : 50 * 2048] = 0
     info = stream_info(stereo_model, 48_000, 2, 14, 0)
     coded = []
-    for iterations in (0, 2):
+    for iterations in (0, 5):
         encoder = Encoder(stereo_model, info, Effort(0, iterations))
         coded.append([*encoder.process(audio), *encoder.flush()])
     plain, searched = coded
