@@ -45,12 +45,14 @@ class Piece:
     audio: Audio
 
 
-def measured_ladder(model: Model, pieces: Sequence[Piece], report: Report) -> tuple[Rung, ...]:
+def measured_ladder(
+    model: Model, pieces: Sequence[Piece], report: Report, steps: Sequence[int] = STEPS
+) -> tuple[Rung, ...]:
     """The ladder of a model from its curve over these excerpts; empty where the curve has nothing
-    to choose from. Reports what was found.
+    to choose from. Reports what was measured. steps: see `measured_points`.
     """
     own = model.coding.dims, model.coding.step_index
-    points = list(measured_points(model, pieces))
+    points = list(measured_points(model, pieces, steps))
     kbps = next(p.kbps for p in points if (p.dims, p.step_index) == own)
     ladder = ladder_from(points, kbps)
     if ladder:
@@ -72,10 +74,14 @@ def piece_of(model: Model, blocks: Iterable[Audio], rate: int) -> Piece:
     return Piece(own.means, own.audio)
 
 
-def measured_points(model: Model, pieces: Sequence[Piece]) -> Iterator[Rung]:
-    """The grid: at every step all axes and fewer; at the model's own step its own dims as well."""
+def measured_points(
+    model: Model, pieces: Sequence[Piece], steps: Sequence[int] = STEPS
+) -> Iterator[Rung]:
+    """The grid: at every step all axes and fewer; at the model's own step its own dims as well.
+    steps: step indices relative to the model's own, with 0 among them.
+    """
     own = model.coding
-    for away in STEPS:
+    for away in steps:
         step = own.step_index + away
         quantizer = Quantizer(model.latent, own, len(own.base), step, own.fill)
         symbols = [quantizer.symbols(piece.latents) for piece in pieces]

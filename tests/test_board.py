@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ravecodec.train import loop
 from ravecodec.train.board import POSTERIOR, QUANTISED, Board, is_shown
 from ravecodec.train.cache import read_index
 from ravecodec.train.data import Crops, split
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.stages import Sender
@@ -40,17 +42,17 @@ EXCERPTS = 3  # of two batches
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyPatch) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, quick_training: Overhead) -> Path:
     """A finished run on two tracks, validated at steps 4 and 8 of stage 1 and at step 3 of stage
     2.
     """
-    quick_training.setattr("ravecodec.train.board.EXCERPTS", EXCERPTS)
     music, out = tmp_path_factory.mktemp("music"), tmp_path_factory.mktemp("run")
     time = np.arange(3 * RATE) / RATE
     for hertz in (220, 330):
         sound = 0.3 * np.sin(2 * np.pi * hertz * time) * (1 + np.sin(9 * time))
         soundfile.write(music / f"{hertz}.flac", np.stack([sound, 0.5 * sound], 1), RATE)
-    loop.train(music, RECIPE, out, device="cpu")
+    shown = replace(quick_training, excerpts=EXCERPTS, pictures=True)
+    loop.train(music, RECIPE, out, device="cpu", overhead=shown)
     return out
 
 

@@ -32,6 +32,7 @@ from ravecodec.evaluate import evaluation, folder, runner
 from ravecodec.evaluate.results import Condition, Item, Results
 from ravecodec.files import held_folder
 from ravecodec.train import cache, loop
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Stage, load_recipe
 
 Audio = Callable[..., np.ndarray]
@@ -46,20 +47,21 @@ QUICK = load_recipe("tiny").replace(
     stage1=Stage(3, 5e-3), stage2=Stage(2, 5e-4), batch=1, warmup=1, validate_every=2, rate_kbps=0
 )
 
+LIGHT = Overhead(
+    checkpoint_seconds=0.0,
+    validation_crops=2,
+    excerpts=1,
+    pictures=False,
+    analysis_frames=60,
+    curve_steps=(12, 0),
+    curve_excerpts=2,
+)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def light() -> Iterator[None]:
-    """Little validation and analysis, a curve of two steps, no pictures, checkpoints at every step,
-    small blocks.
-    """
+    """Small blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ravecodec.train.validation.CROPS", 2)
-        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
-        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 60)
-        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
-        patch.setattr("ravecodec.curve.STEPS", (12, 0))
-        patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 15)
         yield
 
@@ -96,7 +98,7 @@ def trained(records: Path, out: Path) -> Path:
     threads.
     """
     torch.set_num_threads(1)
-    return loop.train(records, QUICK, out, device="cpu")
+    return loop.train(records, QUICK, out, device="cpu", overhead=LIGHT)
 
 
 EVALUATED = (
