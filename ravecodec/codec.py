@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Flags, Projected, block_frames
-from ravecodec.audio import Resampler, match_channels, resampled_length
+from ravecodec.analysis import Analysed, Flags, Projected, block_frames
+from ravecodec.audio import Audio, Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.bitstream.limits import MAX_STEP_INDEX
 from ravecodec.device import device_of

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Audio, no_frames
+from ravecodec.analysis import no_frames
+from ravecodec.audio import Audio
 from ravecodec.bitstream.entropy import code_lengths
 from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.device import device_of

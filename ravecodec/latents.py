@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.arrays import Audio, as_audio, as_numpy
-from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, open_input, resampled_length
+from ravecodec.arrays import as_audio, as_numpy
+from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, Audio, open_input, resampled_length
 from ravecodec.bitstream import EmbeddedModel, StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.arrays import Audio, as_audio, as_numpy
-from ravecodec.audio import MAX_CHANNELS, match_channels
+from ravecodec.arrays import as_audio, as_numpy
+from ravecodec.audio import MAX_CHANNELS, Audio, match_channels
 from ravecodec.encoding import header_for
 from ravecodec.errors import InputError, UsageError
 from ravecodec.latents import Values, checked_values

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import STDIN_NAME
 from ravecodec.live import Live
-
-Audio = NDArray[np.float32]  # [channels, samples]
 
 FORMATS = {"16": "<i2", "float": "<f4"}  # of raw PCM, by their names: numpy's
 

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Projected
+from ravecodec.analysis import Analysed, Projected
+from ravecodec.audio import Audio
 from ravecodec.bitstream import StreamInfo, StreamWriter
 from ravecodec.codec import Chunker, Coded, silence_step
 from ravecodec.effort import Analysis, Effort

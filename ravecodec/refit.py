@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Audio
-from ravecodec.audio import AudioInput, open_input
+from ravecodec.audio import Audio, AudioInput, open_input
 from ravecodec.curve import EXCERPT_SECONDS, EXCERPTS, STEPS, Piece, measured_ladder, piece_of
 from ravecodec.effort import Analysis, effort_of
 from ravecodec.errors import InputError

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.arrays import Audio, as_audio, as_numpy
-from ravecodec.audio import open_input, open_output
+from ravecodec.arrays import as_audio, as_numpy
+from ravecodec.audio import Audio, open_input, open_output
 from ravecodec.bitstream import StreamInfo
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.encoding import BLOCK, Report, header_for, no_report

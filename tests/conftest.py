@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.bitstream import fit_static
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.latent import analyse
 from ravecodec.models.package import Coding, Model, load_package, save_package
 from ravecodec.models.rave import Rave
 from ravecodec.train.overhead import Overhead
-
-Audio = NDArray[np.float32]
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

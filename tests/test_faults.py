@@ -35,7 +35,7 @@ from ravecodec.train import cache, loop
 from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Stage, load_recipe
 
-Audio = Callable[..., np.ndarray]
+Music = Callable[..., np.ndarray]
 
 pytestmark = [
     pytest.mark.usefixtures("installed"),
@@ -67,14 +67,14 @@ def light() -> Iterator[None]:
 
 
 @pytest.fixture
-def song(tmp_path: Path, music: Audio) -> Path:
+def song(tmp_path: Path, music: Music) -> Path:
     path = tmp_path / "song.wav"
     soundfile.write(path, music(44_100 * 4).T, 44_100)
     return path
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory, music: Audio) -> Path:
+def records(tmp_path_factory: pytest.TempPathFactory, music: Music) -> Path:
     """A folder to train on, with files from the future and from before 1970."""
     folder = tmp_path_factory.mktemp("records")
     for seed in range(3):
@@ -300,7 +300,7 @@ def is_alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_workers_end_with_the_process_that_started_them(music: Audio, tmp_path: Path) -> None:
+def test_workers_end_with_the_process_that_started_them(music: Music, tmp_path: Path) -> None:
     """After kill -9, at once; a Ctrl-C for the whole group is the parent's to hear, and ends them
     as well.
     """
@@ -489,7 +489,7 @@ def shrinking(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
-    tmp_path: Path, music: Audio, shrinking: list[Path]
+    tmp_path: Path, music: Music, shrinking: list[Path]
 ) -> None:
     """Whatever holds it, nothing that is cut short is written; what is left of a header's sound can
     be asked for.
@@ -511,7 +511,7 @@ def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
 
 
 def test_audio_that_shrinks_in_the_middle_of_many_files_stops_no_other(
-    tmp_path: Path, music: Audio, shrinking: list[Path]
+    tmp_path: Path, music: Music, shrinking: list[Path]
 ) -> None:
     names = ("a", "b", "c")
     (tmp_path / "sounds").mkdir()
@@ -526,7 +526,7 @@ def test_audio_that_shrinks_in_the_middle_of_many_files_stops_no_other(
 
 
 def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
-    tmp_path: Path, music: Audio, shrinking: list[Path]
+    tmp_path: Path, music: Music, shrinking: list[Path]
 ) -> None:
     """Once it stays what it is, the next call reads it anew."""
     records = tmp_path / "records"
@@ -549,7 +549,7 @@ def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
 
 
 def test_audio_that_shrinks_before_an_evaluation_reads_it_is_left_out_and_named(
-    tmp_path: Path, music: Audio, monkeypatch: pytest.MonkeyPatch, quick_eval: None
+    tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch, quick_eval: None
 ) -> None:
     for name in ("a", "b"):
         soundfile.write(tmp_path / f"{name}.wav", music(48_000 * 4, 1, 48_000, ord(name)).T, 48_000)

@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.bitstream import StaticModel, StreamReader, StreamWriter
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
@@ -29,7 +29,6 @@ from ravecodec.quantize import Quantizer
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 META = {"tags": {"title": "a b", "artist": "\u00e4"}}
 

@@ -16,9 +16,9 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
-from numpy.typing import NDArray
 
 import ravecodec
+from ravecodec.audio import Audio
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
 from ravecodec.errors import InputError, UsageError
@@ -38,7 +38,6 @@ from ravecodec.timbre import Transfer, transfer, transfer_file
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 

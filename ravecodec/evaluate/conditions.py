@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio import match_channels
+from ravecodec.audio import Audio, match_channels
 from ravecodec.bitstream import StreamReader, StreamWriter
 from ravecodec.effort import check_effort
 from ravecodec.errors import UsageError
@@ -21,7 +21,7 @@ from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
 from ravecodec.evaluate.filters import RATE, TRANSITION, low_pass
 from ravecodec.evaluate.results import Condition
-from ravecodec.evaluate.sounds import Audio, repeated
+from ravecodec.evaluate.sounds import repeated
 from ravecodec.tables import tables_of
 
 if TYPE_CHECKING:  # imports torch
