@@ -61,8 +61,9 @@ class Live:
 
     block: samples that the network computes at a time, a multiple of the model's hop and by default
     one hop; more is faster and later. channels: of the audio that goes in and comes out, by default
-    the model's. fidelity or dims: how many axes are kept, as for `transfer`; the others are filled
-    with noise of the prior. seed: of the noise. model, device, threads: as for `load_model`.
+    the model's. fidelity or dims, or a point: how many axes are kept, as for `transfer`; the others
+    are filled with noise of the prior. seed: of the noise. model, device, threads: as for
+    `load_model`.
 
     Use an object either for `process` or for `encode` and `decode`; `reset` is between them.
     UsageError for options that do not fit the model or each other, ModelError as for `load_model`.
@@ -76,6 +77,7 @@ class Live:
         channels: int | None = None,
         fidelity: float | None = None,
         dims: int | None = None,
+        point: Point | None = None,
         seed: int = 0,
         device: str = "auto",
         threads: int | None = None,
@@ -83,7 +85,7 @@ class Live:
         from ravecodec.models.live import LiveDecoder, LiveEncoder
         from ravecodec.quantize import quantizer_of
 
-        point = Point(fidelity, dims)
+        point = Point.of(point, fidelity=fidelity, dims=dims)
         self.model = model_to_encode(model, point, device, threads)
         config = self.model.config
         self.block = _checked_block(block, config.hop)

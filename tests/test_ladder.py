@@ -253,4 +253,7 @@ def test_a_point_stands_in_place_of_its_values() -> None:
             Point.of(point, **{**nothing, **given})
     with pytest.raises(UsageError, match=r"expected a ravecodec\.Point"):
         Point.of(5, **nothing)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"point sets bitrate, .*expected fidelity or dims"):
+        Point.of(point, fidelity=None, dims=None)
+    assert Point.of(Point(dims=3), dims=None) == Point(dims=3)
     assert replace(point, cbr=False) == Point(bitrate=2.0)

@@ -34,8 +34,8 @@ from ravecodec.zoo import ModelEntry
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
-PACKAGES = ("torch", "numpy", "soundfile", "soxr")
-PACKAGES += ("visqol-python", "zimtohrli", "pyloudnorm", "pystoi", "av")
+SCORERS = ("visqol-python", "zimtohrli", "pyloudnorm", "pystoi")
+PACKAGES = ("torch", "numpy", "soundfile", "soxr", *SCORERS, "av")
 
 
 @dataclass(frozen=True)
