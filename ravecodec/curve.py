@@ -68,8 +68,8 @@ def piece_of(model: Model, blocks: Iterable[Audio], rate: int) -> Piece:
     """The excerpt of this audio, float32 [channels, n] in blocks at a rate in Hz."""
     analysis = Analysis(model, rate, 0, effort_of(model, None).corrections)
     frames = no_frames(model)
-    found = (part for block in blocks for part in analysis.process(block))
-    for part in chain(found, analysis.flush()):
+    parts = (part for block in blocks for part in analysis.process(block))
+    for part in chain(parts, analysis.flush()):
         frames = frames.joined(part)
     own = frames.part(frames.lead, len(frames))
     return Piece(own.means, own.audio)
@@ -91,17 +91,17 @@ def measured_points(
             kbps = float(bits[:dims].sum()) * model.config.frame_rate / 1000
             sent = Quantizer(model.latent, own, dims, step, own.fill)
             pairs = zip(symbols, pieces, strict=True)
-            found = [_distance(model, sent, rows[:, :dims], piece) for rows, piece in pairs]
-            yield Rung(dims, step, round(kbps, 4), round(float(np.mean(found)), 5))
+            distances = [_distance(model, sent, rows[:, :dims], piece) for rows, piece in pairs]
+            yield Rung(dims, step, round(kbps, 4), round(float(np.mean(distances)), 5))
 
 
 def _candidates(bits: NDArray[np.float64], own: int | None) -> list[int]:
     """Numbers of dims worth a look, falling, where the axes cost so many bits per frame."""
-    found = set() if own is None else {own}
+    candidates = set() if own is None else {own}
     for least in WORTH:
         worth = np.flatnonzero(bits > least)
-        found.add(int(worth[-1]) + 1 if len(worth) else 1)
-    return sorted(found, reverse=True)
+        candidates.add(int(worth[-1]) + 1 if len(worth) else 1)
+    return sorted(candidates, reverse=True)
 
 
 def bits_of_axes(quantizer: Quantizer, runs: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
@@ -117,8 +117,8 @@ def bits_of_axes(quantizer: Quantizer, runs: Sequence[NDArray[np.int32]]) -> NDA
             np.array([code_lengths(run[:, at], row).sum() for at, row in enumerate(rows)])
             for run in runs
         ]
-    found: NDArray[np.float64] = np.sum(lengths, axis=0) / max(1, sum(map(len, runs)))
-    return found
+    bits: NDArray[np.float64] = np.sum(lengths, axis=0) / max(1, sum(map(len, runs)))
+    return bits
 
 
 def _distance(
@@ -134,5 +134,5 @@ def _distance(
         output = decoded(model, latents)
         windows = [window for window in dict.fromkeys(WINDOWS) if window <= samples]
         gain = lift(target)
-        found = stereo_distance(gain * target, gain * output, windows, model.config.sample_rate)
-    return float(found)
+        distance = stereo_distance(gain * target, gain * output, windows, model.config.sample_rate)
+    return float(distance)

@@ -60,7 +60,7 @@ class Latents:
     samples: per channel, of the piece at its original rate.
     info: the header of its stream: model id, original rate, channels, frame rate, step index, seed.
     silent: bool [frames], frames that stand for digital silence; none by default.
-    lead: float32 [0 or 1, dims], the frame before the first, which is not heard (docs/design.md).
+    lead: float32 [0 or 1, dims], the frame before the first, which is not played (docs/design.md).
     chunks: int32 [chunks, 3], how a stream was divided: frames, step index and dims of each chunk,
     that of the lead-in first if there is one. None: as the encoder does it, at the header's step
     index and dims.

@@ -40,8 +40,8 @@ def encoded(model: Model, window: Audio) -> tuple[Tensor, Tensor]:
         return posterior
     gain = np.zeros(len(wanted))
     for _ in range(ROUNDS):
-        heard = decoded(model, posterior[0])[0].float().cpu().numpy()
-        lost = wanted - _levels(heard, model.config.hop)
+        output = decoded(model, posterior[0])[0].float().cpu().numpy()
+        lost = wanted - _levels(output, model.config.hop)
         lost = np.sign(lost) * np.maximum(np.abs(lost) - TOLERANCE, 0)
         gain = np.clip(gain + STEP * weight * lost, LEAST, MOST)
         posterior = _encoded(model, window * _curve(gain, model.config.hop))

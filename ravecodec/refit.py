@@ -91,7 +91,7 @@ def _pieces(
     model: Model, data: Path, files: list[Path], report: Callable[[str], None]
 ) -> list[Piece]:
     """Excerpts of up to EXCERPTS files, which lie as far from each other as they can."""
-    found = []
+    pieces = []
     for at in dict.fromkeys(np.linspace(0, len(files) - 1, EXCERPTS).round().astype(int).tolist()):
         try:
             with open_input(files[at]) as audio:
@@ -101,10 +101,10 @@ def _pieces(
             report(f"left out: {error}")
             continue
         if len(piece.latents):
-            found.append(piece)
-    if not found:
+            pieces.append(piece)
+    if not pieces:
         raise InputError(f"{data}: has no audio that can be read, expected some to measure with")
-    return found
+    return pieces
 
 
 def _runs(
@@ -133,8 +133,8 @@ def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
     """
     analysis = Analysis(model, audio.sample_rate, 0, effort_of(model, None).corrections)
     blocks = excerpt_blocks(audio, frames * model.config.hop / model.config.sample_rate)
-    found = (part for block in blocks for part in analysis.process(block))
-    parts = chain(found, analysis.flush())
+    analysed = (part for block in blocks for part in analysis.process(block))
+    parts = chain(analysed, analysis.flush())
     return np.concatenate([part.means[part.lead :] for part in parts])
 
 

@@ -73,7 +73,7 @@ def wave(event: Any) -> np.ndarray:
 def validation_crops(run: Path) -> torch.Tensor:
     """The audio of the excerpts [EXCERPTS, channels, samples]."""
     held = split(read_index(run / "cache" / "tracks.jsonl"))[1]
-    crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
+    crops = Crops(run / "cache", held, channels=2, length=LENGTH, seed=RECIPE.seed + 1)
     batches = [
         crops.batch(FIRST_CROP + first, RECIPE.batch)
         for first in range(0, EXCERPTS + 1, RECIPE.batch)

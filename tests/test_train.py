@@ -161,6 +161,12 @@ def assert_same_end(run: Path, other: Path, parts: tuple[str, ...] = ()) -> None
     assert np.array_equal(models[0].coding.scales, models[1].coding.scales)
 
 
+def cached_crops(cache: Path, recipe: Recipe, seed: int) -> Crops:
+    """Crops of all cached audio, in stereo and as long as the recipe has them."""
+    length = recipe.crop_frames * recipe.model.hop
+    return Crops(cache, read_index(cache / "tracks.jsonl"), channels=2, length=length, seed=seed)
+
+
 def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line[key] for line in lines if line["stage"] == stage and key in line]
@@ -169,9 +175,7 @@ def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
 def spectral_distance(trainer: Trainer, cache: Path) -> float:
     """S of the averaged model, without posterior noise, on a fixed batch of the cached audio."""
     recipe, model = trainer.recipe, trainer.average
-    crops = Crops(
-        cache, read_index(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5
-    )
+    crops = cached_crops(cache, recipe, seed=5)
     audio = crops.batch(0, 6)
     with torch.no_grad():
         bands = model.decode_bands(model.encode(audio)[0], Clock.at(0))
@@ -262,7 +266,7 @@ def test_louder_is_positive_on_the_axes_of_a_package(
     model = load_package(next(run.glob("*.safetensors")))
     channels, hop, size = recipe.model.channels, recipe.model.hop, recipe.crop_frames
     tracks, _ = split(read_index(cache / "tracks.jsonl"))
-    crops = Crops(cache, tracks, channels, size * hop, recipe.seed)
+    crops = Crops(cache, tracks, channels=channels, length=size * hop, seed=recipe.seed)
     first, last = stages.Valid.of(model.network, size).encoder
     batches = -(-model.latent.frames // ((size - first - last) * recipe.batch))
     audio = torch.cat([crops.batch((1 << 41) + step, recipe.batch) for step in range(batches)])
@@ -535,8 +539,7 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
 
 
 def test_validation_hears_the_same_every_time(cache: Path) -> None:
-    tracks = read_index(cache / "tracks.jsonl")
-    held = Crops(cache, tracks, 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    held = cached_crops(cache, SHORT, seed=1)
     trainer = Trainer(SHORT, WORLD)
     first = validate(trainer, held, 4)
     assert first == validate(trainer, held, 4)
@@ -901,9 +904,7 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
 
     monkeypatch.setattr(stages, "stereo_distance", noted)
     trainer = Trainer(SHORT, WORLD)
-    crops = Crops(
-        cache, read_index(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
-    )
+    crops = cached_crops(cache, SHORT, seed=1)
     audio = crops.batch(0, 2)
     for trainer.step in (0, 1, 0):
         stage1_step(trainer, audio)
@@ -927,9 +928,7 @@ def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
     """`quantised`: the latents come from the sender; without it from the posterior, and the sender
     is not asked.
     """
-    crops = Crops(
-        cache, read_index(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
-    )
+    crops = cached_crops(cache, SHORT, seed=1)
     trainer, audio, asked = Trainer(SHORT, WORLD), crops.batch(0, 2), []
 
     def sender(mean: Tensor, step: int, clock: Clock) -> Tensor:

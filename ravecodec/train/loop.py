@@ -471,15 +471,17 @@ def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -
     crops = Crops(
         cache,
         tracks,
-        config.channels,
-        length,
-        recipe.seed,
+        channels=config.channels,
+        length=length,
+        seed=recipe.seed,
         augmentation=Augmentation.of(recipe),
         device=world.device,
     )
     if crops.audio.device.type != "cpu":
         report(f"data: in the memory of {crops.audio.device}, {crops.audio.nbytes / 1e9:.1f} GB")
-    validation = Crops(cache, held_out, config.channels, length, recipe.seed + 1)
+    validation = Crops(
+        cache, held_out, channels=config.channels, length=length, seed=recipe.seed + 1
+    )
     return Session(request, trainer, run, tracks, crops, validation, report)
 
 
