@@ -160,8 +160,8 @@ def some_batches() -> Iterator[Reconstruction]:
         )
 
 
-def show_all(run: Path, latent: Any) -> None:
-    shown, heard = Board(run), list(some_batches())
+def show_all(run: Path, latent: Any, **options: Any) -> None:
+    shown, heard = Board(run, **options), list(some_batches())
     shown.log({"stage": 1, "step": 7, "spectral": 1.5})
     shown.validation(1, 7, number=3, last=False, rate=RATE, batches=heard)
     shown.validation(1, 8, number=3, last=True, rate=RATE, batches=heard)
@@ -180,6 +180,21 @@ def test_without_matplotlib_there_are_no_pictures(
     assert [event.step for event in found.Audio(f"stage 1, {POSTERIOR}/excerpt 3, decoded")] == [8]
     assert [event.step for event in found.Audio(f"finished, {QUANTISED}/excerpt 3, decoded")] == [9]
     assert len(found.Scalars("latents/fidelity")) == RECIPE.model.latent
+
+
+def test_pictures_and_excerpts_are_as_many_as_wished(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    latent = load_package(next(run.glob("*.safetensors"))).latent
+    kinds = (f"stage 1, {POSTERIOR}", f"finished, {QUANTISED}")
+    for excerpts, pictures in ((0, True), (1, False), (2, True)):
+        folder = tmp_path / str(excerpts)
+        show_all(folder, latent, excerpts=excerpts, pictures=pictures)
+        tags = events(folder).Tags()
+        names = {f"{kind}/excerpt {i}" for kind in kinds for i in range(1, excerpts + 1)}
+        sounds = {f"{name}, {which}" for name in names for which in ("original", "decoded")}
+        curves = {"stage 1/KL per latent", "latents/fidelity curve"}
+        assert set(tags["audio"]) == sounds
+        assert set(tags["images"]) == (names | curves if pictures else set())
 
 
 def test_without_tensorboard_nothing_is_written_or_computed(
