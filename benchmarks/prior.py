@@ -34,7 +34,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from numpy.typing import NDArray
 from pages import Blocks, Found, add_write, joined, show, table
 
 from ravecodec import Latents, generate, load_model
@@ -43,7 +42,7 @@ from ravecodec.evaluate.filters import Doubles
 from ravecodec.evaluate.measures.spectral import magnitudes, slaney_filters
 from ravecodec.models.package import Model
 from ravecodec.models.prior import LoadedPrior, load_prior
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, Symbols
 from ravecodec.train.pieces import collect, split_pieces
 from ravecodec.train.prior import bits_per_frame, grid, on_grid, other_costs
 from ravecodec.zoo import find_model, find_prior
@@ -59,8 +58,6 @@ FLOOR_DB = -70.0
 WINDOW, FLUX_WINDOW, BANDS = 8192, 2048, 64
 SOUND_COLUMNS = ("20 s", "level, dB", "held", "onsets / s", "pulse", "timbre, dB")
 OUT_OF = 1.5  # times the mean flux of the second around it is an onset
-
-Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 # ---- bits ----------------------------------------------------------------------------------------

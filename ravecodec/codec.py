@@ -30,7 +30,7 @@ from ravecodec.errors import ModelError
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.precision import resolved
-from ravecodec.quantize import Quantizer, quantizer_of
+from ravecodec.quantize import Quantizer, Symbols, quantizer_of
 from ravecodec.search import Search
 from ravecodec.tables import plays, tables_for
 
@@ -40,8 +40,6 @@ BLOCKS_PER_CHUNK = 2
 # model a tenth of the bits, and decoders that do not know silence play noise of -73 dBFS. It is
 # relative because models' base steps differ.
 SILENCE_COARSER = 28
-
-Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ravecodec.level import decoded
 from ravecodec.models.coding import Rung
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, Symbols
 from ravecodec.search import WINDOWS
 
 STEPS = (28, 20, 12, 6, 0, -6, -14)  # from a model's own step, coarse to fine
@@ -104,7 +104,7 @@ def _candidates(bits: NDArray[np.float64], own: int | None) -> list[int]:
     return sorted(candidates, reverse=True)
 
 
-def bits_of_axes(quantizer: Quantizer, runs: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
+def bits_of_axes(quantizer: Quantizer, runs: Sequence[Symbols]) -> NDArray[np.float64]:
     """Ideal bits per frame [dims] of symbols [frames, dims] under the tables of their model: with
     its predictor, or if it has none with its static tables.
     """
@@ -121,9 +121,7 @@ def bits_of_axes(quantizer: Quantizer, runs: Sequence[NDArray[np.int32]]) -> NDA
     return bits
 
 
-def _distance(
-    model: Model, quantizer: Quantizer, symbols: NDArray[np.int32], piece: Piece
-) -> float:
+def _distance(model: Model, quantizer: Quantizer, symbols: Symbols, piece: Piece) -> float:
     """S of what the generator makes of symbols [frames, dims], over all windows that a search draws
     from.
     """

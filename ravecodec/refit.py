@@ -10,8 +10,8 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ravecodec.analysis import Latents
 from ravecodec.audio import Audio, AudioInput, open_input
 from ravecodec.curve import EXCERPT_SECONDS, EXCERPTS, STEPS, Piece, measured_ladder, piece_of
 from ravecodec.effort import Analysis, effort_of
@@ -27,8 +27,6 @@ FRAMES = 20_000  # of the model, an hour of the shipped one
 SHORTEST = 64  # frames that are taken of a file, if it has so many
 BLOCK = 1 << 16  # samples read at a time
 PLACE = 0.4  # of a file, where its excerpt begins
-
-Latents = NDArray[np.float32]  # [frames, latent]
 
 
 def refit_model(

@@ -34,6 +34,7 @@ from ravecodec.files import AtomicFile, make_folder, write_file
 from ravecodec.models.package import Model, load_package
 from ravecodec.models.prior import Prior, prior_package
 from ravecodec.models.prior_file import SUFFIX, PriorConfig
+from ravecodec.quantize import Symbols
 from ravecodec.tables import tables_of
 from ravecodec.train.cache import read_json, scan
 from ravecodec.train.folder import (
@@ -53,7 +54,6 @@ WARM_UP = 20  # steps
 LAST_RATE = 0.1  # of the learning rate, at the end
 SECONDS_PER_HOUR = 3600
 
-Symbols = NDArray[np.int32]  # [frames, dims]
 Report = Callable[[str], None]
 
 
