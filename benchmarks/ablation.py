@@ -96,9 +96,9 @@ def step_seconds(job: Job) -> float:
     crops = Crops(
         job.cache,
         training,
-        channels,
-        length,
-        recipe.seed,
+        channels=channels,
+        length=length,
+        seed=recipe.seed,
         augmentation=Augmentation.of(recipe),
     )
     step: Callable[[torch.Tensor], object] = lambda audio: stage1_step(trainer, audio)  # noqa: E731
@@ -132,7 +132,7 @@ def scores(package: Path, data: Path, cache: Path) -> dict[str, float]:
     model, rows = load_model(package), []
     channels = model.config.channels
     _, held = split(build_cache(data, cache, RATE, channels).tracks)
-    excerpts = Crops(cache, held, channels, SECONDS * RATE, 0)
+    excerpts = Crops(cache, held, channels=channels, length=SECONDS * RATE, seed=0)
     for i in range(EXCERPTS):
         excerpt = excerpts.batch(i, 1)[0].numpy()
         coded = encode(excerpt, RATE, model)

@@ -25,15 +25,13 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import decode, encode, load_model
-from ravecodec.audio import AUDIO_SUFFIXES, open_input
+from ravecodec.audio import AUDIO_SUFFIXES, Audio, open_input
 from ravecodec.evaluate.measures import peaks, spectral
 from ravecodec.models.package import Model
 
-Audio = NDArray[np.float32]
 Clip = tuple[Audio, int]  # float32 [channels, samples], Hz
 
 EDGES = (0.02, 0.1, 0.3, 1.0, 3.0)  # seconds: rows of one-shots

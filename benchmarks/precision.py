@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from ravecodec import decode, encode, load_model
-from ravecodec.evaluate.excerpts import RATE, Audio, cut, find_sources
+from ravecodec.audio import Audio
+from ravecodec.evaluate.excerpts import RATE, cut, find_sources
 from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.models.package import Model
 from ravecodec.precision import PRECISIONS

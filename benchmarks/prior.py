@@ -34,15 +34,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from numpy.typing import NDArray
 from pages import Blocks, Found, add_write, joined, show, table
 
 from ravecodec import Latents, generate, load_model
 from ravecodec.codec import stream_info
+from ravecodec.evaluate.filters import Doubles
 from ravecodec.evaluate.measures.spectral import magnitudes, slaney_filters
 from ravecodec.models.package import Model
 from ravecodec.models.prior import LoadedPrior, load_prior
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, Symbols
 from ravecodec.train.pieces import collect, split_pieces
 from ravecodec.train.prior import bits_per_frame, grid, on_grid, other_costs
 from ravecodec.zoo import find_model, find_prior
@@ -58,9 +58,6 @@ FLOOR_DB = -70.0
 WINDOW, FLUX_WINDOW, BANDS = 8192, 2048, 64
 SOUND_COLUMNS = ("20 s", "level, dB", "held", "onsets / s", "pulse", "timbre, dB")
 OUT_OF = 1.5  # times the mean flux of the second around it is an onset
-
-Signal = NDArray[np.float64]  # (samples,)
-Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 # ---- bits ----------------------------------------------------------------------------------------
@@ -86,23 +83,23 @@ def bits_by_past(prior: LoadedPrior, pieces: Sequence[Symbols], rate: float) -> 
 # ---- sound ---------------------------------------------------------------------------------------
 
 
-def level(signal: Signal) -> Signal:
+def level(signal: Doubles) -> Doubles:
     """dBFS in windows of WINDOW samples."""
     whole = signal[: len(signal) // WINDOW * WINDOW].reshape(-1, WINDOW)
     power = 10 * np.log10(np.mean(whole**2, axis=1) + 1e-12)
     return np.maximum(power, FLOOR_DB)
 
 
-def flux(signal: Signal, rate: int) -> tuple[Signal, float]:
+def flux(signal: Doubles, rate: int) -> tuple[Doubles, float]:
     """Sum over mel bands of what becomes louder, dB, and how many of it come a second."""
     hop = FLUX_WINDOW // 4
     spectrum = magnitudes(signal, FLUX_WINDOW, hop)
     mels = 20 * np.log10(spectrum @ slaney_filters(rate, FLUX_WINDOW, BANDS) + 1e-4)
-    rising: Signal = np.maximum(np.diff(mels, axis=0), 0).mean(axis=1)
+    rising: Doubles = np.maximum(np.diff(mels, axis=0), 0).mean(axis=1)
     return rising, rate / hop
 
 
-def lagged(values: Signal, lag: int) -> float:
+def lagged(values: Doubles, lag: int) -> float:
     """Correlation with itself so much later; 0 where nothing changes."""
     one, other = values[:-lag], values[lag:]
     if min(one.std(), other.std()) < 1e-9:
@@ -110,7 +107,7 @@ def lagged(values: Signal, lag: int) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def timbre(signal: Signal, rate: int) -> Signal:
+def timbre(signal: Doubles, rate: int) -> Doubles:
     """Cepstral coefficients 1 to 12 of the mean mel levels in dB."""
     spectrum = magnitudes(signal, FLUX_WINDOW, FLUX_WINDOW // 2)
     mels = spectrum @ slaney_filters(rate, FLUX_WINDOW, BANDS)
@@ -119,7 +116,7 @@ def timbre(signal: Signal, rate: int) -> Signal:
     return np.asarray(waves @ levels / BANDS)
 
 
-def measures(signal: Signal, rate: int) -> list[float]:
+def measures(signal: Doubles, rate: int) -> list[float]:
     """level, held, onsets, pulse."""
     levels = level(signal)
     rising, per_second = flux(signal, rate)

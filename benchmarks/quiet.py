@@ -16,14 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from one_shots import chosen, read
 from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import decode, encode, load_model
+from ravecodec.audio import Audio
 from ravecodec.models.package import Model
-
-Audio = NDArray[np.float32]
 
 RATE = 48_000
 SECONDS = 5

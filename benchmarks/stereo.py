@@ -19,8 +19,7 @@ import numpy as np
 from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import encode, load_model
-from ravecodec.analysis import Audio
-from ravecodec.audio import open_input
+from ravecodec.audio import Audio, open_input
 from ravecodec.models.package import Model
 from ravecodec.refit import excerpt_blocks
 

@@ -65,7 +65,7 @@ def noise_crops(recipe: Recipe, folder: Path) -> Crops:
     )
     length = recipe.crop_frames * recipe.model.hop
     noise, augmentation = [Track("noise", 0, frames)], Augmentation.of(recipe)
-    return Crops(folder, noise, channels, length, 0, augmentation=augmentation)
+    return Crops(folder, noise, channels=channels, length=length, seed=0, augmentation=augmentation)
 
 
 def descend(

@@ -36,7 +36,8 @@ from pages import Blocks, Found, add_write, show
 from pages import table as markdown
 
 from ravecodec import load_model, transfer
-from ravecodec.audio import resample_blocks
+from ravecodec.audio import Audio, resample_blocks
+from ravecodec.evaluate.filters import Doubles
 from ravecodec.evaluate.measures.level import loudness_error
 from ravecodec.evaluate.measures.spectral import magnitudes, slaney_filters
 
@@ -51,8 +52,6 @@ LOWEST, HIGHEST = 100.0, 5_000.0  # Hz, of the bins that pitch classes are made 
 COEFFICIENTS = 12
 QUIET_DB = 50.0  # frames so far below the loudest do not count
 
-Audio = NDArray[np.float32]  # [channels, samples]
-Signal = NDArray[np.float64]  # (samples,)
 
 INPUTS = {  # name -> file in the corpus and second where the excerpt starts
     "synth": ("eval/hyperrogue-music/hr-savino-ocean.ogg", 20.0),
@@ -168,7 +167,7 @@ def chroma(spectrum: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
 
 
-def chroma_correlation(one: Signal, other: Signal) -> float:
+def chroma_correlation(one: Doubles, other: Doubles) -> float:
     """Mean over the frames that sound in `one`."""
     window = 8192
     spectra = [magnitudes(signal, window, window // 4) for signal in (one, other)]
@@ -176,7 +175,7 @@ def chroma_correlation(one: Signal, other: Signal) -> float:
     return float(products[sounding(spectra[0])].mean())
 
 
-def timbre(signal: Signal) -> NDArray[np.float64]:
+def timbre(signal: Doubles) -> NDArray[np.float64]:
     """Cepstral coefficients 1 to 12 of the mean mel levels in dB, frames that sound."""
     window, bands = 2048, 64
     spectrum = magnitudes(signal, window, window // 2)

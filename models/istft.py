@@ -99,9 +99,9 @@ class Lines(nn.Module):
         n = np.arange(LINE_WINDOW) - self.hop // 2
         window = np.hanning(LINE_WINDOW + 1)[:-1]
         for band in range(BANDS):
-            heard = np.flatnonzero(np.abs(gains[band]) > self.AUDIBLE * np.abs(gains).max())
+            audible = np.flatnonzero(np.abs(gains[band]) > self.AUDIBLE * np.abs(gains).max())
             # No line above 20 kHz.
-            part = slice(int(heard[0]), int(heard[-1]) + 1) if heard.size else slice(0, 0)
+            part = slice(int(audible[0]), int(audible[-1]) + 1) if audible.size else slice(0, 0)
             sign = (-1.0) ** n if band % 2 else 1.0
             wave = (
                 gains[band, part, None]
@@ -109,7 +109,7 @@ class Lines(nn.Module):
                 * window
                 * sign
             )
-            # [2 * heard, window].
+            # [2 * audible, window].
             basis = np.concatenate([wave.real, -wave.imag]).astype(np.float32)
             self.slices.append(part)
             self.register_buffer(f"basis{band}", torch.from_numpy(basis), persistent=False)

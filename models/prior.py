@@ -97,8 +97,8 @@ class Prior(nn.Module):
         frame = torch.cat([x, x.abs()], dim=-1)
         seen = F.linear(self.dropout(frame), self.from_frame.weight * self.from_frame_mask)
         units = self.dropout(F.silu(self.from_memory(self.dropout(state)) + seen))
-        found = F.linear(units, self.out.weight * self.out_mask, self.out.bias)
-        location, width = self._distribution(found, before, earlier, slice(None))
+        raw = F.linear(units, self.out.weight * self.out_mask, self.out.bias)
+        location, width = self._distribution(raw, before, earlier, slice(None))
         return self._bits(symbols.float(), location, width)
 
     def _inputs(self, symbols: Tensor) -> Tensor:
@@ -106,11 +106,11 @@ class Prior(nn.Module):
         return (symbols * (self.step / self.deviation)).clamp(-FURTHEST, FURTHEST)
 
     def _distribution(
-        self, found: Tensor, before: Tensor, earlier: Tensor, axes: slice
+        self, raw: Tensor, before: Tensor, earlier: Tensor, axes: slice
     ) -> tuple[Tensor, Tensor]:
-        """Middle and width in steps of the distributions of some axes, from what the network says
-        of them."""
-        offset, width = found.chunk(2, dim=-1)
+        """Middle and width in steps of the distributions of some axes, from the network's raw
+        output [..., 2 * axes] for them."""
+        offset, width = raw.chunk(2, dim=-1)
         location = offset + self.past[0, axes] * before + self.past[1, axes] * earlier
         unit = (self.deviation / self.step)[axes]
         return location.clamp(-LOCATIONS, LOCATIONS) * unit, width.clamp(*WIDTHS).exp() * unit
@@ -130,7 +130,7 @@ class Prior(nn.Module):
     # ---- frame by frame ----
 
     @torch.no_grad()
-    def listen(self, symbols: Tensor) -> Heard:
+    def listen(self, symbols: Tensor) -> Memory:
         """What remains in memory of whole numbers [frames, dims]."""
         x = F.pad(self._inputs(symbols.float()), (0, 0, 2, 0))
         state = torch.zeros(1, 1, self.config.hidden, device=x.device)
@@ -138,42 +138,42 @@ class Prior(nn.Module):
             # one frame at a time, as when it makes them itself: rounding does not depend on length
             for frame in x[1:-1]:
                 _, state = self.memory(frame[None, None], state)
-        return Heard(state, x[-1], x[-2])
+        return Memory(state, x[-1], x[-2])
 
     @torch.no_grad()
     def draw(
-        self, heard: Heard, seed: int, position: int, temperature: float = 1.0
-    ) -> tuple[Tensor, Heard]:
+        self, memory: Memory, seed: int, position: int, temperature: float = 1.0
+    ) -> tuple[Tensor, Memory]:
         """The next frame's symbols, whole numbers float [dims], and memory with that frame.
 
         They depend on nothing but the arguments: chance is a function of seed, position (of the
         frame) and axis. temperature: times the deviation from what is expected.
         """
-        _, state = self.memory(heard.before[None, None], heard.state)
+        _, state = self.memory(memory.before[None, None], memory.state)
         from_memory = self.from_memory(state[0, 0])
         chance = self._chance(seed, position)
-        frame = torch.zeros_like(heard.before)
+        frame = torch.zeros_like(memory.before)
         symbols, units = torch.zeros_like(frame), torch.zeros_like(from_memory)
         for group in range(self.config.groups):
             axes, own = self._slices(group)
             both = torch.cat([frame, frame.abs()])
             weight = (self.from_frame.weight * self.from_frame_mask)[own]
             units[own] = F.silu(from_memory[own] + F.linear(both, weight))
-            location, width = self._of_group(units, heard, axes)
+            location, width = self._of_group(units, memory, axes)
             symbols[axes] = self._drawn(location, width, chance[axes], axes, temperature)
             frame = self._inputs(symbols)
-        return symbols, Heard(state, frame, heard.before)
+        return symbols, Memory(state, frame, memory.before)
 
     def _slices(self, group: int) -> tuple[slice, slice]:
         """The axes and the units of a group."""
         axes, units = self.config.bounds(), self.config.unit_bounds()
         return slice(axes[group], axes[group + 1]), slice(units[group], units[group + 1])
 
-    def _of_group(self, units: Tensor, heard: Heard, axes: slice) -> tuple[Tensor, Tensor]:
+    def _of_group(self, units: Tensor, memory: Memory, axes: slice) -> tuple[Tensor, Tensor]:
         rows = self.out.weight * self.out_mask
         parts = [slice(axes.start + at, axes.stop + at) for at in (0, self.config.dims)]
-        found = torch.cat([F.linear(units, rows[part], self.out.bias[part]) for part in parts])
-        return self._distribution(found, heard.before[axes], heard.earlier[axes], axes)
+        raw = torch.cat([F.linear(units, rows[part], self.out.bias[part]) for part in parts])
+        return self._distribution(raw, memory.before[axes], memory.earlier[axes], axes)
 
     def _chance(self, seed: int, position: int) -> Tensor:
         """Numbers in (0, 1), float64 [dims, 2]."""
@@ -196,7 +196,7 @@ class Prior(nn.Module):
 
 
 @dataclass(frozen=True)
-class Heard:
+class Memory:
     """What a prior remembers. state: of its GRU, after all frames but the last; before, earlier:
     the last frame and the one before it, in deviations."""
 

@@ -114,8 +114,8 @@ class WarpedSpectrum(nn.Module):
             window = torch.hann_window(size) if 2 * fall == size else window
             self.register_buffer(f"{name}_window", window * (2 / size), persistent=False)
         # Bins of the long window that matter.
-        heard = self.long_warp[:, : self.low].any(1).nonzero()
-        self.cut = int(heard[-1]) + 1 if len(heard) else 1
+        used = self.long_warp[:, : self.low].any(1).nonzero()
+        self.cut = int(used[-1]) + 1 if len(used) else 1
 
     def _power(
         self,

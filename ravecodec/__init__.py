@@ -14,7 +14,7 @@ Latents in hand, and other sounds through a model (`ravecodec.edits` has what ch
 
     latents = analyse(audio, 44100)     Latents.from_stream("x.rvc").synthesise()
     audio, rate, known = transfer(audio, 44100, model)
-    live = Live("strings-live")         heard = live.process(samples), in real time
+    live = Live("strings-live")         output = live.process(samples), in real time
     latents = generate(model, 20, seed=1)                   new sound, from a prior
     transfer_file, generate_file        the same from and to files
 

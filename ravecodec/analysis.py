@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio import Resampler, match_channels
+from ravecodec.audio import Audio, Resampler, match_channels
 from ravecodec.highpass import HighPass
 from ravecodec.level import encoded
 from ravecodec.models.package import Model
@@ -27,7 +27,6 @@ SILENCE = 1e-5
 # at the model's rate: silence is decided for so many at a time, because chunks cost bytes
 SILENCE_SAMPLES = 16_384
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Latents = NDArray[np.float32]  # [frames, latent]
 Axes = NDArray[np.float64]  # [frames, dims]
 Flags = NDArray[np.bool_]  # [frames]

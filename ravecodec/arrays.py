@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ravecodec.audio import (
     MAX_AMPLITUDE,
     MAX_CHANNELS,
     MAX_RATE,
     MIN_RATE,
+    Audio,
     check_full_scale,
     expected_amplitude,
 )
 from ravecodec.errors import InputError
 from ravecodec.point import real
-
-Audio = NDArray[np.float32]  # [channels, samples]
 
 
 def as_numpy(array: Any) -> Any:

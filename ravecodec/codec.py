@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Flags, Projected, block_frames
-from ravecodec.audio import Resampler, match_channels, resampled_length
+from ravecodec.analysis import Analysed, Flags, Projected, block_frames
+from ravecodec.audio import Audio, Resampler, match_channels, resampled_length
 from ravecodec.bitstream import StaticModel, StreamInfo
 from ravecodec.bitstream.limits import MAX_STEP_INDEX
 from ravecodec.device import device_of
@@ -30,7 +30,7 @@ from ravecodec.errors import ModelError
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
 from ravecodec.precision import resolved
-from ravecodec.quantize import Quantizer, quantizer_of
+from ravecodec.quantize import Quantizer, Symbols, quantizer_of
 from ravecodec.search import Search
 from ravecodec.tables import plays, tables_for
 
@@ -40,8 +40,6 @@ BLOCKS_PER_CHUNK = 2
 # model a tenth of the bits, and decoders that do not know silence play noise of -73 dBFS. It is
 # relative because models' base steps differ.
 SILENCE_COARSER = 28
-
-Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 @dataclass(frozen=True)

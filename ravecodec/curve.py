@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Audio, no_frames
+from ravecodec.analysis import no_frames
+from ravecodec.audio import Audio
 from ravecodec.bitstream.entropy import code_lengths
 from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.device import device_of
@@ -24,7 +25,7 @@ from ravecodec.level import decoded
 from ravecodec.models.coding import Rung
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
-from ravecodec.quantize import Quantizer
+from ravecodec.quantize import Quantizer, Symbols
 from ravecodec.search import WINDOWS
 
 STEPS = (28, 20, 12, 6, 0, -6, -14)  # from a model's own step, coarse to fine
@@ -45,12 +46,14 @@ class Piece:
     audio: Audio
 
 
-def measured_ladder(model: Model, pieces: Sequence[Piece], report: Report) -> tuple[Rung, ...]:
+def measured_ladder(
+    model: Model, pieces: Sequence[Piece], report: Report, steps: Sequence[int] = STEPS
+) -> tuple[Rung, ...]:
     """The ladder of a model from its curve over these excerpts; empty where the curve has nothing
-    to choose from. Reports what was found.
+    to choose from. Reports what was measured. steps: see `measured_points`.
     """
     own = model.coding.dims, model.coding.step_index
-    points = list(measured_points(model, pieces))
+    points = list(measured_points(model, pieces, steps))
     kbps = next(p.kbps for p in points if (p.dims, p.step_index) == own)
     ladder = ladder_from(points, kbps)
     if ladder:
@@ -65,17 +68,21 @@ def piece_of(model: Model, blocks: Iterable[Audio], rate: int) -> Piece:
     """The excerpt of this audio, float32 [channels, n] in blocks at a rate in Hz."""
     analysis = Analysis(model, rate, 0, effort_of(model, None).corrections)
     frames = no_frames(model)
-    found = (part for block in blocks for part in analysis.process(block))
-    for part in chain(found, analysis.flush()):
+    parts = (part for block in blocks for part in analysis.process(block))
+    for part in chain(parts, analysis.flush()):
         frames = frames.joined(part)
     own = frames.part(frames.lead, len(frames))
     return Piece(own.means, own.audio)
 
 
-def measured_points(model: Model, pieces: Sequence[Piece]) -> Iterator[Rung]:
-    """The grid: at every step all axes and fewer; at the model's own step its own dims as well."""
+def measured_points(
+    model: Model, pieces: Sequence[Piece], steps: Sequence[int] = STEPS
+) -> Iterator[Rung]:
+    """The grid: at every step all axes and fewer; at the model's own step its own dims as well.
+    steps: step indices relative to the model's own, with 0 among them.
+    """
     own = model.coding
-    for away in STEPS:
+    for away in steps:
         step = own.step_index + away
         quantizer = Quantizer(model.latent, own, len(own.base), step, own.fill)
         symbols = [quantizer.symbols(piece.latents) for piece in pieces]
@@ -84,20 +91,20 @@ def measured_points(model: Model, pieces: Sequence[Piece]) -> Iterator[Rung]:
             kbps = float(bits[:dims].sum()) * model.config.frame_rate / 1000
             sent = Quantizer(model.latent, own, dims, step, own.fill)
             pairs = zip(symbols, pieces, strict=True)
-            found = [_distance(model, sent, rows[:, :dims], piece) for rows, piece in pairs]
-            yield Rung(dims, step, round(kbps, 4), round(float(np.mean(found)), 5))
+            distances = [_distance(model, sent, rows[:, :dims], piece) for rows, piece in pairs]
+            yield Rung(dims, step, round(kbps, 4), round(float(np.mean(distances)), 5))
 
 
 def _candidates(bits: NDArray[np.float64], own: int | None) -> list[int]:
     """Numbers of dims worth a look, falling, where the axes cost so many bits per frame."""
-    found = set() if own is None else {own}
+    candidates = set() if own is None else {own}
     for least in WORTH:
         worth = np.flatnonzero(bits > least)
-        found.add(int(worth[-1]) + 1 if len(worth) else 1)
-    return sorted(found, reverse=True)
+        candidates.add(int(worth[-1]) + 1 if len(worth) else 1)
+    return sorted(candidates, reverse=True)
 
 
-def bits_of_axes(quantizer: Quantizer, runs: Sequence[NDArray[np.int32]]) -> NDArray[np.float64]:
+def bits_of_axes(quantizer: Quantizer, runs: Sequence[Symbols]) -> NDArray[np.float64]:
     """Ideal bits per frame [dims] of symbols [frames, dims] under the tables of their model: with
     its predictor, or if it has none with its static tables.
     """
@@ -110,13 +117,11 @@ def bits_of_axes(quantizer: Quantizer, runs: Sequence[NDArray[np.int32]]) -> NDA
             np.array([code_lengths(run[:, at], row).sum() for at, row in enumerate(rows)])
             for run in runs
         ]
-    found: NDArray[np.float64] = np.sum(lengths, axis=0) / max(1, sum(map(len, runs)))
-    return found
+    bits: NDArray[np.float64] = np.sum(lengths, axis=0) / max(1, sum(map(len, runs)))
+    return bits
 
 
-def _distance(
-    model: Model, quantizer: Quantizer, symbols: NDArray[np.int32], piece: Piece
-) -> float:
+def _distance(model: Model, quantizer: Quantizer, symbols: Symbols, piece: Piece) -> float:
     """S of what the generator makes of symbols [frames, dims], over all windows that a search draws
     from.
     """
@@ -127,5 +132,5 @@ def _distance(
         output = decoded(model, latents)
         windows = [window for window in dict.fromkeys(WINDOWS) if window <= samples]
         gain = lift(target)
-        found = stereo_distance(gain * target, gain * output, windows, model.config.sample_rate)
-    return float(found)
+        distance = stereo_distance(gain * target, gain * output, windows, model.config.sample_rate)
+    return float(distance)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from ravecodec.arrays import Audio
 from ravecodec.audio import (
     MAX_CHANNELS,
     MAX_RATE,
     MIN_RATE,
     TIME_REFERENCE,
+    Audio,
     AudioOutput,
     open_output,
     resampled_length,

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ravecodec.audio import Audio
 from ravecodec.errors import UsageError
 from ravecodec.models.config import MOST_EFFORT
 
 if TYPE_CHECKING:  # these import torch
-    from ravecodec.analysis import Analysed, Audio
+    from ravecodec.analysis import Analysed
     from ravecodec.models.package import Model
 
 

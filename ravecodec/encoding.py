@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from numpy.typing import ArrayLike
 
-from ravecodec.arrays import Audio, as_audio
-from ravecodec.audio import Mix, open_input
+from ravecodec.arrays import as_audio
+from ravecodec.audio import Audio, Mix, open_input
 from ravecodec.bitstream import EmbeddedModel, StreamInfo
 from ravecodec.bitstream.limits import MAX_SEED
 from ravecodec.effort import Effort, effort_of

@@ -44,14 +44,15 @@ Source = Latents | str | Path  # latents, or a file of a stream or of audio
 
 @dataclass(frozen=True)
 class GenerateSummary:
-    """What `generate_file` did. duration: seconds of all that was written; heard: seconds of it, at
-    its front, that are those of `continue_from`; seconds: wall clock, loading included."""
+    """What `generate_file` did. duration: seconds of all that was written; prompt_seconds: seconds
+    of it, at its front, that are those of `continue_from`; seconds: wall clock, loading included.
+    """
 
     target: str
     model: str
     prior: str
     duration: float
-    heard: float
+    prompt_seconds: float
     sample_rate: int
     channels: int
     seed: int
@@ -72,17 +73,17 @@ def generate(
 ) -> Latents:
     """New sound of a model, as the `Latents` that its prior draws.
 
-    seconds: how much of it. seed: of chance; with the same model, prior, seed and what is heard,
-    the same machine makes the same latents, and more seconds only add to them. temperature: times
-    the deviation from what is most expected, 0 to 4. continue_from: a piece that stands at the
-    front of the result, to the end of its last frame, in its own rate and channels, and which the
-    new sound continues. like: a piece whose last 20 s are listened to first, and which the result
-    does not hold.
-    prior: a file; by default the one beside the model, or the installed one that is for it.
+    seconds: how much of it. seed: of chance; with the same model, prior, seed and prompt (one of
+    the next two), the same machine makes the same latents, and more seconds only add to them.
+    temperature: times the deviation from what is most expected, 0 to 4. continue_from: a piece that
+    stands at the front of the result, to the end of its last frame, in its own rate and channels,
+    and which the new sound continues. like: a piece whose last 20 s are listened to first, and
+    which the result does not hold. prior: a file; by default the one beside the model, or the
+    installed one that is for it.
 
     Raises:
         UsageError: an impossible value. ModelError: no model, no prior, or one for another model.
-        InputError, FormatError, CorruptError, TruncatedError: of what is to be heard.
+        InputError, FormatError, CorruptError, TruncatedError: of the prompt.
     """
     seconds, temperature = _checked(seconds, temperature, continue_from, like)
     loaded = model_to_encode(model, Point(), device, None)
@@ -124,23 +125,24 @@ def generate_file(
     loaded = load_model(entry.path, device=device, threads=threads)
     speaker = _load_prior(header.path)
     generator = _Generator(loaded, speaker)
-    found = generator.make(seconds, seed, temperature, continue_from, like)
+    latents = generator.make(seconds, seed, temperature, continue_from, like)
     if audible:
-        with opening(rate=found.sample_rate, channels=found.channels, total=found.samples) as sink:
-            for block in found.audio(loaded):
+        rate, channels, total = latents.sample_rate, latents.channels, latents.samples
+        with opening(rate=rate, channels=channels, total=total) as sink:
+            for block in latents.audio(loaded):
                 sink.write(block)
     else:
         with open_binary_output(target, force=force) as file:
-            found.write(file, loaded)
+            latents.write(file, loaded)
     return GenerateSummary(
         target=target_name(target),
         model=loaded.name,
         prior=str(header.path),
-        duration=found.duration,
-        heard=generator.kept,
-        sample_rate=found.sample_rate,
-        channels=found.channels,
-        seed=found.info.seed,
+        duration=latents.duration,
+        prompt_seconds=generator.kept,
+        sample_rate=latents.sample_rate,
+        channels=latents.channels,
+        seed=latents.info.seed,
         temperature=temperature,
         seconds=time.perf_counter() - began,
     )
@@ -163,13 +165,14 @@ def _checked(
 def _prior_of(loaded: Model, model: Any, wanted: str | Path | None) -> LoadedPrior:
     """The prior of a model that was named or loaded."""
     if wanted is not None:
-        found = _load_prior(Path(wanted))
-        if not plays(loaded.id, loaded.info, found.header.model_id):
+        speaker = _load_prior(Path(wanted))
+        model_id = speaker.header.model_id
+        if not plays(loaded.id, loaded.info, model_id):
             raise ModelError(
-                f"{wanted}: is a prior for model {found.header.model_id.hex()}, expected one for "
+                f"{wanted}: is a prior for model {model_id.hex()}, expected one for "
                 f"{loaded.name} ({loaded.id.hex()})"
             )
-        return found
+        return speaker
     entry: ModelEntry | None
     named = isinstance(model, str | Path | None)
     entry = find_model(model) if named else installed(loaded.id)
@@ -218,10 +221,10 @@ class _Generator:
         info = replace(info, step_index=self.quantizer.step_index)
         if continue_from is not None:
             return self._continued(self._latents(continue_from), seconds, info.seed, temperature)
-        heard = None if like is None else self._latents(like)
+        prompt = None if like is None else self._latents(like)
         samples = max(1, round(seconds * info.sample_rate))
         frames = frames_of(info, samples)
-        drawn = self._drawn(heard, 1 + frames, info.seed, temperature)
+        drawn = self._drawn(prompt, 1 + frames, info.seed, temperature)
         return Latents(drawn[1:], samples, info, lead=drawn[:1])
 
     def _form(self) -> tuple[int, int]:
@@ -229,7 +232,7 @@ class _Generator:
         return self.model.config.sample_rate, self.model.config.channels
 
     def _latents(self, source: Source) -> Latents:
-        """What is to be heard; ModelError if it is another model's."""
+        """The prompt's latents; ModelError if they are another model's."""
         if isinstance(source, Latents):
             model_of(source.info, "latents", self.model)
             return source
@@ -237,43 +240,43 @@ class _Generator:
             return Latents.from_stream(source, self.model)
         return analyse_file(source, self.model)
 
-    def _continued(self, heard: Latents, seconds: float, seed: int, temperature: float) -> Latents:
+    def _continued(self, prompt: Latents, seconds: float, seed: int, temperature: float) -> Latents:
         """A piece to the end of its last frame, and new sound behind it, on the axes of the
         piece."""
-        info = replace(heard.info, seed=seed)
+        info = replace(prompt.info, seed=seed)
         frames = max(1, frames_of(info, round(seconds * info.sample_rate)))
-        drawn = self._drawn(heard, frames, seed, temperature)
+        drawn = self._drawn(prompt, frames, seed, temperature)
         fitted = np.pad(drawn, ((0, 0), (0, max(0, info.dims - drawn.shape[1]))))[:, : info.dims]
-        self.kept = info.samples(len(heard)) / info.sample_rate
+        self.kept = info.samples(len(prompt)) / info.sample_rate
         return Latents(
-            values=np.concatenate([heard.values, fitted]),
-            samples=info.samples(len(heard) + frames),
+            values=np.concatenate([prompt.values, fitted]),
+            samples=info.samples(len(prompt) + frames),
             info=info,
-            silent=np.concatenate([heard.silent, np.zeros(frames, np.bool_)]),
-            lead=heard.lead,
-            chunks=self._chunks(heard, frames),
-            meta=heard.meta,
+            silent=np.concatenate([prompt.silent, np.zeros(frames, np.bool_)]),
+            lead=prompt.lead,
+            chunks=self._chunks(prompt, frames),
+            meta=prompt.meta,
         )
 
-    def _chunks(self, heard: Latents, frames: int) -> NDArray[np.int32] | None:
+    def _chunks(self, prompt: Latents, frames: int) -> NDArray[np.int32] | None:
         """How the stream is divided: a stream's chunks stay, and new ones are on the prior's
         grid."""
-        if heard.chunks is None:
+        if prompt.chunks is None:
             return None
-        dims = min(heard.info.dims, self.quantizer.dims)
-        size = min(MAX_CHUNK_FRAMES, max(1, round(WINDOW / 2 * heard.frame_rate)))
+        dims = min(prompt.info.dims, self.quantizer.dims)
+        size = min(MAX_CHUNK_FRAMES, max(1, round(WINDOW / 2 * prompt.frame_rate)))
         rows = [
             (min(size, frames - first), self.quantizer.step_index, dims)
             for first in range(0, frames, size)
         ]
-        return np.concatenate([heard.chunks, np.array(rows, np.int32)])
+        return np.concatenate([prompt.chunks, np.array(rows, np.int32)])
 
-    def _drawn(self, heard: Latents | None, frames: int, seed: int, temperature: float) -> Values:
-        """New frames, float32 [frames, dims of the prior], after what was heard."""
+    def _drawn(self, prompt: Latents | None, frames: int, seed: int, temperature: float) -> Values:
+        """New frames, float32 [frames, dims of the prior], after a prompt."""
         import torch
 
         network = self.prior.network
-        memory = network.listen(torch.from_numpy(self._symbols(heard)))
+        memory = network.listen(torch.from_numpy(self._symbols(prompt)))
         symbols = np.zeros((frames, self.quantizer.dims), np.int32)
         for position in range(frames):
             drawn, memory = network.draw(memory, seed, position, temperature)
@@ -283,12 +286,12 @@ class _Generator:
         values: Values = self.quantizer.values(symbols).astype(np.float32)
         return values
 
-    def _symbols(self, heard: Latents | None) -> NDArray[np.int32]:
+    def _symbols(self, prompt: Latents | None) -> NDArray[np.int32]:
         """The last WINDOW of a piece on the prior's grid; axes that it lacks are 0."""
         dims = self.quantizer.dims
-        if heard is None:
+        if prompt is None:
             return np.zeros((0, dims), np.int32)
-        values = heard.values[-max(1, round(WINDOW * heard.frame_rate)) :, :dims]
+        values = prompt.values[-max(1, round(WINDOW * prompt.frame_rate)) :, :dims]
         filled = np.pad(values, ((0, 0), (0, dims - values.shape[1])))
         return self.quantizer.rounded(filled.astype(np.float64))
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.windows import Audio, MirroredWindows
+from ravecodec.audio import Audio
+from ravecodec.windows import MirroredWindows
 
 # -6 dB; from 20 Hz on all passes within 0.03 dB, up to 10 Hz at least 49 dB are taken off.
 CUTOFF_HZ = 14.5

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.arrays import Audio, as_audio, as_numpy
-from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, open_input, resampled_length
+from ravecodec.arrays import as_audio, as_numpy
+from ravecodec.audio import MAX_CHANNELS, MAX_RATE, MIN_RATE, Audio, open_input, resampled_length
 from ravecodec.bitstream import EmbeddedModel, StreamInfo, StreamReader
 from ravecodec.bitstream.container import check_info
 from ravecodec.bitstream.limits import MAX_CHUNK_FRAMES, MAX_SYMBOL
@@ -60,7 +60,7 @@ class Latents:
     samples: per channel, of the piece at its original rate.
     info: the header of its stream: model id, original rate, channels, frame rate, step index, seed.
     silent: bool [frames], frames that stand for digital silence; none by default.
-    lead: float32 [0 or 1, dims], the frame before the first, which is not heard (docs/design.md).
+    lead: float32 [0 or 1, dims], the frame before the first, which is not played (docs/design.md).
     chunks: int32 [chunks, 3], how a stream was divided: frames, step index and dims of each chunk,
     that of the lead-in first if there is one. None: as the encoder does it, at the header's step
     index and dims.
@@ -424,6 +424,7 @@ def analyse(
     dims: int | None = None,
     step_index: int | None = None,
     effort: int | None = None,
+    point: Point | None = None,
     seed: int = 0,
     full_scale: float = 1.0,
     device: str = "auto",
@@ -433,18 +434,18 @@ def analyse(
 
     Options as for `encode`, whose streams are those of `to_stream` with levels of effort that do
     not search; of the others only the corrections apply here. step_index matters to `to_stream`
-    alone.
+    alone. point: in place of fidelity, dims, step_index and effort, the fields that it may set.
 
     Raises:
         InputError, UsageError, ModelError, as `encode`.
     """
     sample_rate = whole(sample_rate, "the rate")
     samples = as_audio(as_numpy(audio), sample_rate, full_scale)
-    point = Point(fidelity, dims, step_index, None, effort)
+    point = Point.of(point, fidelity=fidelity, dims=dims, step_index=step_index, effort=effort)
     loaded = model_to_encode(model, point, device, None)
     info = header_for(loaded, sample_rate, len(samples), point, seed)
     blocks = (samples[:, i : i + BLOCK] for i in range(0, samples.shape[1], BLOCK))
-    return _analysed(loaded, info, blocks, effort)
+    return _analysed(loaded, info, blocks, point)
 
 
 def analyse_file(
@@ -453,24 +454,23 @@ def analyse_file(
     *,
     dims: int | None = None,
     effort: int | None = None,
+    point: Point | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> Latents:
     """The same for an audio file, or `-`."""
-    point = Point(None, dims, None, None, effort)
+    point = Point.of(point, dims=dims, effort=effort)
     with open_input(source) as audio:
         loaded = model_to_encode(model, point, device, threads)
         info = header_for(loaded, audio.sample_rate, audio.channels, point, 0)
-        return _analysed(loaded, info, audio.blocks(BLOCK), effort)
+        return _analysed(loaded, info, audio.blocks(BLOCK), point)
 
 
-def _analysed(
-    model: Model, info: StreamInfo, blocks: Iterable[Audio], effort: int | None
-) -> Latents:
+def _analysed(model: Model, info: StreamInfo, blocks: Iterable[Audio], point: Point) -> Latents:
     from ravecodec.effort import Analysis, effort_of
     from ravecodec.quantize import quantizer_of
 
-    corrections = effort_of(model, effort).corrections
+    corrections = effort_of(model, point.effort).corrections
     analysis = Analysis(model, info.sample_rate, info.seed, corrections)
     quantizer = quantizer_of(model, info)
     frames = [part for block in blocks for part in analysis.process(block)]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ravecodec.audio import Audio
 from ravecodec.device import device_of
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
@@ -25,7 +26,6 @@ STEP = 0.7  # share of what is lost that a round gives back
 TOLERANCE = 0.25  # dB of difference that are left alone
 LEAST, MOST = -3.0, 12.0  # dB of gain
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Levels = NDArray[np.float64]  # [frames], dB
 
 
@@ -40,8 +40,8 @@ def encoded(model: Model, window: Audio) -> tuple[Tensor, Tensor]:
         return posterior
     gain = np.zeros(len(wanted))
     for _ in range(ROUNDS):
-        heard = decoded(model, posterior[0])[0].float().cpu().numpy()
-        lost = wanted - _levels(heard, model.config.hop)
+        output = decoded(model, posterior[0])[0].float().cpu().numpy()
+        lost = wanted - _levels(output, model.config.hop)
         lost = np.sign(lost) * np.maximum(np.abs(lost) - TOLERANCE, 0)
         gain = np.clip(gain + STEP * weight * lost, LEAST, MOST)
         posterior = _encoded(model, window * _curve(gain, model.config.hop))

@@ -1,7 +1,7 @@
 """`Live`: a model as an effect, sample by sample, for sound that is computed while it is played.
 
-    live = Live("strings-live")               heard = live.process(samples)
-    frames = live.encode(samples)             heard = live.decode(frames.values, frames.silent)
+    live = Live("strings-live")               output = live.process(samples)
+    frames = live.encode(samples)             output = live.decode(frames.values, frames.silent)
 
 As many samples come out as go in, `live.latency` later. Nothing is quantised and the loudness of
 the input is not followed, for that takes a second; otherwise it is timbre transfer. The network
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.arrays import Audio, as_audio, as_numpy
-from ravecodec.audio import MAX_CHANNELS, match_channels
+from ravecodec.arrays import as_audio, as_numpy
+from ravecodec.audio import MAX_CHANNELS, Audio, match_channels
 from ravecodec.encoding import header_for
 from ravecodec.errors import InputError, UsageError
 from ravecodec.latents import Values, checked_values
@@ -61,8 +61,9 @@ class Live:
 
     block: samples that the network computes at a time, a multiple of the model's hop and by default
     one hop; more is faster and later. channels: of the audio that goes in and comes out, by default
-    the model's. fidelity or dims: how many axes are kept, as for `transfer`; the others are filled
-    with noise of the prior. seed: of the noise. model, device, threads: as for `load_model`.
+    the model's. fidelity or dims, or a point: how many axes are kept, as for `transfer`; the others
+    are filled with noise of the prior. seed: of the noise. model, device, threads: as for
+    `load_model`.
 
     Use an object either for `process` or for `encode` and `decode`; `reset` is between them.
     UsageError for options that do not fit the model or each other, ModelError as for `load_model`.
@@ -76,6 +77,7 @@ class Live:
         channels: int | None = None,
         fidelity: float | None = None,
         dims: int | None = None,
+        point: Point | None = None,
         seed: int = 0,
         device: str = "auto",
         threads: int | None = None,
@@ -83,7 +85,7 @@ class Live:
         from ravecodec.models.live import LiveDecoder, LiveEncoder
         from ravecodec.quantize import quantizer_of
 
-        point = Point(fidelity, dims)
+        point = Point.of(point, fidelity=fidelity, dims=dims)
         self.model = model_to_encode(model, point, device, threads)
         config = self.model.config
         self.block = _checked_block(block, config.hop)
@@ -162,12 +164,12 @@ class Live:
         """
         self._use(2)
         audio, done = self._audio(samples), 0
-        found = [self._none]
+        frames = [self._none]
         while done < audio.shape[1]:
             done += self._take(audio[:, done:])
             if self._fill == self._window.shape[1]:
-                found.append(self._encoded())
-        return reduce(LiveFrames.joined, found)
+                frames.append(self._encoded())
+        return reduce(LiveFrames.joined, frames)
 
     def decode(self, values: ArrayLike, silent: ArrayLike | None = None) -> Audio:
         """Frames [n, dims] as `encode` makes them, any n -> float32 [channels, samples], `block`
@@ -178,18 +180,18 @@ class Live:
         """
         self._use(2)
         frames = self._frames(values, silent)
-        found, count = [np.zeros((self.channels, 0), np.float32)], self.block // self.info.hop
+        blocks, count = [np.zeros((self.channels, 0), np.float32)], self.block // self.info.hop
         pending = self._pending.joined(frames)
         while len(pending.values) >= count:
-            found.append(self._decoded(*pending.part(0, count)))
+            blocks.append(self._decoded(*pending.part(0, count)))
             pending = pending.part(count)
         self._pending = pending
-        return np.concatenate(found, axis=1)
+        return np.concatenate(blocks, axis=1)
 
     # ---- state -----------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forget all that was heard: the next sample is the first."""
+        """Forgets all input: the next sample is the first."""
         channels = self.model.config.channels
         self._form = 0
         self._window = np.zeros((channels, self._encoder.samples), np.float32)
@@ -229,16 +231,16 @@ class Live:
         """Takes back a state that `state` returned. UsageError for the state of another object."""
         import torch
 
-        found = {name: np.asarray(state[name]) for name in state}
-        if (who := str(found.get("who"))) != self._who():
+        given = {name: np.asarray(state[name]) for name in state}
+        if (who := str(given.get("who"))) != self._who():
             raise UsageError(f"the state is of {who}, expected {self._who()}")
-        self._check_state(found)
-        numbers = (int(n) for n in found["numbers"])
+        self._check_state(given)
+        numbers = (int(n) for n in given["numbers"])
         self._form, self._fill, self._clean, self._count, frame = numbers
         for name in ("window", "offset", "queue", "silence"):
-            setattr(self, f"_{name}", found[name].copy())
-        self._pending = LiveFrames(found["pending"].copy(), found["pending_silent"].copy())
-        held = {name: found[f"decoder.{name}"].copy() for name in self._kinds if frame}
+            setattr(self, f"_{name}", given[name].copy())
+        self._pending = LiveFrames(given["pending"].copy(), given["pending_silent"].copy())
+        held = {name: given[f"decoder.{name}"].copy() for name in self._kinds if frame}
         tensors = {name: torch.from_numpy(array) for name, array in held.items()}
         self._decoder.restore(frame, tensors)
 
@@ -248,20 +250,20 @@ class Live:
         options = f"block {self.block}, channels {self.channels}, dims {info.dims}"
         return f"model {self.model.id.hex()}, {options}, seed {info.seed}"
 
-    def _check_state(self, found: Mapping[str, NDArray[Any]]) -> None:
+    def _check_state(self, given: Mapping[str, NDArray[Any]]) -> None:
         kinds = {name: (array.shape, array.dtype) for name, array in self._plain_state().items()}
-        begun = found.get("numbers", np.zeros(5))[-1:].any()
+        begun = given.get("numbers", np.zeros(5))[-1:].any()
         kinds |= {f"decoder.{name}": kind for name, kind in self._kinds.items() if begun}
-        if odd := sorted(kinds.keys() ^ found.keys()):
+        if odd := sorted(kinds.keys() ^ given.keys()):
             raise UsageError(f"the state has other entries than expected: {odd[0]} is one")
         for name, (shape, dtype) in kinds.items():
             free = name.startswith("pending")  # of any length
-            array = found[name]
+            array = given[name]
             same = array.shape[free:] == shape[free:] and array.ndim == len(shape)
             if not same or array.dtype != dtype:
                 what = f"{array.dtype} of shape {array.shape}, expected {dtype} of shape {shape}"
                 raise UsageError(f"the state's {name} is {what}")
-        form, fill, clean, count, _ = found["numbers"]
+        form, fill, clean, count, _ = given["numbers"]
         fits = self._encoder.past <= clean <= fill < self._encoder.samples
         if not fits or form not in range(len(FORMS)) or not 0 <= count <= self._queue.shape[1]:
             raise UsageError("the state's numbers do not fit its arrays")
@@ -322,11 +324,11 @@ class Live:
         loud = np.flatnonzero((np.abs(self._window) > SILENCE).any(0))
         hop, seen = self.model.config.hop, self._encoder.samples - self.block
         starts = hop * np.arange(len(means))
-        heard = np.searchsorted(loud, starts + seen + hop) - np.searchsorted(loud, starts)
+        loud_samples = np.searchsorted(loud, starts + seen + hop) - np.searchsorted(loud, starts)
         self._window[:, : -self.block] = self._window[:, self.block :]
         self._fill -= self.block
         self._clean = self._fill
-        return LiveFrames(self._quantizer.axes(means).astype(np.float32), heard == 0)
+        return LiveFrames(self._quantizer.axes(means).astype(np.float32), loud_samples == 0)
 
     def _without_offset(self, audio: Audio) -> NDArray[np.float64]:
         """Less its exponential mean, y[n] = x[n] - m[n] with m[n] = a m[n - 1] + (1 - a) x[n]."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Audio = NDArray[np.float32]  # [channels, samples]
+from ravecodec.audio import Audio
 
 # BS.1770-5, annex 1, tables 1 and 2: the two biquads of the K-weighting at 48 kHz, b and a
 STANDARD_RATE = 48_000

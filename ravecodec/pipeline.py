@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ravecodec.analysis import Projected
-from ravecodec.audio import resampled_length
+from ravecodec.audio import Audio, resampled_length
 from ravecodec.bitstream import (
     ByteCount,
     Chunk,
@@ -33,7 +33,7 @@ from ravecodec.bitstream import (
 )
 from ravecodec.bitstream.source import ByteSource
 from ravecodec.bitstream.writer import SupportsWrite
-from ravecodec.codec import Audio, Coded, Coder, Decoder, Encoder
+from ravecodec.codec import Coded, Coder, Decoder, Encoder
 from ravecodec.effort import Effort
 from ravecodec.errors import CorruptError, UsageError
 from ravecodec.examine import StreamSummary, summarise

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio import Resampler
+from ravecodec.audio import Audio, Resampler
 from ravecodec.errors import UsageError
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Spectrum = NDArray[np.complex128]  # [channels, bins]
 
 MOST_SEMITONES = 24.0

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import STDIN_NAME
 from ravecodec.live import Live
-
-Audio = NDArray[np.float32]  # [channels, samples]
 
 FORMATS = {"16": "<i2", "float": "<f4"}  # of raw PCM, by their names: numpy's
 
@@ -31,7 +29,7 @@ FORMATS = {"16": "<i2", "float": "<f4"}  # of raw PCM, by their names: numpy's
 class Played:
     """What was played. latency: samples, from the block and the receptive fields; samples: per
     channel; longest: seconds that the slowest block took; late: blocks that took longer than they
-    last; underruns: how often the devices had no sound to play or no room for what they heard;
+    last; underruns: how often the devices had no sound to play or no room for their input;
     clipped: samples beyond full scale, over all channels; device_latency: seconds that the devices
     add, as they say."""
 
@@ -79,14 +77,14 @@ class Player:
     def play(self, audio: Audio) -> Audio:
         """float32 [channels, n], n <= `wanted`, -> as many samples of the output."""
         began = time.perf_counter()
-        heard = self._live.process(audio)
+        output = self._live.process(audio)
         took = time.perf_counter() - began
         self.longest = max(self.longest, took)
         self.late += took * self._live.sample_rate > self._live.block
         self.samples += audio.shape[1]
         if self._left is not None:
             self._left -= audio.shape[1]
-        return heard
+        return output
 
     def played(self) -> Played:
         """What was played so far."""
@@ -117,8 +115,7 @@ def play_pipe(player: Player, source: BinaryIO, target: BinaryIO, form: str, cha
     target cannot be written.
     """
     for audio in _pieces(player, source, form, channels):
-        heard = player.play(audio)
-        target.write(_to_pcm(player, heard, form))
+        target.write(_to_pcm(player, player.play(audio), form))
         target.flush()
 
 
@@ -195,10 +192,10 @@ def play_devices(player: Player, live: Live, source: str | None, target: str | N
         )
         with stream:
             player.device_latency = float(sum(np.atleast_1d(stream.latency)))
-            stream.write(silence)  # what is played while the first block is heard
+            stream.write(silence)  # what is played while the first block is recorded
             while player.wanted:
-                heard, over = stream.read(player.wanted)
-                audio = player.play(np.ascontiguousarray(heard.T))
+                recorded, over = stream.read(player.wanted)
+                audio = player.play(np.ascontiguousarray(recorded.T))
                 player.clipped += int(np.count_nonzero(np.abs(audio) > 1))
                 under = stream.write(np.ascontiguousarray(audio.T.clip(-1, 1)))
                 player.underruns += bool(over) + bool(under)

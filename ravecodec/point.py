@@ -92,21 +92,21 @@ class Point:
 
     @classmethod
     def of(cls, point: Point | None, **values: Any) -> Point:
-        """`point`, or where there is none one of these values; UsageError where both are given."""
+        """`point`, or where there is none one of these values: what a function can use.
+
+        UsageError where both are given, or the point sets what is not among the values.
+        """
         if point is None:
             return cls(**values)
         if not isinstance(point, cls):
             raise UsageError(f"point is {point!r}, expected a ravecodec.Point")
-        given = next(point._other_than(values), None)
-        if given is not None:
-            raise UsageError(f"point and {_word(given)} are both given; expected one of them")
+        for name in _set_among(values):
+            raise UsageError(f"point and {_word(name)} are both given; expected one of them")
+        for name in _set_among(vars(point)):
+            if name not in values:
+                found = f"point sets {_word(name)}, which is not used here"
+                raise UsageError(f"{found}; expected {' or '.join(map(_word, values))}")
         return point
-
-    @staticmethod
-    def _other_than(values: dict[str, Any]) -> Iterator[str]:
-        """The names of the values that are not what a point has by default."""
-        defaults = {field.name: field.default for field in fields(Point)}
-        yield from (name for name, value in values.items() if value != defaults[name])
 
     def check(self, name: str, latent: int) -> None:
         """UsageError where it makes no sense with a model of `latent` axes."""
@@ -122,6 +122,12 @@ class Point:
         if self.fidelity is not None:
             dims = model.latent.dims_for(self.fidelity)
         return dims, model.coding.step_index if self.step_index is None else self.step_index
+
+
+def _set_among(values: dict[str, Any]) -> Iterator[str]:
+    """The names of the values that are not what a point has by default."""
+    defaults = {field.name: field.default for field in fields(Point)}
+    return (name for name, value in values.items() if value != defaults[name])
 
 
 def _word(name: str) -> str:

@@ -134,10 +134,10 @@ class _Throttled:
 class _Worker(Generic[T]):
     """A process, the pipe to it, and the task it has in hand."""
 
-    def __init__(self, work: Work[T, Any], threads: int, heard: bool) -> None:
+    def __init__(self, work: Work[T, Any], threads: int, reports: bool) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work, heard), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, work, reports), daemon=True)
         self.task: T | None = None
         self.started = False
         with _interrupts_held(), _threads_of_children(threads):
@@ -281,7 +281,7 @@ def _threads_of_children(count: int) -> Iterator[None]:
 # ---- the other ones ------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, work: Work[Any, Any], heard: bool) -> None:
+def _serve(pipe: Connection, work: Work[Any, Any], reports: bool) -> None:
     """What a process does from its beginning to its end."""
     # OSError: the calling process is gone.
     with suppress(_Stop, EOFError, OSError), _stopped_by_signals():
@@ -292,7 +292,7 @@ def _serve(pipe: Connection, work: Work[Any, Any], heard: bool) -> None:
             pipe.send(("cannot", error))
             return
         pipe.send(("started", None))
-        tell = _Throttled(lambda share: pipe.send(("share", share))) if heard else _deaf
+        tell = _Throttled(lambda share: pipe.send(("share", share))) if reports else _deaf
         while True:
             pipe.send(("done", do(pipe.recv(), tell)))
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CENTROIDS = 32  # symbols of larger magnitude are reconstructed at the middle of their cell
 GRID = 64  # points of numerical integration per cell
 
+Symbols = NDArray[np.int32]  # [frames, dims]
+
 
 def base_steps(latent: LatentSpace) -> NDArray[np.float64]:
     """Steps at step index 0, float64 [latent]."""
@@ -100,7 +102,7 @@ class Quantizer:
         ]
         return np.reshape(rows, (self.dims, CENTROIDS + 1))
 
-    def symbols(self, z: NDArray[np.floating]) -> NDArray[np.int32]:
+    def symbols(self, z: NDArray[np.floating]) -> Symbols:
         """Latents [frames, latent] -> int32 [frames, dims], limited to what the format can hold.
 
         ModelError for NaN and infinity: an encoder that makes them cannot code this sound.
@@ -116,19 +118,17 @@ class Quantizer:
             raise ModelError("latents hold NaN or infinity; the model cannot code this sound")
         return y
 
-    def rounded(self, y: NDArray[np.float64]) -> NDArray[np.int32]:
+    def rounded(self, y: NDArray[np.float64]) -> Symbols:
         """The second half of `symbols`: axis vectors in steps."""
         return np.clip(np.rint(y / self.step), -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
 
-    def latents(
-        self, symbols: NDArray[np.int32], first_frame: int = 0, seed: int = 0
-    ) -> NDArray[np.float32]:
+    def latents(self, symbols: Symbols, first_frame: int = 0, seed: int = 0) -> NDArray[np.float32]:
         """Symbols [frames, dims] -> latents float32 [frames, latent]; cropped axes: from the prior,
         or zero.
         """
         return self.filled(self.values(symbols), first_frame, seed)
 
-    def values(self, symbols: NDArray[np.int32]) -> NDArray[np.float64]:
+    def values(self, symbols: Symbols) -> NDArray[np.float64]:
         """The first step of `latents`: symbols [frames, dims] -> axis vectors [frames, dims], which
         round to them.
         """

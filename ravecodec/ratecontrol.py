@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.analysis import Analysed, Audio, Projected
+from ravecodec.analysis import Analysed, Projected
+from ravecodec.audio import Audio
 from ravecodec.bitstream import StreamInfo, StreamWriter
 from ravecodec.codec import Chunker, Coded, silence_step
 from ravecodec.effort import Analysis, Effort
@@ -30,7 +31,7 @@ from ravecodec.errors import UsageError
 from ravecodec.files import temporary_file
 from ravecodec.models.package import Model
 from ravecodec.pipeline import EncodePipeline, Progress, progress_at
-from ravecodec.quantize import Quantizer, quantizer_of
+from ravecodec.quantize import Quantizer, Symbols, quantizer_of
 from ravecodec.search import Search
 from ravecodec.tables import tables_for
 
@@ -290,7 +291,7 @@ class Sender:
         self._writer = StreamWriter(_Nowhere(), info, tables_for(model, info.model_id))
         self._quantizers: dict[int, Quantizer] = {}  # by their steps
 
-    def symbols(self, chunk: Projected, step_index: int) -> NDArray[np.int32]:
+    def symbols(self, chunk: Projected, step_index: int) -> Symbols:
         """Symbols [frames, dims] of a chunk."""
         if step_index not in self._quantizers:
             made = quantizer_of(self._model, self._info, step_index=step_index)

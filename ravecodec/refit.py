@@ -4,21 +4,19 @@ which stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ravecodec.analysis import Audio
-from ravecodec.audio import AudioInput, open_input
-from ravecodec.curve import EXCERPT_SECONDS, EXCERPTS, Piece, measured_ladder, piece_of
+from ravecodec.analysis import Latents
+from ravecodec.audio import Audio, AudioInput, open_input
+from ravecodec.curve import EXCERPT_SECONDS, EXCERPTS, STEPS, Piece, measured_ladder, piece_of
 from ravecodec.effort import Analysis, effort_of
 from ravecodec.errors import InputError
 from ravecodec.files import AtomicFile, check_output
-from ravecodec.models.coding import Prediction
 from ravecodec.models.package import Model, load_package, package_with
 from ravecodec.tables import REFIT_OF, SAME_AS, earlier_ids, same_ids
 from ravecodec.train.cache import scan
@@ -27,11 +25,8 @@ from ravecodec.zoo import ModelEntry, find_model, read_entry
 
 FRAMES = 20_000  # of the model, an hour of the shipped one
 SHORTEST = 64  # frames that are taken of a file, if it has so many
-FEWEST = 1_000  # frames below which a fit is not worth having
 BLOCK = 1 << 16  # samples read at a time
 PLACE = 0.4  # of a file, where its excerpt begins
-
-Latents = NDArray[np.float32]  # [frames, latent]
 
 
 def refit_model(
@@ -40,6 +35,8 @@ def refit_model(
     target: Path,
     *,
     frames: int = FRAMES,
+    fewest: int = 1_000,
+    steps: Sequence[int] = STEPS,
     curve: bool = False,
     force: bool = False,
     report: Callable[[str], None] = lambda text: None,
@@ -51,20 +48,25 @@ def refit_model(
     decodes streams of the model as well, but the model does not decode those of the copy. About
     `frames` frames are looked at for the predictor, as many of every file, from two fifths of it
     on, and a few seconds of some files for the curve. Files that cannot be read are reported and
-    left out. curve: add that alone, and leave the predictor as it is, or not there.
+    left out. fewest: frames below which a predictor is not worth having. steps: of the curve, see
+    `measured_points`. curve: add that alone, and leave the predictor as it is, or not there.
 
     Raises:
-        InputError: no audio, or less than 1,000 frames of it. ModelError, OutputError.
+        InputError: no audio, or less than `fewest` frames of it. ModelError, OutputError.
     """
     check_output(target, force=force)
     entry = find_model(model)
     loaded = load_package(entry.path)
     files = scan(data)
-    prediction = None if curve else _fitted(loaded, data, files, frames, report)
+    prediction = None
+    if not curve:
+        runs = list(_runs(loaded, files, frames, report))
+        _check_frames(loaded, data, sum(map(len, runs)), fewest)
+        prediction = fit_prediction(loaded.latent, loaded.coding.base, runs)
     fitted = loaded
     if prediction:
         fitted = replace(loaded, coding=replace(loaded.coding, prediction=prediction))
-    ladder = measured_ladder(fitted, _pieces(fitted, data, files, report), report)
+    ladder = measured_ladder(fitted, _pieces(fitted, data, files, report), report, steps)
     info = {SAME_AS: [*same_ids(entry.info), entry.id.hex()]}
     if prediction:
         info = {REFIT_OF: [*earlier_ids(entry.info), entry.id.hex()], SAME_AS: []}
@@ -73,25 +75,21 @@ def refit_model(
     return read_entry(target)
 
 
-def _fitted(
-    model: Model, data: Path, files: list[Path], frames: int, report: Callable[[str], None]
-) -> Prediction:
-    """The predictor that suits these files."""
-    runs = list(_runs(model, files, frames, report))
-    if (found := sum(map(len, runs))) < FEWEST:
-        seconds = FEWEST * model.config.hop / model.config.sample_rate
+def _check_frames(model: Model, data: Path, frames: int, fewest: int) -> None:
+    """InputError unless the audio of `data` is enough to fit a predictor to."""
+    if frames < fewest:
+        seconds = fewest * model.config.hop / model.config.sample_rate
         raise InputError(
-            f"{data}: has audio for {found} frames of this model, expected {FEWEST} ({seconds:.0f} "
-            "s) or more"
+            f"{data}: has audio for {frames} frames of this model, expected {fewest} "
+            f"({seconds:.0f} s) or more"
         )
-    return fit_prediction(model.latent, model.coding.base, runs)
 
 
 def _pieces(
     model: Model, data: Path, files: list[Path], report: Callable[[str], None]
 ) -> list[Piece]:
     """Excerpts of up to EXCERPTS files, which lie as far from each other as they can."""
-    found = []
+    pieces = []
     for at in dict.fromkeys(np.linspace(0, len(files) - 1, EXCERPTS).round().astype(int).tolist()):
         try:
             with open_input(files[at]) as audio:
@@ -101,10 +99,10 @@ def _pieces(
             report(f"left out: {error}")
             continue
         if len(piece.latents):
-            found.append(piece)
-    if not found:
+            pieces.append(piece)
+    if not pieces:
         raise InputError(f"{data}: has no audio that can be read, expected some to measure with")
-    return found
+    return pieces
 
 
 def _runs(
@@ -133,8 +131,8 @@ def excerpt_latents(model: Model, audio: AudioInput, frames: int) -> Latents:
     """
     analysis = Analysis(model, audio.sample_rate, 0, effort_of(model, None).corrections)
     blocks = excerpt_blocks(audio, frames * model.config.hop / model.config.sample_rate)
-    found = (part for block in blocks for part in analysis.process(block))
-    parts = chain(found, analysis.flush())
+    analysed = (part for block in blocks for part in analysis.process(block))
+    parts = chain(analysed, analysis.flush())
     return np.concatenate([part.means[part.lead :] for part in parts])
 
 

@@ -33,7 +33,7 @@ from ravecodec.models.clock import Clock
 from ravecodec.models.losses import lift, stereo_distance
 from ravecodec.models.package import Model
 from ravecodec.models.rave import Rave
-from ravecodec.quantize import CENTROIDS, Quantizer
+from ravecodec.quantize import CENTROIDS, Quantizer, Symbols
 
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
@@ -43,8 +43,6 @@ WEIGHT = 2e-4  # distance per bit and frame, to begin with
 PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
 INTEGRAL = 0.5
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
-
-Symbols = NDArray[np.int32]  # [frames, dims]
 
 
 class Channel:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ravecodec.arrays import Audio, as_audio, as_numpy
-from ravecodec.audio import open_input, open_output
+from ravecodec.arrays import as_audio, as_numpy
+from ravecodec.audio import Audio, open_input, open_output
 from ravecodec.bitstream import StreamInfo
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.encoding import BLOCK, Report, header_for, no_report
@@ -202,6 +202,7 @@ def transfer(
     *,
     fidelity: float | None = None,
     dims: int | None = None,
+    point: Point | None = None,
     pitch: float = 0.0,
     loudness: bool = True,
     seed: int = 0,
@@ -213,15 +214,16 @@ def transfer(
 
     model: name, path, id or a loaded one. fidelity or dims: how many axes are kept, by default as
     many as the model sends; the others are filled with noise of the prior, as in the paper. Fewer:
-    more of the model's own sound, and less of the input. pitch: semitones that the input is shifted
-    by first, up to 24 either way. loudness: the output follows the input's. seed: of the noise.
+    more of the model's own sound, and less of the input. point: in place of these two, the fields
+    that it may set. pitch: semitones that the input is shifted by first, up to 24 either way.
+    loudness: the output follows the input's. seed: of the noise.
 
     Raises:
         InputError, UsageError, ModelError, as `encode`.
     """
     sample_rate = whole(sample_rate, "the rate")
     samples = as_audio(as_numpy(audio), sample_rate, full_scale)
-    point = Point(fidelity, dims)
+    point = Point.of(point, fidelity=fidelity, dims=dims)
     pitch = real(pitch, "pitch")
     check_pitch(pitch)
     loaded = model_to_encode(model, point, device, None)
@@ -244,6 +246,7 @@ def transfer_file(
     model: str | Path | Model | None = None,
     fidelity: float | None = None,
     dims: int | None = None,
+    point: Point | None = None,
     pitch: float = 0.0,
     loudness: bool = True,
     seed: int = 0,
@@ -263,7 +266,7 @@ def transfer_file(
         UsageError, InputError, ModelError, OutputError.
     """
     began = time.perf_counter()
-    point = Point(fidelity, dims)
+    point = Point.of(point, fidelity=fidelity, dims=dims)
     pitch = real(pitch, "pitch")
     check_pitch(pitch)
     _check_audio(source)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Audio = NDArray[np.float32]  # [channels, samples]
+from ravecodec.audio import Audio
 
 
 def mirrored(positions: NDArray[np.int64], samples: int) -> NDArray[np.int64]:

@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.bitstream import fit_static
 from ravecodec.models.config import ModelConfig
 from ravecodec.models.latent import analyse
 from ravecodec.models.package import Coding, Model, load_package, save_package
 from ravecodec.models.rave import Rave
-
-Audio = NDArray[np.float32]
+from ravecodec.train.overhead import Overhead
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -119,21 +118,22 @@ def installed(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="module")
-def quick_training() -> Iterator[pytest.MonkeyPatch]:
-    """Trainings run on one thread, where results repeat, report after every step, and do little
-    beside their steps: they validate on two batches, show one excerpt, analyse few latents, and
-    measure a short curve of rate and quality on little audio. The patch can take more.
+def quick_training() -> Iterator[Overhead]:
+    """For trainings that report after every step and do little beside their steps: they validate on
+    two batches, show one excerpt and no pictures, analyse few latents, and measure a short curve of
+    rate and quality on little audio. They run on one thread, where results repeat.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ravecodec.train.loop.REPORT_SECONDS", 0.0)
-        patch.setattr("ravecodec.train.validation.CROPS", 4)
-        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
-        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 300)
-        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
-        patch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
-        yield patch
+    yield Overhead(
+        report_seconds=0.0,
+        validation_crops=4,
+        excerpts=1,
+        pictures=False,
+        analysis_frames=300,
+        curve_steps=(12, 0, -12),
+        curve_excerpts=2,
+    )
     torch.set_num_threads(threads)
 
 

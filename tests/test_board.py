@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ravecodec.train import loop
 from ravecodec.train.board import POSTERIOR, QUANTISED, Board, is_shown
 from ravecodec.train.cache import read_index
 from ravecodec.train.data import Crops, split
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.stages import Sender
@@ -40,17 +42,17 @@ EXCERPTS = 3  # of two batches
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyPatch) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, quick_training: Overhead) -> Path:
     """A finished run on two tracks, validated at steps 4 and 8 of stage 1 and at step 3 of stage
     2.
     """
-    quick_training.setattr("ravecodec.train.board.EXCERPTS", EXCERPTS)
     music, out = tmp_path_factory.mktemp("music"), tmp_path_factory.mktemp("run")
     time = np.arange(3 * RATE) / RATE
     for hertz in (220, 330):
         sound = 0.3 * np.sin(2 * np.pi * hertz * time) * (1 + np.sin(9 * time))
         soundfile.write(music / f"{hertz}.flac", np.stack([sound, 0.5 * sound], 1), RATE)
-    loop.train(music, RECIPE, out, device="cpu")
+    shown = replace(quick_training, excerpts=EXCERPTS, pictures=True)
+    loop.train(music, RECIPE, out, device="cpu", overhead=shown)
     return out
 
 
@@ -71,7 +73,7 @@ def wave(event: Any) -> np.ndarray:
 def validation_crops(run: Path) -> torch.Tensor:
     """The audio of the excerpts [EXCERPTS, channels, samples]."""
     held = split(read_index(run / "cache" / "tracks.jsonl"))[1]
-    crops = Crops(run / "cache", held, 2, LENGTH, RECIPE.seed + 1)
+    crops = Crops(run / "cache", held, channels=2, length=LENGTH, seed=RECIPE.seed + 1)
     batches = [
         crops.batch(FIRST_CROP + first, RECIPE.batch)
         for first in range(0, EXCERPTS + 1, RECIPE.batch)
@@ -158,8 +160,8 @@ def some_batches() -> Iterator[Reconstruction]:
         )
 
 
-def show_all(run: Path, latent: Any) -> None:
-    shown, heard = Board(run), list(some_batches())
+def show_all(run: Path, latent: Any, **options: Any) -> None:
+    shown, heard = Board(run, **options), list(some_batches())
     shown.log({"stage": 1, "step": 7, "spectral": 1.5})
     shown.validation(1, 7, number=3, last=False, rate=RATE, batches=heard)
     shown.validation(1, 8, number=3, last=True, rate=RATE, batches=heard)
@@ -178,6 +180,21 @@ def test_without_matplotlib_there_are_no_pictures(
     assert [event.step for event in found.Audio(f"stage 1, {POSTERIOR}/excerpt 3, decoded")] == [8]
     assert [event.step for event in found.Audio(f"finished, {QUANTISED}/excerpt 3, decoded")] == [9]
     assert len(found.Scalars("latents/fidelity")) == RECIPE.model.latent
+
+
+def test_pictures_and_excerpts_are_as_many_as_wished(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    latent = load_package(next(run.glob("*.safetensors"))).latent
+    kinds = (f"stage 1, {POSTERIOR}", f"finished, {QUANTISED}")
+    for excerpts, pictures in ((0, True), (1, False), (2, True)):
+        folder = tmp_path / str(excerpts)
+        show_all(folder, latent, excerpts=excerpts, pictures=pictures)
+        tags = events(folder).Tags()
+        names = {f"{kind}/excerpt {i}" for kind in kinds for i in range(1, excerpts + 1)}
+        sounds = {f"{name}, {which}" for name in names for which in ("original", "decoded")}
+        curves = {"stage 1/KL per latent", "latents/fidelity curve"}
+        assert set(tags["audio"]) == sounds
+        assert set(tags["images"]) == (names | curves if pictures else set())
 
 
 def test_without_tensorboard_nothing_is_written_or_computed(

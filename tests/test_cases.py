@@ -14,14 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from numpy.typing import NDArray
 
 from ravecodec import decode, encode, load_model, zoo
-from ravecodec.audio import open_input
+from ravecodec.audio import Audio, open_input
 from ravecodec.cli import main
 from ravecodec.errors import InputError
 
-Audio = NDArray[np.float32]
 BESIDE = Path(__file__).resolve().parents[2]
 READ = {  # seconds; what is decoded of MP3 may have a frame more
     "vbr-without-xing.mp3": 6.0,

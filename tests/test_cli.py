@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner, Result
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.cli import main
 from ravecodec.cli.options import threads_or_default
 from ravecodec.cli.progress import Meter
@@ -27,7 +27,6 @@ from ravecodec.models.package import Model
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 

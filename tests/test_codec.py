@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ravecodec.analysis import SILENCE_SAMPLES
-from ravecodec.audio import match_channels
+from ravecodec.audio import Audio, match_channels
 from ravecodec.bitstream import StreamInfo
 from ravecodec.codec import Decoder, Encoder, check_model, stream_info
 from ravecodec.errors import ModelError
@@ -22,7 +22,6 @@ from ravecodec.highpass import HALF_SECONDS
 from ravecodec.models.package import Model
 from ravecodec.precision import PRECISIONS
 
-Audio = NDArray[np.float32]
 Symbols = NDArray[np.int32]
 Music = Callable[..., Audio]
 Blocks = Callable[[int], None]

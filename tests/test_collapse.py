@@ -3,28 +3,25 @@ are left in peace.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from ravecodec.train import collapse, loop
+from ravecodec.train import loop
 from ravecodec.train.collapse import PATIENCE, Collapse, fewest_active
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
 from ravecodec.train.trainer import BETA_WARMUP
-
-pytestmark = pytest.mark.usefixtures("quick_training")
 
 RATE = 48_000
 TINY = load_recipe("tiny")
 
 
-def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a stage 1 says that reports after every step, the first twelve of them as beta's
-    warm-up.
-    """
-    monkeypatch.setattr(collapse, "BETA_WARMUP", 12)
+def train(folder: Path, recipe: Recipe, quick_training: Overhead) -> list[str]:
+    """What a stage 1 says that reports after every step, and may advise after the twelfth."""
     (folder / "music").mkdir()
     time = np.arange(2 * RATE) / RATE
     for hertz in (220, 330):
@@ -32,16 +29,20 @@ def train(folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> list
         soundfile.write(folder / "music" / f"{hertz}.flac", sound, RATE)
     said: list[str] = []
     loop.train(
-        folder / "music", recipe, folder / "run", stage="1", device="cpu", report=said.append
+        folder / "music",
+        recipe,
+        folder / "run",
+        stage="1",
+        device="cpu",
+        report=said.append,
+        overhead=replace(quick_training, advice_after=12),
     )
     return said
 
 
-def test_a_beta_that_is_far_too_high_is_told_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_beta_that_is_far_too_high_is_told_once(tmp_path: Path, quick_training: Overhead) -> None:
     huge = TINY.replace(stage1=Stage(18, 5e-2), beta=1000.0, target_kbps=0, validate_every=0)
-    said = train(tmp_path, huge, monkeypatch)
+    said = train(tmp_path, huge, quick_training)
     advice = [line for line in said if "collapsed" in line]
     assert len(advice) == 1
     assert "step 13/18  the posterior has collapsed:" in advice[0] and "of 16 latents" in advice[0]
@@ -53,9 +54,9 @@ def test_a_beta_that_is_far_too_high_is_told_once(
 
 
 def test_a_healthy_run_gets_no_advice_and_is_told_how_much_audio_a_second_takes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, quick_training: Overhead
 ) -> None:
-    said = train(tmp_path, TINY.replace(stage1=Stage(18, 5e-3), validate_every=0), monkeypatch)
+    said = train(tmp_path, TINY.replace(stage1=Stage(18, 5e-3), validate_every=0), quick_training)
     assert not [line for line in said if "collapsed" in line]
     words = next(line for line in said if "step 18/18" in line).split("  ")[-3:]
     speed, audio = (float(word.split()[0]) for word in words[:2])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import ravecodec
 from ravecodec.analysis import Analysed, Analyser
+from ravecodec.audio import Audio
 from ravecodec.bitstream import ideal_code_length
 from ravecodec.bitstream.predict import predicted_code_lengths
 from ravecodec.codec import Coded, Decoder, Encoder, stream_info
@@ -31,7 +32,6 @@ from ravecodec.quantize import Quantizer
 from ravecodec.refinement import Correction
 from ravecodec.search import BitWeight, Channel, Search, trimmed
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 SMALL = 1 << 15  # samples of a block in these tests

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from numpy.typing import NDArray
 
 from ravecodec import decode, encode, encode_file
 from ravecodec.analysis import Analyser
+from ravecodec.audio import Audio
 from ravecodec.bitstream import Chunk, StreamReader, StreamWriter
 from ravecodec.bitstream.container import ChunkType, encode_chunk
 from ravecodec.codec import SILENCE_COARSER, Decoder, silence_step, stream_info
@@ -25,7 +25,6 @@ from ravecodec.models.package import Model, load_package
 from ravecodec.windows import MirroredWindows
 from ravecodec.zoo import shipped_folder
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 COARSE = 24  # a step index of silent chunks
 RATE = 44_100

@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from ravecodec import decode, encode, zoo
+from ravecodec.audio import Audio
 from ravecodec.bitstream import StaticModel, StreamReader
 from ravecodec.cli import main
 from ravecodec.errors import RavecodecError, UsageError
@@ -40,7 +41,6 @@ from ravecodec.models.package import Model
 
 torch.set_num_threads(1)
 
-Audio = np.ndarray
 PERCEPTUAL = ("visqol", "zimtohrli")
 
 

@@ -32,9 +32,10 @@ from ravecodec.evaluate import evaluation, folder, runner
 from ravecodec.evaluate.results import Condition, Item, Results
 from ravecodec.files import held_folder
 from ravecodec.train import cache, loop
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Stage, load_recipe
 
-Audio = Callable[..., np.ndarray]
+Music = Callable[..., np.ndarray]
 
 pytestmark = [
     pytest.mark.usefixtures("installed"),
@@ -46,33 +47,34 @@ QUICK = load_recipe("tiny").replace(
     stage1=Stage(3, 5e-3), stage2=Stage(2, 5e-4), batch=1, warmup=1, validate_every=2, rate_kbps=0
 )
 
+LIGHT = Overhead(
+    checkpoint_seconds=0.0,
+    validation_crops=2,
+    excerpts=1,
+    pictures=False,
+    analysis_frames=60,
+    curve_steps=(12, 0),
+    curve_excerpts=2,
+)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def light() -> Iterator[None]:
-    """Little validation and analysis, a curve of two steps, no pictures, checkpoints at every step,
-    small blocks.
-    """
+    """Small blocks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ravecodec.train.validation.CROPS", 2)
-        patch.setattr("ravecodec.train.board.EXCERPTS", 1)
-        patch.setattr("ravecodec.train.finish.ANALYSIS_FRAMES", 60)
-        patch.setattr("ravecodec.train.finish.EXCERPTS", 2)
-        patch.setattr("ravecodec.curve.STEPS", (12, 0))
-        patch.setattr("ravecodec.train.board._has_matplotlib", lambda: False)
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         patch.setattr("ravecodec.analysis.BLOCK_SAMPLES", 1 << 15)
         yield
 
 
 @pytest.fixture
-def song(tmp_path: Path, music: Audio) -> Path:
+def song(tmp_path: Path, music: Music) -> Path:
     path = tmp_path / "song.wav"
     soundfile.write(path, music(44_100 * 4).T, 44_100)
     return path
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory: pytest.TempPathFactory, music: Audio) -> Path:
+def records(tmp_path_factory: pytest.TempPathFactory, music: Music) -> Path:
     """A folder to train on, with files from the future and from before 1970."""
     folder = tmp_path_factory.mktemp("records")
     for seed in range(3):
@@ -96,7 +98,7 @@ def trained(records: Path, out: Path) -> Path:
     threads.
     """
     torch.set_num_threads(1)
-    return loop.train(records, QUICK, out, device="cpu")
+    return loop.train(records, QUICK, out, device="cpu", overhead=LIGHT)
 
 
 EVALUATED = (
@@ -298,7 +300,7 @@ def is_alive(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_workers_end_with_the_process_that_started_them(music: Audio, tmp_path: Path) -> None:
+def test_workers_end_with_the_process_that_started_them(music: Music, tmp_path: Path) -> None:
     """After kill -9, at once; a Ctrl-C for the whole group is the parent's to hear, and ends them
     as well.
     """
@@ -487,7 +489,7 @@ def shrinking(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
-    tmp_path: Path, music: Audio, shrinking: list[Path]
+    tmp_path: Path, music: Music, shrinking: list[Path]
 ) -> None:
     """Whatever holds it, nothing that is cut short is written; what is left of a header's sound can
     be asked for.
@@ -509,7 +511,7 @@ def test_audio_that_shrinks_while_it_is_encoded_is_an_error(
 
 
 def test_audio_that_shrinks_in_the_middle_of_many_files_stops_no_other(
-    tmp_path: Path, music: Audio, shrinking: list[Path]
+    tmp_path: Path, music: Music, shrinking: list[Path]
 ) -> None:
     names = ("a", "b", "c")
     (tmp_path / "sounds").mkdir()
@@ -524,7 +526,7 @@ def test_audio_that_shrinks_in_the_middle_of_many_files_stops_no_other(
 
 
 def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
-    tmp_path: Path, music: Audio, shrinking: list[Path]
+    tmp_path: Path, music: Music, shrinking: list[Path]
 ) -> None:
     """Once it stays what it is, the next call reads it anew."""
     records = tmp_path / "records"
@@ -547,7 +549,7 @@ def test_audio_that_shrinks_while_a_training_reads_it_is_left_out_and_named(
 
 
 def test_audio_that_shrinks_before_an_evaluation_reads_it_is_left_out_and_named(
-    tmp_path: Path, music: Audio, monkeypatch: pytest.MonkeyPatch, quick_eval: None
+    tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch, quick_eval: None
 ) -> None:
     for name in ("a", "b"):
         soundfile.write(tmp_path / f"{name}.wav", music(48_000 * 4, 1, 48_000, ord(name)).T, 48_000)

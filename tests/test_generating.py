@@ -122,7 +122,7 @@ def test_the_command_writes_audio_and_streams(speaking: Path, music: Music, tmp_
     done = CliRunner().invoke(
         main, ["generate", str(more), "--continue-from", str(stream), "--seconds", "1", "--json"]
     )
-    assert done.exit_code == 0 and '"heard": ' in done.stdout
+    assert done.exit_code == 0 and '"prompt_seconds": ' in done.stdout
     assert soundfile.info(more).duration > 3
 
 

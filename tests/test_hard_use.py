@@ -491,8 +491,7 @@ def test_the_time_that_is_left_is_told_once_it_can_be(
 
     clock = [0.0]
     monkeypatch.setattr("ravecodec.cli.progress.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr("ravecodec.cli.progress.REPORT_SECONDS", 0.0)
-    with Counter(quiet=False) as counter:
+    with Counter(quiet=False, report_seconds=0.0) as counter:
         counter(60, 160)
         clock[0] += 60
         for done in range(61, 161):

@@ -12,7 +12,6 @@ import torch
 
 from ravecodec import Point
 from ravecodec.curve import (
-    EXCERPTS,
     Piece,
     bits_of_axes,
     measured_ladder,
@@ -35,6 +34,8 @@ from ravecodec.models.header import read_header
 from ravecodec.models.package import Model, load_package, package_with
 from ravecodec.quantize import Quantizer
 from ravecodec.train.finish import FIRST_MEASURED, write_package
+
+STEPS, EXCERPTS = (12, 0, -12), 4
 
 
 def cloud(seed: int) -> list[Rung]:
@@ -137,9 +138,8 @@ def test_the_curve_is_that_of_real_streams(stereo_model: Model, any_model: Model
 
 
 def test_a_model_is_measured_at_its_own_point_and_around_it(
-    any_model: Model, monkeypatch: pytest.MonkeyPatch
+    any_model: Model,
 ) -> None:
-    monkeypatch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
     config, coding = any_model.config, any_model.coding
     random = np.random.default_rng(0)
     pieces = [
@@ -149,15 +149,16 @@ def test_a_model_is_measured_at_its_own_point_and_around_it(
         )
         for n in (3, 5)
     ]
-    points = list(measured_points(any_model, pieces))
-    assert points == list(measured_points(any_model, pieces))
+    points = list(measured_points(any_model, pieces, STEPS))
+    assert points == list(measured_points(any_model, pieces, STEPS))
+    assert {p.step_index - coding.step_index for p in points} == set(STEPS)
     assert (coding.dims, coding.step_index) in {(p.dims, p.step_index) for p in points}
     for one in points:
         for other in points:
             if one.dims <= other.dims and one.step_index == other.step_index:
                 assert one.kbps <= other.kbps
     said: list[str] = []
-    assert len(measured_ladder(any_model, pieces, said.append)) in (0, QUALITIES)
+    assert len(measured_ladder(any_model, pieces, said.append, STEPS)) in (0, QUALITIES)
     assert len(said) == 1 and "points" in said[0]
 
 
@@ -179,13 +180,9 @@ def test_a_ladder_is_kept_in_the_package_and_changes_nothing_else(
 
 
 def test_a_model_is_packed_with_its_curve_on_held_out_audio(
-    stereo_model: Model,
-    music: Callable[..., np.ndarray],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stereo_model: Model, music: Callable[..., np.ndarray], tmp_path: Path
 ) -> None:
     """That of the model as it is in the file, which is told in a line."""
-    monkeypatch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
     config, path, said = stereo_model.config, tmp_path / "x.safetensors", list[str]()
 
     class Held:
@@ -205,12 +202,14 @@ def test_a_model_is_packed_with_its_curve_on_held_out_audio(
         info={"a": 1},
         held=Held(),  # type: ignore[arg-type]
         report=said.append,
+        excerpts=EXCERPTS,
+        steps=STEPS,
     )
     model = load_package(path)
     crops = list(Held().batch(FIRST_MEASURED, EXCERPTS).numpy())
     pieces = [piece_of(model, crops, config.sample_rate)]
     assert len(pieces[0].latents) == 8 * EXCERPTS
-    assert model.coding.ladder == measured_ladder(model, pieces, said.append)
+    assert model.coding.ladder == measured_ladder(model, pieces, said.append, STEPS)
     assert len(said) == 2 and said[0] == said[1] and "curve of" in said[0]
     assert model.info == {"a": 1} and not (tmp_path / "x.part").exists()
 
@@ -254,4 +253,7 @@ def test_a_point_stands_in_place_of_its_values() -> None:
             Point.of(point, **{**nothing, **given})
     with pytest.raises(UsageError, match=r"expected a ravecodec\.Point"):
         Point.of(5, **nothing)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"point sets bitrate, .*expected fidelity or dims"):
+        Point.of(point, fidelity=None, dims=None)
+    assert Point.of(Point(dims=3), dims=None) == Point(dims=3)
     assert replace(point, cbr=False) == Point(bitrate=2.0)

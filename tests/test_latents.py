@@ -14,8 +14,8 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.bitstream import StaticModel, StreamReader, StreamWriter
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
@@ -25,11 +25,11 @@ from ravecodec.errors import InputError, ModelError, UsageError
 from ravecodec.latents import Latents, analyse
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import Model
+from ravecodec.point import Point
 from ravecodec.quantize import Quantizer
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 META = {"tags": {"title": "a b", "artist": "\u00e4"}}
 
@@ -114,10 +114,17 @@ def test_latents_of_audio_make_the_encoders_stream(any_model: Model, music: Musi
         (music(7_001, 1), 16_000, {"step_index": -9}),
         (music(0), 44_100, {}),
     ):
-        latents = analyse(audio, rate, any_model, effort=0, **options)
+        seed, point = options.get("seed", 0), {k: v for k, v in options.items() if k != "seed"}
+        latents = analyse(audio, rate, any_model, point=Point(effort=0, **point), seed=seed)
         data = encode(audio, rate, any_model, effort=0, **options)
         assert latents.to_stream(any_model) == data
         assert np.array_equal(latents.silent, Latents.from_stream(data, any_model).silent)
+
+
+def test_a_point_of_latents_says_only_what_they_have(stereo_model: Model) -> None:
+    for point in (Point(bitrate=2), Point(quality=3), Point(bitrate=2, cbr=True)):
+        with pytest.raises(UsageError, match=r"point sets .*expected fidelity or dims or step or"):
+            analyse(np.zeros((1, 9)), 44_100, stereo_model, point=point)
 
 
 def test_tensors_are_arrays(stereo_model: Model, music: Music) -> None:

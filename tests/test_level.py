@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from ravecodec import decode, encode, load_model
+from ravecodec.audio import Audio
 from ravecodec.level import FAINT, LOUD, MOST, encoded
 from ravecodec.models.package import Model
 
-Audio = NDArray[np.float32]
 RATE = 48_000
 
 

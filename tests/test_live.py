@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.cli import main
 from ravecodec.codec import Decoder
 from ravecodec.errors import InputError, UsageError
@@ -25,7 +25,6 @@ from ravecodec.models.live import LiveDecoder, LiveEncoder
 from ravecodec.models.package import Model, load_package
 from ravecodec.quantize import Quantizer
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 SMALL = {

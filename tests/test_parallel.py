@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ravecodec.errors import UsageError
 from ravecodec.models.clock import Clock
 from ravecodec.models.package import load_package
 from ravecodec.train import stages
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.trainer import Trainer
@@ -63,22 +65,16 @@ torch.save(said, f"{sys.argv[2]}/{world.rank}.pt")
 TRAIN = """
 import json, sys, torch
 from pathlib import Path
-from ravecodec import curve
-from ravecodec.train import board, finish, loop, validation
+from ravecodec.train import loop
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Recipe
 torch.set_num_threads(1)
-curve.STEPS = (6, 0)
-validation.CROPS = 4
-board.EXCERPTS = 1
-finish.EXCERPTS = 2
-board._has_matplotlib = lambda: False
-finish.ANALYSIS_FRAMES = 300
-loop.REPORT_SECONDS = 0.0
-recipe, music, out = sys.argv[1:]
+recipe, overhead, music, out = sys.argv[1:]
 def say(line):
     # At once: print writes the end of a line by itself, and two processes write here.
     sys.stdout.write(f"{line}\\n")
-how = {"device": "cpu", "devices": 2, "report": say}
+overhead = Overhead(**json.loads(overhead))
+how = {"device": "cpu", "devices": 2, "report": say, "overhead": overhead}
 say(loop.train(Path(music), Recipe.from_dict(json.loads(recipe)), Path(out), **how))
 """
 
@@ -108,7 +104,7 @@ def test_averaged_gradients_are_those_of_the_joined_batch(tmp_path: Path) -> Non
         assert float((first - joined).norm()) <= 1e-3 * float(joined.norm()) + 1e-7
 
 
-def test_two_processes_train_one_model(tmp_path: Path) -> None:
+def test_two_processes_train_one_model(tmp_path: Path, quick_training: Overhead) -> None:
     music, out = tmp_path / "music", tmp_path / "run"
     music.mkdir()
     time = np.arange(3 * 48_000) / 48_000
@@ -116,7 +112,8 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         soundfile.write(
             music / f"{i}.flac", np.stack([0.3 * np.sin(2 * np.pi * hertz * time)] * 2, 1), 48_000
         )
-    said = run(TRAIN, tmp_path / "script.py", json.dumps(RECIPE.to_dict()), music, out)
+    how = [json.dumps(values) for values in (RECIPE.to_dict(), asdict(quick_training))]
+    said = run(TRAIN, tmp_path / "script.py", *how, music, out)
     assert said.count(f"{out / 'tiny.safetensors'}\n") == 2  # both say where it is
     assert said.count("latent space:") == 1  # one reports
     assert load_package(out / "tiny.safetensors").info["steps"] == {"stage 1": 3, "stage 2": 2}

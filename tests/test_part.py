@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from numpy.typing import NDArray
 
 from ravecodec import decode, decode_file, encode
-from ravecodec.audio import Resampler
+from ravecodec.audio import Audio, Resampler
 from ravecodec.bitstream import IndexEntry, StaticModel, StreamReader, StreamWriter, find_index
 from ravecodec.cli import main
 from ravecodec.errors import CorruptError, RavecodecError, UsageError
@@ -26,7 +25,6 @@ from ravecodec.times import Part, parse
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 SECONDS = 5
 

@@ -342,10 +342,9 @@ def test_training_can_be_stopped_and_equal_ones_give_equal_files(
         bits = learn(self, batch)
         return bits
 
-    monkeypatch.setattr(stage, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(stage._Learning, "learn", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train_prior(records, model, tmp_path / "b", recipe=QUICK)
+        train_prior(records, model, tmp_path / "b", recipe=QUICK, checkpoint_seconds=0)
     assert not (tmp_path / "b" / "default.prior.safetensors").exists()
     monkeypatch.setattr(stage._Learning, "learn", learn)
     second = train_prior(records, model, tmp_path / "b", recipe=QUICK)

@@ -10,12 +10,12 @@ import soundfile
 from click.testing import CliRunner
 
 import ravecodec
-from ravecodec import refit
 from ravecodec.bitstream import Profile, StreamReader
 from ravecodec.cli import main
 from ravecodec.errors import ModelError
 from ravecodec.models.header import read_header
 from ravecodec.models.package import load_package
+from ravecodec.refit import refit_model
 from ravecodec.tables import tables_of
 
 Music = Callable[..., np.ndarray]
@@ -33,13 +33,12 @@ def records(tmp_path: Path, music: Music) -> Path:
 
 
 def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
-    records: Path, model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
+    records: Path, model_folder: Path, tmp_path: Path, music: Music
 ) -> None:
-    monkeypatch.setattr(refit, "FEWEST", 100)
     old, new = model_folder / "default.safetensors", tmp_path / "new.safetensors"
-    done = CliRunner().invoke(main, ["model", "refit", str(old), str(new), "--data", str(records)])
-    assert done.exit_code == 0, done.stderr
-    assert "none.wav" in done.stderr and "its id is new" in done.stderr
+    said: list[str] = []
+    refit_model(old, records, new, fewest=100, steps=(12, 0), report=said.append)
+    assert any("none.wav" in line for line in said)
     models = [load_package(path) for path in (old, new)]
     assert read_header(new).version == 5 and read_header(old).version == 4
     assert models[1].info["refit_of"] == [models[0].id.hex()] and models[0].id != models[1].id
@@ -68,11 +67,9 @@ def test_a_refit_model_codes_the_same_symbols_in_fewer_bytes(
 
 
 def test_a_curve_alone_leaves_the_predictor_and_plays_its_streams(
-    model_folder: Path, tmp_path: Path, music: Music, monkeypatch: pytest.MonkeyPatch
+    model_folder: Path, tmp_path: Path, music: Music
 ) -> None:
     """Those of the model that it was made of, and of the one before it without a predictor."""
-    monkeypatch.setattr(refit, "FEWEST", 100)
-    monkeypatch.setattr("ravecodec.curve.STEPS", (12, 0, -12))
     records = tmp_path / "records"
     records.mkdir()
     for seed in range(2):
@@ -81,10 +78,11 @@ def test_a_curve_alone_leaves_the_predictor_and_plays_its_streams(
         model_folder / "default.safetensors",
         *(tmp_path / f"{name}.safetensors" for name in ("middle", "new")),
     )
-    refit.refit_model(old, records, middle)
+    refit_model(old, records, middle, fewest=100, steps=(12, 0, -12))
     call = ["model", "refit", str(middle), str(new), "--data", str(records), "--curve"]
     done = CliRunner().invoke(main, call)
     assert done.exit_code == 0 and "curve of" in done.stderr, done.stderr
+    assert "its id is new" in done.stderr
     before, after = load_package(middle), load_package(new)
     assert after.info["same_tables_as"] == [before.id.hex()] and after.id != before.id
     assert after.info["refit_of"] == [load_package(old).id.hex()]
@@ -109,11 +107,11 @@ def test_streams_of_the_old_model_are_in_order_with_the_new_one_alone(
     """decode, verify, info, cut and edit: what is written names the old id, so it has no predicted
     chunk.
     """
-    monkeypatch.setattr(refit, "FEWEST", 100)
     old, alone = model_folder / "default.safetensors", tmp_path / "models"
     alone.mkdir()
-    refit.refit_model(old, records, alone / "middle.safetensors")
-    refit.refit_model(alone / "middle.safetensors", records, alone / "new.safetensors")
+    little = {"fewest": 100, "steps": (12, 0)}
+    refit_model(old, records, alone / "middle.safetensors", **little)
+    refit_model(alone / "middle.safetensors", records, alone / "new.safetensors", **little)
     assert len(load_package(alone / "new.safetensors").info["refit_of"]) == 2
     (alone / "middle.safetensors").unlink()
     stream = tmp_path / "old.rvc"

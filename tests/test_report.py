@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from ravecodec.cli import main
 from ravecodec.errors import InputError, UsageError
 from ravecodec.train import loop
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Stage, load_recipe
 from ravecodec.train.report import _line, write_report
 
@@ -49,7 +50,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyPatch) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, quick_training: Overhead) -> Path:
     """A finished run of a few steps on two tracks, one of them with a name that HTML would trip
     over.
     """
@@ -62,8 +63,15 @@ def run(tmp_path_factory: pytest.TempPathFactory, quick_training: pytest.MonkeyP
     recipe = load_recipe("tiny").replace(
         stage1=Stage(4, 5e-3), stage2=Stage(4, 5e-4), warmup=1, validate_every=2
     )
-    quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
-    loop.train(music, recipe, out, device="cpu", licence="CC0-1.0", packed=write_report)
+    loop.train(
+        music,
+        recipe,
+        out,
+        device="cpu",
+        licence="CC0-1.0",
+        packed=write_report,
+        overhead=quick_training,
+    )
     return out
 
 

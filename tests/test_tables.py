@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ravecodec.evaluate.measures.scores import METRICS
 from ravecodec.evaluate.results import Results
 from ravecodec.models.prior import load_prior
 from ravecodec.models.prior_file import SUFFIX
@@ -128,6 +129,12 @@ def test_published_results_name_no_folder_of_a_machine(tables: ModuleType) -> No
         if path.exists():
             results = Results.load(path)
             assert tables.compacted(results) == results
+
+
+def test_published_results_describe_their_metrics_as_the_code_does(tables: ModuleType) -> None:
+    for path in tables.RESULTS.values():
+        if path.exists():
+            assert [metric for metric in Results.load(path).metrics if metric not in METRICS] == []
 
 
 def test_results_are_published_without_folders(tables: ModuleType) -> None:

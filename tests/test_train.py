@@ -5,7 +5,6 @@ The recipe is `tiny` with few steps; everything runs on one thread, where result
 """
 
 import copy
-import dataclasses
 import json
 import os
 import resource
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,13 @@ from ravecodec.train.data import Crops, split
 from ravecodec.train.finish import frame_levels
 from ravecodec.train.folder import Run, check_folder, held
 from ravecodec.train.interrupts import deferred
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.parallel import World
 from ravecodec.train.recipe import Recipe, Stage, load_recipe
 from ravecodec.train.trainer import Trainer, learning_rate, stage1_step
 from ravecodec.train.validation import validate
+
+Train = Callable[..., Path]
 
 RATE = 48_000
 WORLD = World(torch.device("cpu"))
@@ -60,11 +63,17 @@ PAPER = SHORT.replace(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick(quick_training: pytest.MonkeyPatch) -> None:
-    """A small waveform discriminator, and no pictures."""
-    small = partial(WaveformDiscriminator, capacity=4)
-    quick_training.setattr(stages, "WaveformDiscriminator", small)
-    quick_training.setattr("ravecodec.train.board._has_matplotlib", lambda: False)  # test_board.py
+def small_discriminator() -> Iterator[None]:
+    """The waveform discriminator is a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "WaveformDiscriminator", partial(WaveformDiscriminator, capacity=4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def train(quick_training: Overhead) -> Train:
+    """`loop.train` on the CPU, with little beside its steps."""
+    return partial(loop.train, device="cpu", overhead=quick_training)
 
 
 @pytest.fixture(scope="module")
@@ -88,25 +97,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def undisturbed(recipe: Recipe, music: Path, cache: Path, folder: Path) -> tuple[Recipe, Path]:
-    loop.train(music, recipe, folder, cache=cache, device="cpu")
+def undisturbed(
+    recipe: Recipe, music: Path, cache: Path, folder: Path, train: Train
+) -> tuple[Recipe, Path]:
+    train(music, recipe, folder, cache=cache)
     return recipe, folder
 
 
 @pytest.fixture(scope="module")
 def default_run(
-    music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory, train: Train
 ) -> tuple[Recipe, Path]:
     """(recipe, run folder) of a run of the default family that nothing disturbed."""
-    return undisturbed(SHORT, music, cache, tmp_path_factory.mktemp("default"))
+    return undisturbed(SHORT, music, cache, tmp_path_factory.mktemp("default"), train)
 
 
 @pytest.fixture(scope="module")
 def paper_run(
-    music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+    music: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory, train: Train
 ) -> tuple[Recipe, Path]:
     """The same of the paper's family."""
-    return undisturbed(PAPER, music, cache, tmp_path_factory.mktemp("paper"))
+    return undisturbed(PAPER, music, cache, tmp_path_factory.mktemp("paper"), train)
 
 
 @pytest.fixture(params=["default_run", "paper_run"])
@@ -150,6 +161,12 @@ def assert_same_end(run: Path, other: Path, parts: tuple[str, ...] = ()) -> None
     assert np.array_equal(models[0].coding.scales, models[1].coding.scales)
 
 
+def cached_crops(cache: Path, recipe: Recipe, seed: int) -> Crops:
+    """Crops of all cached audio, in stereo and as long as the recipe has them."""
+    length = recipe.crop_frames * recipe.model.hop
+    return Crops(cache, read_index(cache / "tracks.jsonl"), channels=2, length=length, seed=seed)
+
+
 def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line[key] for line in lines if line["stage"] == stage and key in line]
@@ -158,9 +175,7 @@ def history(run: Path, stage: int, key: str = "spectral") -> list[float]:
 def spectral_distance(trainer: Trainer, cache: Path) -> float:
     """S of the averaged model, without posterior noise, on a fixed batch of the cached audio."""
     recipe, model = trainer.recipe, trainer.average
-    crops = Crops(
-        cache, read_index(cache / "tracks.jsonl"), 2, recipe.crop_frames * recipe.model.hop, seed=5
-    )
+    crops = cached_crops(cache, recipe, seed=5)
     audio = crops.batch(0, 6)
     with torch.no_grad():
         bands = model.decode_bands(model.encode(audio)[0], Clock.at(0))
@@ -170,13 +185,11 @@ def spectral_distance(trainer: Trainer, cache: Path) -> float:
 
 
 def test_the_tiny_recipe_learns_and_its_package_codes(
-    music: Path, cache: Path, tmp_path: Path
+    music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe = TINY.replace(stage1=Stage(80, 1e-2), stage2=Stage(6, 5e-4))
     said: list[str] = []
-    path = loop.train(
-        music, recipe, tmp_path, cache=cache, device="cpu", licence="CC0-1.0", report=said.append
-    )
+    path = train(music, recipe, tmp_path, cache=cache, licence="CC0-1.0", report=said.append)
     assert path == tmp_path / "tiny.safetensors"
     assert (len(history(tmp_path, 1)), len(history(tmp_path, 2, "critic"))) == (80, 6)
     untrained, trained = Trainer(recipe, WORLD), Trainer(recipe, WORLD)
@@ -208,21 +221,21 @@ def test_the_tiny_recipe_learns_and_its_package_codes(
 
 
 def test_stage_by_stage_is_the_same_as_at_once(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe, whole = uninterrupted
-    first = loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
+    first = train(music, recipe, tmp_path, stage="1", cache=cache)
     assert load_package(first).info["steps"] == {"stage 1": recipe.stage1.steps}
     after_one = checkpoint(tmp_path)
     assert (after_one["stage"], after_one["step"]) == (1, recipe.stage1.steps)
-    second = loop.train(music, recipe, tmp_path, stage="2", cache=cache, device="cpu")
+    second = train(music, recipe, tmp_path, stage="2", cache=cache)
     at_once = load_package(next(whole.glob("*.safetensors"))).info["steps"]
     assert load_package(second).info["steps"] == at_once
     assert at_once["stage 1"] == recipe.stage1.steps
     assert recipe.warmup < at_once["stage 2"] <= recipe.stage2.steps  # the best on validation audio
     assert_same_end(tmp_path, whole)
     with pytest.raises(UsageError, match="in stage 2 already"):
-        loop.train(music, recipe, tmp_path, stage="1", cache=cache, device="cpu")
+        train(music, recipe, tmp_path, stage="1", cache=cache)
 
 
 def test_stage_two_leaves_the_encoder_alone(
@@ -253,7 +266,7 @@ def test_louder_is_positive_on_the_axes_of_a_package(
     model = load_package(next(run.glob("*.safetensors")))
     channels, hop, size = recipe.model.channels, recipe.model.hop, recipe.crop_frames
     tracks, _ = split(read_index(cache / "tracks.jsonl"))
-    crops = Crops(cache, tracks, channels, size * hop, recipe.seed)
+    crops = Crops(cache, tracks, channels=channels, length=size * hop, seed=recipe.seed)
     first, last = stages.Valid.of(model.network, size).encoder
     batches = -(-model.latent.frames // ((size - first - last) * recipe.batch))
     audio = torch.cat([crops.batch((1 << 41) + step, recipe.batch) for step in range(batches)])
@@ -289,16 +302,12 @@ from functools import partial
 from pathlib import Path
 import torch
 from ravecodec.models.discriminator import WaveformDiscriminator
-from ravecodec.train import board, cache, finish, loop, stages, validation
+from ravecodec.train import cache, loop, stages
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Recipe
 
 torch.set_num_threads(1)
 stages.WaveformDiscriminator = partial(WaveformDiscriminator, capacity=4)
-finish.ANALYSIS_FRAMES = 300
-validation.CROPS = 4
-board.EXCERPTS = 1
-board._has_matplotlib = lambda: False
-loop.CHECKPOINT_SECONDS = 0.0
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -343,11 +352,12 @@ MOMENTS = {
     "step of stage 2": lambda: in_step(2, 3),
     "Ctrl-C": lambda: interrupted(1, 2),
 }
-def run(moment, recipe, music, out):
+def run(moment, recipe, overhead, music, out):
     signal.alarm(120)
     os.dup2(2, 1)
     MOMENTS[moment]()
-    loop.train(Path(music), Recipe.from_dict(recipe), Path(out), device="cpu")
+    how = {"device": "cpu", "overhead": Overhead(**overhead)}
+    loop.train(Path(music), Recipe.from_dict(recipe), Path(out), **how)
 
 for line in sys.stdin:
     child = os.fork()
@@ -368,7 +378,7 @@ Killed = Callable[[str, Recipe, Path, Path], int]
 
 
 @pytest.fixture(scope="module")
-def killed() -> Iterator[Killed]:
+def killed(quick_training: Overhead) -> Iterator[Killed]:
     """Exit code of a run that kills itself at this moment: of (moment, recipe, music, out)."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED]
@@ -379,7 +389,9 @@ def killed() -> Iterator[Killed]:
         assert asked is not None and told is not None
 
         def call(moment: str, recipe: Recipe, music: Path, out: Path) -> int:
-            print(json.dumps([moment, recipe.to_dict(), str(music), str(out)]), file=asked)
+            overhead = asdict(replace(quick_training, checkpoint_seconds=0.0))
+            words = [moment, recipe.to_dict(), overhead, str(music), str(out)]
+            print(json.dumps(words), file=asked)
             asked.flush()
             return int(told.readline())
 
@@ -387,7 +399,7 @@ def killed() -> Iterator[Killed]:
 
 
 def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
-    uninterrupted: tuple[Recipe, Path], killed: Killed, music: Path, tmp_path: Path
+    uninterrupted: tuple[Recipe, Path], killed: Killed, music: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe, whole = uninterrupted
     moments = (
@@ -407,18 +419,18 @@ def test_a_run_killed_at_any_moment_ends_where_it_would_have_ended(
     assert steps == [(0, 0), (1, 3), (1, 4), (2, 3)][-len(moments) :]
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"stage": 2, "st')  # as a kill in the middle of a write leaves it
-    loop.train(music, recipe, tmp_path, device="cpu")
+    train(music, recipe, tmp_path)
     assert_same_end(tmp_path, whole)
     assert history(tmp_path, 2)
 
 
 def test_ctrl_c_is_obeyed_after_the_step_with_nothing_lost(
-    default_run: tuple[Recipe, Path], killed: Killed, music: Path, tmp_path: Path
+    default_run: tuple[Recipe, Path], killed: Killed, music: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe, whole = default_run
     assert killed("Ctrl-C", recipe, music, tmp_path) in (-2, 130)
     assert (checkpoint(tmp_path)["stage"], checkpoint(tmp_path)["step"]) == (1, 3)
-    loop.train(music, recipe, tmp_path, device="cpu")
+    train(music, recipe, tmp_path)
     assert_same_end(tmp_path, whole)
 
 
@@ -467,13 +479,14 @@ def test_out_of_memory_says_what_to_try(
     batch: int,
     advice: str,
     monkeypatch: pytest.MonkeyPatch,
+    train: Train,
 ) -> None:
     def hungry(trainer: Trainer, audio: Tensor) -> dict[str, float]:
         return {"bytes": float(torch.empty(1 << 60).sum())}
 
     monkeypatch.setattr(loop, "stage1_step", hungry)
     with pytest.raises(UsageError, match=f"out of memory at stage 1 step 0.*try {advice} "):
-        loop.train(music, SHORT.replace(batch=batch), tmp_path, cache=cache, device="cpu")
+        train(music, SHORT.replace(batch=batch), tmp_path, cache=cache)
 
 
 def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
@@ -482,6 +495,7 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    train: Train,
 ) -> None:
     recipe, run = default_run
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -500,14 +514,13 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
         keep(trainer, distance)
 
     monkeypatch.setattr(Trainer, "keep_if_best", keep_and_tell)
-    path = loop.train(
+    path = train(
         music,
         recipe,
         tmp_path,
         stage="2",
         init_from=next(run.glob("*.safetensors")),
         cache=cache,
-        device="cpu",
     )
     packed = load_package(path).network.generator.state_dict()
     reference = Trainer(recipe, WORLD).average
@@ -526,20 +539,19 @@ def test_validation_is_told_at_its_steps_and_the_best_generator_is_packed(
 
 
 def test_validation_hears_the_same_every_time(cache: Path) -> None:
-    tracks = read_index(cache / "tracks.jsonl")
-    held = Crops(cache, tracks, 2, SHORT.crop_frames * SHORT.model.hop, seed=1)
+    held = cached_crops(cache, SHORT, seed=1)
     trainer = Trainer(SHORT, WORLD)
-    first = validate(trainer, held)
-    assert first == validate(trainer, held)
+    first = validate(trainer, held, 4)
+    assert first == validate(trainer, held, 4)
     stage1_step(trainer, held.batch(0, 2))
     for _ in range(50):
         trainer.step += 1
         trainer.update_average()
-    assert validate(trainer, held) != first
+    assert validate(trainer, held, 4) != first
 
 
 def test_a_finished_run_is_left_alone(
-    default_run: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    default_run: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     """Whatever became of the data; the licence of the first call stays, and another one is
     refused.
@@ -552,9 +564,7 @@ def test_a_finished_run_is_left_alone(
     soundfile.write(changed / "new.wav", np.zeros((RATE, 2)), RATE)
     for data in (music, changed):
         said: list[str] = []
-        assert (
-            loop.train(data, recipe, run, cache=cache, device="cpu", report=said.append) == package
-        )
+        assert train(data, recipe, run, cache=cache, report=said.append) == package
         assert (
             said[0] == f"resumed at stage 2 step {recipe.stage2.steps}"
             and "left as it is" in said[1]
@@ -565,11 +575,11 @@ def test_a_finished_run_is_left_alone(
             (run / "checkpoint.pt").read_bytes(),
         )
     with pytest.raises(UsageError, match=r"its licence is 'unstated', not 'CC0-1\.0'"):
-        loop.train(music, recipe, run, cache=cache, device="cpu", licence="CC0-1.0")
+        train(music, recipe, run, cache=cache, licence="CC0-1.0")
     facts = json.loads((run / "run.json").read_text())
     assert facts["packed"] == [2, recipe.stage2.steps] and facts["made_with"].startswith("torch ")
     (run / "run.json").unlink()  # as in a run from before there was one
-    loop.train(music, recipe, run, cache=cache, device="cpu")
+    train(music, recipe, run, cache=cache)
     assert before[0] == package.read_bytes()
     Run(run, recipe).remember(**facts)
 
@@ -580,6 +590,7 @@ def test_equal_trainings_give_equal_models(
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    train: Train,
 ) -> None:
     """On another machine, at another speed, with a licence that is said only once."""
     recipe, run = default_run
@@ -587,20 +598,18 @@ def test_equal_trainings_give_equal_models(
     monkeypatch.setattr(
         Trainer, "seconds", property(lambda self: 1e6, lambda self, value: None), raising=False
     )
-    path = loop.train(
-        music, recipe, tmp_path, stage="1", cache=cache, device="cpu", licence="unstated"
-    )
-    path = loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
+    path = train(music, recipe, tmp_path, stage="1", cache=cache, licence="unstated")
+    path = train(music, recipe, tmp_path, cache=cache)
     assert path.read_bytes() == next(run.glob("*.safetensors")).read_bytes()
     assert json.loads((tmp_path / "run.json").read_text())["training_seconds"] == 10**6
 
 
 def test_a_run_can_be_lengthened_but_not_shortened(
-    music: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    music: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: Train
 ) -> None:
     """Also one whose recipe leaves the precision to the machine (which test_precision.py times)."""
     monkeypatch.setattr("ravecodec.train.trainer.resolved", lambda *_, **__: "float32")
-    run = partial(loop.train, music, out=tmp_path, cache=cache, device="cpu")
+    run = partial(train, music, out=tmp_path, cache=cache)
     short = SHORT.replace(stage1=Stage(1, 5e-3), stage2=Stage(1, 5e-4), bfloat16="auto")
     run(short, stage="1", licence="CC0-1.0")
     first = short.replace(stage1=Stage(3, 5e-3))
@@ -619,7 +628,9 @@ def test_a_run_can_be_lengthened_but_not_shortened(
         run(second.replace(stage2=Stage(9, 1e-4)))
 
 
-def test_two_calls_on_one_folder_are_kept_apart(music: Path, cache: Path, tmp_path: Path) -> None:
+def test_two_calls_on_one_folder_are_kept_apart(
+    music: Path, cache: Path, tmp_path: Path, train: Train
+) -> None:
     """By a lock that a dead process does not hold."""
     code = (
         "import os, sys; from pathlib import Path; from ravecodec.train.folder import held\n"
@@ -632,14 +643,14 @@ def test_two_calls_on_one_folder_are_kept_apart(music: Path, cache: Path, tmp_pa
         assert other.stdout is not None
         number = other.stdout.readline().strip()
         with pytest.raises(OutputError, match=f"process {number} trains in this folder"):
-            loop.train(music, SHORT, tmp_path, cache=cache, device="cpu")
+            train(music, SHORT, tmp_path, cache=cache)
         other.kill()
     with held(tmp_path):
         pass
 
 
 def test_a_model_that_cannot_be_good_says_so(
-    default_run: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    default_run: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     """Seconds of audio, a rate far from what was asked for, weights that were not taken over: in
     the model for good.
@@ -648,14 +659,12 @@ def test_a_model_that_cannot_be_good_says_so(
     info = load_package(next(run.glob("*.safetensors"))).info
     assert info["warnings"][:1] == ["trained on 6 s of audio only; an hour is a start"]
     wider = recipe.replace(
-        model=dataclasses.replace(recipe.model, capacity=2 * recipe.model.capacity),
+        model=replace(recipe.model, capacity=2 * recipe.model.capacity),
         stage1=Stage(1, 1e-6),
         rate_kbps=1e4,
     )
     said: list[str] = []
-    start = partial(
-        loop.train, music, wider, tmp_path, stage="1", cache=cache, device="cpu", report=said.append
-    )
+    start = partial(train, music, wider, tmp_path, stage="1", cache=cache, report=said.append)
     found = load_package(start(init_from=next(run.glob("*.safetensors")))).info["warnings"]
     assert any("% of the weights were not taken over from" in line for line in found)
     assert any("kbit/s, far below the 10000 asked for" in line for line in found)
@@ -663,9 +672,11 @@ def test_a_model_that_cannot_be_good_says_so(
     assert f"is written, with {len(found)} warnings" in said[-1]
 
 
-def test_damaged_files_of_a_run_say_what_to_delete(music: Path, tmp_path: Path) -> None:
+def test_damaged_files_of_a_run_say_what_to_delete(
+    music: Path, tmp_path: Path, train: Train
+) -> None:
     quick = SHORT.replace(stage1=Stage(1, 5e-3))
-    run = partial(loop.train, music, quick, tmp_path, device="cpu", stage="1")
+    run = partial(train, music, quick, tmp_path, stage="1")
     package = run()
     good = {name: (tmp_path / name).read_bytes() for name in DAMAGEABLE}
     package.unlink()
@@ -700,7 +711,7 @@ DAMAGEABLE = (
 
 
 def test_training_may_start_from_a_package(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe, run = uninterrupted
     package = next(run.glob("*.safetensors"))
@@ -713,17 +724,15 @@ def test_training_may_start_from_a_package(
             pair = [n.eval().decode(z, Clock.at(0)) for n in (network, model.network)]
         assert torch.allclose(*pair, atol=1e-5)
     quick = recipe.replace(stage1=Stage(1, 1e-6), stage2=Stage(2, 1e-6), warmup=0)
-    path = loop.train(music, quick, tmp_path / "all", init_from=package, cache=cache, device="cpu")
+    path = train(music, quick, tmp_path / "all", init_from=package, cache=cache)
     assert load_package(path).info["steps"] == {"stage 1": 1, "stage 2": 2}
-    loop.train(
-        music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache, device="cpu"
-    )
+    train(music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache)
     assert history(tmp_path / "two", 1) == []
     assert len(history(tmp_path / "two", 2)) == 2
 
 
 def test_stage2_without_a_discriminator_learns_on_the_distance_alone(
-    music: Path, cache: Path, tmp_path: Path
+    music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe = SHORT.replace(
         stage1=Stage(1, 5e-3),
@@ -732,7 +741,7 @@ def test_stage2_without_a_discriminator_learns_on_the_distance_alone(
         feature_matching=0.0,
         warmup=0,
     )
-    loop.train(music, recipe, tmp_path, cache=cache, device="cpu")
+    train(music, recipe, tmp_path, cache=cache)
     assert len(history(tmp_path, 2, "spectral")) == 4
     assert not any("critic" in line for line in (tmp_path / "log.jsonl").read_text().splitlines())
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -746,7 +755,7 @@ def test_a_package_of_another_depth_is_taken_over_with_a_warning(
     recipe, run = uninterrupted
     config = recipe.model
     deeper = recipe.replace(
-        model=dataclasses.replace(config, blocks=(*config.blocks[:-1], 3), dilations=(1, 3, 9, 27))
+        model=replace(config, blocks=(*config.blocks[:-1], 3), dilations=(1, 3, 9, 27))
     )
     trainer, told = Trainer(deeper, WORLD), []
     package = next(run.glob("*.safetensors"))
@@ -763,32 +772,32 @@ def test_a_package_of_another_depth_is_taken_over_with_a_warning(
 
 
 def test_a_package_of_another_architecture_is_refused(
-    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path
+    uninterrupted: tuple[Recipe, Path], music: Path, cache: Path, tmp_path: Path, train: Train
 ) -> None:
     recipe, run = uninterrupted
     other = PAPER if recipe is SHORT else SHORT
     with pytest.raises(ModelError, match="none of its weights fit this model config"):
-        loop.train(
+        train(
             music,
             other,
             tmp_path,
             init_from=next(run.glob("*.safetensors")),
             cache=cache,
-            device="cpu",
         )
     with pytest.raises(ModelError, match="no such model file"):
-        loop.train(
+        train(
             music,
             recipe,
             tmp_path / "b",
             init_from=tmp_path / "x.safetensors",
             cache=cache,
-            device="cpu",
         )
 
 
-def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path: Path) -> None:
-    run = partial(loop.train, music, cache=cache, device="cpu")
+def test_calls_that_make_no_sense_are_refused(
+    music: Path, cache: Path, tmp_path: Path, train: Train
+) -> None:
+    run = partial(train, music, cache=cache)
     with pytest.raises(UsageError, match="expected one of"):
         run(SHORT, tmp_path, stage="3")
     with pytest.raises(UsageError, match="stage 2 needs a stage 1"):
@@ -799,7 +808,7 @@ def test_calls_that_make_no_sense_are_refused(music: Path, cache: Path, tmp_path
     with pytest.raises(OutputError, match="cannot be made"):
         run(SHORT, tmp_path / "file")
     with pytest.raises(InputError, match="no such folder"):
-        loop.train(tmp_path / "nowhere", SHORT, tmp_path / "run", device="cpu")
+        train(tmp_path / "nowhere", SHORT, tmp_path / "run")
 
 
 def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
@@ -813,24 +822,31 @@ def test_a_run_from_before_a_recipe_key_existed_goes_on(tmp_path: Path) -> None:
         Run(tmp_path, SHORT.replace(allpass=0.8))
 
 
-def test_a_damaged_checkpoint_is_a_model_error(music: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_a_model_error(
+    music: Path, cache: Path, tmp_path: Path, train: Train
+) -> None:
     Run(tmp_path, SHORT)
     for data in (b"", b"not a checkpoint", b"PK\x03\x04" + bytes(100)):
         (tmp_path / "checkpoint.pt").write_bytes(data)
         with pytest.raises(ModelError, match="cannot be read as a checkpoint; delete it"):
-            loop.train(music, SHORT, tmp_path, cache=cache, device="cpu")
+            train(music, SHORT, tmp_path, cache=cache)
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_divergence_stops_the_run_before_it_spoils_the_checkpoint(
-    music: Path, cache: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+    music: Path,
+    cache: Path,
+    tmp_path: Path,
+    stage: str,
+    train: Train,
+    quick_training: Overhead,
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     wild = SHORT.replace(stage1=Stage(2, 5e-3)).replace(**{stage: Stage(50, 1e25)}, warmup=0)
     with pytest.raises(
         InputError, match=rf"diverged at stage {stage[-1]} step \d+ .*learning rate"
     ):
-        loop.train(music, wild, tmp_path, cache=cache, device="cpu")
+        often = replace(quick_training, checkpoint_seconds=0.0)
+        train(music, wild, tmp_path, cache=cache, overhead=often)
     assert all(not value.isnan().any() for _, value in tensors(checkpoint(tmp_path)))
 
 
@@ -888,13 +904,11 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
 
     monkeypatch.setattr(stages, "stereo_distance", noted)
     trainer = Trainer(SHORT, WORLD)
-    crops = Crops(
-        cache, read_index(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
-    )
+    crops = cached_crops(cache, SHORT, seed=1)
     audio = crops.batch(0, 2)
     for trainer.step in (0, 1, 0):
         stage1_step(trainer, audio)
-    validate(trainer, crops)
+    validate(trainer, crops, 4)
     full = (SHORT.crop_frames - sum(trainer.valid.total)) * SHORT.model.hop
     assert all(real == fake for real, fake, _ in heard)
     skipped = [full - real[-1] for real, _, _ in heard]
@@ -914,9 +928,7 @@ def test_stage2_hears_what_is_sent_or_what_is_sampled(cache: Path) -> None:
     """`quantised`: the latents come from the sender; without it from the posterior, and the sender
     is not asked.
     """
-    crops = Crops(
-        cache, read_index(cache / "tracks.jsonl"), 2, SHORT.crop_frames * SHORT.model.hop, seed=1
-    )
+    crops = cached_crops(cache, SHORT, seed=1)
     trainer, audio, asked = Trainer(SHORT, WORLD), crops.batch(0, 2), []
 
     def sender(mean: Tensor, step: int, clock: Clock) -> Tensor:
@@ -1022,7 +1034,9 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path: Path) -> None:
     assert text.step == 8 and text.tensor_proto.string_val == [b"lower beta"]
 
 
-def test_a_folder_without_a_run_is_not_trained_in(music: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_not_trained_in(
+    music: Path, tmp_path: Path, train: Train
+) -> None:
     """What a foreign folder holds stays, bit for bit, whatever it is called."""
     for number, names in enumerate(
         (["notes.txt"], ["log.jsonl"], ["checkpoint.pt", "cache/x"], ["lock", "recipe.json"])
@@ -1032,7 +1046,7 @@ def test_a_folder_without_a_run_is_not_trained_in(music: Path, tmp_path: Path) -
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).write_text("precious")
         with pytest.raises(OutputError, match="is there and no training run"):
-            loop.train(music, SHORT, out, device="cpu")
+            train(music, SHORT, out)
         assert sorted(
             p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()
         ) == sorted(names)

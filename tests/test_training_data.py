@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ravecodec.errors import InputError, OutputError
 from ravecodec.train.augment import POLE_HERTZ, SETTLING, SPEEDS, change_speed, turn_phase
 from ravecodec.train.cache import Library, Track, build_cache, describe, scan
-from ravecodec.train.data import Augmentation, Crops, seed_for_draws, split
+from ravecodec.train.data import PLAIN, Augmentation, Crops, seed_for_draws, split
 
 RATE = 48_000
 
@@ -293,8 +293,10 @@ TRACKS = [
 ]
 
 
-def crops(cache: Path, tracks: list[Track] = TRACKS, seed: int = 0) -> Crops:
-    return Crops(cache, tracks, 2, LENGTH, seed)
+def crops(
+    cache: Path, tracks: list[Track] = TRACKS, seed: int = 0, augmentation: Augmentation = PLAIN
+) -> Crops:
+    return Crops(cache, tracks, channels=2, length=LENGTH, seed=seed, augmentation=augmentation)
 
 
 def test_batches_depend_on_seed_and_step_only(cache: Path) -> None:
@@ -349,7 +351,7 @@ def test_some_crops_stand_elsewhere_in_the_stereo_image(cache: Path) -> None:
     """
     audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
     audio[:40_000, 1] = audio[:40_000, 0]
-    placed = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, augmentation=Augmentation(placed=0.5))
+    placed = crops(cache, [TRACKS[0]], 0, Augmentation(placed=0.5))
     left, right = np.concatenate([placed.batch(step, 8).numpy() for step in range(80)]).transpose(
         1, 0, 2
     )
@@ -438,7 +440,7 @@ def test_the_allpass_of_a_batch_is_seeded_and_takes_its_share(cache: Path) -> No
         8_000
     )
     often = Augmentation(allpass=0.8)
-    one, other = (Crops(cache, [TRACKS[0]], 2, LENGTH, 0, augmentation=often) for _ in range(2))
+    one, other = (crops(cache, [TRACKS[0]], 0, often) for _ in range(2))
     batches = [one.batch(step, 8).numpy() for step in range(30)]
     assert all(np.array_equal(other.batch(step, 8).numpy(), batches[step]) for step in (29, 3))
     sounds = np.concatenate(batches)
@@ -479,7 +481,7 @@ def test_a_share_of_crops_is_faster_or_slower_at_the_same_level(cache: Path) -> 
     """Peaks of windowed spectra: a tone stands where one of SPEEDS moves it, as loud as others."""
     write_tone(cache, 6_000)
     augmentation = Augmentation(speed=0.5)
-    tones, batches = Crops(cache, [TRACKS[0]], 2, LENGTH, 0, augmentation=augmentation), range(50)
+    tones, batches = crops(cache, [TRACKS[0]], 0, augmentation), range(50)
     sounds = np.concatenate([tones.batch(step, 8).numpy() for step in batches])
     plain = np.concatenate([crops(cache, [TRACKS[0]]).batch(step, 8).numpy() for step in batches])
     window = np.hanning(LENGTH)
@@ -500,7 +502,7 @@ def test_another_speed_takes_no_draws_from_the_other_augmentations(cache: Path) 
     of batches."""
     everything = {"placed": 0.5, "allpass": 0.5, "faint": 0.5}
     before, after, again = (
-        Crops(cache, TRACKS, 2, LENGTH, 3, augmentation=Augmentation(speed=share, **everything))
+        crops(cache, TRACKS, 3, Augmentation(speed=share, **everything))
         for share in (0.0, 0.3, 0.3)
     )
     batches = [after.batch(step, 8).numpy() for step in range(20)]
@@ -513,17 +515,17 @@ def test_another_speed_takes_no_draws_from_the_other_augmentations(cache: Path) 
 def test_every_kind_of_track_can_be_played_at_another_speed(cache: Path) -> None:
     """Silence stays rare and silent, short tracks are joined, and crops stay in their tracks."""
     always = Augmentation(speed=1.0)
-    changed = Crops(cache, TRACKS, 2, LENGTH, 0, augmentation=always)
+    changed = crops(cache, TRACKS, 0, always)
     batch = np.concatenate([changed.batch(step, 8).numpy() for step in range(60)])
     assert batch.shape == (480, 2, LENGTH) and np.abs(batch).max() <= 1
     assert (np.abs(batch).max((1, 2)) < 1e-3).sum() <= 10
-    silence = Crops(cache, [TRACKS[1]], 2, LENGTH, 0, augmentation=always).batch(0, 4).numpy()
+    silence = crops(cache, [TRACKS[1]], 0, always).batch(0, 4).numpy()
     assert 0 < np.abs(silence).max() < 1e-4
-    short = Crops(cache, [TRACKS[2]], 2, LENGTH, 0, augmentation=always).batch(0, 8).numpy()
+    short = crops(cache, [TRACKS[2]], 0, always).batch(0, 8).numpy()
     assert (np.abs(short).min(2) > 0.1).all()  # constant at every speed
     audio = np.memmap(cache / "audio.i16", "<i2", "r+").reshape(-1, 2)
     audio[:20_000], audio[20_000:] = 1_000, 32_000
-    first = Crops(cache, [Track("first", 0, 20_000)], 2, LENGTH, 0, augmentation=always)
+    first = crops(cache, [Track("first", 0, 20_000)], 0, always)
     level = np.concatenate([first.batch(step, 8).numpy() for step in range(20)])
     assert np.abs(level).max() < 1_001 / 32_768 * 10 ** (3 / 20)
 

@@ -17,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 import ravecodec
+from ravecodec.audio import Audio
 from ravecodec.bitstream import SIGMAS, StaticModel, StreamReader, StreamWriter
 from ravecodec.codec import Decoder, stream_info
 from ravecodec.decoding import decode, decode_file
@@ -41,7 +42,6 @@ from ravecodec.precision import PRECISIONS
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 

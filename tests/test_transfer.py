@@ -16,9 +16,9 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
-from numpy.typing import NDArray
 
 import ravecodec
+from ravecodec.audio import Audio
 from ravecodec.cli import main
 from ravecodec.codec import stream_info
 from ravecodec.errors import InputError, UsageError
@@ -34,11 +34,11 @@ from ravecodec.loudness import (
 )
 from ravecodec.models.package import Model, load_package
 from ravecodec.pitch import PitchShift, Stretch
+from ravecodec.point import Point
 from ravecodec.timbre import Transfer, transfer, transfer_file
 
 pytestmark = pytest.mark.usefixtures("installed")
 
-Audio = NDArray[np.float32]
 Music = Callable[..., Audio]
 
 
@@ -204,7 +204,8 @@ def test_without_loudness_it_is_the_latents_played(any_model: Model, music: Musi
     ):
         latents = analyse(sound, rate, any_model, **options)
         expected, _ = latents.synthesise(any_model)
-        done = transfer(sound, rate, any_model, loudness=False, **options)
+        seed = options.pop("seed", 0)
+        done = transfer(sound, rate, any_model, point=Point(**options), seed=seed, loudness=False)
         assert done.rate == rate and done.audio.dtype == np.float32
         assert done.audio.shape == expected.shape and np.abs(done.audio - expected).max() < 1e-6
         assert done.known.frames == int((~latents.silent).sum())
@@ -296,6 +297,9 @@ def test_bad_calls_are_told(stereo_model: Model, music: Music) -> None:
         (audio, 44_100, {"dims": 3, "fidelity": 0.5}, UsageError, "both given"),
         (audio, 44_100, {"fidelity": 1.5}, UsageError, "fidelity is 1.5"),
         (audio, 44_100, {"seed": -1}, UsageError, "seed is -1"),
+        (audio, 44_100, {"point": Point(dims=17)}, UsageError, "dims is 17"),
+        (audio, 44_100, {"point": Point(dims=3), "dims": 3}, UsageError, "both given"),
+        (audio, 44_100, {"point": Point(step_index=3)}, UsageError, "sets step.*fidelity or dims"),
     ]
     with pytest.raises(UsageError, match="expected a name, a path, an id or a loaded model"):
         transfer(audio, 44_100, 1.5)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ model, a bitstream or torch.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ravecodec.audio.channels import Mix
 from ravecodec.audio.decoders import READABLE, has_av
@@ -31,6 +30,7 @@ from ravecodec.audio.opening import MAX_CHANNELS
 from ravecodec.audio.output import WRITABLE, WRITABLE_SUBTYPES, AudioOutput, open_output
 from ravecodec.audio.resample import Resampler, resample_blocks, resampled_length
 from ravecodec.audio.riff_tags import TIME_REFERENCE
+from ravecodec.audio.samples import Audio
 from ravecodec.audio.tag_names import PICTURE
 from ravecodec.audio.tag_reading import has_mutagen
 from ravecodec.audio.tag_set import TagSet, clean_name
@@ -47,6 +47,7 @@ __all__ = [
     "TIME_REFERENCE",
     "WRITABLE",
     "WRITABLE_SUBTYPES",
+    "Audio",
     "AudioInput",
     "AudioOutput",
     "Mix",
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 
-def match_channels(block: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+def match_channels(block: Audio, channels: int) -> Audio:
     """float32 [1 or 2, n] -> [channels, n]: mono is sent to both sides, stereo becomes its mean.
 
     Mono -> stereo -> mono is exact, bit for bit.

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ravecodec.audio.samples import Interleaved
 from ravecodec.errors import InputError, UsageError
-
-Block = NDArray[np.float32]
 
 MOST_SOURCE_CHANNELS = 64
 MASK = ("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR")  # from bit 0 on
@@ -100,7 +99,7 @@ class Mixer:
         self.channels = channels
         self.remark = ""
         self._picks = np.array(mix.picks, dtype=int) - 1
-        self._matrix: Block | None = None
+        self._matrix: NDArray[np.float32] | None = None
         if mix.picks and max(mix.picks) > channels:
             words = ",".join(map(str, mix.picks))
             expected = f"expected at least {max(mix.picks)} for channels {words}"
@@ -129,11 +128,11 @@ class Mixer:
         """The number from 0 up that a channel has in the file, of those that `picked` gives."""
         return int(self._picks[channel]) if len(self._picks) else channel
 
-    def picked(self, frames: Block) -> Block:
+    def picked(self, frames: Interleaved) -> Interleaved:
         """[n, channels] of the file -> those that are taken."""
         return frames[:, self._picks] if len(self._picks) else frames
 
-    def mixed(self, frames: Block) -> Block:
+    def mixed(self, frames: Interleaved) -> Interleaved:
         """What `picked` gave -> [n, 1 or 2]."""
         return frames if self._matrix is None else frames @ self._matrix.T
 

@@ -15,14 +15,13 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from ravecodec.audio.channels import from_mask, usual_order
+from ravecodec.audio.samples import Interleaved
 from ravecodec.audio.wav import PcmLayout, read_exactly
 from ravecodec.errors import InputError
 from ravecodec.views import View
 
-Block = NDArray[np.float32]
 READABLE = "WAV, FLAC, Ogg (Vorbis, Opus, FLAC), MP3, AIFF, CAF, W64, RF64 and AU"
 EXTRA = "formats"  # the extra of pyproject.toml that reads more
 _UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2^63 - 1 for FLAC that was written into a pipe
@@ -43,7 +42,7 @@ class Reader(Protocol):
     order: tuple[str, ...] | None
     order_known: bool
 
-    def read(self, n: int) -> Block:
+    def read(self, n: int) -> Interleaved:
         """float32 [m, channels]."""
         ...
 
@@ -76,7 +75,7 @@ class PcmReader:
         self._behind = behind
         self._least = least
 
-    def read(self, n: int) -> Block:
+    def read(self, n: int) -> Interleaved:
         n = n if self._left is None else min(n, self._left)
         data = read_exactly(self._stream, n * self._layout.frame_bytes)
         frames, extra = divmod(len(data), self._layout.frame_bytes)
@@ -198,8 +197,8 @@ class SoundFileReader:
                 f"{self._name}: cannot be read as audio ({reason(error)}), expected {READABLE}"
             ) from error
 
-    def read(self, n: int) -> Block:
-        pieces: list[Block] = []
+    def read(self, n: int) -> Interleaved:
+        pieces: list[Interleaved] = []
         while n:
             if self._sound is None:
                 if self._next == len(self._parts):
@@ -217,11 +216,11 @@ class SoundFileReader:
                 self._close()
         return np.concatenate(pieces) if pieces else np.zeros((0, self.channels), np.float32)
 
-    def _read_part(self, n: int) -> Block:
+    def _read_part(self, n: int) -> Interleaved:
         assert self._sound is not None
         part = self._parts[self._next - 1]
         if self._left is None:
-            piece: Block = self._sound.read(n, dtype="float32", always_2d=True)
+            piece: Interleaved = self._sound.read(n, dtype="float32", always_2d=True)
         elif self._left:
             piece = self._sound.read(min(n, self._left), dtype="float32", always_2d=True)
             self._left -= len(piece)
@@ -230,11 +229,11 @@ class SoundFileReader:
         self._check_view(part)
         return piece
 
-    def _behind(self, n: int) -> Block:
+    def _behind(self, n: int) -> Interleaved:
         """Samples behind those that FLAC announces: there should be none."""
         assert self._sound is not None
         try:
-            piece: Block = self._sound.read(n, dtype="float32", always_2d=True)
+            piece: Interleaved = self._sound.read(n, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError:  # no audio, then
             return np.zeros((0, self.channels), np.float32)
         if len(piece) and not self._ignore_length:
@@ -317,7 +316,7 @@ class AvReader:
             return None
         return round(audio.duration * audio.time_base * self.sample_rate)
 
-    def _converted(self, first: Any) -> Iterator[Block]:
+    def _converted(self, first: Any) -> Iterator[Interleaved]:
         """float32 [n, channels] of every frame."""
         for frame in self._frames(first):
             if (frame.sample_rate, frame.layout.name) != (self.sample_rate, self._layout):
@@ -331,9 +330,9 @@ class AvReader:
         for out in self._resampler.resample(None):
             yield self._block(out)
 
-    def _block(self, frame: Any) -> Block:
+    def _block(self, frame: Any) -> Interleaved:
         """Interleaved samples: planar ones of more than two channels crashed PyAV 18."""
-        samples: Block = frame.to_ndarray().astype(np.float32).reshape(-1, self.channels)
+        samples: Interleaved = frame.to_ndarray().astype(np.float32).reshape(-1, self.channels)
         return samples
 
     def _frames(self, first: Any) -> Iterator[Any]:
@@ -343,7 +342,7 @@ class AvReader:
         except self._error as error:
             raise InputError(f"{self._name}: is damaged ({_av_reason(error)})") from error
 
-    def read(self, n: int) -> Block:
+    def read(self, n: int) -> Interleaved:
         parts, count = [self._rest], len(self._rest)
         while count < n and (block := next(self._blocks, None)) is not None:
             parts.append(block)

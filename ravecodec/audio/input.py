@@ -19,18 +19,16 @@ from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from ravecodec.audio.channels import MOST_SOURCE_CHANNELS, Mix, Mixer
 from ravecodec.audio.decoders import AvReader, PcmReader, Reader, reason
 from ravecodec.audio.magic import HEADERS
 from ravecodec.audio.opening import MAX_CHANNELS, Opening, truncated
+from ravecodec.audio.samples import Audio, Interleaved
 from ravecodec.audio.tag_set import TagSet
 from ravecodec.audio.wav import raw_16_bit
 from ravecodec.errors import InputError, UsageError
 from ravecodec.files import binary_stdin, is_stdio, source_name
-
-Block = NDArray[np.float32]
 
 MIN_RATE, MAX_RATE = 1_000, 768_000
 # full scale is 1; music mastered into floats peaks at 2 or 3, integers kept as floats far above
@@ -90,7 +88,7 @@ class AudioInput:
         self._position = 0
         self._check_form()
 
-    def blocks(self, size: int) -> Iterator[Block]:
+    def blocks(self, size: int) -> Iterator[Audio]:
         """Yield the audio once, as float32 [channels, size], full scale +-1.
 
         The last block may be shorter, and none is empty.
@@ -130,7 +128,7 @@ class AudioInput:
     ) -> None:
         self.close()
 
-    def _read(self, size: int) -> Block:
+    def _read(self, size: int) -> Interleaved:
         try:
             frames = self._reader.read(size)
         except soundfile.LibsndfileError as error:
@@ -158,7 +156,7 @@ class AudioInput:
                 f"{MAX_RATE} Hz"
             )
 
-    def _check_values(self, frames: Block) -> None:
+    def _check_values(self, frames: Interleaved) -> None:
         if (
             not frames.size or max(frames.max(), -frames.min()) <= MAX_AMPLITUDE
         ):  # False for NaN, which max passes on

@@ -15,12 +15,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec.audio.samples import Audio, Interleaved
 from ravecodec.audio.tag_writing import Tags, wav_chunks, why_not, write_tags
 from ravecodec.audio.wav import WavWriter
 from ravecodec.errors import OutputError, UsageError
 from ravecodec.files import is_stdio, open_binary_output, target_name
-
-Block = NDArray[np.float32]
 
 SOFT_KNEE = 0.9  # the soft clipper passes |x| up to here unchanged
 # Samples converted at once; libsndfile's Vorbis encoder overflows its stack on blocks of a million.
@@ -115,7 +114,7 @@ class AudioOutput:
         self._sink = sink
         self._clips = plan.soft_clip or plan.subtype != "FLOAT"
 
-    def write(self, block: Block) -> None:
+    def write(self, block: Audio) -> None:
         """Append float32 [channels, n], full scale +-1.
 
         Raises:
@@ -130,7 +129,7 @@ class AudioOutput:
             self._sink.write(self._convert(piece))
             self.frames += len(piece)
 
-    def _convert(self, frames: Block) -> NDArray[np.generic]:
+    def _convert(self, frames: Interleaved) -> NDArray[np.generic]:
         if not np.isfinite(frames).all():
             raise ValueError(f"a sample after {self.frames} is not finite")
         if self._clips:
@@ -139,7 +138,7 @@ class AudioOutput:
         return to_integers(frames, self.subtype) if self.subtype in ("PCM_16", "PCM_24") else frames
 
 
-def soft_clip(samples: Block) -> Block:
+def soft_clip(samples: Interleaved) -> Interleaved:
     """Limit to [-1, 1]: identity up to SOFT_KNEE, above it knee + (1 - knee) * tanh((|x| - knee) /
     (1 - knee)).
 
@@ -152,7 +151,7 @@ def soft_clip(samples: Block) -> Block:
     return np.where(size > SOFT_KNEE, np.copysign(bent, samples), samples).astype(np.float32)
 
 
-def to_integers(samples: Block, subtype: str) -> NDArray[np.generic]:
+def to_integers(samples: Interleaved, subtype: str) -> NDArray[np.generic]:
     """float32 in [-1, 1] -> int16 (PCM_16) or int32 with the value in the upper 24 bits (PCM_24).
 
     Rounded to nearest, not dithered. The scale is 2^(bits-1), the reader's, so that integers read

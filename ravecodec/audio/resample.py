@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
-Block = NDArray[np.float32]
+from ravecodec.audio.samples import Audio
 
 # input samples, or output samples if those last longer: over twice what was found
 # (test_audio_resample)
@@ -55,7 +54,7 @@ class Resampler:
             None if same else soxr.ResampleStream(rate_in, rate_out, channels, quality=_QUALITY)
         )
 
-    def process(self, block: Block) -> Block:
+    def process(self, block: Audio) -> Audio:
         """Feed [channels, n] and return what is ready, [channels, m]; m may be 0."""
         self._taken += block.shape[1]
         return self._emit(self._convert(block, last=False))
@@ -90,7 +89,7 @@ class Resampler:
         for start in range(0, samples, SKIPPED):
             self.process(zeros[:, : samples - start])
 
-    def flush(self, total_out: int | None = None) -> Block:
+    def flush(self, total_out: int | None = None) -> Audio:
         """Return the rest, [channels, m]. Nothing may be processed afterwards.
 
         `total_out`: as for the constructor, where the length is known only now; at least what was
@@ -114,12 +113,12 @@ class Resampler:
             self._convert(np.zeros((self._channels, max(missing, 0)), np.float32), last=True)
         )
 
-    def _convert(self, block: Block, *, last: bool) -> Block:
+    def _convert(self, block: Audio, *, last: bool) -> Audio:
         if self._stream is None:
             return block
         return self._stream.resample_chunk(np.ascontiguousarray(block.T), last=last).T
 
-    def _emit(self, block: Block) -> Block:
+    def _emit(self, block: Audio) -> Audio:
         if self._total_out is not None:
             block = block[:, : self._total_out - self._emitted]
         self._emitted += block.shape[1]
@@ -127,13 +126,13 @@ class Resampler:
 
 
 def resample_blocks(
-    blocks: Iterable[Block],
+    blocks: Iterable[Audio],
     rate_in: int,
     rate_out: int,
     channels: int,
     *,
     total_out: int | None = None,
-) -> Iterator[Block]:
+) -> Iterator[Audio]:
     """`Resampler` over an iterable of float32 [channels, n]; yields the non-empty blocks."""
     resampler = Resampler(rate_in, rate_out, channels, total_out=total_out)
     for block in blocks:

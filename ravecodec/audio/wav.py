@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ravecodec.audio.samples import Interleaved
 from ravecodec.errors import OutputError
 
 UNKNOWN_SIZE = 0xFFFFFFFF
@@ -66,7 +67,7 @@ class PcmLayout:
         """Bytes of one sample of all channels."""
         return self.sample_bytes * self.channels
 
-    def to_float(self, data: bytes) -> NDArray[np.float32]:
+    def to_float(self, data: bytes) -> Interleaved:
         """Whole interleaved frames -> float32 [n, channels], integers divided by 2^(bits-1) as
         libsndfile does.
         """

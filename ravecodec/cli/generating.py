@@ -79,8 +79,8 @@ def generate(target: str, quiet: bool, as_json: bool, **options: Any) -> None:
 
 def _described(done: GenerateSummary) -> str:
     """The last line."""
-    new = f"{done.duration - done.heard:.3f} s of new sound"
-    behind = f" behind {done.heard:.3f} s" if done.heard else ""
+    new = f"{done.duration - done.prompt_seconds:.3f} s of new sound"
+    behind = f" behind {done.prompt_seconds:.3f} s" if done.prompt_seconds else ""
     form = sentences.sound(done.sample_rate, done.channels)
     how = f"model {done.model}, seed {done.seed}, temperature {done.temperature:g}"
     return f"{done.target}: {new}{behind}, {form}; {how}; {done.seconds:.1f} s"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # the last imports torch
     from ravecodec.batch.items import Item, Totals
     from ravecodec.pipeline import Progress
 
-REPORT_SECONDS = 30.0  # between two lines of scores
 ENOUGH = 20  # scores from which on the time that is left is told
 
 
@@ -126,11 +125,11 @@ class Overview(Bar):
 
 
 class Counter(Bar):
-    """Shows how many scores are there: a bar on a terminal, else a line every half minute."""
+    """Shows how many scores are there: a bar on a terminal, else a line every so many seconds."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, report_seconds: float = 30.0) -> None:
         super().__init__("", quiet=quiet)
-        self._quiet = quiet
+        self._quiet, self._report_seconds = quiet, report_seconds
         self._began = self._told = time.monotonic()
         self._first: int | None = None  # scores that were there already
 
@@ -151,7 +150,7 @@ class Counter(Bar):
         now = time.monotonic()
         if self._first is None:
             self._first, self._began = done, now
-        if now - self._told >= REPORT_SECONDS or done == total:
+        if now - self._told >= self._report_seconds or done == total:
             console.say(f"{done} of {total} scored{self._left(done, total, now)}")
             self._told = now
 

@@ -17,9 +17,10 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.errors import UsageError
 from ravecodec.evaluate.filters import RATE, Doubles, Floats, correlation
-from ravecodec.evaluate.sounds import Audio, fitted
+from ravecodec.evaluate.sounds import fitted
 
 OPUS_LEVELS = 6.0, 256.0  # kbit/s a channel: libsndfile's compression levels 1 and 0
 MP3_LOWEST = 32.0  # kbit/s of MPEG-1 layer III

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soxr
 
-from ravecodec.audio import match_channels, open_input
+from ravecodec.audio import Audio, match_channels, open_input
 from ravecodec.bitstream.container import MAGIC
 from ravecodec.errors import InputError, UsageError
 from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.measures.scores import absent, score
-from ravecodec.evaluate.sounds import Audio
 from ravecodec.files import check_source, is_stdio
 
 if TYPE_CHECKING:

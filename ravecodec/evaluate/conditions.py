@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ravecodec.audio import match_channels
+from ravecodec.audio import Audio, match_channels
 from ravecodec.bitstream import StreamReader, StreamWriter
-from ravecodec.effort import check_effort
 from ravecodec.errors import UsageError
 from ravecodec.evaluate import anchors
 from ravecodec.evaluate.anchors import Outcome
 from ravecodec.evaluate.filters import RATE, TRANSITION, low_pass
 from ravecodec.evaluate.results import Condition
-from ravecodec.evaluate.sounds import Audio, repeated
+from ravecodec.evaluate.sounds import repeated
+from ravecodec.point import Point
 from ravecodec.tables import tables_of
 
 if TYPE_CHECKING:  # imports torch
@@ -55,10 +55,10 @@ def model_conditions(
     if fidelities is not None:
         curves = {f" f={f:g}": replace(own, dims=model.latent.dims_for(f)) for f in fidelities}
     for level in efforts:
-        check_effort(level)
         if level != own.effort:
             curves[f", effort {level}"] = replace(own, effort=level)
-    ladder = steps if steps is not None else [own.step_index + offset for offset in LADDER]
+    own_step = model.coding.step_index
+    ladder = steps if steps is not None else [own_step + offset for offset in LADDER]
     for suffix, point in curves.items():
         for step in sorted(ladder, reverse=True):  # rates rise
             label = f"{name}{suffix}, step {step}"
@@ -72,8 +72,8 @@ def model_conditions(
     for what, dims in (("not quantised", None), ("cropped, not quantised", own.dims)):
         yield _single(name, what, "bound", do="unquantised", model=identity, dims=dims)
     for passes in GENERATIONS:
-        point_of = {"do": "ravecodec", "model": identity, **asdict(own)}
-        yield _single(name, f"{passes} times", "again", **point_of, passes=passes)
+        settings = _through_codec(model, own)
+        yield _single(name, f"{passes} times", "again", **settings, passes=passes)
 
 
 def _single(name: str, what: str, kind: str, **settings: Any) -> Condition:
@@ -82,25 +82,23 @@ def _single(name: str, what: str, kind: str, **settings: Any) -> Condition:
     return Condition(_id(name, what), label, kind, label, settings)
 
 
-@dataclass(frozen=True)
-class _Point:
-    """An operating point of a model."""
-
-    dims: int
-    step_index: int
-    effort: int
+def _own_point(model: Model) -> Point:
+    coding = model.coding
+    return Point(dims=coding.dims, step_index=coding.step_index, effort=coding.effort)
 
 
-def _own_point(model: Model) -> _Point:
-    return _Point(model.coding.dims, model.coding.step_index, model.coding.effort)
+def _through_codec(model: Model, point: Point) -> dict[str, Any]:
+    """Settings of a condition that codes with a model at a point."""
+    dims, step_index = point.resolve(model)
+    at = {"dims": dims, "step_index": step_index, "effort": point.effort}
+    return {"do": "ravecodec", "model": model.id.hex(), **at}
 
 
-def _condition(name: str, series: str, model: Model, point: _Point, label: str) -> Condition:
-    settings = {"do": "ravecodec", "model": model.id.hex(), **asdict(point)}
-    settings["fidelity"] = round(model.latent.fidelity(point.dims), 4)
-    own = _own_point(model)
+def _condition(name: str, series: str, model: Model, point: Point, label: str) -> Condition:
+    settings, own = _through_codec(model, point), _own_point(model)
+    settings["fidelity"] = round(model.latent.fidelity(settings["dims"]), 4)
     settings["default"] = point == own
-    place = f"d{point.dims}g{point.step_index}"
+    place = f"d{settings['dims']}g{settings['step_index']}"
     if point.effort != own.effort:
         place += f"e{point.effort}"
     return Condition(_id(name, series, place), series, "model", label, settings)
@@ -195,11 +193,11 @@ def _coded(settings: Settings, audio: Audio, model: Model) -> Outcome:
     from ravecodec.decoding import decode
     from ravecodec.encoding import encode
 
-    point = {key: settings[key] for key in ("dims", "step_index", "effort")}
+    point = Point(**{key: settings[key] for key in ("dims", "step_index", "effort")})
     sent = []
     for _ in range(settings.get("passes", 1)):
         # What a file of integers between two passes would hold.
-        data = encode(np.clip(audio, -1, 1), RATE, model, **point)
+        data = encode(np.clip(audio, -1, 1), RATE, model, point=point)
         audio = decode(data, model)[0]
         sent.append(data)
     symbols, payload = _symbols(data, model)

@@ -19,13 +19,14 @@ import numpy as np
 import soundfile
 
 from ravecodec import __version__
+from ravecodec.audio import Audio
 from ravecodec.cluster import Cluster
 from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
 from ravecodec.evaluate.excerpts import choose, find_sources
 from ravecodec.evaluate.folder import held, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
 from ravecodec.evaluate.runner import Task, run_all, write_references
-from ravecodec.evaluate.sounds import Audio, read_sound
+from ravecodec.evaluate.sounds import read_sound
 from ravecodec.evaluate.speed import measure
 from ravecodec.machine import usable_cores
 from ravecodec.zoo import ModelEntry
@@ -33,8 +34,8 @@ from ravecodec.zoo import ModelEntry
 if TYPE_CHECKING:  # imports torch
     from ravecodec.models.package import Model
 
-PACKAGES = ("torch", "numpy", "soundfile", "soxr")
-PACKAGES += ("visqol-python", "zimtohrli", "pyloudnorm", "pystoi", "av")
+SCORERS = ("visqol-python", "zimtohrli", "pyloudnorm", "pystoi")
+PACKAGES = ("torch", "numpy", "soundfile", "soxr", *SCORERS, "av")
 
 
 @dataclass(frozen=True)

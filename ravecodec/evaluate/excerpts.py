@@ -17,11 +17,11 @@ import numpy as np
 import soundfile
 import soxr
 
-from ravecodec.audio import audio_files
+from ravecodec.audio import Audio, audio_files
 from ravecodec.errors import InputError
 from ravecodec.evaluate.filters import RATE, high_pass
 from ravecodec.evaluate.results import Item
-from ravecodec.evaluate.sounds import Audio, fitted
+from ravecodec.evaluate.sounds import fitted
 
 MARGIN = 1.0  # seconds of context on both sides for the filters
 EARLIEST_SHARE = 0.4  # of a file, where the first excerpt is looked for: past the introduction

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ravecodec.audio import match_channels
+from ravecodec.audio import Audio, match_channels
 from ravecodec.errors import InputError, OutputError, UsageError
 from ravecodec.evaluate.extras import extra
 from ravecodec.evaluate.filters import RATE, low_pass
 from ravecodec.evaluate.listening import LABELS, LOW, MID, REFERENCE, Key, Stimulus, Trial
 from ravecodec.evaluate.measures.level import loudness
 from ravecodec.evaluate.results import Results
-from ravecodec.evaluate.sounds import Audio, fitted, read_sound, write_sound
+from ravecodec.evaluate.sounds import fitted, read_sound, write_sound
 
 # In a trial, hidden reference and anchors among them (BS.1534-3); webMUSHRA checks it.
 MOST_SIGNALS = 12

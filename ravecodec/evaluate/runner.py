@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ravecodec.audio import Audio
 from ravecodec.cluster import Cluster, run_on_cluster
 from ravecodec.errors import RavecodecError
 from ravecodec.evaluate.conditions import apply
 from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Score
-from ravecodec.evaluate.sounds import Audio, fitted, read_sound, write_sound
+from ravecodec.evaluate.sounds import fitted, read_sound, write_sound
 from ravecodec.files import make_folder, write_file
 from ravecodec.pool import Died, Hear, run_tasks
 from ravecodec.zoo import find_model

@@ -10,11 +10,11 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ravecodec.audio import Audio
 from ravecodec.errors import InputError
 from ravecodec.evaluate.filters import RATE, Floats
 from ravecodec.files import make_folder, write_file
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Samples = TypeVar("Samples", bound=np.floating)
 
 

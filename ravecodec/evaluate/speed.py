@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ravecodec.audio import Audio
 from ravecodec.errors import RavecodecError
 from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.results import Speed
-from ravecodec.evaluate.sounds import Audio, repeated, write_sound
+from ravecodec.evaluate.sounds import repeated, write_sound
 
 # Linux counts the memory of whoever started a process as that process' peak: the one that starts
 # it has to be small.

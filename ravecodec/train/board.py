@@ -35,21 +35,24 @@ from ravecodec.train.validation import Reconstruction
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-EXCERPTS = 3  # the first validation crops
 EVERY = 64  # every so many validations one has excerpts, and those whose number is a power of two
 POSTERIOR = "posterior means, not quantised"
 QUANTISED = "quantised at the default point"
+
+Crop = tuple[NDArray[np.float32], NDArray[np.float32]]  # original and decoded, [channels, samples]
 
 
 class Board:
     """Writes TensorBoard's files into the folder `tensorboard` of a run; where it is not installed,
     nothing.
 
-    Every method raises OutputError if the files cannot be written.
+    excerpts: how many validation crops are shown. pictures: whether there are any, if matplotlib
+    is installed. Every method raises OutputError if the files cannot be written.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._folder = run / "tensorboard"
+    def __init__(self, run: Path, excerpts: int = 3, *, pictures: bool = True) -> None:
+        self._folder, self._excerpts = run / "tensorboard", excerpts
+        self._pictures = pictures and find_spec("matplotlib") is not None
 
     def log(self, values: Mapping[str, Any]) -> None:
         """A line of the log: numbers as scalars, sentences as text."""
@@ -70,16 +73,25 @@ class Board:
         self._write(_add_bits, stage, step, batches)
         if last or is_shown(number):
             how = POSTERIOR if stage == 1 else QUANTISED
-            self._write(_add_curve, stage, step, batches)
-            self._write(_add_excerpts, f"stage {stage}, {how}", step, rate, batches, how)
+            if self._pictures:
+                self._write(_add_curve, stage, step, batches)
+            self._add_excerpts(f"stage {stage}, {how}", step, rate, batches, how)
 
     def latents(self, latent: LatentSpace, default_dims: int) -> None:
         """The fidelity curve."""
-        self._write(_add_fidelity, latent, default_dims)
+        self._write(_add_fidelity, latent)
+        if self._pictures:
+            self._write(_add_fidelity_curve, latent, default_dims)
 
     def finished(self, step: int, rate: int, batches: Iterable[Reconstruction]) -> None:
         """Excerpts through the network that is packed; takes no more of `batches` than it shows."""
-        self._write(_add_excerpts, f"finished, {QUANTISED}", step, rate, batches, QUANTISED)
+        self._add_excerpts(f"finished, {QUANTISED}", step, rate, batches, QUANTISED)
+
+    def _add_excerpts(
+        self, tag: str, step: int, rate: int, batches: Iterable[Reconstruction], how: str
+    ) -> None:
+        crops = islice(_crops(batches), self._excerpts)
+        self._write(_add_excerpts, tag, step, rate, crops, how, self._pictures)
 
     def _write(self, add: Callable[..., None], *what: Any) -> None:
         if self._writer is None:
@@ -125,16 +137,17 @@ def _add_bits(writer: SummaryWriter, stage: int, step: int, batches: list[Recons
 
 
 def _add_curve(writer: SummaryWriter, stage: int, step: int, batches: list[Reconstruction]) -> None:
-    if _has_matplotlib():
-        chart = figures.bits_per_latent(_bits(batches), ACTIVE_BITS)
-        writer.add_figure(f"stage {stage}/KL per latent", chart.figure(), step)
+    chart = figures.bits_per_latent(_bits(batches), ACTIVE_BITS)
+    writer.add_figure(f"stage {stage}/KL per latent", chart.figure(), step)
 
 
-def _add_fidelity(writer: SummaryWriter, latent: LatentSpace, default_dims: int) -> None:
+def _add_fidelity(writer: SummaryWriter, latent: LatentSpace) -> None:
     for dims in range(1, len(latent.mean) + 1):
         writer.add_scalar("latents/fidelity", latent.fidelity(dims), dims)
-    if _has_matplotlib():
-        writer.add_figure("latents/fidelity curve", figures.fidelity(latent, default_dims).figure())
+
+
+def _add_fidelity_curve(writer: SummaryWriter, latent: LatentSpace, default_dims: int) -> None:
+    writer.add_figure("latents/fidelity curve", figures.fidelity(latent, default_dims).figure())
 
 
 def _add_excerpts(
@@ -142,21 +155,20 @@ def _add_excerpts(
     tag: str,
     step: int,
     rate: int,
-    batches: Iterable[Reconstruction],
+    crops: Iterable[Crop],
     how: str,
+    pictures: bool,
 ) -> None:
-    for i, (original, output) in enumerate(islice(_crops(batches), EXCERPTS), 1):
+    for i, (original, output) in enumerate(crops, 1):
         _add_audio(writer, f"{tag}/excerpt {i}, original", original, rate, step)
         _add_audio(writer, f"{tag}/excerpt {i}, decoded", output, rate, step)
-        if _has_matplotlib():
+        if pictures:
             mids = {"original": original.mean(0), f"decoded: {how}": output.mean(0)}
             picture = spectrograms(mids, rate)
             writer.add_figure(f"{tag}/excerpt {i}", picture, step)
 
 
-def _crops(
-    batches: Iterable[Reconstruction],
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def _crops(batches: Iterable[Reconstruction]) -> Iterator[Crop]:
     """(original, output) of one crop after the other, [channels, samples]."""
     for part in batches:
         both = [audio.float().cpu().numpy() for audio in (part.original, part.output)]
@@ -182,7 +194,3 @@ def _add_audio(
     )
     files: Any = writer.file_writer  # a FileWriter, as long as the writer is open
     files.add_summary(Summary(value=[Summary.Value(tag=tag, audio=sound)]), step)
-
-
-def _has_matplotlib() -> bool:
-    return find_spec("matplotlib") is not None

@@ -25,20 +25,20 @@ def fewest_active(latent: int) -> float:
 
 
 class Collapse:
-    """Watches the reports of stage 1."""
+    """Watches the reports of stage 1, silently for its first `warmup` steps."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, warmup: int = BETA_WARMUP) -> None:
+        self._recipe, self._warmup = recipe, warmup
         self._quiet = 0  # reports that pass before the next advice
 
     def advice(self, step: int, means: Mapping[str, float]) -> str:
-        """One sentence if the means of a report show a collapsed posterior, after beta's warm-up;
+        """One sentence if the means of a report show a collapsed posterior, after the warm-up;
         the next one PATIENCE reports later. Else, and for reports without `active`, the empty
         string."""
         self._quiet = max(0, self._quiet - 1)
         latent = self._recipe.model.latent
         active = means.get("active", float(latent))
-        if step <= BETA_WARMUP or active >= fewest_active(latent) or self._quiet:
+        if step <= self._warmup or active >= fewest_active(latent) or self._quiet:
             return ""
         self._quiet = PATIENCE
         return (

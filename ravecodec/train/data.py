@@ -97,8 +97,10 @@ PLAIN = Augmentation()
 
 
 class Crops:
-    """Random crops of a cache's audio: every second of it is about as likely as any other. See
-    `load_audio` for `device`.
+    """Random crops of a cache's audio: every second of it is about as likely as any other.
+
+    tracks: those that are drawn from. channels: of the cache's audio. length: samples per channel
+    of a crop. device: see `load_audio`.
 
     `batch(step, size)` depends on nothing but its arguments, the seed and the kind of device that
     holds the audio, so a resumed run sees the audio it would have seen. InputError if the tracks
@@ -109,10 +111,10 @@ class Crops:
         self,
         cache: Path,
         tracks: list[Track],
+        *,
         channels: int,
         length: int,
         seed: int,
-        *,
         augmentation: Augmentation = PLAIN,
         device: torch.device | str = "cpu",
     ) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ravecodec.analysis import BLOCK_SAMPLES
 from ravecodec.bitstream import fit_predictor, fit_static
 from ravecodec.bitstream.limits import MAX_SYMBOL
-from ravecodec.curve import EXCERPTS, Piece, bits_of_axes, measured_ladder, piece_of
+from ravecodec.curve import Piece, bits_of_axes, measured_ladder, piece_of
 from ravecodec.effort import level_of
 from ravecodec.ladder import WORTHWHILE
 from ravecodec.models.coding import Prediction
@@ -30,8 +30,6 @@ from ravecodec.train.data import Crops
 from ravecodec.train.recipe import Recipe
 from ravecodec.train.stages import Valid, posterior, random_clock
 
-ANALYSIS_FRAMES = 20_000
-RATE_FRAMES = 4_000
 FIRST_MEASURED = 1 << 43  # crops that neither stage, no analysis and no validation draws
 FITTING_STEP = -12  # tables are fitted at a fine step, where the shape of the distribution shows
 STEP_INDICES = (-24, 32)
@@ -67,12 +65,19 @@ def frame_levels(audio: Tensor, hop: int) -> Tensor:
 
 
 def analyse_latents(
-    network: Rave, recipe: Recipe, training: Crops, held: Crops, device: torch.device
+    network: Rave,
+    recipe: Recipe,
+    training: Crops,
+    held: Crops,
+    device: torch.device,
+    *,
+    frames: int,
+    rate_frames: int,
 ) -> tuple[LatentSpace, Coding, float]:
-    """Latent space and entropy tables from training audio, operating point from validation audio,
-    and the ideal rate of that point there in kbit/s. The axes get their signs, louder is positive,
-    before anything is fitted along them."""
-    wanted = min(ANALYSIS_FRAMES, 40 * recipe.model.latent)
+    """Latent space and entropy tables from up to `frames` frames of training audio, operating point
+    from up to `rate_frames` of validation audio, and the ideal rate of that point there in kbit/s.
+    The axes get their signs, louder is positive, before anything is fitted along them."""
+    wanted = min(frames, 40 * recipe.model.latent)
     batches = list(posteriors(network, recipe, training, wanted, device))
     runs = [run for means, _, _ in batches for run in means]
     spreads = np.concatenate([run for _, spreads, _ in batches for run in spreads])
@@ -80,7 +85,7 @@ def analyse_latents(
     latent = analyse(np.concatenate(runs), spreads, recipe.whiten, levels)
     effort = level_of(recipe.refine[0]) if recipe.model.refiner else 0
     coding = fit_coding(latent, runs, effort)
-    validation = posteriors(network, recipe, held, min(RATE_FRAMES, wanted), device)
+    validation = posteriors(network, recipe, held, min(rate_frames, wanted), device)
     held_runs = [run for means, _, _ in validation for run in means]
     coding = operating_point(recipe, latent, coding, held_runs)
     bits = _axis_bits(latent, coding, held_runs)[: coding.dims].sum()
@@ -146,21 +151,24 @@ def write_package(
     info: dict[str, Any],
     held: Crops,
     report: Callable[[str], None],
+    excerpts: int,
+    steps: Sequence[int],
 ) -> None:
     """Saves the package at `path`, whole or not at all, with the curve of rate and quality that it
-    has on validation audio. Reports what was measured.
+    has on so many excerpts of validation audio, at these steps from its own. Reports what was
+    measured.
     """
     part = path.with_suffix(".part")
     save_package(part, network, latent, coding, name, info)
     model = load_package(part)
-    ladder = measured_ladder(model, _pieces(model, held), report)
+    ladder = measured_ladder(model, _pieces(model, held, excerpts), report, steps)
     part.write_bytes(package_with(part, {}, ladder=ladder))
     part.replace(path)
 
 
-def _pieces(model: Model, held: Crops) -> list[Piece]:
-    """EXCERPTS crops, as many one behind the other as the network computes at a time."""
-    crops = held.batch(FIRST_MEASURED, EXCERPTS).numpy()
+def _pieces(model: Model, held: Crops, excerpts: int) -> list[Piece]:
+    """So many crops, as many one behind the other as the network computes at a time."""
+    crops = held.batch(FIRST_MEASURED, excerpts).numpy()
     count = max(1, BLOCK_SAMPLES // held.length)
-    groups = [crops[at : at + count] for at in range(0, EXCERPTS, count)]
+    groups = [crops[at : at + count] for at in range(0, excerpts, count)]
     return [piece_of(model, group, model.config.sample_rate) for group in groups]

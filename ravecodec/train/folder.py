@@ -116,14 +116,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 class Run:
-    """The training folder."""
+    """The training folder. board: where TensorBoard's files go; None: into the folder as well."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, board: Board | None = None) -> None:
         self.folder = folder
         self.recipe = recipe
         self.checkpoint = folder / "checkpoint.pt"
         self.package = folder / f"{recipe.name}.safetensors"  # when the run is finished
-        self.board = Board(folder)
+        self.board = board or Board(folder)
         # Stages that are to have more steps than the run was started with.
         self.longer: list[str] = []
         make_folder(folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from ravecodec.models.package import load_package
 from ravecodec.models.rave import Rave
 from ravecodec.precision import AUTO
 from ravecodec.train import outcome, stages
+from ravecodec.train.board import Board
 from ravecodec.train.cache import Track, build_cache, describe, scan
 from ravecodec.train.collapse import Collapse
 from ravecodec.train.data import Augmentation, Crops, split
 from ravecodec.train.finish import analyse_latents, write_package
 from ravecodec.train.folder import LOST, UNPICKLING, Run, check_folder, held
 from ravecodec.train.interrupts import Stop, deferred
+from ravecodec.train.overhead import USUAL, Overhead
 from ravecodec.train.parallel import World, gather
 from ravecodec.train.recipe import Recipe, Stage
 from ravecodec.train.trainer import Trainer, stage1_step, stage2_step
@@ -44,8 +46,6 @@ from ravecodec.train.validation import (
     validate,
 )
 
-CHECKPOINT_SECONDS = 120.0
-REPORT_SECONDS = 15.0
 STAGES = ("all", "1", "2")
 
 Report = Callable[[str], None]
@@ -56,12 +56,13 @@ StepFunction = Callable[[Tensor], Log]  # audio [batch, channels, samples] -> wh
 class Journal:
     """What a stage says and writes down about itself."""
 
-    def __init__(self, run: Run, trainer: Trainer, stage: Stage, report: Report) -> None:
-        self._run, self._trainer, self._stage, self._report = run, trainer, stage, report
+    def __init__(self, session: Session, stage: Stage) -> None:
+        self._run, self._trainer, self._report = session.run, session.trainer, session.report
+        self._stage, self._overhead = stage, session.request.overhead
         self._sums: dict[str, list[float]] = defaultdict(list)
         self._began = self._reported = time.monotonic()
-        self._first = trainer.step
-        self._collapse = Collapse(trainer.recipe)
+        self._first = self._trainer.step
+        self._collapse = Collapse(self._trainer.recipe, self._overhead.advice_after)
 
     def add(self, log: Log) -> None:
         """Takes what one step measured; reports the means by the clock and at the end of the
@@ -70,7 +71,7 @@ class Journal:
         for key, value in log.items():
             self._sums[key].append(value)
         now, step = time.monotonic(), self._trainer.step
-        if now - self._reported >= REPORT_SECONDS or step == self._stage.steps:
+        if now - self._reported >= self._overhead.report_seconds or step == self._stage.steps:
             means = {key: float(np.mean(values)) for key, values in self._sums.items()}
             self.write(means, self._progress(now))
             if advice := self._collapse.advice(step, means):
@@ -119,6 +120,7 @@ class Request:
     licence: str | None
     ignore_length: bool
     packed: Callable[[Path], object] | None
+    overhead: Overhead
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,15 @@ class Session:
     def analyse(self) -> tuple[stages.Sender, float]:
         """Latent space, tables and default point of the moving average, and the ideal rate of that
         point in kbit/s on validation audio."""
-        trainer, recipe = self.trainer, self.request.recipe
+        trainer, recipe, overhead = self.trainer, self.request.recipe, self.request.overhead
         latent, coding, kbps = analyse_latents(
-            trainer.average, recipe, self.crops, self.validation, trainer.device
+            trainer.average,
+            recipe,
+            self.crops,
+            self.validation,
+            trainer.device,
+            frames=overhead.analysis_frames,
+            rate_frames=overhead.rate_frames,
         )
         dims = f"{latent.dims_for(0.99)} of {recipe.model.latent} axes"
         self.report(f"latent space: {dims} for fidelity 0.99 ({latent.frames} frames)")
@@ -178,7 +186,7 @@ class Session:
         licence = run.facts["licence"]
         info = provenance(trainer, self.request.data, self.tracks, licence, doubts)
         self._set_level(network, sender)
-        decoded = reconstruct(trainer, network, self.validation, sender.at_default)
+        decoded = self._decoded(network, sender)
         run.board.finished(trainer.step, recipe.model.sample_rate, decoded)
         write_package(
             path,
@@ -189,6 +197,8 @@ class Session:
             info=info,
             held=self.validation,
             report=self.report,
+            excerpts=self.request.overhead.curve_excerpts,
+            steps=self.request.overhead.curve_steps,
         )
         run.remember(packed=[trainer.stage, trainer.step], **outcome.made_with(trainer))
         if self.request.packed is not None:
@@ -203,10 +213,16 @@ class Session:
         trainer = self.trainer
         if not isinstance(network.generator, IstftGenerator):
             return
-        decoded = reconstruct(trainer, network, self.validation, sender.at_default)
-        gain = level_gain(decoded, trainer.objective.valid, trainer.recipe.model.hop)
+        gain = level_gain(
+            self._decoded(network, sender), trainer.objective.valid, trainer.recipe.model.hop
+        )
         network.generator.turn_up(gain)
         self.report(f"level: {20 * math.log10(gain):+.1f} dB, as validation audio has it")
+
+    def _decoded(self, network: Rave, sender: stages.Sender) -> Iterator[Reconstruction]:
+        """Validation audio through a network, at the default point."""
+        count = self.request.overhead.validation_crops
+        return reconstruct(self.trainer, network, self.validation, count, sender.at_default)
 
     def _run_stage(self, stage: Stage, step: StepFunction, latents: Latents = unchanged) -> None:
         """Steps until the stage is done. The first Ctrl-C is obeyed between two steps, when the
@@ -228,7 +244,7 @@ class Session:
         """Validates by the step, checkpoints and reports by the clock; returns whether it was asked
         to stop before the stage was done.
         """
-        trainer, journal = self.trainer, Journal(self.run, self.trainer, stage, self.report)
+        trainer, journal = self.trainer, Journal(self, stage)
         saved, stopped = time.monotonic(), False
         while trainer.step < stage.steps:
             stopped = trainer.world.any(bool(stop))
@@ -241,7 +257,7 @@ class Session:
             if self._validates(stage):
                 self._validate(stage, latents, journal)
             now = time.monotonic()
-            if now - saved >= CHECKPOINT_SECONDS:
+            if now - saved >= self.request.overhead.checkpoint_seconds:
                 trainer.seconds += now - saved
                 self.run.save(trainer.state())
                 saved = now
@@ -270,7 +286,8 @@ class Session:
             last = step == stage.steps
             self.run.board.validation(trainer.stage, step, number, last, rate, batches)
 
-        values = validate(trainer, self.validation, latents, show)
+        count = self.request.overhead.validation_crops
+        values = validate(trainer, self.validation, count, latents, show)
         journal.write(values)
         trainer.keep_if_best(values["validation"])
 
@@ -367,6 +384,7 @@ def train(
     force: bool = False,
     report: Report = ignore,
     packed: Callable[[Path], object] | None = None,
+    overhead: Overhead = USUAL,
 ) -> Path:
     """Trains a model on a folder of audio and returns the path of its package.
 
@@ -375,7 +393,8 @@ def train(
     makes this call (see `gather`). A run that is finished is left as it is. licence: of the
     weights; None: as in an earlier call, else unstated. `ignore_length` takes what is there of
     truncated files. packed: called with the run's folder by the first process when it has written
-    a package. OutputError where `out` holds files and no run, unless `force` is set.
+    a package. overhead: how often it reports and saves, and on how much audio it measures itself.
+    OutputError where `out` holds files and no run, unless `force` is set.
     """
     if stage not in STAGES:
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
@@ -389,6 +408,7 @@ def train(
         licence=licence,
         ignore_length=ignore_length,
         packed=packed,
+        overhead=overhead,
     )
     scan(data)  # nothing is written for a folder without audio
     world = gather(device, devices, nodes)
@@ -409,7 +429,8 @@ def _train(request: Request, world: World, report: Report) -> Path:
     if not world.leads:
         report = ignore
         world.wait()  # for the first process to make the run folder and the cache
-    run = Run(request.out, recipe)
+    board = Board(request.out, request.overhead.excerpts, pictures=request.overhead.pictures)
+    run = Run(request.out, recipe, board)
     begin(trainer, run, request.stage, request.init_from, report)
     if recipe.bfloat16 == AUTO:
         precision = "bfloat16" if trainer.recipe.bfloat16 else "float32"
@@ -450,15 +471,17 @@ def open_session(request: Request, trainer: Trainer, run: Run, report: Report) -
     crops = Crops(
         cache,
         tracks,
-        config.channels,
-        length,
-        recipe.seed,
+        channels=config.channels,
+        length=length,
+        seed=recipe.seed,
         augmentation=Augmentation.of(recipe),
         device=world.device,
     )
     if crops.audio.device.type != "cpu":
         report(f"data: in the memory of {crops.audio.device}, {crops.audio.nbytes / 1e9:.1f} GB")
-    validation = Crops(cache, held_out, config.channels, length, recipe.seed + 1)
+    validation = Crops(
+        cache, held_out, channels=config.channels, length=length, seed=recipe.seed + 1
+    )
     return Session(request, trainer, run, tracks, crops, validation, report)
 
 

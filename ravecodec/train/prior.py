@@ -34,6 +34,7 @@ from ravecodec.files import AtomicFile, make_folder, write_file
 from ravecodec.models.package import Model, load_package
 from ravecodec.models.prior import Prior, prior_package
 from ravecodec.models.prior_file import SUFFIX, PriorConfig
+from ravecodec.quantize import Symbols
 from ravecodec.tables import tables_of
 from ravecodec.train.cache import read_json, scan
 from ravecodec.train.folder import (
@@ -48,13 +49,11 @@ from ravecodec.train.outcome import UNSTATED, credits_of
 from ravecodec.train.pieces import Piece, collect, split_pieces
 from ravecodec.zoo import find_model
 
-CHECKPOINT_SECONDS = 60
 LONGEST_GRADIENT = 10.0  # bits per weight's unit; longer ones are shortened to it
 WARM_UP = 20  # steps
 LAST_RATE = 0.1  # of the learning rate, at the end
 SECONDS_PER_HOUR = 3600
 
-Symbols = NDArray[np.int32]  # [frames, dims]
 Report = Callable[[str], None]
 
 
@@ -107,20 +106,21 @@ def train_prior(
     ignore_length: bool = False,
     force: bool = False,
     report: Report = lambda line: None,
+    checkpoint_seconds: float = 60.0,
 ) -> Path:
     """Trains a prior for a model on a folder of audio and returns the path of its file in `out`.
 
     The same call continues one that was stopped; if that one was finished, it changes nothing.
     licence: of the weights, None: the model's. `ignore_length` takes what is there of truncated
-    files. OutputError where `out` holds files and no run, unless `force` is set; UsageError where
-    it holds a prior of other settings.
+    files. checkpoint_seconds: between two checkpoints. OutputError where `out` holds files and no
+    run, unless `force` is set; UsageError where it holds a prior of other settings.
     """
     scan(data)
     entry, place = find_model(model), choose_device(device)
     check_folder(out, force=force)
     with held(out):
         loaded = load_package(entry.path, place)
-        stage = _Stage(data, loaded, entry.name, out, recipe or PriorRecipe())
+        stage = _Stage(data, loaded, entry.name, out, recipe or PriorRecipe(), checkpoint_seconds)
         if stage.is_done():
             report(f"{stage.target} is finished and left as it is")
             return stage.target
@@ -131,8 +131,17 @@ def train_prior(
 class _Stage:
     """One training of a prior, in its folder."""
 
-    def __init__(self, data: Path, model: Model, name: str, out: Path, recipe: PriorRecipe) -> None:
+    def __init__(
+        self,
+        data: Path,
+        model: Model,
+        name: str,
+        out: Path,
+        recipe: PriorRecipe,
+        checkpoint_seconds: float,
+    ) -> None:
         self.data, self.model, self.name, self.recipe = data, model, name, recipe
+        self.checkpoint_seconds = checkpoint_seconds
         self.folder, self.target = out / "prior", out / f"{name}{SUFFIX}"
         self.checkpoint = self.folder / "checkpoint.pt"
         make_folder(self.folder)
@@ -196,7 +205,7 @@ class _Stage:
                     held = learning.validate(held_out)
                     report(f"prior  step {learning.step}  bits {bits:.1f}  held out {held:.1f}")
                     self._log(learning.step, bits, held)
-                if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                if time.monotonic() - saved >= self.checkpoint_seconds:
                     self._save(learning.state())
                     saved = time.monotonic()
             self._save(learning.state())

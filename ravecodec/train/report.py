@@ -172,14 +172,15 @@ def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> tuple[Play
     coded = encode(original, rate, model)
     decoded, _ = decode(coded, model)
     seconds = frames / rate
-    mids = {"original": original.mean(0), "decoded": decoded.mean(0)}
+    before, after = original.mean(0), decoded.mean(0)
     name = track.path.encode(errors="replace").decode()
-    peaks = f"peak F1 {peak_f1(*mids.values(), rate):.2f}"
+    peaks = f"peak F1 {peak_f1(before, after, rate):.2f}"
     title = f"{name}: {len(coded) * 8 / seconds / 1000:.2f} kbit/s, {peaks}"
     sounds = [
         Sound("original", "", "ink", _flac(original, rate)),
         Sound("decoded", "", "model-1", _flac(decoded, rate)),
     ]
+    mids = {"original": before, "decoded": after}
     return Player(title, seconds, sounds), spectrograms_svg(mids, rate)
 
 

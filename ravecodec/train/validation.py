@@ -21,7 +21,6 @@ from ravecodec.train import stages
 from ravecodec.train.data import Crops
 from ravecodec.train.trainer import Trainer
 
-CROPS = 12
 FIRST_CROP = 1 << 42  # from here on lie crops that no stage and no latent analysis draws
 
 # Posterior means and their place -> what the generator gets.
@@ -67,13 +66,14 @@ def level_gain(decoded: Iterable[Reconstruction], valid: stages.Valid, hop: int)
 def validate(
     trainer: Trainer,
     crops: Crops,
+    count: int,
     latents: Latents = unchanged,
     show: Callable[[list[Reconstruction]], None] | None = None,
 ) -> dict[str, float]:
-    """Means over CROPS crops: `validation`, the recipe's S with all its windows; `validation_kbps`,
-    the KL; and `validation_peaks`, the peak F1 of the mid channel (see `peak_score`). `show`
-    is called with the crops that were measured."""
-    batches = list(reconstruct(trainer, trainer.average, crops, latents))
+    """Means over `count` crops: `validation`, the recipe's S with all its windows;
+    `validation_kbps`, the KL; and `validation_peaks`, the peak F1 of the mid channel (see
+    `peak_f1`). `show` is called with the crops that were measured."""
+    batches = list(reconstruct(trainer, trainer.average, crops, count, latents))
     if show is not None:
         show(batches)
     rows = [row for part in batches for row in _rows(part, trainer.valid, trainer.recipe.model)]
@@ -81,15 +81,15 @@ def validate(
 
 
 def reconstruct(
-    trainer: Trainer, network: Rave, crops: Crops, latents: Latents
+    trainer: Trainer, network: Rave, crops: Crops, count: int, latents: Latents
 ) -> Iterator[Reconstruction]:
-    """CROPS crops through a network in eval mode, the same ones in every call, a batch at a
+    """`count` crops through a network in eval mode, the same ones in every call, a batch at a
     time.
     """
     recipe, objective, device = trainer.recipe, trainer.objective, trainer.device
     valid = objective.valid
-    for first in range(0, CROPS, recipe.batch):
-        size = min(recipe.batch, CROPS - first)
+    for first in range(0, count, recipe.batch):
+        size = min(recipe.batch, count - first)
         audio = crops.batch(FIRST_CROP + first, size).to(device)
         clock = Clock(torch.arange(size, device=device) * 1000, torch.arange(size, device=device))
         with torch.no_grad(), objective.autocast(device):

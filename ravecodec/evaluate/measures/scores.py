@@ -67,7 +67,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "mel_dac", "Mel distance of DAC", "", "lower", 0.0,
         "Sum over seven windows (32 to 2048) of the mean |log10| difference of mel magnitudes, as"
-        " the paper of the Descript Doubles Codec defines it (there at 44.1 kHz; its evaluation "
+        " the paper of the Descript Audio Codec defines it (there at 44.1 kHz; its evaluation "
         "script has other settings).",
     ),
     Metric(

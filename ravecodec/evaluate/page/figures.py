@@ -4,7 +4,7 @@ models' fidelity."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ravecodec.evaluate.page import series
@@ -79,7 +79,7 @@ def _rate_lines(results: Results, metric: Metric) -> Iterator[Line]:
         if not conditions:
             continue
         label, family = series.series_name(conditions), series.family(conditions[0])
-        rates = {label: results.kbps}
+        rates: dict[str, Callable[[str], float | None]] = {label: results.kbps}
         if name in own:
             rates[f"{label}, static tables"] = results.static_kbps
         for title, rate in rates.items():
