@@ -20,7 +20,8 @@ import numpy as np
 
 from ravecodec import decode, encode, load_model
 from ravecodec.audio import Audio
-from ravecodec.evaluate.excerpts import RATE, cut, find_sources
+from ravecodec.evaluate.excerpts import cut, find_sources
+from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.models.package import Model
 from ravecodec.precision import PRECISIONS

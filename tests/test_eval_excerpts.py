@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from ravecodec.errors import InputError
-from ravecodec.evaluate.excerpts import RATE, choose, find_sources
-from ravecodec.evaluate.filters import correlation, low_pass
+from ravecodec.evaluate.excerpts import choose, find_sources
+from ravecodec.evaluate.filters import RATE, correlation, low_pass
 
 
 def tones(

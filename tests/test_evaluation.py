@@ -31,11 +31,12 @@ from ravecodec.evaluate.conditions import (
     static_bytes,
 )
 from ravecodec.evaluate.evaluation import Request, evaluate, folder_above, without_folders
-from ravecodec.evaluate.excerpts import RATE
+from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.measures.scores import score
 from ravecodec.evaluate.page import report
 from ravecodec.evaluate.results import Condition, Item, Results, Score, Speed
-from ravecodec.evaluate.runner import Task, read_sound, run_all, write_references, write_sound
+from ravecodec.evaluate.runner import Task, run_all, write_references
+from ravecodec.evaluate.sounds import read_sound, write_sound
 from ravecodec.models.coding import Prediction
 from ravecodec.models.package import Model
 

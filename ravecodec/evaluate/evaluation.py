@@ -98,7 +98,7 @@ def _scored(
     report: Report,
     say: Callable[[str], None],
 ) -> Results:
-    """`evaluate`, once the excerpts are chosen, without what it says of its making."""
+    """Scores of excerpts that were chosen; `unreadable` and `manifest` are left empty."""
     from ravecodec.loading import load_model
 
     write_references(request.out, excerpts)

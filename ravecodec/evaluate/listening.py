@@ -72,9 +72,10 @@ class Key:
         in the trial."""
         if trial not in self.trials:
             return None
-        known = self.trials[trial].stimuli
-        codes = {code: stimulus.condition for code, stimulus in known.items()}
-        return ({REFERENCE: REFERENCE} | codes).get(signal)
+        if signal == REFERENCE:
+            return REFERENCE
+        stimulus = self.trials[trial].stimuli.get(signal)
+        return stimulus.condition if stimulus else None
 
     @classmethod
     def load(cls, path: Path) -> Key:

@@ -45,7 +45,8 @@ training with the same signals before the test.
 """
 
 
-TEST = {  # what no kit has otherwise, and below each of its pages
+# webMUSHRA's configuration and its pages. Values that differ from kit to kit are empty here.
+CONFIG = {
     "testname": "Listening test",
     "testId": "",
     "bufferSize": 2048,
@@ -53,7 +54,7 @@ TEST = {  # what no kit has otherwise, and below each of its pages
     "showButtonPreviousPage": True,
     "remoteService": "service/write.php",
 }
-WELCOME = {
+WELCOME_PAGE = {
     "type": "generic",
     "id": "welcome",
     "name": "Welcome",
@@ -62,14 +63,14 @@ WELCOME = {
     "difference from the reference can be heard). One version is the reference itself: please "
     "give 100 to the version that you believe it is. Use headphones in a quiet room.",
 }
-VOLUME = {
+VOLUME_PAGE = {
     "type": "volume",
     "id": "volume",
     "name": "Volume",
     "content": "Please set a comfortable volume, and leave it as it is from now on.",
     "defaultVolume": 0.5,
 }
-TRIAL: dict[str, Any] = {
+MUSHRA_PAGE: dict[str, Any] = {
     "type": "mushra",
     "id": "",
     "name": "Listening test",
@@ -82,7 +83,7 @@ TRIAL: dict[str, Any] = {
     "createAnchor35": False,  # both are among the stimuli, as loud as the reference
     "createAnchor70": False,
 }
-FINISH = {
+FINISH_PAGE = {
     "type": "finish",
     "name": "Thank you",
     "content": "Please say who you are, and send your answers.",
@@ -242,8 +243,8 @@ def _config(key: Key) -> str:
         others = [code for code, each in trial.stimuli.items() if each.condition != REFERENCE]
         stimuli = {code: f"{folder}/{name}/{code}.wav" for code in others}
         reference = f"{folder}/{name}/{REFERENCE}.wav"
-        trials.append(TRIAL | {"id": name, "reference": reference, "stimuli": stimuli})
-    volume = VOLUME | {"stimulus": trials[0]["reference"]}
-    pages = [WELCOME, volume, ["random", *trials], FINISH]
-    config = TEST | {"testId": key.test, "pages": pages}
+        trials.append(MUSHRA_PAGE | {"id": name, "reference": reference, "stimuli": stimuli})
+    volume = VOLUME_PAGE | {"stimulus": trials[0]["reference"]}
+    pages = [WELCOME_PAGE, volume, ["random", *trials], FINISH_PAGE]
+    config = CONFIG | {"testId": key.test, "pages": pages}
     return str(extra("yaml").safe_dump(config, sort_keys=False, allow_unicode=True))

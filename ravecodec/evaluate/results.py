@@ -217,7 +217,8 @@ class Results:
         known = [size for size in sizes.values() if size is not None]
         if not known or len(known) < len(sizes):
             return None
-        return sum(known) * 8 / 1000 / sum(i.seconds for i in self.items if i.id in sizes)
+        seconds = {item.id: item.seconds for item in self.items}
+        return sum(known) * 8 / 1000 / sum(seconds[name] for name in sizes)
 
     def values(self, condition: str, metric: str) -> dict[str, float]:
         """A metric of a condition by item id, in the order of the items, without items that have

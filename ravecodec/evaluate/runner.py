@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ravecodec.audio import Audio
 from ravecodec.cluster import Cluster, run_on_cluster
-from ravecodec.errors import RavecodecError
+from ravecodec.errors import InputError, RavecodecError
 from ravecodec.evaluate.conditions import apply
 from ravecodec.evaluate.filters import RATE
 from ravecodec.evaluate.results import STATIC_BYTES, Condition, Item, Score
@@ -86,9 +86,7 @@ def run_task(task: Task) -> Score:
         return replace(score, item=task.item.id, condition=task.condition.id)
     from ravecodec.evaluate.measures import scores
 
-    reference, other = (
-        read_sound(task.out / "audio" / i.id / "reference.flac") for i in (task.item, task.other)
-    )
+    reference, other = (_reference(task.out, item) for item in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
     values, delay = scores.score(
         reference, done.audio, RATE, speech=task.speech, mid=task.condition.mid_only
@@ -103,6 +101,15 @@ def run_task(task: Task) -> Score:
     make_folder(task.record.parent)
     write_file(task.record, json.dumps(asdict(score)).encode())
     return score
+
+
+def _reference(out: Path, item: Item) -> Audio:
+    """An excerpt as `write_references` wrote it; InputError where it is damaged."""
+    path = out / "audio" / item.id / "reference.flac"
+    try:
+        return read_sound(path)
+    except InputError as error:
+        raise InputError(f"{error}; remove it and call again") from error
 
 
 @dataclass(frozen=True)

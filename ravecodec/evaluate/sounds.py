@@ -34,9 +34,11 @@ def read_sound(path: Path) -> Audio:
     try:
         audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove it and call again") from error
+        raise InputError(f"{path}: cannot be read ({error})") from error
     if rate != RATE or not len(audio):
-        raise InputError(f"{path}: has {len(audio)} samples at {rate} Hz, expected some at {RATE}")
+        raise InputError(
+            f"{path}: has {len(audio)} samples at {rate} Hz, expected some at {RATE} Hz"
+        )
     return np.ascontiguousarray(audio.T)
 
 

@@ -29,7 +29,7 @@ from ravecodec.audio import (
     resample_blocks,
 )
 from ravecodec.errors import InputError, OutputError
-from ravecodec.files import write_file
+from ravecodec.files import AtomicFile, write_file
 
 try:
     import fcntl
@@ -345,7 +345,9 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
                     f"{cache}: holds {name} and no settings.json, so no cache; expected a new "
                     "folder, or delete it"
                 )
-        write_file(stamp, json.dumps(settings).encode())
+        # Not over one that another call has written meanwhile.
+        with AtomicFile(stamp) as file:
+            file.write(json.dumps(settings).encode())
     elif earlier != settings:
         raise InputError(
             f"{cache}: holds the audio of other settings {earlier}; expected {json.dumps(settings)}"

@@ -37,13 +37,7 @@ from ravecodec.models.prior_file import SUFFIX, PriorConfig
 from ravecodec.quantize import Symbols
 from ravecodec.tables import tables_of
 from ravecodec.train.cache import read_json, scan
-from ravecodec.train.folder import (
-    LOST,
-    UNPICKLING,
-    check_folder,
-    held,
-    load_checkpoint,
-)
+from ravecodec.train.folder import LOST, UNPICKLING, check_folder, held, load_checkpoint
 from ravecodec.train.interrupts import deferred
 from ravecodec.train.outcome import UNSTATED, credits_of
 from ravecodec.train.pieces import Piece, collect, split_pieces
@@ -175,7 +169,8 @@ class _Stage:
         training, held_out = split_pieces(pieces)
         config = self.recipe.config(self.model)
         step = grid(self.model, config)
-        symbols, unseen = ([on_grid(p, step) for p in part] for part in (training, held_out))
+        symbols = [on_grid(piece, step) for piece in training]
+        unseen = [on_grid(piece, step) for piece in held_out]
         prior = new_prior(self.model, config, symbols, self.recipe)
         report(_described(training, held_out, self.model))
         costs = other_costs(self.model, config, unseen)
@@ -191,7 +186,7 @@ class _Stage:
         report(f"{self.target} is ready: {bits}, {_rest(costs)}")
 
     def _learn(
-        self, learning: _Learning, symbols: list[Symbols], held_out: list[Symbols], report: Report
+        self, learning: _Learning, symbols: list[Symbols], unseen: list[Symbols], report: Report
     ) -> None:
         """Steps until there is nothing more to be gained; the first Ctrl-C is obeyed between two
         steps, which are saved."""
@@ -202,9 +197,11 @@ class _Stage:
                 batch = crops(symbols, length, recipe.batch, recipe.seed, learning.step)
                 bits = learning.learn(batch)
                 if learning.step % recipe.validate_every == 0 or learning.step == recipe.steps:
-                    held = learning.validate(held_out)
-                    report(f"prior  step {learning.step}  bits {bits:.1f}  held out {held:.1f}")
-                    self._log(learning.step, bits, held)
+                    bits_unseen = learning.validate(unseen)
+                    report(
+                        f"prior  step {learning.step}  bits {bits:.1f}  held out {bits_unseen:.1f}"
+                    )
+                    self._log(learning.step, bits, bits_unseen)
                 if time.monotonic() - saved >= self.checkpoint_seconds:
                     self._save(learning.state())
                     saved = time.monotonic()

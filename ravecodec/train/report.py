@@ -53,8 +53,8 @@ def write_report(run: Path) -> Path:
     Raises InputError where there is no log in the folder, UsageError where jinja2 or matplotlib is
     missing."""
     log = _read_log(run)
-    lost = "the same call of `ravecodec train` writes it anew"
-    data = read_json(run / "data.json", lost) or {}
+    data = read_json(run / "data.json", "delete it, and the report does without it") or {}
+    recipe = read_json(run / "recipe.json", "delete it, and call with the run's recipe") or {}
     context = {
         "title": f"Training run {run.resolve().name}",
         "name": run.resolve().name,
@@ -62,7 +62,7 @@ def write_report(run: Path) -> Path:
         "advice": _last_advice(log),
         "data": [line.removeprefix("data: ") for line in describe(data)] if data else [],
         "curves": [chart.svg() for chart in _curves(log)],
-        "recipe": json.dumps(read_json(run / "recipe.json", lost) or {}, indent=1),
+        "recipe": json.dumps(recipe, indent=1),
     }
     return write_html(run / "report.html", "run.html.j2", **context, **_about_model(run, data))
 
@@ -97,7 +97,8 @@ def _curves(log: list[dict[str, Any]]) -> Iterator[Chart]:
     stage1 = max((line["step"] for line in log if line["stage"] == 1), default=0)
     marks = [stage1] if stage1 and log[-1]["stage"] == 2 else []
     for title, (keys, scale) in CURVES.items():
-        lines = [_line(log, *named, stage1) for named in zip(keys, COLOURS, strict=False)]
+        coloured = zip(keys, COLOURS, strict=False)
+        lines = [_line(log, key, colour, stage1) for key, colour in coloured]
         drawn = [line for line in lines if line.points]
         if drawn:
             yield Chart(title, "", drawn, (), "linear", scale, marks=marks, height=HEIGHT)
@@ -161,6 +162,8 @@ def _excerpts(data: dict[str, Any], model: Model) -> Iterator[tuple[Player, str]
 
 
 def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> tuple[Player, str]:
+    """(player, spectrograms) of the middle of a track, coded and decoded; audio: the cache's,
+    [samples, channels]."""
     from ravecodec.decoding import decode
     from ravecodec.encoding import encode
     from ravecodec.evaluate.measures.peaks import peak_f1
@@ -175,7 +178,8 @@ def _excerpt(track: Track, audio: NDArray[np.int16], model: Model) -> tuple[Play
     before, after = original.mean(0), decoded.mean(0)
     name = track.path.encode(errors="replace").decode()
     peaks = f"peak F1 {peak_f1(before, after, rate):.2f}"
-    title = f"{name}: {len(coded) * 8 / seconds / 1000:.2f} kbit/s, {peaks}"
+    kbps = len(coded) * 8 / 1000 / seconds
+    title = f"{name}: {kbps:.2f} kbit/s, {peaks}"
     sounds = [
         Sound("original", "", "ink", _flac(original, rate)),
         Sound("decoded", "", "model-1", _flac(decoded, rate)),

@@ -281,9 +281,8 @@ class Sender:
 
 
 def build_discriminator(recipe: Recipe) -> Discriminator:
-    spectrum = recipe.discriminator == "spectrum"
-    kind = SpectrumDiscriminator if spectrum else WaveformDiscriminator
-    return kind(recipe.model.channels)
+    kinds = {"spectrum": SpectrumDiscriminator, "waveform": WaveformDiscriminator}
+    return kinds[recipe.discriminator](recipe.model.channels)
 
 
 def stage2_output(

@@ -202,13 +202,20 @@ def score(
             if not set(names) <= set(skip):
                 with suppress(InputError):  # too short for this one
                     values |= dict(zip(names, np.atleast_1d(compute()).tolist(), strict=True))
-        pair = _as_arrays(reference, decoded)
-        values["si_sdr"] = level.si_sdr(*(fitted(a, len(pair[0][0])).mean(0) for a in pair))
+        values["si_sdr"] = _si_sdr_as_it_is(*_as_arrays(reference, decoded))
     wanted = [metric.id for metric in METRICS if metric.id not in skip]
     return {name: values[name] for name in wanted if np.isfinite(values.get(name, np.nan))}, delay
 
 
+def _si_sdr_as_it_is(reference: Doubles, decoded: Doubles) -> float:
+    """SI-SDR of the mid channels with nothing undone; the decoded one is cut or padded to the
+    reference's length."""
+    samples = reference.shape[1]
+    return level.si_sdr(reference.mean(0), fitted(decoded, samples).mean(0))
+
+
 def _as_arrays(*pair: ArrayLike) -> list[Doubles]:
+    """float64 [channels, samples] each."""
     return [np.atleast_2d(np.asarray(audio, dtype=np.float64)) for audio in pair]
 
 
@@ -219,16 +226,16 @@ def absent() -> list[str]:
 
 
 Measure = tuple[tuple[str, ...], Callable[[], Any]]
-Function = Callable[..., float]  # of (reference, decoded, rate)
+PairScore = Callable[..., float]  # of (reference, decoded, rate)
 
 # Scores of the mid channel: the function, and the packages that it needs.
-MID: dict[str, tuple[Function, tuple[str, ...]]] = {
+MID: dict[str, tuple[PairScore, tuple[str, ...]]] = {
     "visqol": (perceptual.visqol_audio, ("visqol",)),
     "zimtohrli": (perceptual.zimtohrli, ("zimtohrli",)),
     "log_mel": (spectral.log_mel_distance, ()),
     "mel_dac": (spectral.dac_mel_distance, ()),
 }
-SPEECH: dict[str, tuple[Function, tuple[str, ...]]] = {
+SPEECH: dict[str, tuple[PairScore, tuple[str, ...]]] = {
     # Without ai_edge_litert ViSQOL's speech mode says one or two points too much.
     "visqol_speech": (perceptual.visqol_speech, ("visqol", "ai_edge_litert")),
     "estoi": (perceptual.estoi, ("pystoi",)),
@@ -239,9 +246,8 @@ SPEECH: dict[str, tuple[Function, tuple[str, ...]]] = {
 def _measures(x: Doubles, y: Doubles, speech: bool, mid: bool) -> Iterator[Measure]:
     """Names and functions that compute their values, of prepared audio."""
     a, b = x.mean(0), y.mean(0)
-    missing = absent()
     for name, (function, packages) in (MID | SPEECH if speech else MID).items():
-        if all(package not in missing and find_spec(package) for package in packages):
+        if all(find_spec(package) for package in packages):
             yield (name,), partial(function, a, b, RATE)
     yield ("peak_f1", "peak_precision", "peak_recall"), lambda: _peaks(a, b)
     yield ("spectral_paper",), lambda: spectral.multiscale(a, b, added=1e-7)

@@ -94,9 +94,8 @@ def score_table(results: Results, caption: str, metrics: Sequence[Metric]) -> Ta
     groups: list[tuple[str, list[Row]]] = []
     for name in results.series:
         conditions = results.of(name)
-        label = series.series_name(conditions)
-        if len(conditions) == 1:
-            label = SINGLE[conditions[0].kind]
+        single = len(conditions) == 1
+        label = SINGLE[conditions[0].kind] if single else series.series_name(conditions)
         if not groups or groups[-1][0] != label:
             groups.append((label, []))
         groups[-1][1].extend(_score_row(results, condition, metrics) for condition in conditions)
@@ -238,7 +237,7 @@ def _saved_at(results: Results, point: Condition) -> Row:
     scores = results.by_condition[point.id].values()
     saved = {s.item: 100 * (1 - (s.bytes or 0) / s.values[STATIC_BYTES]) for s in scores}
     rates = results.static_kbps(point.id), results.kbps(point.id)
-    return _saved_row(results, point, point.label, saved, *rates)
+    return _saved_row(results, point, point.label, saved, rates)
 
 
 def _saved_row(
@@ -246,11 +245,11 @@ def _saved_row(
     point: Condition,
     label: str,
     saved: dict[str, float],
-    *rates: float | None,
+    rates: tuple[float | None, float | None] = (None, None),
 ) -> Row:
-    """The mean of what is saved, in % by item, behind rates if there are any."""
+    """The mean of what is saved, in % by item, behind the rates without and with prediction."""
     mean = statistics.mean_interval(saved, clusters_of(results))
-    cells = [Cell(number(rate)) for rate in rates or (None, None)]
+    cells = [Cell(number(rate)) for rate in rates]
     cells.append(Cell(number(mean.mean, 1), brackets(mean, 1)))
     return Row(label, cells, series.colour(results, point))
 
