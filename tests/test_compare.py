@@ -119,6 +119,8 @@ def test_the_command(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert done.stdout.startswith(f"A  {pair[0]}: 1.200 s of 48000 Hz stereo\n")
     assert "Log-mel distance" in done.stdout and "dB  (lower is better)" in done.stdout
+    remarks = [line for line in done.stdout.splitlines() if "SI-SDR" in line]
+    assert remarks and all("no measure of quality" in line for line in remarks)
     found = json.loads(call("compare", *pair, "--json").stdout)
     assert found["scores"] == compare_files(*pair).scores
     assert found["absent"] == sorted(SLOW)

@@ -31,7 +31,7 @@ from ravecodec.machine import usable_cores
 
 if TYPE_CHECKING:
     from ravecodec.evaluate.comparing import Comparison
-    from ravecodec.evaluate.results import Results
+    from ravecodec.evaluate.results import Metric, Results
 
 NEEDED = ("jinja2", "matplotlib", "pyloudnorm", "bjontegaard", "scipy", "yaml")
 RESULTS, ITEMS, PAGE = "results.json", "items.csv", "index.html"
@@ -378,6 +378,12 @@ def _compared_text(compared: Comparison) -> str:
     for metric in METRICS:
         if metric.id in compared.scores:
             value = f"{compared.scores[metric.id]:10.3f} {metric.unit}".rstrip()
-            better = f"  ({metric.better} is better)" if metric.better else ""
-            rows.append(f"   {metric.label:<32} {value}{better}")
+            rows.append(f"   {metric.label:<32} {value}{_remark(metric)}")
     return "\n".join(rows)
+
+
+def _remark(metric: Metric) -> str:
+    """What a value of a score means, in brackets."""
+    if metric.diagnostic:
+        return "  (no measure of quality)"
+    return f"  ({metric.better} is better)" if metric.better else ""
