@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pages import Blocks, Found, add_write, joined, of_model, show, table
 
 from ravecodec import decode, encode, load_model
+from ravecodec.audio import Audio
 from ravecodec.effort import effort_of
 from ravecodec.evaluate.evaluation import processor
 from ravecodec.evaluate.excerpts import choose, find_sources
@@ -36,7 +37,6 @@ from ravecodec.evaluate.measures import peaks, perceptual, spectral
 from ravecodec.evaluate.statistics import t_interval
 from ravecodec.models.package import Model
 
-Audio = NDArray[np.float32]  # [channels, samples]
 Task = tuple[str, int, int, Audio]  # model, step, level, excerpt
 
 COUNT, SECONDS, SEED = 24, 10.0, 0
@@ -115,6 +115,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     add_write(parser)
     options = parser.parse_args()
+    if options.levels[0] != 0:
+        parser.error(f"--levels begins with {options.levels[0]}, expected 0")
     sources, unreadable = find_sources([options.music])
     chosen, damaged = choose(sources, options.count, SECONDS, SEED)
     print(*unreadable, *damaged, sep="\n", file=sys.stderr)

@@ -95,9 +95,9 @@ def check_output(
     path = Path(target)
     if source is not None and not is_stdio(source):
         _check_distinct(Path(source), path)
-        if Path(source).parent == path.parent and not path.parent.exists():
-            raise InputError(f"{source}: cannot be opened ({os.strerror(errno.ENOENT)})")
     with _named(path):
+        if source is not None and Path(source).parent == path.parent and not path.parent.exists():
+            raise InputError(f"{source}: cannot be opened ({os.strerror(errno.ENOENT)})")
         _check_target(path, force)
         _check_folder(path)
 

@@ -47,7 +47,7 @@ class Point:
     fidelity: chooses the dims (paper, eq. 11). dims: axes coded. step_index: g, the quantiser's
     step is 2^(g/8) times the model's base step. bitrate: chooses that instead, so that the file is
     at most so many kbit/s. cbr: it is at most that in every ten seconds, too. effort: how much the
-    encoder tries, a level of `effort.py`.
+    encoder tries, 0 to 5 (docs/cli.md).
 
     UsageError for values out of range, and for two that choose the same.
     """
@@ -92,7 +92,8 @@ class Point:
 
     @classmethod
     def of(cls, point: Point | None, **values: Any) -> Point:
-        """`point`, or where there is none one of these values: what a function can use.
+        """`point`, or where there is none one of these values, whose names are the fields that the
+        calling function uses.
 
         UsageError where both are given, or the point sets what is not among the values.
         """
@@ -104,8 +105,10 @@ class Point:
             raise UsageError(f"point and {_word(name)} are both given; expected one of them")
         for name in _set_among(vars(point)):
             if name not in values:
-                found = f"point sets {_word(name)}, which is not used here"
-                raise UsageError(f"{found}; expected {' or '.join(map(_word, values))}")
+                used = " or ".join(map(_word, values))
+                raise UsageError(
+                    f"point sets {_word(name)}, which is not used here; expected {used}"
+                )
         return point
 
     def check(self, name: str, latent: int) -> None:

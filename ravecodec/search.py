@@ -42,6 +42,7 @@ BETAS = (0.9, 0.95)
 WEIGHT = 2e-4  # distance per bit and frame, to begin with
 PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
 INTEGRAL = 0.5
+FARTHEST = 8.0  # natural logarithm of weights over the first one, or under it
 TABULATED = 128  # symbols whose code lengths are looked up; beyond, they grow linearly
 
 
@@ -114,19 +115,24 @@ class Channel:
 class BitWeight:
     """What a bit weighs, in distance per frame; it follows what a search spends.
 
-    Bits answer slowly to the weight. One that only added up the excess would swing around, and the
-    search would end on one side, so a part of it is proportional to the excess of the moment. Both
-    are of logarithms, because weights differ by powers of ten from model to model.
+    Bits answer slowly to the weight. A weight that only added up the excess would swing around, and
+    the search would end on one side, so a part of it is proportional to the excess of the moment.
+    Both are of logarithms, because weights differ by powers of ten from model to model. A rate that
+    cannot be reached does not take the weight further than FARTHEST.
     """
 
     def __init__(self) -> None:
-        self._settled = WEIGHT
+        self._settled = 0.0  # natural logarithm of the weight over WEIGHT
 
     def follow(self, spent: float, allowed: float) -> float:
         """The weight for a block that costs so many bits at present."""
         excess = math.log(max(spent, 1) / max(allowed, 1))
-        self._settled *= math.exp(INTEGRAL * excess)
-        return self._settled * math.exp(PROPORTIONAL * excess)
+        self._settled = _bounded(self._settled + INTEGRAL * excess)
+        return WEIGHT * math.exp(_bounded(self._settled + PROPORTIONAL * excess))
+
+
+def _bounded(logarithm: float) -> float:
+    return min(max(logarithm, -FARTHEST), FARTHEST)
 
 
 @dataclass(frozen=True)

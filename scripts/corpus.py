@@ -228,8 +228,8 @@ def yaml_rules(text: str) -> list[tuple[list[str], str, str]]:
     try:
         authors = yaml.safe_load(text) or []
     except yaml.YAMLError as error:
-        found = " ".join(str(error).split())
-        raise CorpusError(f"SOUND_LICENSE.yaml: is not YAML: {found}") from error
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"SOUND_LICENSE.yaml: is not YAML: {reason}") from error
     if not isinstance(authors, list) or not all(map(is_author, authors)):
         raise CorpusError(
             "SOUND_LICENSE.yaml: expected a list of authors, each with `license` and lists of "

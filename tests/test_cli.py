@@ -94,7 +94,7 @@ def test_encode_decode_info_verify(folder: Path) -> None:
 
 
 def test_one_thing_is_said_in_the_singular(folder: Path) -> None:
-    """Of a stream of one chunk, one frame, one dim and one tag, by every command that counts."""
+    """Of a stream of one chunk, one dim and one tag, by every command that counts."""
     soundfile.write("one.wav", np.full(1, 0.5, np.float32), 44_100)
     said = ""
     for line in [
@@ -112,10 +112,10 @@ def test_one_thing_is_said_in_the_singular(folder: Path) -> None:
     ]:
         done = call(*line.split())
         said += done.stdout + done.stderr
-    nouns = r"chunks?|frames?|dims?|ax[ie]s|samples?|tags?|files?"
+    nouns = r"chunks?|dims?|ax[ie]s|samples?|tags?|files?"
     counts = re.findall(rf"(?<![\d.])\b1 ({nouns})\b", said)
     assert {"chunk", "dim", "axis", "sample", "tag", "file"} <= set(counts), said
-    assert not set(counts) & {"chunks", "frames", "dims", "axes", "samples", "tags", "files"}, said
+    assert not set(counts) & {"chunks", "dims", "axes", "samples", "tags", "files"}, said
 
 
 def test_options_reach_the_stream(folder: Path) -> None:

@@ -213,6 +213,15 @@ def test_the_weight_of_the_bits_holds_them() -> None:
             assert abs(bits - 1) < (0.1 if block == 0 else 0.03)
 
 
+def test_a_rate_out_of_reach_does_not_carry_the_weight_away() -> None:
+    for spent in (900, 1100):
+        weight = BitWeight()
+        far = [weight.follow(spent, 1000) for _ in range(10_000)]
+        assert 0 < far[-1] < 1 and far[-1] == far[-2]
+        back = [weight.follow(2000 - spent, 1000) for _ in range(200)]
+        assert (back[-1] - far[0]) * (spent - 1000) < 0
+
+
 def test_what_is_compared_is_what_a_decoder_plays(stereo_model: Model, music: Music) -> None:
     """Of a stream of one block, held at both ends: the distance that the search sees is that of the
     decoded file.
@@ -368,8 +377,8 @@ def test_trimming_ends_where_it_is_told(stereo_model: Model) -> None:
 
 
 def test_levels(stereo_model: Model, refined: Model) -> None:
-    """A model that was trained to encode with corrections has them at every level that it does not
-    refuse; another one searches.
+    """Models that were trained to encode with corrections have levels of their own; every other
+    one searches.
     """
     own = replace(refined, coding=replace(refined.coding, effort=1))
     assert effort_of(own, None) == CORRECTED[1]

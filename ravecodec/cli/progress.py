@@ -125,7 +125,7 @@ class Overview(Bar):
 
 
 class Counter(Bar):
-    """Shows how many scores are there: a bar on a terminal, else a line every so many seconds."""
+    """Shows how many scores are there: a bar on a terminal, else a line every `report_seconds`."""
 
     def __init__(self, *, quiet: bool, report_seconds: float = 30.0) -> None:
         super().__init__("", quiet=quiet)

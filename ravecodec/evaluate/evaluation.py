@@ -25,8 +25,7 @@ from ravecodec.evaluate.conditions import anchor_conditions, model_conditions
 from ravecodec.evaluate.excerpts import choose, find_sources
 from ravecodec.evaluate.folder import held, timed
 from ravecodec.evaluate.results import Condition, Fidelity, Item, Results, Speed
-from ravecodec.evaluate.runner import Task, run_all, write_references
-from ravecodec.evaluate.sounds import read_sound
+from ravecodec.evaluate.runner import Task, read_reference, run_all, write_references
 from ravecodec.evaluate.speed import measure
 from ravecodec.machine import usable_cores
 from ravecodec.zoo import ModelEntry
@@ -179,7 +178,7 @@ def _tasks(request: Request, items: list[Item], conditions: list[Condition]) -> 
 
 
 def _speed(request: Request, items: list[Item]) -> Iterator[Speed]:
-    sounds = [read_sound(request.out / "audio" / item.id / "reference.flac") for item in items[:6]]
+    sounds = [read_reference(request.out, item) for item in items[:6]]
     for name, entry in _named(request.models).items():
         yield from measure(name, entry.path, sounds, sorted({1, usable_cores()}))
 

@@ -86,7 +86,7 @@ def run_task(task: Task) -> Score:
         return replace(score, item=task.item.id, condition=task.condition.id)
     from ravecodec.evaluate.measures import scores
 
-    reference, other = (_reference(task.out, item) for item in (task.item, task.other))
+    reference, other = (read_reference(task.out, item) for item in (task.item, task.other))
     done = apply(task.condition.settings, reference, other, task.models)
     values, delay = scores.score(
         reference, done.audio, RATE, speech=task.speech, mid=task.condition.mid_only
@@ -103,7 +103,7 @@ def run_task(task: Task) -> Score:
     return score
 
 
-def _reference(out: Path, item: Item) -> Audio:
+def read_reference(out: Path, item: Item) -> Audio:
     """An excerpt as `write_references` wrote it; InputError where it is damaged."""
     path = out / "audio" / item.id / "reference.flac"
     try:

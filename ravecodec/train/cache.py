@@ -345,10 +345,14 @@ def _check_settings(cache: Path, settings: dict[str, Any]) -> None:
                     f"{cache}: holds {name} and no settings.json, so no cache; expected a new "
                     "folder, or delete it"
                 )
-        # Not over one that another call has written meanwhile.
-        with AtomicFile(stamp) as file:
-            file.write(json.dumps(settings).encode())
-    elif earlier != settings:
+        try:
+            with AtomicFile(stamp) as file:
+                file.write(json.dumps(settings).encode())
+        except OutputError:
+            if not stamp.exists():  # by another call, meanwhile
+                raise
+        earlier = read_json(stamp, f"{again}; nothing is lost")
+    if earlier != settings:
         raise InputError(
             f"{cache}: holds the audio of other settings {earlier}; expected {json.dumps(settings)}"
         )

@@ -54,7 +54,7 @@ def write_report(run: Path) -> Path:
     missing."""
     log = _read_log(run)
     data = read_json(run / "data.json", "delete it, and the report does without it") or {}
-    recipe = read_json(run / "recipe.json", "delete it, and call with the run's recipe") or {}
+    recipe = read_json(run / "recipe.json", "delete it, and the report does without it") or {}
     context = {
         "title": f"Training run {run.resolve().name}",
         "name": run.resolve().name,
