@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ravecodec.errors import OutputError, UsageError
+from ravecodec.errors import InputError, OutputError, UsageError
 from ravecodec.files import AtomicFile, binary_stdin, check_output, is_stdio, open_binary_output
 
 
@@ -69,6 +69,11 @@ def test_missing_folder_folder_as_target_and_device(tmp_path: Path) -> None:
         check_output(tmp_path, force=True)
     with pytest.raises(OutputError, match="not a regular file"):
         check_output(os.devnull, force=True)
+    no, long = tmp_path / "no", tmp_path / (300 * "a")
+    with pytest.raises(InputError, match=r"x\.wav: cannot be opened"):
+        check_output(no / "x.rvc", source=no / "x.wav")
+    with pytest.raises(OutputError, match="too long"):
+        check_output(long / "x.rvc", source=long / "x.wav")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")

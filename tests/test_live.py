@@ -486,9 +486,8 @@ def test_sound_devices_are_played(live_model: Path, devices: type[Stream]) -> No
         assert (devices.opened["samplerate"], devices.opened["channels"]) == (48_000, 2)
         assert not devices.played[0].any()
         assert np.array_equal(np.concatenate(devices.played[1:]).T, wanted)
-        assert "and 30.0 ms of the devices" in done.stderr and re.search(
-            r"\b1 underrun\b", done.stderr
-        )
+        assert "and 30.0 ms of the devices" in done.stderr
+        assert re.search(r"\b1 underrun\b", done.stderr)
     assert "0 Stub" in cli("live", "--list-audio").stdout
 
 
