@@ -246,8 +246,9 @@ SPEECH: dict[str, tuple[PairScore, tuple[str, ...]]] = {
 def _measures(x: Doubles, y: Doubles, speech: bool, mid: bool) -> Iterator[Measure]:
     """Names and functions that compute their values, of prepared audio."""
     a, b = x.mean(0), y.mean(0)
+    missing = absent()
     for name, (function, packages) in (MID | SPEECH if speech else MID).items():
-        if all(find_spec(package) for package in packages):
+        if all(package not in missing and find_spec(package) for package in packages):
             yield (name,), partial(function, a, b, RATE)
     yield ("peak_f1", "peak_precision", "peak_recall"), lambda: _peaks(a, b)
     yield ("spectral_paper",), lambda: spectral.multiscale(a, b, added=1e-7)
