@@ -338,8 +338,8 @@ def _mask_in_comment(data: Bytes, begin: int) -> int:
     """
     place = data.find(_MASK, begin, min(data.size, begin + _MOST_COMMENTS))
     digits = data.at(place + len(_MASK), 8) if place >= 0 else b""
-    digit_run = re.match(rb"0x([0-9A-Fa-f]{1,8})", digits + b"\0")
-    return int(digit_run[1], 16) if digit_run else 0
+    match = re.match(rb"0x([0-9A-Fa-f]{1,8})", digits + b"\0")
+    return int(match[1], 16) if match else 0
 
 
 def _goes_on(announced: int, behind: str, what: str = "samples") -> str:

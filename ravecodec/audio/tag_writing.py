@@ -20,7 +20,7 @@ from ravecodec.errors import OutputError
 
 Tags = Mapping[str, list[str]]
 TAGGED = ("FLAC", "OGG", "AIFF")  # containers that `write_tags` knows
-_ANY_LANGUAGE = "XXX"
+_ANY_LANGUAGE = "XXX"  # ID3v2.4, 4: the language is not known
 
 
 def why_not(container: str, tags: Tags) -> str:

@@ -87,9 +87,9 @@ def peak_score(reference: ArrayLike, decoded: ArrayLike, rate: int) -> PeakScore
     counts = np.zeros(4, dtype=np.int64)
     for first, second in zip(*levels, strict=True):
         peaks = _peaks(first, floors[0], rate), _peaks(second, floors[1], rate)
-        met = _met(peaks[0], first, peaks[1], second, rate)
-        also = _met(peaks[1], second, peaks[0], first, rate)
-        counts += [np.count_nonzero(mask) for mask in (*peaks, met, also)]
+        of_reference = _met(peaks[0], first, peaks[1], second, rate)
+        of_decoded = _met(peaks[1], second, peaks[0], first, rate)
+        counts += [np.count_nonzero(mask) for mask in (*peaks, of_reference, of_decoded)]
     return PeakScore(*(int(count) for count in counts))
 
 
