@@ -167,6 +167,7 @@ def run(job: Job) -> dict[str, float]:
             stage=job.stage,
             init_from=job.start,
             cache=job.cache,
+            force=True,  # the time of a step lies there already
             report=lambda line: print(line, file=log),
         )
     lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]

@@ -2,17 +2,23 @@
 refused by name.
 """
 
+import importlib
 import json
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 
+from ravecodec.audio import Audio
 from ravecodec.errors import ModelError, UsageError
 from ravecodec.models.rave import Rave
 from ravecodec.train.folder import Run
+from ravecodec.train.overhead import Overhead
 from ravecodec.train.recipe import Recipe, Stage, load_recipe, recipe_names
 from ravecodec.train.stages import Valid, build_discriminator, check_crop
 
@@ -239,6 +245,31 @@ def test_ablations_are_recipes_and_have_their_rows_in_the_documents(name: str) -
     for variant, changes in plan["variants"].items():
         Recipe.from_dict(merged(common, changes))
         assert variant in rows
+
+
+def test_an_ablation_trains_and_is_not_repeated(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    music: Callable[..., Audio],
+    quick_training: Overhead,
+) -> None:
+    benchmarks = Path(__file__).resolve().parent.parent / "benchmarks"
+    if not benchmarks.exists():
+        pytest.skip("no benchmarks beside the tests")
+    monkeypatch.syspath_prepend(str(benchmarks))
+    ablation = importlib.import_module("ablation")
+    monkeypatch.setattr(ablation, "train", partial(ablation.train, overhead=quick_training))
+    monkeypatch.setattr(ablation, "scores", lambda *_: {"kbit/s": 2.0})
+    recipe, data = load_recipe("tiny").replace(batch=1), tmp_path / "data"
+    data.mkdir()
+    for i in range(2):
+        audio = music(4 * 48_000, recipe.model.channels, 48_000)
+        soundfile.write(data / f"{i}.wav", audio.T, 48_000)
+    job = ablation.Job(tmp_path / "run", recipe, "1", 0.05, data, tmp_path / "cache", None)
+    found = ablation.run(job)
+    assert found["steps"] == round(3 / found["s/step"]) > 0 and found["kbit/s"] == 2.0
+    monkeypatch.setattr(ablation, "train", None)
+    assert ablation.run(job) == found
 
 
 def merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
