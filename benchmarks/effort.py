@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the levels of `encode --effort` bring at the same bits, and how long they take.
 
-    python benchmarks/effort.py --music CORPUS/eval [--model default] [--steps 5,-7]
+    python benchmarks/effort.py --music CORPUS/eval [--model default] [--steps 14,5,-7]
         [--levels 0,1,3] [--jobs 2] [--write]
 
 The excerpts are those of `ravecodec eval` (24 of 10 s), the scores of the mid channel, rates of
@@ -109,7 +109,7 @@ def main() -> int:
     )
     parser.add_argument("--music", type=Path, required=True, help="folder of the excerpts")
     parser.add_argument("--model", default="default")
-    parser.add_argument("--steps", type=numbers, default=[5, -7])
+    parser.add_argument("--steps", type=numbers, default=[14, 5, -7])
     parser.add_argument("--levels", type=numbers, default=[0, 1, 3], help="the first one is 0")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--jobs", type=int, default=2)

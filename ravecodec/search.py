@@ -37,9 +37,9 @@ from ravecodec.quantize import CENTROIDS, Quantizer, Symbols
 
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
-RATE = 0.02  # Adam's, in steps
+RATE = 0.02  # Adam's, in steps; of the model's own step where that of the stream is finer
 BETAS = (0.9, 0.95)
-WEIGHT = 2e-4  # distance per bit and frame, to begin with
+WEIGHT = 2e-4  # distance per bit and frame, to begin with, at the model's own step
 PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
 INTEGRAL = 0.5
 FARTHEST = 8.0  # natural logarithm of weights over the first one, or under it
@@ -121,14 +121,15 @@ class BitWeight:
     cannot be reached does not take the weight further than FARTHEST.
     """
 
-    def __init__(self) -> None:
-        self._settled = 0.0  # natural logarithm of the weight over WEIGHT
+    def __init__(self, first: float) -> None:
+        self._first = first  # to begin with
+        self._settled = 0.0  # natural logarithm of the weight over the first one
 
     def follow(self, spent: float, allowed: float) -> float:
         """The weight for a block that costs so many bits at present."""
         excess = math.log(max(spent, 1) / max(allowed, 1))
         self._settled = _bounded(self._settled + INTEGRAL * excess)
-        return WEIGHT * math.exp(_bounded(self._settled + PROPORTIONAL * excess))
+        return self._first * math.exp(_bounded(self._settled + PROPORTIONAL * excess))
 
 
 def _bounded(logarithm: float) -> float:
@@ -172,7 +173,10 @@ class Search:
         self._channel = Channel(quantizer, self._device)
         self._reach = model.network.decoder_reach
         self._block = block_frames(model)
-        self._weight = BitWeight()
+        # The stream's step over the model's own; where it is large, a bit takes more off the
+        # distance.
+        size = 2 ** ((quantizer.step_index - model.coding.step_index) / 8)
+        self._rate, self._weight = RATE / min(size, 1), BitWeight(WEIGHT * size)
         self._saved = 0.0  # bits that earlier blocks left over
         self._held = no_frames(model)  # begins at frame `_begin`
         # Of the same frames: what is sent of those that were searched, of the others where the
@@ -254,7 +258,8 @@ class Search:
         for iteration in range(self._iterations):
             spent = self._channel.bits(y.detach().round(), past).item()
             weight = self._weight.follow(spent, estimated)
-            adam.param_groups[0]["lr"] = RATE * math.cos(math.pi / 2 * iteration / self._iterations)
+            fall = math.cos(math.pi / 2 * iteration / self._iterations)
+            adam.param_groups[0]["lr"] = self._rate * fall
             with torch.enable_grad():
                 distance = played_distance(self._network, self._channel, excerpt, y, random)
                 cost = frames * distance + weight * self._channel.bits(y, past)

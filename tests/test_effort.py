@@ -203,7 +203,7 @@ def test_the_weight_of_the_bits_holds_them() -> None:
     for a weight e times too large (so measured), and iterations get shorter as in a search.
     """
     for right in (4e-5, 2e-4, 1e-3):
-        weight = BitWeight()
+        weight = BitWeight(2e-4)
         for block in range(3):
             bits = 1.0
             for iteration in range(30):
@@ -215,7 +215,7 @@ def test_the_weight_of_the_bits_holds_them() -> None:
 
 def test_a_rate_out_of_reach_does_not_carry_the_weight_away() -> None:
     for spent in (900, 1100):
-        weight = BitWeight()
+        weight = BitWeight(2e-4)
         far = [weight.follow(spent, 1000) for _ in range(10_000)]
         assert 0 < far[-1] < 1 and far[-1] == far[-2]
         back = [weight.follow(2000 - spent, 1000) for _ in range(200)]
