@@ -8,7 +8,9 @@ what is compared is only what is really there. A full-scale sine has magnitude 1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,6 +24,8 @@ MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not
 LOG2E = 1.4426950408889634
 # Complex bins that a CPU works on at a time: what is made of them stays in its second-level cache.
 CHUNK = 1 << 15
+TRANSPORT_WINDOW = 2048
+TRANSPORT_FROM = 250.0  # Hz: an octave below has too few bins
 
 
 def _hann(window: int, device: torch.device) -> Tensor:
@@ -200,10 +204,15 @@ def multiscale_distance(
 
 
 def stereo_distance(
-    target: Tensor, output: Tensor, windows: Sequence[int], rate: int, floor: float = 3e-5
+    target: Tensor,
+    output: Tensor,
+    windows: Sequence[int],
+    rate: int,
+    floor: float = 3e-5,
+    transport: float = 0.0,
 ) -> Tensor:
     """S with octave weights on left, right, mid and side of audio [batch, channels, samples], mean
-    over scales.
+    over scales; and `transport` times `octave_transport`.
 
     Mid and side come free from the linear transform; for mono there is only the one signal. Without
     the side term a mono output costs nothing where left and right are equally loud.
@@ -214,7 +223,35 @@ def stereo_distance(
         total = total + spectral_distance(
             target, output, window, floor, weights, sides=target.shape[1] == 2
         )
-    return total / len(windows)
+    total = total / len(windows)
+    if transport and target.shape[-1] >= TRANSPORT_WINDOW:
+        total = total + transport * octave_transport(target, output, rate)
+    return total
+
+
+def octave_transport(target: Tensor, output: Tensor, rate: int) -> Tensor:
+    """How far within each octave the magnitudes of `output` have to be moved to become those of
+    `target`, in widths of the octave: a scalar, 0 to 1. Both are audio [batch, channels, samples],
+    at least TRANSPORT_WINDOW samples at `rate` Hz.
+
+    That is the optimal transport in one dimension (the Wasserstein-1 distance) between magnitudes
+    of the mid channel, divided by their sum over the octave, mean over frames and octaves. A
+    difference of logarithms, bin by bin, does not say in which direction a partial lies, and counts
+    what lies 60 dB under a partial as much as the partial. Differentiable in `output` only.
+    """
+    shape = _hann(TRANSPORT_WINDOW, target.device)
+    wanted, found = (
+        _magnitudes(spectrum(audio.mean(1, keepdim=True), TRANSPORT_WINDOW, shape), sides=False)
+        for audio in (target.detach(), output)
+    )
+    octaves = int(math.log2(rate / 3 / TRANSPORT_FROM))
+    edges = [round(TRANSPORT_FROM * 2**i * TRANSPORT_WINDOW / rate) for i in range(octaves + 1)]
+    total = output.new_zeros(())
+    for low, high in pairwise(edges):
+        shares = (magnitudes[..., low:high] + 1e-6 for magnitudes in (wanted, found))
+        before, after = (share / share.sum(-1, keepdim=True) for share in shares)
+        total = total + (before - after).cumsum(-1).abs().mean()
+    return total / octaves
 
 
 def lift(target: Tensor) -> Tensor:

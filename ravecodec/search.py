@@ -37,7 +37,8 @@ from ravecodec.quantize import CENTROIDS, Quantizer, Symbols
 
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
-RATE = 0.02  # Adam's, in steps; of the model's own step where that of the stream is finer
+TRANSPORT = 3.0  # weight of `octave_transport` in the distance
+RATE = 0.04  # Adam's, in steps; of the model's own step where that of the stream is finer
 BETAS = (0.9, 0.95)
 WEIGHT = 2e-4  # distance per bit and frame, to begin with, at the model's own step
 PROPORTIONAL = 10.0  # how the weight follows bits spent over bits allowed, see `BitWeight`
@@ -326,5 +327,9 @@ def played_distance(
     grid = int(torch.randint(grids, (), generator=random))
     target, gain = excerpt.target[..., grid:], lift(excerpt.target)
     return stereo_distance(
-        gain * target, gain * output[..., grid:], windows, network.config.sample_rate
+        gain * target,
+        gain * output[..., grid:],
+        windows,
+        network.config.sample_rate,
+        transport=TRANSPORT,
     )

@@ -32,6 +32,11 @@ def stereo(target: Tensor, output: Tensor) -> Tensor:
     return losses.stereo_distance(target, output, WINDOWS, 48000)
 
 
+def with_transport(target: Tensor, output: Tensor) -> Tensor:
+    return losses.stereo_distance(target, output, WINDOWS, 48000, transport=2.0)
+
+
+ALL = pytest.mark.parametrize("distance", [paper, stereo, with_transport])
 BOTH = pytest.mark.parametrize("distance", [paper, stereo])
 
 
@@ -73,13 +78,13 @@ def hard_signals() -> dict[str, Tensor]:
 HARD = hard_signals()
 
 
-@BOTH
+@ALL
 def test_equal_signals_are_at_distance_zero(distance: Distance) -> None:
     audio = noise()
     assert float(distance(audio, audio.clone())) < 1e-4
 
 
-@BOTH
+@ALL
 def test_hard_signals_give_finite_losses_and_gradients(
     distance: Distance, subtests: pytest.Subtests
 ) -> None:
@@ -97,7 +102,7 @@ def test_hard_signals_give_finite_losses_and_gradients(
                 assert float(heard.grad.abs().max()) > 0
 
 
-@BOTH
+@ALL
 def test_distance_grows_with_the_error(distance: Distance) -> None:
     audio, error = noise(), noise(1)
     sizes = [float(distance(audio, audio + share * error)) for share in (0.01, 0.1, 1.0)]
@@ -157,6 +162,20 @@ def test_a_full_scale_sine_has_magnitude_one_half() -> None:
     sine = torch.sin(2 * torch.pi * 3000 / 48000 * torch.arange(SAMPLES))
     assert float(losses.spectrum(sine, 2048).abs().max()) == pytest.approx(0.5, rel=1e-3)
     assert losses.spectrum(sine, 2048).shape == (1 + (SAMPLES - 2048) // 512, 1025)
+
+
+def test_transport_says_how_far_within_an_octave() -> None:
+    """A tone that is moved within 1000 to 2000 Hz, above noise that stays, at any level."""
+
+    def tone(hertz: float) -> Tensor:
+        return torch.sin(2 * torch.pi * hertz / 48000 * torch.arange(SAMPLES)).expand(1, 2, SAMPLES)
+
+    still = 0.2 * noise()[:1]
+    target = still + tone(1300)
+    for hertz in (1300, 1400, 1600, 1750):
+        moved = losses.octave_transport(target, 0.5 * (still + tone(hertz)), 48000)
+        assert float(moved) * 6 == pytest.approx((hertz - 1300) / 1000, abs=0.02)  # six octaves
+    assert losses.stereo_distance(target[..., :600], still[..., :600], (512,), 48000, transport=1.0)
 
 
 def test_octaves_weigh_alike() -> None:

@@ -171,6 +171,8 @@ def test_bad_values_are_named(subtests: pytest.Subtests) -> None:
         ("windows", ["2048"]),
         ("windows_per_step", 6),
         ("target_kbps", -1),
+        ("transport", -1),
+        ("transport", 1.0),  # of the paper's distance
         ("beta", -0.1),
         ("placed", 1.5),
         ("speed", 1.5),

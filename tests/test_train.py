@@ -898,9 +898,11 @@ def test_spectra_of_training_lie_on_a_random_grid_and_those_of_validation_do_not
     """
     whole, heard = stages.stereo_distance, []
 
-    def noted(target: Tensor, output: Tensor, windows: list[int], rate: int) -> Tensor:
+    def noted(
+        target: Tensor, output: Tensor, windows: list[int], rate: int, transport: float
+    ) -> Tensor:
         heard.append((target.shape, output.shape, max(windows)))
-        return whole(target, output, windows, rate)
+        return whole(target, output, windows, rate, transport=transport)
 
     monkeypatch.setattr(stages, "stereo_distance", noted)
     trainer = Trainer(SHORT, WORLD)

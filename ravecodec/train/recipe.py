@@ -156,6 +156,11 @@ class Recipe:
     windows_per_step: int = _key(
         0, "loss", "how many of the windows are drawn anew in every step; 0: all are used"
     )
+    transport: float = _key(
+        0.0,
+        "loss",
+        "`\"stereo\"`: weight in S of how far magnitudes have to be moved within each octave",
+    )
     target_kbps: float = _key(
         0.0, "loss", "KL in kbit/s that beta is adapted to hold; 0: constant beta"
     )
@@ -207,6 +212,9 @@ class Recipe:
                     _fits(getattr(self, f.name), f.default), f.name, f"a value like {f.default!r}"
                 )
         self._check(self.distance in DISTANCES, "distance", f"one of {DISTANCES}")
+        self._check(
+            not self.transport or self.distance == "stereo", "transport", '0, or distance "stereo"'
+        )
         self._check(self.optimiser in OPTIMISERS, "optimiser", f"one of {OPTIMISERS}")
         self._check(
             self.discriminator in DISCRIMINATORS, "discriminator", f"one of {DISCRIMINATORS}"
@@ -231,6 +239,7 @@ class Recipe:
             self._check(getattr(self, key) > 0, key, "at least 1")
         for key in (
             "windows_per_step",
+            "transport",
             "target_kbps",
             "beta",
             "warmup",

@@ -179,7 +179,8 @@ class Objective:
         if self.recipe.distance == "stereo":
             gain = lift(real) if self.recipe.faint else 1.0
             real, fake = gain * real[..., spectra.grid :], gain * fake[..., spectra.grid :]
-            return stereo_distance(real, fake, spectra.windows, model.config.sample_rate)
+            rate, transport = model.config.sample_rate, self.recipe.transport
+            return stereo_distance(real, fake, spectra.windows, rate, transport=transport)
         real_bands = self.valid.bands(model.pqmf.analysis(target), hop)
         fake_bands = self.valid.bands(decoded.bands, hop)
         full = multiscale_distance(real, fake, spectra.windows)
