@@ -244,7 +244,7 @@ def octave_transport(target: Tensor, output: Tensor, rate: int) -> Tensor:
         _magnitudes(spectrum(audio.mean(1, keepdim=True), TRANSPORT_WINDOW, shape), sides=False)
         for audio in (target.detach(), output)
     )
-    octaves = int(math.log2(rate / 3 / TRANSPORT_FROM))
+    octaves = max(1, int(math.log2(rate / 3 / TRANSPORT_FROM)))  # at 48 kHz six, up to 16 kHz
     edges = [round(TRANSPORT_FROM * 2**i * TRANSPORT_WINDOW / rate) for i in range(octaves + 1)]
     total = output.new_zeros(())
     for low, high in pairwise(edges):

@@ -159,7 +159,7 @@ class Recipe:
     transport: float = _key(
         0.0,
         "loss",
-        "`\"stereo\"`: weight in S of how far magnitudes have to be moved within each octave",
+        '`"stereo"`: weight in S of how far magnitudes have to be moved within each octave',
     )
     target_kbps: float = _key(
         0.0, "loss", "KL in kbit/s that beta is adapted to hold; 0: constant beta"
