@@ -24,8 +24,9 @@ MOST_LIFT = 1000.0  # 60 dB: more would amplify what a 16-bit recording does not
 LOG2E = 1.4426950408889634
 # Complex bins that a CPU works on at a time: what is made of them stays in its second-level cache.
 CHUNK = 1 << 15
-TRANSPORT_WINDOW = 2048
-TRANSPORT_FROM = 250.0  # Hz: an octave below has too few bins
+OCTAVE_WINDOW = 2048  # of the spectra that are compared by octaves
+TRANSPORT_FROM = 250.0  # Hz: an octave below has too few bins to move anything
+LEVEL_FROM = 62.5  # Hz
 
 
 def _hann(window: int, device: torch.device) -> Tensor:
@@ -210,9 +211,10 @@ def stereo_distance(
     rate: int,
     floor: float = 3e-5,
     transport: float = 0.0,
+    level: float = 0.0,
 ) -> Tensor:
     """S with octave weights on left, right, mid and side of audio [batch, channels, samples], mean
-    over scales; and `transport` times `octave_transport`.
+    over scales; plus `transport` times `octave_transport` and `level` times `octave_level`.
 
     Mid and side come free from the linear transform; for mono there is only the one signal. Without
     the side term a mono output costs nothing where left and right are equally loud.
@@ -224,34 +226,65 @@ def stereo_distance(
             target, output, window, floor, weights, sides=target.shape[1] == 2
         )
     total = total / len(windows)
-    if transport and target.shape[-1] >= TRANSPORT_WINDOW:
-        total = total + transport * octave_transport(target, output, rate)
+    if target.shape[-1] >= OCTAVE_WINDOW:
+        if transport:
+            total = total + transport * octave_transport(target, output, rate)
+        if level:
+            total = total + level * octave_level(target, output, rate)
     return total
 
 
 def octave_transport(target: Tensor, output: Tensor, rate: int) -> Tensor:
     """How far within each octave the magnitudes of `output` have to be moved to become those of
     `target`, in widths of the octave: a scalar, 0 to 1. Both are audio [batch, channels, samples],
-    at least TRANSPORT_WINDOW samples at `rate` Hz.
+    at least OCTAVE_WINDOW samples at `rate` Hz.
 
     That is the optimal transport in one dimension (the Wasserstein-1 distance) between magnitudes
     of the mid channel, divided by their sum over the octave, mean over frames and octaves. A
     difference of logarithms, bin by bin, does not say in which direction a partial lies, and counts
     what lies 60 dB under a partial as much as the partial. Differentiable in `output` only.
     """
-    shape = _hann(TRANSPORT_WINDOW, target.device)
-    wanted, found = (
-        _magnitudes(spectrum(audio.mean(1, keepdim=True), TRANSPORT_WINDOW, shape), sides=False)
-        for audio in (target.detach(), output)
-    )
-    octaves = max(1, int(math.log2(rate / 3 / TRANSPORT_FROM)))  # at 48 kHz six, up to 16 kHz
-    edges = [round(TRANSPORT_FROM * 2**i * TRANSPORT_WINDOW / rate) for i in range(octaves + 1)]
+    wanted, found = _mid_magnitudes(target.detach()), _mid_magnitudes(output)
+    octaves = _octaves(TRANSPORT_FROM, rate)
     total = output.new_zeros(())
-    for low, high in pairwise(edges):
-        shares = (magnitudes[..., low:high] + 1e-6 for magnitudes in (wanted, found))
+    for octave in octaves:
+        shares = (magnitudes[..., octave] + 1e-6 for magnitudes in (wanted, found))
         before, after = (share / share.sum(-1, keepdim=True) for share in shares)
         total = total + (before - after).cumsum(-1).abs().mean()
-    return total / octaves
+    return total / len(octaves)
+
+
+def octave_level(target: Tensor, output: Tensor, rate: int) -> Tensor:
+    """How much louder or fainter each octave of `output` is than that of `target`, in natural
+    logarithms of power: a scalar. Shapes as for `octave_transport`.
+
+    That is the absolute difference of the mid channel's levels, mean over frames and octaves.
+    Differences bin by bin are as small where everything is a little too faint as where errors
+    cancel out; an ear that hears bands hears the former. Differentiable in `output` only.
+    """
+    wanted, found = _mid_magnitudes(target.detach()), _mid_magnitudes(output)
+    octaves = _octaves(LEVEL_FROM, rate)
+    total = output.new_zeros(())
+    for octave in octaves:
+        powers = (magnitudes[..., octave].square().mean(-1) for magnitudes in (wanted, found))
+        before, after = ((power + 1e-9).log() for power in powers)
+        total = total + (before - after).abs().mean()
+    return total / len(octaves)
+
+
+def _mid_magnitudes(audio: Tensor) -> Tensor:
+    """|X| of the mid channel of audio [batch, channels, samples]: [batch, 1, frames, bins]."""
+    mid = audio.mean(1, keepdim=True)
+    return _magnitudes(spectrum(mid, OCTAVE_WINDOW, _hann(OCTAVE_WINDOW, audio.device)), False)
+
+
+def _octaves(lowest: float, rate: int) -> list[slice]:
+    """Bins of the octaves from `lowest` Hz up to a third of the rate, at least one; without those
+    that have no bin.
+    """
+    count = max(1, int(math.log2(rate / 3 / lowest)))  # at 48 kHz up to 16 kHz
+    edges = [round(lowest * 2**i * OCTAVE_WINDOW / rate) for i in range(count + 1)]
+    return [slice(low, high) for low, high in pairwise(edges) if low < high]
 
 
 def lift(target: Tensor) -> Tensor:

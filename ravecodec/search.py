@@ -38,6 +38,7 @@ from ravecodec.quantize import CENTROIDS, Quantizer, Symbols
 WINDOWS = (8192, 8192, 4096, 4096, 2048, 1024, 512, 256)  # of the distance, drawn as in training
 WINDOWS_DRAWN = 3
 TRANSPORT = 3.0  # weight of `octave_transport` in the distance
+LEVEL = 0.2  # weight of `octave_level`
 RATE = 0.04  # Adam's, in steps; of the model's own step where that of the stream is finer
 BETAS = (0.9, 0.95)
 WEIGHT = 2e-4  # distance per bit and frame, to begin with, at the model's own step
@@ -221,15 +222,9 @@ class Search:
     def _excerpt(self, start: int, end: int) -> Excerpt:
         past, future = self._reach.past, self._reach.future
         # Latents that the compared sound depends on.
-        first, last = (
-            start - past - future,
-            end + past + future,
-        )
+        first, last = start - past - future, end + past + future
         # Frames whose sound the block has a part in.
-        compared = (
-            max(0, start - future),
-            min(self._received, end + past),
-        )
+        compared = max(0, start - future), min(self._received, end + past)
         low, high = max(first, self._begin), min(last, self._received)
         rows = self._symbols[low - self._begin : high - self._begin].copy()
         rows[start - low : end - low] = 0
@@ -332,4 +327,5 @@ def played_distance(
         windows,
         network.config.sample_rate,
         transport=TRANSPORT,
+        level=LEVEL,
     )

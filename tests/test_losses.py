@@ -32,11 +32,11 @@ def stereo(target: Tensor, output: Tensor) -> Tensor:
     return losses.stereo_distance(target, output, WINDOWS, 48000)
 
 
-def with_transport(target: Tensor, output: Tensor) -> Tensor:
-    return losses.stereo_distance(target, output, WINDOWS, 48000, transport=2.0)
+def by_octaves(target: Tensor, output: Tensor) -> Tensor:
+    return losses.stereo_distance(target, output, WINDOWS, 48000, transport=2.0, level=0.2)
 
 
-ALL = pytest.mark.parametrize("distance", [paper, stereo, with_transport])
+ALL = pytest.mark.parametrize("distance", [paper, stereo, by_octaves])
 BOTH = pytest.mark.parametrize("distance", [paper, stereo])
 
 
@@ -175,8 +175,27 @@ def test_transport_says_how_far_within_an_octave() -> None:
     for hertz in (1300, 1400, 1600, 1750):
         moved = losses.octave_transport(target, 0.5 * (still + tone(hertz)), 48000)
         assert float(moved) * 6 == pytest.approx((hertz - 1300) / 1000, abs=0.02)  # six octaves
-    short = target[..., :600], still[..., :600], (512,), 48000  # of its window
-    assert losses.stereo_distance(*short, transport=1.0) == losses.stereo_distance(*short)
+
+
+def test_level_says_how_much_louder_each_octave_is() -> None:
+    """Noise that is 6 dB fainter from 1 to 2 kHz, and noise that is so everywhere."""
+    target = noise(channels=1)
+    spectrum = torch.fft.rfft(target)
+    hertz = torch.arange(spectrum.shape[-1]) * 48000 / SAMPLES
+    inside = (hertz > 1000) & (hertz < 2000)
+    one_octave = torch.fft.irfft(torch.where(inside, 0.5, 1.0) * spectrum, SAMPLES)
+    off = float(losses.octave_level(target, one_octave, 48000))
+    wanted = pytest.approx(np.log(4), rel=1e-3)  # not quite, for the floor
+    assert off * 8 == pytest.approx(np.log(4), rel=0.1)  # eight octaves
+    assert float(losses.octave_level(target, 0.5 * target, 48000)) == wanted
+    # At 192 kHz the lowest octave has no bin.
+    assert float(losses.octave_level(target, 0.5 * target, 192000)) == wanted
+
+
+def test_audio_shorter_than_the_window_of_octaves_is_compared_without_them() -> None:
+    short = noise()[..., :600], noise(1)[..., :600], (512,), 48000
+    with_octaves = losses.stereo_distance(*short, transport=1.0, level=1.0)
+    assert with_octaves == losses.stereo_distance(*short)
 
 
 def test_octaves_weigh_alike() -> None:
