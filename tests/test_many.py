@@ -532,7 +532,8 @@ class Work:
             os.kill(os.getpid(), signal.SIGKILL)
         if task == "leave":
             os._exit(3)
-        return task.upper(), os.getpid(), os.environ["OMP_NUM_THREADS"]
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        return task.upper(), os.getpid(), os.environ["OMP_NUM_THREADS"], signal.SIGINT in held
 
 if __name__ == "__main__":
     tasks = ["a", "die", "b", "leave", "die", "c", "d"]
@@ -544,8 +545,9 @@ if __name__ == "__main__":
     killed = ["its process was ended by SIGKILL"] * 2
     assert died == ["its process ended with exit status 3", *killed], died
     done = [(task, *result) for task, result in found if not isinstance(result, Died)]
-    assert all(upper == task.upper() and threads == "1" for task, upper, _, threads in done)
-    assert all(pid != os.getpid() for _, _, pid, _ in done)
+    assert all(upper == task.upper() and threads == "1" for task, upper, _, threads, _ in done)
+    assert all(pid != os.getpid() for _, _, pid, _, _ in done)
+    assert all(held for *_, held in done)  # Ctrl-C is for the calling process, from the first on
     here = list(run_tasks(Work(), ["a"], jobs=1))
     assert here[0][1][1] == os.getpid()
     try:
