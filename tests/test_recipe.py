@@ -172,6 +172,7 @@ def test_bad_values_are_named(subtests: pytest.Subtests) -> None:
         ("windows_per_step", 6),
         ("target_kbps", -1),
         ("transport", -1),
+        ("init_rate", -1e-3),
         ("transport", 1.0),  # of the paper's distance
         ("beta", -0.1),
         ("placed", 1.5),

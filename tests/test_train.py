@@ -723,9 +723,13 @@ def test_training_may_start_from_a_package(
         with torch.no_grad():
             pair = [n.eval().decode(z, Clock.at(0)) for n in (network, model.network)]
         assert torch.allclose(*pair, atol=1e-5)
-    quick = recipe.replace(stage1=Stage(1, 1e-6), stage2=Stage(2, 1e-6), warmup=0)
+    quick = recipe.replace(stage1=Stage(1, 5e-3), init_rate=1e-6, stage2=Stage(2, 1e-6), warmup=0)
     path = train(music, quick, tmp_path / "all", init_from=package, cache=cache)
-    assert load_package(path).info["steps"] == {"stage 1": 1, "stage 2": 2}
+    info, whole = load_package(path).info, path.read_bytes()
+    assert info["steps"] == {"stage 1": 1, "stage 2": 2}
+    assert info["recipe"]["stage1"]["rate"] == 1e-6
+    train(music, quick, tmp_path / "all", init_from=package, cache=cache)  # the same run
+    assert path.read_bytes() == whole
     train(music, quick, tmp_path / "two", stage="2", init_from=package, cache=cache)
     assert history(tmp_path / "two", 1) == []
     assert len(history(tmp_path / "two", 2)) == 2

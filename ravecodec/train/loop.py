@@ -400,7 +400,7 @@ def train(
         raise UsageError(f"stage is {stage!r}; expected one of {STAGES}")
     request = Request(
         data=data,
-        recipe=recipe,
+        recipe=recipe if init_from is None else recipe.from_weights(),
         out=out,
         cache=cache or out / "cache",
         stage=stage,

@@ -171,6 +171,12 @@ class Recipe:
         "constant",
     )
     stage1: Stage = _key(Stage(100_000, 1e-3), "stage1", "")
+    init_rate: float = _key(
+        0.0,
+        "stage1",
+        "learning rate in place of `rate` for a run that begins with the weights of a model "
+        "(`--init-from`); 0: `rate`",
+    )
     refine: tuple[int, ...] = _key(
         (1,),
         "stage1",
@@ -244,10 +250,17 @@ class Recipe:
             "beta",
             "warmup",
             "rate_kbps",
+            "init_rate",
             "validate_every",
             "seed",
         ):
             self._check(getattr(self, key) >= 0, key, "at least 0")
+
+    def from_weights(self) -> Recipe:
+        """The recipe of a run that begins with the weights of a model: stage 1 at `init_rate`."""
+        if not self.init_rate:
+            return self
+        return self.replace(stage1=dataclasses.replace(self.stage1, rate=self.init_rate))
 
     @property
     def has_critic(self) -> bool:
