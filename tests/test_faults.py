@@ -201,7 +201,7 @@ def struck(work: Callable[[], object], number: int, after: float) -> int:
 
 
 def test_a_target_survives_every_kill(song: Path, tmp_path: Path, model_folder: Path) -> None:
-    """encode, decode and model add: the old file, or the new one whole; only SIGKILL leaves a .part."""
+    """encode, decode, model add: the old file, or the new one whole, and .part of SIGKILL alone."""
     stream, sound = tmp_path / "song.rvc", tmp_path / "out" / "song.wav"
     sound.parent.mkdir()
     assert call("encode", song, stream).exit_code == 0
