@@ -233,7 +233,7 @@ def test_valid_frames_saw_no_padding(name: str) -> None:
     assert int(valid.audio(places[None, None], hop)[0, 0, 0]) == valid.total[0] * hop
 
 
-@pytest.mark.parametrize("name", ["scratch", "muon", "stage2"])
+@pytest.mark.parametrize("name", ["scratch", "muon", "windows", "stage2"])
 def test_ablations_are_recipes_and_have_their_rows_in_the_documents(name: str) -> None:
     root = Path(__file__).resolve().parent.parent
     plan_file = root / "benchmarks" / "ablations" / f"{name}.toml"
