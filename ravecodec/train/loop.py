@@ -389,11 +389,13 @@ def train(
     """Trains a model on a folder of audio and returns the path of its package.
 
     `stage` "1" stops after stage 1 and packages that; "2" runs only stage 2 on the run's (or
-    `init_from`'s) stage 1. `devices` on each of `nodes` machines share the work; then every process
-    makes this call (see `gather`). A run that is finished is left as it is. licence: of the
-    weights; None: as in an earlier call, else unstated. `ignore_length` takes what is there of
-    truncated files. packed: called with the run's folder by the first process when it has written
-    a package. overhead: how often it reports and saves, and on how much audio it measures itself.
+    `init_from`'s) stage 1. A run that begins with the weights of `init_from` has the recipe's
+    `init_rate`, if there is one, in stage 1. `devices` on each of `nodes` machines share the work;
+    then every process makes this call (see `gather`). A run that is finished is left as it is.
+    licence: of the weights; None: as in an earlier call, else unstated. `ignore_length` takes what
+    is there of truncated files. packed: called with the run's folder by the first process when it
+    has written a package. overhead: how often it reports and saves, and on how much audio it
+    measures itself.
     OutputError where `out` holds files and no run, unless `force` is set.
     """
     if stage not in STAGES:
